@@ -1,0 +1,126 @@
+"""Photos in, PNGs out, and the sRGB border.
+
+Inside the core images are float32 `[B, C, H, W]` in 0..1, row 0 at the top. Albedo and radiance are linear; photos and
+files are sRGB (IEC 61966-2-1).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from .errors import UserError
+
+MAX_SIDE = 2048  # a face needs far less; larger photos only cost memory
+MIN_SIDE = 48
+
+
+def srgb_to_linear(x: Tensor) -> Tensor:
+    """sRGB 0..1 -> linear 0..1, any shape. Differentiable; values outside 0..1 are extended, not clipped."""
+    return torch.where(x <= 0.04045, x / 12.92, ((x.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4)
+
+
+def linear_to_srgb(x: Tensor) -> Tensor:
+    """Linear 0..1 -> sRGB 0..1, any shape. Differentiable at 0 (the linear toe), not clipped."""
+    return torch.where(x <= 0.0031308, x * 12.92, 1.055 * x.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
+
+
+def to_image(x: Tensor) -> Tensor:
+    """`[B, C, H, W]` -> ComfyUI's `[B, H, W, C]`, clipped to 0..1, on the CPU."""
+    return x.detach().clamp(0, 1).permute(0, 2, 3, 1).contiguous().float().cpu()
+
+
+def from_image(x: Tensor) -> Tensor:
+    """ComfyUI IMAGE `[B, H, W, C]` (1, 3 or 4 channels) -> `[B, 3, H, W]`; alpha is laid over white, grey is repeated."""
+    if x.ndim != 4 or x.shape[0] == 0:
+        raise UserError(f"The image batch is empty or not [B,H,W,C] (got {tuple(x.shape)}); connect an IMAGE output.")
+    x = x.permute(0, 3, 1, 2).float()
+    if not torch.isfinite(x).all():
+        raise UserError("The image holds NaN or infinite values; check the node that made it.")
+    if x.shape[1] in (2, 4):
+        x, alpha = x[:, :-1], x[:, -1:]
+        x = x * alpha + (1 - alpha)
+    if x.shape[1] == 1:
+        x = x.expand(-1, 3, -1, -1)
+    if x.shape[1] != 3:
+        raise UserError(f"The image has {x.shape[1]} channels; 1, 3 (RGB) or 4 (RGBA) are understood.")
+    return x.clamp(0, 1).contiguous()
+
+
+def load_photo(path: str | os.PathLike) -> Tensor:
+    """A photo file -> sRGB `[1, 3, H, W]` in 0..1, upright (EXIF), at most 2048 px on its longer side.
+
+    Alpha is laid over white; grey, palette, CMYK and 16-bit files are converted.
+    Raises UserError for a missing, unreadable or tiny file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"No such photo: {path}. Give the path of a JPEG, PNG or WebP file.")
+    try:
+        with Image.open(path) as im:
+            # a huge JPEG is decoded at a fraction of its size, which also bounds memory
+            im.draft("RGB", (MAX_SIDE, MAX_SIDE))
+            im = ImageOps.exif_transpose(im)
+            im.load()
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        raise UserError(f"Cannot read {path} as an image ({e}). Save it again as JPEG or PNG.") from e
+    if im.mode.startswith("I") or im.mode == "F":  # 16-bit and float grey: Pillow would clip at 255
+        a = np.asarray(im, np.float32)
+        top = 65535.0 if a.max() > 255 else 255.0 if a.max() > 1 else 1.0
+        im = Image.fromarray(np.clip(a / top * 255 + 0.5, 0, 255).astype(np.uint8))
+    if im.mode in ("RGBA", "LA", "PA") or "transparency" in im.info:
+        im = im.convert("RGBA")
+        im = Image.alpha_composite(Image.new("RGBA", im.size, (255,) * 4), im)
+    im = im.convert("RGB")
+    if min(im.size) < MIN_SIDE:
+        raise UserError(f"{path} is only {im.width}x{im.height} px; use a photo of at least {MIN_SIDE} px a side.")
+    im.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.asarray(im, np.float32) / 255).permute(2, 0, 1)[None].contiguous()
+
+
+def encode_png(image: Tensor, bits: int = 8) -> bytes:
+    """`[C, H, W]` or `[1, C, H, W]` in 0..1 (C = 1 or 3), stored as it is -> PNG bytes of 8 or 16 bits a channel."""
+    x = image.detach().float().cpu()
+    x = (x[0] if x.ndim == 4 else x).clamp(0, 1).permute(1, 2, 0).numpy()
+    if bits == 8:
+        buffer = io.BytesIO()
+        a = (x * 255 + 0.5).astype(np.uint8)
+        Image.fromarray(a if a.shape[2] == 3 else a[..., 0]).save(buffer, "PNG", compress_level=6)
+        return buffer.getvalue()
+    if bits != 16:
+        raise UserError(f"PNG bit depth must be 8 or 16, not {bits}.")
+    a = (x * 65535 + 0.5).astype(">u2")  # Pillow writes no 16-bit RGB
+    rows = b"".join(b"\0" + row.tobytes() for row in a)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", a.shape[1], a.shape[0], 16, 2 if a.shape[2] == 3 else 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 6)) + chunk(b"IEND", b"")
+
+
+def save_png(path: str | os.PathLike, image: Tensor, bits: int = 8) -> Path:
+    """Write `image` (see `encode_png`) so that a crash or a full disk leaves the old file, never half a new one."""
+    return write_atomic(path, encode_png(image, bits))
+
+
+def write_atomic(path: str | os.PathLike, data: bytes) -> Path:
+    """Write bytes to `path` by way of a temporary neighbour and a rename. Raises UserError where that is not possible."""
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        os.replace(part, path)
+    except OSError as e:
+        part.unlink(missing_ok=True)
+        raise UserError(f"Cannot write {path} ({e.strerror or e}); check free space and permissions.") from e
+    return path

@@ -1,0 +1,59 @@
+"""The nine map channels a head's skin and eyes are textured with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass
+class TextureMaps:
+    """Reflectance in the atlas, image orientation (row 0 is v = 1).
+
+    diffuse:  `[B, 3, H, W]` linear albedo, 0..1
+    specular: `[B, 3, H, W]` linear specular albedo, 0..1; 0.5 stands for F0 = 4 %
+    normal:   `[B, 3, H, W]` unit vectors in tangent space, +Y up, z away from the skin, -1..1
+    """
+
+    diffuse: Tensor
+    specular: Tensor
+    normal: Tensor
+
+    def stack(self) -> Tensor:
+        """`[B, 9, H, W]`: diffuse, specular, normal."""
+        return torch.cat([self.diffuse, self.specular, self.normal], 1)
+
+    @classmethod
+    def from_stack(cls, x: Tensor) -> TextureMaps:
+        """`[B, 9, H, W]` -> maps; albedo is clipped to 0..1 and normals are made unit length."""
+        normal = torch.cat([x[:, 6:8], x[:, 8:9].clamp(min=0.05)], 1)
+        return cls(x[:, 0:3].clamp(0, 1), x[:, 3:6].clamp(0, 1), F.normalize(normal, dim=1))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the diffuse map."""
+        return self.diffuse.shape[-2], self.diffuse.shape[-1]
+
+    def __len__(self) -> int:
+        return self.diffuse.shape[0]
+
+    def __getitem__(self, i: int) -> TextureMaps:
+        """The maps of one batch entry, batch axis kept."""
+        return TextureMaps(self.diffuse[i : i + 1], self.specular[i : i + 1], self.normal[i : i + 1])
+
+    def to(self, device: torch.device | str) -> TextureMaps:
+        return TextureMaps(self.diffuse.to(device), self.specular.to(device), self.normal.to(device))
+
+    def resize(self, size: int | tuple[int, int]) -> TextureMaps:
+        """Bilinear (antialiased when shrinking) to `size`; normals are made unit length again."""
+        size = (size, size) if isinstance(size, int) else size
+
+        def scale(x: Tensor) -> Tensor:
+            if x.shape[-2:] == size:
+                return x
+            return F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+
+        return TextureMaps(scale(self.diffuse), scale(self.specular), F.normalize(scale(self.normal), dim=1))

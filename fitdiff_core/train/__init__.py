@@ -1,0 +1,1 @@
+"""Commands that make the shipped weights. Nodes never import it."""
