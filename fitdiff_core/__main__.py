@@ -1,0 +1,172 @@
+"""`python -m fitdiff_core PHOTO`: one photo becomes a folder with a GLB head, its maps and a preview."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import UserError
+
+DEFAULTS = {"steps": 50, "cfg_scale": 1.5, "sampler": "ddim", "texture_size": 512, "render_size": 512, "which": "largest"}
+
+
+class Stopwatch(dict):
+    """Seconds per stage, by name."""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self[name] = round(self.get(name, 0.0) + time.perf_counter() - start, 3)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    p = argparse.ArgumentParser("fitdiff_core", description=__doc__, allow_abbrev=False)
+    p.add_argument("photo", nargs="?", help="a photo with a face; left out, a new person is sampled")
+    p.add_argument("--out", default="fitdiff_out", help="folder to write (default: %(default)s)")
+    p.add_argument("--seed", type=int, default=0, help="the same seed gives the same head (default: %(default)s)")
+    p.add_argument("--steps", type=int, help=f"diffusion steps (default: {DEFAULTS['steps']})")
+    p.add_argument("--no-guidance", action="store_true", help="sample from the identity alone: quicker, less alike")
+    p.add_argument("--device", default="cpu", help="cpu, cuda, mps, ... (default: %(default)s)")
+    p.add_argument("--config", help="JSON file with further settings; see docs/cli.md")
+    args = p.parse_args(argv)
+    if args.seed < 0:
+        raise UserError(f"--seed must not be negative (got {args.seed}).")
+    return args
+
+
+def read_config(args: argparse.Namespace) -> dict:
+    """Defaults, then the config file, then the flags. Raises UserError for unknown keys and wrong types."""
+    config = dict(DEFAULTS, checkpoint=None, recognizer="built-in", weights={}, sigma_window=None)
+    if args.config:
+        try:
+            given = json.loads(Path(args.config).read_text("utf-8"))
+        except (OSError, ValueError) as e:
+            raise UserError(f"Cannot read the config {args.config}: {e}") from e
+        if not isinstance(given, dict):
+            raise UserError(f"The config {args.config} must hold one JSON object.")
+        if unknown := sorted(set(given) - set(config)):
+            raise UserError(f"Unknown setting in {args.config}: {', '.join(unknown)}. Known: {', '.join(sorted(config))}.")
+        config.update(given)
+    if args.steps is not None:
+        config["steps"] = args.steps
+    for key in ("steps", "texture_size", "render_size"):
+        if not isinstance(config[key], int) or not 1 <= config[key] <= 8192:
+            raise UserError(f"{key} must be a whole number from 1 to 8192 (got {config[key]!r}).")
+    return config
+
+
+def progress_bar(total: int):
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc="sampling", unit="step", disable=not sys.stderr.isatty(), leave=False)
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Do the main job and return the report that is also written as `report.json`."""
+    clock = Stopwatch()
+    with clock.stage("import"):
+        import torch
+
+        from . import __version__, pipeline
+        from .export import write_glb, write_maps
+        from .guidance import GuidanceWeights
+        from .image import load_photo, save_png
+        from .render import Light
+    config = read_config(args)
+    try:
+        torch.empty(1, device=args.device)
+    except (RuntimeError, AssertionError) as e:
+        raise UserError(f"The device '{args.device}' cannot be used here ({str(e).splitlines()[0]}); try --device cpu.") from e
+    out = Path(args.out)
+
+    with clock.stage("load"):
+        photo = load_photo(args.photo).to(args.device) if args.photo else None
+        model = pipeline.load_model(config["checkpoint"], args.device)
+        recognizer = pipeline.load_recognizer(config["recognizer"], args.device)
+    identity = guidance = None
+    if photo is not None:
+        with clock.stage("identity"):
+            conditioner = recognizer
+            if recognizer.name != model.recognizer:
+                conditioner = pipeline.load_recognizer(model.recognizer, args.device)
+            identity = pipeline.encode(photo, conditioner, config["which"])
+        with clock.stage("scene"):
+            try:
+                weights = GuidanceWeights(**config["weights"])
+            except TypeError as e:
+                raise UserError(f"Unknown guidance weight in the config: {e}.") from e
+            window = config["sigma_window"] and tuple(config["sigma_window"])
+            guidance = pipeline.prepare_guidance(photo, model, recognizer, weights, window, config["which"])
+
+    with clock.stage("sample"), progress_bar(config["steps"]) as bar:
+        latent, scene = pipeline.sample(
+            model, identity, None if args.no_guidance else guidance, args.seed, config["steps"], config["cfg_scale"],
+            sampler=config["sampler"], callback=lambda i, n, denoised: bar.update(),
+        )
+    if guidance is not None and args.no_guidance:
+        scene = guidance.scene
+    with clock.stage("decode"):
+        avatar = pipeline.decode(model, latent, config["texture_size"])
+    with clock.stage("render"):
+        size = config["render_size"]
+        image, _ = pipeline.render_avatar(avatar, scene, size)
+        relit, _ = pipeline.render_avatar(avatar, scene, size, light=Light.rim().to(args.device))
+        panels = [image, relit]
+        if guidance is not None:
+            panels.insert(0, torch.nn.functional.interpolate(guidance.photo, (size, size), mode="bicubic").clamp(0, 1))
+    similarity = {}
+    if guidance is not None:
+        with clock.stage("similarity"):
+            similarity[recognizer.name] = round(guidance.similarity(image), 4)
+    with clock.stage("export"):
+        out.mkdir(parents=True, exist_ok=True)
+        save_png(out / "render.png", torch.cat(panels, 3))
+        write_maps(out, avatar.maps)
+        write_glb(out / "avatar.glb", avatar)
+
+    report = {
+        "photo": None if args.photo is None else os.path.basename(args.photo),
+        "seed": args.seed,
+        "steps": config["steps"],
+        "guided": guidance is not None and not args.no_guidance,
+        "similarity": similarity,
+        "seconds": dict(clock, total=round(sum(clock.values()), 3)),
+        "checkpoint": model.id,
+        "device": str(args.device),
+        "versions": {"fitdiff": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+    from .image import write_atomic
+
+    write_atomic(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    return report
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 2 user error (one line on stderr), 130 interrupted."""
+    try:
+        args = parse(argv)
+        report = run(args)
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    except OSError as e:
+        print(f"error: {e}; check free space and permissions of --out", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        return 130
+    alike = "".join(f", similarity {v:.2f} ({k})" for k, v in report["similarity"].items())
+    print(f"{args.out}: avatar.glb and maps in {report['seconds']['total']:.0f} s{alike}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""FitDiff, step by step: each function is one step of the method and one ComfyUI node.
+
+    identity = encode(photo, recognizer)                     photo -> embedding and activation layers
+    guidance = prepare_guidance(photo, model, recognizer)    photo -> scene, and losses through the renderer
+    latent, scene = sample(model, identity, guidance)        noise -> latent of texture and shape, T = 50 steps
+    avatar = decode(model, latent)                           latent -> maps and shape
+    image, mask = render_avatar(avatar, scene)               maps, shape, scene -> picture
+
+Images are sRGB `[B, 3, H, W]` in 0..1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from .avatar import Avatar
+from .checkpoint import FitDiffModel, load_model
+from .denoiser import Condition, pack_latent, unpack_latent
+from .diffusion import SAMPLERS, sigmas
+from .errors import UserError
+from .guidance import Guidance, GuidedDenoiser, GuidanceWeights
+from .guidance import prepare_guidance as _prepare_guidance
+from .identity import Identity, Recognizer, encode_identity, load_detector, load_recognizer
+from .image import linear_to_srgb
+from .maps import TextureMaps
+from .render import Camera, Light, render
+from .scene import Scene
+
+__all__ = [
+    "Callback", "condition", "decode", "encode", "load_model", "load_recognizer", "noise", "prepare_guidance",
+    "render_avatar", "sample",
+]
+
+Callback = Callable[[int, int, Tensor], None]
+"""`callback(i, n, denoised)` after step i of n; an exception raised in it ends the sampling."""
+
+
+def encode(photos: Sequence[Tensor] | Tensor, recognizer: Recognizer, which: str | int = "largest") -> Identity:
+    """Photos of one person `[B, 3, H, W]` (or a list of `[3, H, W]`) -> their mean identity, batch 1.
+
+    Raises UserError where a photo shows no face.
+    """
+    return encode_identity(photos, recognizer, load_detector(device=recognizer.device), which)
+
+
+def prepare_guidance(
+    photo: Tensor,
+    model: FitDiffModel,
+    recognizer: Recognizer,
+    weights: GuidanceWeights | None = None,
+    sigma_window: tuple[float, float] | None = None,
+    which: str | int = "largest",
+) -> Guidance:
+    """Fit the scene (camera, expression, light) of photo `[1, 3, H, W]` and set up the losses that pull towards it.
+
+    sigma_window: (start, end) noise levels between which the guidance acts; None takes the default.
+    """
+    detector = load_detector(device=recognizer.device)
+    guidance = _prepare_guidance(photo, model.head, recognizer, detector, weights=weights, which=which)
+    return guidance if sigma_window is None else replace(guidance, sigma_window=sigma_window)
+
+
+def condition(model: FitDiffModel, identity: Identity | None) -> Condition | None:
+    """What the denoiser sees of an identity. Raises UserError where another recogniser made it."""
+    if identity is None:
+        return None
+    if identity.recognizer != model.recognizer:
+        raise UserError(
+            f"This checkpoint was trained with the recogniser '{model.recognizer}', the identity comes from "
+            f"'{identity.recognizer}'. Encode the photo with '{model.recognizer}'; others may still guide the sampling."
+        )
+    return Condition(identity.embedding, identity.activations).to(model.device)
+
+
+def noise(model: FitDiffModel, seed: int, batch: int = 1) -> Tensor:
+    """Unit noise `[B, C + 1, h, w]`; entry i equals what seed + i gives alone, on every device."""
+    shape = model.latent_shape
+    rows = [torch.randn(shape, generator=torch.Generator().manual_seed((seed + i) % 2**63)) for i in range(batch)]
+    return torch.stack(rows).to(model.device)
+
+
+def sample(
+    model: FitDiffModel,
+    identity: Identity | None = None,
+    guidance: Guidance | None = None,
+    seed: int = 0,
+    steps: int = 50,
+    cfg_scale: float = 1.5,
+    batch: int = 1,
+    sampler: str = "ddim",
+    callback: Callback | None = None,
+) -> tuple[Tensor, Scene]:
+    """Reverse diffusion (Sec. 3 of the paper): identity-conditioned, optionally guided through the renderer.
+
+    identity: None samples a new person. guidance: None leaves the sample to the prior.
+    Returns the latent `[B, C + 1, h, w]` (texture, and the shape vector in the last plane) and the scene: the photo's,
+    refined, or a studio portrait.
+    """
+    if sampler not in SAMPLERS:
+        raise UserError(f"Unknown sampler '{sampler}'; choose one of {', '.join(SAMPLERS)}.")
+    if steps < 1 or batch < 1:
+        raise UserError(f"steps and batch must be at least 1 (got {steps} and {batch}).")
+    cond = condition(model, identity)
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        return model.denoiser(x, sigma, cond, cfg_scale=cfg_scale)
+
+    model_fn = denoise if guidance is None else GuidedDenoiser(denoise, model, guidance)
+    schedule = sigmas(steps).to(model.device)
+
+    def report(i: int, n: int, x: Tensor, denoised: Tensor) -> None:
+        if callback is not None:
+            callback(i, n, denoised)
+
+    with torch.no_grad():
+        latent = SAMPLERS[sampler](model_fn, noise(model, seed, batch) * schedule[0], schedule, report)
+    scene = Scene.portrait(batch, model.device) if guidance is None else model_fn.scene.detach()
+    return latent.detach(), scene
+
+
+def decode(model: FitDiffModel, latent: Tensor, texture_size: int = 512) -> Avatar:
+    """Latent `[B, C + 1, h, w]` -> avatar: three heads decode the maps, the last plane is the shape vector."""
+    expected = model.latent_shape
+    if latent.ndim != 4 or tuple(latent.shape[1:]) != tuple(expected):
+        raise UserError(
+            f"This latent is {tuple(latent.shape)}; this model's are [B, {', '.join(map(str, expected))}]. "
+            "Connect a latent made by the FitDiff sampler with the same checkpoint."
+        )
+    if not torch.isfinite(latent).all():
+        raise UserError("The latent holds NaN or infinite values; lower the guidance weights or the cfg.")
+    texture, shape = unpack_latent(latent.to(model.device).float(), model.head.n_identity)
+    with torch.no_grad():
+        stack = torch.cat([model.autoencoder.decode(t[None], size=512) for t in texture])
+    maps = TextureMaps.from_stack(stack)
+    return Avatar(model.head, shape, maps if texture_size == 512 else maps.resize(texture_size))
+
+
+def render_avatar(
+    avatar: Avatar,
+    scene: Scene | None = None,
+    size: int | tuple[int, int] = 512,
+    light: Light | None = None,
+    camera: Camera | None = None,
+    background: Sequence[float] | None = (0.18, 0.18, 0.18),
+) -> tuple[Tensor, Tensor]:
+    """Avatar in a scene -> (sRGB `[B, 3, H, W]`, mask `[B, 1, H, W]`). `light` and `camera` replace the scene's.
+
+    background: linear RGB.
+    """
+    scene = scene or Scene.portrait(len(avatar), avatar.shape.device)
+    size = (size, size) if isinstance(size, int) else size
+    with torch.no_grad():
+        out = render(
+            avatar.vertices(scene), avatar.head, avatar.maps, camera or scene.camera, light or scene.light, size=size,
+            background=background,
+        )
+    return linear_to_srgb(out.image).clamp(0, 1), out.mask
+
+
+def repack(model: FitDiffModel, texture: Tensor, shape: Tensor) -> Tensor:
+    """Texture latent `[B, C, h, w]` and shape `[B, K]` -> one latent, the inverse of what `decode` unpacks."""
+    return pack_latent(texture, shape).to(model.device)
