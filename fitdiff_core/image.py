@@ -6,6 +6,7 @@ files are sRGB (IEC 61966-2-1).
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
@@ -121,6 +122,7 @@ def write_atomic(path: str | os.PathLike, data: bytes) -> Path:
         part.write_bytes(data)
         os.replace(part, path)
     except OSError as e:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            part.unlink()
         raise UserError(f"Cannot write {path} ({e.strerror or e}); check free space and permissions.") from e
     return path

@@ -22,7 +22,7 @@ from .checkpoint import FitDiffModel, load_model
 from .denoiser import Condition, pack_latent, unpack_latent
 from .diffusion import SAMPLERS, sigmas
 from .errors import UserError
-from .guidance import Guidance, GuidedDenoiser, GuidanceWeights
+from .guidance import Guidance, GuidanceWeights, GuidedDenoiser
 from .guidance import prepare_guidance as _prepare_guidance
 from .identity import Identity, Recognizer, encode_identity, load_detector, load_recognizer
 from .image import linear_to_srgb
