@@ -1,0 +1,96 @@
+"""The command line, as a person runs it: with the shipped weights, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLE = ROOT / "examples" / "eileen_collins.jpg"
+FILES = {"avatar.glb", "diffuse.png", "specular.png", "normal.png", "render.png", "report.json"}
+
+
+def cli(*args, cwd=None):
+    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
+    return subprocess.run([sys.executable, "-m", "fitdiff_core", *map(str, args)], capture_output=True, text=True, cwd=cwd, env=env)
+
+
+@pytest.fixture(scope="module")
+def guided(tmp_path_factory):
+    out = tmp_path_factory.mktemp("guided")
+    return out, cli(SAMPLE, "--out", out, "--steps", 4, "--seed", 3)
+
+
+def test_photo_becomes_every_promised_file(guided):
+    out, run = guided
+    assert run.returncode == 0, run.stderr
+    assert {p.name for p in out.iterdir()} == FILES
+    assert (out / "avatar.glb").read_bytes()[:4] == b"glTF"
+    with Image.open(out / "render.png") as im:
+        assert im.size == (3 * 512, 512)
+    for name in ("diffuse", "specular", "normal"):
+        with Image.open(out / f"{name}.png") as im:
+            assert im.size == (512, 512) and im.mode == "RGB"
+    report = json.loads((out / "report.json").read_text())
+    assert report["seed"] == 3 and report["steps"] == 4 and report["guided"] is True
+    assert -1 <= report["similarity"]["built-in"] <= 1
+    assert {"load", "identity", "scene", "sample", "decode", "render", "export", "total"} <= set(report["seconds"])
+    assert report["checkpoint"] and report["versions"]["fitdiff"]
+
+
+def test_seed_repeats_bit_for_bit(guided, tmp_path):
+    out, _ = guided
+    assert cli(SAMPLE, "--out", tmp_path, "--steps", 4, "--seed", 3).returncode == 0
+    for name in FILES - {"report.json"}:
+        assert (tmp_path / name).read_bytes() == (out / name).read_bytes(), name
+
+
+def test_no_photo_samples_a_new_identity_and_seeds_differ(tmp_path):
+    for seed in (1, 2):
+        run = cli("--out", tmp_path / str(seed), "--steps", 3, "--seed", seed)
+        assert run.returncode == 0, run.stderr
+    a, b = ((tmp_path / s / "diffuse.png").read_bytes() for s in "12")
+    assert a != b
+    with Image.open(tmp_path / "1" / "render.png") as im:
+        assert im.size == (2 * 512, 512)
+
+
+def test_unguided_run_says_so(tmp_path):
+    assert cli(SAMPLE, "--out", tmp_path, "--steps", 3, "--no-guidance").returncode == 0
+    assert json.loads((tmp_path / "report.json").read_text())["guided"] is False
+
+
+def bad_photo(tmp_path):
+    Image.new("RGB", (256, 256), (90, 120, 60)).save(tmp_path / "no_face.png")
+    return tmp_path / "no_face.png"
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (["missing.jpg"], "No such photo"),
+        (["NO_FACE"], "face"),
+        (["SAMPLE", "--device", "warp9"], "--device cpu"),
+        (["SAMPLE", "--steps", "0"], "steps must be"),
+        (["SAMPLE", "--seed", "-1"], "--seed"),
+        (["SAMPLE", "--config", "BAD_JSON"], "Cannot read the config"),
+        (["SAMPLE", "--config", "BAD_KEY"], "Unknown setting"),
+        (["SAMPLE", "--config", "BAD_CHECKPOINT"], "heckpoint"),
+    ],
+)
+def test_user_errors_are_one_line_and_exit_2(tmp_path, args, words):
+    (tmp_path / "json").write_text("{")
+    (tmp_path / "key").write_text('{"colour": 1}')
+    (tmp_path / "checkpoint").write_text('{"checkpoint": "nowhere.safetensors"}')
+    names = {
+        "SAMPLE": SAMPLE, "NO_FACE": bad_photo(tmp_path), "BAD_JSON": tmp_path / "json", "BAD_KEY": tmp_path / "key",
+        "BAD_CHECKPOINT": tmp_path / "checkpoint",
+    }
+    run = cli(*[names.get(a, a) for a in args], "--out", tmp_path / "out", cwd=tmp_path)
+    assert run.returncode == 2, run.stderr
+    assert len(run.stderr.strip().splitlines()) == 1 and words in run.stderr
+    assert not (tmp_path / "out").exists()
