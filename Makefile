@@ -1,0 +1,51 @@
+# make demo   one photo becomes demo_out/avatar.glb
+# make test   everything: unit tests, a real ComfyUI server, a real browser
+#
+# PIP_ARGS reaches every pip call, e.g. PIP_ARGS="--index-url ..." for a mirror or a CPU-only torch.
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: demo test install install-test host previews lint clean
+
+PIP_ARGS ?=
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
+	"$$p" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' >/dev/null 2>&1 && command -v "$$p" && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c constraints/dev.txt
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m fitdiff_core examples/eileen_collins.jpg --out demo_out
+
+test: $(VENV)/.installed-test host lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/python -m ruff check -q .
+
+install: $(VENV)/.installed
+install-test: $(VENV)/.installed-test
+
+# ComfyUI, Chromium and Khronos' glTF validator, for the tests only
+host: $(VENV)/.installed-test
+	@$(BIN)/python tests/host/install.py
+
+previews: $(VENV)/.installed-test host
+	$(BIN)/python tests/host/previews.py
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer (with venv) is needed: install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV)
+
+# a stamp is written last, so a broken install is taken up again
+$(VENV)/.installed: pyproject.toml constraints/dev.txt | $(BIN)/python
+	@echo "installing into $(VENV) ..."
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed constraints/test.txt
+	@echo "installing the test tools ..."
+	@$(PIP) -e '.[test]' -r constraints/test.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .comfy-host demo_out tests/output

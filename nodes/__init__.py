@@ -1,0 +1,27 @@
+"""ComfyUI nodes: thin adapters over `fitdiff_core.pipeline`, one module per step of the method. No maths in here."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension
+
+from .avatar import DecodeUV, ReplaceMaps
+from .export import ExportMesh
+from .guidance import Guidance
+from .host import register_folders
+from .identity import BlendIdentities, EncodeIdentity
+from .models import LoadModel, LoadRecognizer
+from .render import Render
+from .sampling import Sampler
+
+NODES = [
+    LoadModel, LoadRecognizer, EncodeIdentity, BlendIdentities, Guidance, Sampler, DecodeUV, ReplaceMaps, Render, ExportMesh,
+]
+
+
+class FitDiffExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        register_folders()
+
+    async def get_node_list(self) -> list[type]:
+        register_folders()  # hosts of the 0.3 series never call on_load
+        return NODES

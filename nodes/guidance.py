@@ -1,0 +1,67 @@
+"""What pulls the sampling towards a photo: losses through the differentiable renderer."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from types import SimpleNamespace
+
+from comfy_api.latest import io
+
+from ..fitdiff_core import guidance as core
+from ..fitdiff_core import pipeline
+from ..fitdiff_core.head import load_head
+from . import host, types
+from .identity import as_recognizer
+
+# the library's own defaults, so that graph and command line agree
+WEIGHTS = {f.name: f.default for f in fields(core.GuidanceWeights)}
+WINDOW = next(f.default for f in fields(core.Guidance) if f.name == "sigma_window")
+
+
+def weight(name: str, tooltip: str):
+    return io.Float.Input(name, default=WEIGHTS[name], min=0.0, max=10.0, step=0.05, tooltip=f"{tooltip} 0 turns it off.")
+
+
+def sigma(name: str, default: float, tooltip: str):
+    return io.Float.Input(name, default=default, min=0.0, max=1000.0, step=0.01, round=0.001, tooltip=tooltip)
+
+
+class Guidance(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            "Guidance", "FitDiff Guidance",
+            description="Fits camera, light and expression to the photo. While sampling, each step then renders the head in "
+            "that scene, compares it with the photo and moves the latent by the gradient.",
+            inputs=[
+                io.Image.Input("image", tooltip="The photo to match; of a batch, the first."),
+                types.recognizer_input("Recognition network that compares the render with the photo."),
+                weight("identity", "Same person: distance of the embeddings."),
+                weight("perceptual", "Same features: distance of the activation layers."),
+                weight("photometric", "Same colours: distance of the pixels."),
+                weight("landmark", "Same shape: distance of the facial landmarks."),
+                sigma("sigma_start", WINDOW[0], "Noise level at which the guidance sets in."),
+                sigma("sigma_end", WINDOW[1], "Noise level below which the guidance rests."),
+                types.face_input(),
+            ],
+            outputs=[types.Guidance.Output("guidance", display_name="guidance")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, sigma_start, sigma_end):
+        if None in (sigma_start, sigma_end) or sigma_start > sigma_end:
+            return True
+        return f"sigma_start ({sigma_start:g}) must be larger than sigma_end ({sigma_end:g}): noise falls while sampling."
+
+    @classmethod
+    @host.with_gradients
+    def execute(cls, image, recognizer, identity, perceptual, photometric, landmark, sigma_start, sigma_end, face):
+        head = host.load_once(lambda: load_head(device=host.device()), "head", None)
+        weights = core.GuidanceWeights(identity, perceptual, photometric, landmark)
+        photo = host.image_in(image[:1])
+        # all that the fit needs of a model is its head, and every checkpoint shares the built-in one
+        return io.NodeOutput(
+            pipeline.prepare_guidance(
+                photo, SimpleNamespace(head=head), as_recognizer(recognizer), weights, (sigma_start, sigma_end), face
+            )
+        )

@@ -1,0 +1,117 @@
+"""What differs from host to host: schema keywords, folders, device, progress, inference mode. Everything else is core."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import torch
+from comfy_api.latest import io
+from PIL import Image
+
+from ..fitdiff_core.image import from_image
+
+CATEGORY = "FitDiff"
+MODEL_FOLDER = "fitdiff"
+MODEL_SUFFIX = ".safetensors"
+BUILT_IN = "built-in"
+LOADED_AT_MOST = 4  # models kept between prompts, beside what the graph itself holds
+
+
+def schema(node_id: str, display_name: str, **kw) -> io.Schema:
+    """`io.Schema` with the keywords this host knows; newer ones (search_aliases, ...) are dropped on older hosts."""
+    known = inspect.signature(io.Schema).parameters
+    kw = {"node_id": f"FitDiff_{node_id}", "display_name": display_name, "category": CATEGORY, **kw}
+    return io.Schema(**{k: v for k, v in kw.items() if k in known})
+
+
+def accepted(function: Callable, **kw) -> dict[str, Any]:
+    """The keywords among `kw` that `function` takes on this host."""
+    return {k: v for k, v in kw.items() if k in inspect.signature(function).parameters}
+
+
+def register_folders() -> None:
+    """Make `models/fitdiff` known (extra_model_paths.yaml may have added others)."""
+    folder = os.path.join(folder_paths.models_dir, MODEL_FOLDER)
+    os.makedirs(folder, exist_ok=True)
+    folder_paths.add_model_folder_path(MODEL_FOLDER, folder)
+
+
+def checkpoints() -> list[str]:
+    """Files of `models/fitdiff` that could be checkpoints."""
+    return [f for f in folder_paths.get_filename_list(MODEL_FOLDER) if f.lower().endswith(MODEL_SUFFIX)]
+
+
+def insightface_packs() -> dict[str, str]:
+    """Pack name -> folder, for every folder with .onnx files in `models/insightface/models`."""
+    root = os.path.join(folder_paths.models_dir, "insightface", "models")
+    packs = {}
+    for name in sorted(os.listdir(root)) if os.path.isdir(root) else []:
+        folder = os.path.join(root, name)
+        if os.path.isdir(folder) and any(f.lower().endswith(".onnx") for f in os.listdir(folder)):
+            packs[name] = folder
+    return packs
+
+
+def device() -> torch.device:
+    return comfy.model_management.get_torch_device()
+
+
+_loaded: OrderedDict[tuple, Any] = OrderedDict()
+
+
+def load_once(load: Callable[[], Any], kind: str, path: str | None) -> Any:
+    """`load()`, or what it gave before for this kind, path, file time and device."""
+    stamp = os.stat(path).st_mtime_ns if path else None
+    key = (kind, path, stamp, str(device()))
+    if key not in _loaded:
+        for old in [k for k in _loaded if k[:2] == key[:2]]:
+            del _loaded[old]  # the file was replaced: the old weights are of no more use
+        _loaded[key] = load()
+    _loaded.move_to_end(key)
+    while len(_loaded) > LOADED_AT_MOST:
+        _loaded.popitem(last=False)
+    return _loaded[key]
+
+
+def with_gradients(execute: Callable) -> Callable:
+    """Decorator for `execute`. ComfyUI runs nodes under `torch.inference_mode()`, whose tensors can never take part in a
+    backward pass: weights loaded and identities encoded there would break the guidance later on.
+    """
+
+    @functools.wraps(execute)
+    def run(*args, **kw):
+        with torch.inference_mode(False), torch.no_grad():
+            return execute(*args, **kw)
+
+    return run
+
+
+def image_in(image: torch.Tensor) -> torch.Tensor:
+    """IMAGE `[B, H, W, C]` -> `[B, 3, H, W]` on the host's device, free to take part in a backward pass."""
+    return from_image(image.clone()).to(device())
+
+
+class Progress:
+    """`callback(i, n, denoised)` of the sampler: moves the node's bar, shows a preview, ends the run when interrupted."""
+
+    def __init__(self, total: int, preview: Callable[[torch.Tensor], torch.Tensor] | None = None, previews: int = 8):
+        """preview: denoised latent -> sRGB `[C, H, W]`; called some `previews` times in a run."""
+        self.bar = comfy.utils.ProgressBar(total)
+        self.preview = preview
+        self.every = max(1, total // previews)
+
+    def __call__(self, i: int, n: int, denoised: torch.Tensor | None = None) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        picture = None
+        if self.preview is not None and denoised is not None and ((i + 1) % self.every == 0 or i + 1 == n):
+            pixels = self.preview(denoised).clamp(0, 1).mul(255).byte().permute(1, 2, 0).cpu().numpy()
+            picture = ("JPEG", Image.fromarray(pixels), 512)
+        self.bar.update_absolute(i + 1, n, picture)

@@ -1,0 +1,78 @@
+"""Who is in the photo: encode, average and blend identities."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..fitdiff_core import pipeline
+from ..fitdiff_core.errors import UserError
+from ..fitdiff_core.identity import Recognizer, blend_identities
+from ..fitdiff_core.image import to_image
+from . import host, types
+
+
+def as_recognizer(given: Any) -> Recognizer:
+    """Our recogniser as it is; another pack's insightface `FaceAnalysis` by way of the .onnx file it loaded."""
+    if isinstance(given, Recognizer):
+        return given
+    analysis = getattr(given, "face_analysis", given)  # ComfyUI_FaceAnalysis wraps the object once more
+    networks = getattr(analysis, "models", None)
+    network = networks.get("recognition") if isinstance(networks, dict) else None
+    path = getattr(network, "model_file", None)
+    if not path or not os.path.isfile(path):
+        raise UserError(
+            f"The connected face analysis ({type(given).__name__}) holds no insightface recognition model (.onnx). "
+            "Load a pack that has one (antelopev2, buffalo_l), or connect FitDiff Load Recognizer."
+        )
+    return host.load_once(lambda: pipeline.load_recognizer(path, host.device()), "recognizer", path)
+
+
+class EncodeIdentity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            "EncodeIdentity", "FitDiff Encode Identity",
+            description="Finds the face, aligns it and encodes who it is: the embedding and the activation layers of the "
+            "recognition network, which condition the diffusion model.",
+            inputs=[
+                io.Image.Input("image", tooltip="A photo. A batch is taken as photos of one person and averaged."),
+                types.recognizer_input("Recognition network; it must be the one that the model was trained with."),
+                types.face_input(),
+            ],
+            outputs=[
+                types.Identity.Output("identity", display_name="identity"),
+                io.Image.Output("crop", display_name="crop", tooltip="What the network looked at."),
+            ],
+        )
+
+    @classmethod
+    @host.with_gradients
+    def execute(cls, image, recognizer, face):
+        identity = pipeline.encode(host.image_in(image), as_recognizer(recognizer), face)
+        return io.NodeOutput(identity, to_image(identity.crop))
+
+
+class BlendIdentities(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            "BlendIdentities", "FitDiff Blend Identities",
+            description="A person between two persons.",
+            inputs=[
+                types.Identity.Input("identity_a", tooltip="The person at weight 0."),
+                types.Identity.Input("identity_b", tooltip="The person at weight 1."),
+                io.Float.Input(
+                    "weight", default=0.5, min=0.0, max=1.0, step=0.01, display_mode=io.NumberDisplay.slider,
+                    tooltip="0 is all a, 1 is all b.",
+                ),
+            ],
+            outputs=[types.Identity.Output("identity", display_name="identity")],
+        )
+
+    @classmethod
+    @host.with_gradients
+    def execute(cls, identity_a, identity_b, weight):
+        return io.NodeOutput(blend_identities(identity_a, identity_b, weight))
