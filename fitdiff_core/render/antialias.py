@@ -1,0 +1,133 @@
+"""Antialiasing along the silhouette edges of the mesh: the step that gives visibility a gradient.
+
+Where a silhouette crosses the line between two neighbouring pixel centres, the colours of the two are blended by the
+position of the crossing, as in Laine et al. 2020 (nvdiffrast). There the edges are looked for among the edges of the
+triangle a pixel sees; on a mesh with pixel-sized triangles that misses most silhouettes. Here the silhouette edges of
+the mesh are enumerated and walked instead (measured: gradient errors of 1-5 % rather than 70-85 %, at a lower cost).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .raster_torch import W_MIN
+
+DEPTH_MARGIN = 1e-4  # of z/w: how far behind the edge the far pixel must lie (the camera makes this 0.05 % of its distance)
+
+
+@dataclass
+class EdgeTable:
+    """Edges of a triangle mesh: ends `[E, 2]`, the face on each side `[E]` (-1: none), and the corner facing the edge."""
+
+    ends: Tensor
+    face0: Tensor
+    face1: Tensor
+    opposite: Tensor
+
+    @classmethod
+    def build(cls, tri: Tensor) -> EdgeTable:
+        """From triangles `[T, 3]`. An edge of more than two faces counts as an open one, which always is a silhouette."""
+        tri = tri.long()
+        n_tri = tri.shape[0]
+        a, b, opposite = (torch.cat([tri[:, (k + s) % 3] for k in range(3)]) for s in (1, 2, 0))
+        face = torch.arange(n_tri, device=tri.device).repeat(3)
+        low, high = torch.minimum(a, b), torch.maximum(a, b)
+        key, order = torch.sort(low * (int(tri.max()) + 1 if n_tri else 1) + high, stable=True)
+        _, count = torch.unique_consecutive(key, return_counts=True)
+        first = torch.cumsum(count, 0) - count
+        one, other = order[first], order[(first + 1).clamp(max=max(len(order) - 1, 0))]
+        return cls(
+            torch.stack([low[one], high[one]], 1), face[one], torch.where(count == 2, face[other], -1), opposite[one]
+        )
+
+
+def antialias(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, edges: EdgeTable | None = None) -> Tensor:
+    """Blend `color [B, H, W, C]` across silhouettes of clip positions `pos [B, V, 4]`; rows as in `rast` (0 = bottom).
+
+    Differentiable with respect to `color` and `pos`. `edges` saves rebuilding `EdgeTable.build(tri)` on each call.
+    """
+    edges = EdgeTable.build(tri) if edges is None else edges
+    n_batch, height, width, channels = color.shape
+    n_vertex = pos.shape[1]
+    tri = tri.long()
+    with torch.no_grad():
+        usable = pos[..., 3] > W_MIN
+        x, y = _pixels(pos, width, height, usable)
+        e, b = _silhouettes(x, y, usable, tri, edges)
+        vertex = edges.ends[e] + (b * n_vertex)[:, None]
+        across = edges.opposite[e] + b * n_vertex
+    ends = pos.reshape(-1, 4).index_select(0, vertex.reshape(-1)).view(-1, 2, 4)
+    ex, ey = _pixels(ends, width, height)
+
+    # A steep edge is crossed by pixel rows, a flat one by columns. "major" runs along the edge, "minor" across it.
+    steep = ((ey[:, 1] - ey[:, 0]).abs() >= (ex[:, 1] - ex[:, 0]).abs()).detach()
+    minor, major = torch.where(steep[:, None], ex, ey), torch.where(steep[:, None], ey, ex)
+    with torch.no_grad():
+        n_major = torch.where(steep, height, width)
+        # half-open: of two edges that meet on a line, one counts
+        first = major.amin(1).ceil().clamp(min=0)
+        last = torch.minimum(major.amax(1).ceil() - 1, n_major - 1)
+        lines = (last - first + 1).clamp(min=0).long()
+        k = torch.repeat_interleave(torch.arange(len(lines), device=pos.device), lines)
+        rank = torch.arange(len(k), device=pos.device) - (torch.cumsum(lines, 0) - lines)[k]
+        line = first[k] + rank
+
+    minor0, minor1 = minor.index_select(0, k).unbind(1)
+    major0, major1 = major.index_select(0, k).unbind(1)
+    slope = (minor1 - minor0) / (major1 - major0)
+    crossing = minor0 + (line - major0) * slope
+
+    with torch.no_grad():
+        steep = steep[k]
+        along = (line - major0) / (major1 - major0)
+        z0, z1 = (ends[..., 2] / ends[..., 3])[k].unbind(1)
+        depth = z0 + along * (z1 - z0)
+        ox, oy = x.reshape(-1)[across][k], y.reshape(-1)[across][k]
+        o_minor, o_major = torch.where(steep, ox, oy), torch.where(steep, oy, ox)
+        upper = o_minor > minor0 + (o_major - major0) * slope  # the surface lies on the side of the larger coordinate
+
+        cell = crossing.floor()
+        inside = (cell >= 0) & (cell + 1 < torch.where(steep, width, height))
+        i, j = torch.where(inside, cell, 0).long(), line.long()
+        low = torch.where(steep, j * width + i, i * width + j) + b[k] * (height * width)
+        high = low + torch.where(inside, torch.where(steep, 1, width), 0)
+        near, far = torch.where(upper, high, low), torch.where(upper, low, high)
+
+        seen = rast[..., 3].reshape(-1)
+        z = torch.where(seen > 0, rast[..., 2].reshape(-1), 2.0)
+        visible = inside & (seen[near] > 0) & (seen[near] != seen[far])
+        visible &= (z[far] > depth + DEPTH_MARGIN) & (z[far] > z[near])
+        # Folds put several edges between the same two pixels: only the outermost is seen
+        pair = low * 2 + steep.long()
+        reach = torch.where(upper, cell - crossing, crossing - cell)
+        outermost = torch.full((n_batch * height * width * 2,), -9.0, dtype=reach.dtype, device=reach.device)
+        outermost.scatter_reduce_(0, pair[visible], reach[visible], "amax")
+        kept = torch.nonzero(visible & (reach >= outermost[pair])).squeeze(1)
+        upper, near, far, cell = upper[kept], near[kept], far[kept], cell[kept]
+
+    offset = crossing.index_select(0, kept) - cell
+    share = torch.where(upper, 1 - offset, offset) - 0.5  # how far the near surface reaches past the pixels' border
+    flat = color.reshape(-1, channels)
+    change = share[:, None] * (flat.index_select(0, near) - flat.index_select(0, far))
+    return flat.index_add(0, torch.where(share > 0, far, near), change).view(n_batch, height, width, channels)
+
+
+def _pixels(pos: Tensor, width: int, height: int, usable: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Clip -> window coordinates with pixel centres on whole numbers."""
+    w = pos[..., 3] if usable is None else torch.where(usable, pos[..., 3], 1.0)
+    return (pos[..., 0] / w * 0.5 + 0.5) * width - 0.5, (pos[..., 1] / w * 0.5 + 0.5) * height - 0.5
+
+
+def _silhouettes(x: Tensor, y: Tensor, usable: Tensor, tri: Tensor, edges: EdgeTable) -> tuple[Tensor, Tensor]:
+    """Edges with only one front face: (edge, batch) indices. x, y, usable: `[B, V]`."""
+    x0, x1, x2 = (x.index_select(1, tri[:, k]) for k in range(3))
+    y0, y1, y2 = (y.index_select(1, tri[:, k]) for k in range(3))
+    front = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0) > 0
+    other = front.index_select(1, edges.face1.clamp(min=0))
+    outline = (edges.face1 < 0) | (front.index_select(1, edges.face0) != other)
+    whole = usable.index_select(1, edges.ends[:, 0]) & usable.index_select(1, edges.ends[:, 1])
+    b, e = torch.nonzero(outline & whole, as_tuple=True)
+    return e, b

@@ -1,0 +1,210 @@
+"""Light from far away: an order-2 spherical-harmonics environment plus directional lights.
+
+Units: `sh` holds radiance; a directional `color` holds the irradiance it causes on a surface that faces it. So a white
+Lambert surface (albedo 1) under uniform radiance 1 has radiance 1, and one that faces a directional light of colour pi too.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import UserError
+
+SH_BANDS = (0, 1, 1, 1, 2, 2, 2, 2, 2)
+COSINE = (math.pi, *[2 * math.pi / 3] * 3, *[math.pi / 4] * 5)  # Ramamoorthi & Hanrahan 2001, the clamped cosine's bands
+Y00 = 0.5 / math.sqrt(math.pi)
+
+# name: (ambient sky, ambient ground, [(yaw, pitch, irradiance)]); degrees, yaw to the subject's left, linear RGB
+PRESETS = {
+    "studio": ((0.50, 0.50, 0.52), (0.30, 0.28, 0.27), [(38, 32, (1.75, 1.70, 1.62)), (-55, 12, (0.50, 0.52, 0.56))]),
+    "ambient": ((0.85, 0.85, 0.85), (0.85, 0.85, 0.85), []),
+    "front": ((0.35, 0.35, 0.35), (0.30, 0.30, 0.30), [(0, 8, (1.9, 1.9, 1.9))]),
+    "side": ((0.16, 0.17, 0.20), (0.12, 0.11, 0.10), [(80, 12, (3.1, 2.9, 2.6))]),
+    "rim": (
+        (0.12, 0.13, 0.16),
+        (0.08, 0.08, 0.08),
+        [(145, 22, (4.2, 4.0, 3.7)), (-140, 18, (3.2, 3.5, 4.2)), (25, 20, (0.7, 0.7, 0.7))],
+    ),
+    "outdoor": ((0.55, 0.66, 0.90), (0.22, 0.20, 0.16), [(-35, 55, (2.9, 2.6, 2.1))]),
+    "sunset": ((0.24, 0.27, 0.42), (0.16, 0.12, 0.11), [(68, 9, (3.6, 1.9, 0.85))]),
+    "below": ((0.10, 0.11, 0.14), (0.20, 0.20, 0.20), [(10, -42, (2.2, 2.0, 1.7))]),
+}
+
+
+def sh_basis(direction: Tensor) -> Tensor:
+    """Real spherical harmonics up to band 2 of unit vectors `[..., 3]` -> `[..., 9]`, orthonormal over the sphere."""
+    x, y, z = direction.unbind(-1)
+    return torch.stack(
+        [
+            torch.full_like(x, 0.282094791773878),
+            0.488602511902920 * y,
+            0.488602511902920 * z,
+            0.488602511902920 * x,
+            1.092548430592079 * x * y,
+            1.092548430592079 * y * z,
+            0.315391565252520 * (3 * z * z - 1),
+            1.092548430592079 * x * z,
+            0.546274215296040 * (x * x - y * y),
+        ],
+        -1,
+    )
+
+
+@dataclass
+class Light:
+    """B illuminations.
+
+    sh:        `[B, 9, 3]` radiance of the environment, linear RGB
+    direction: `[B, L, 3]` unit vectors towards the directional lights (L may be 0)
+    color:     `[B, L, 3]` their irradiance, linear RGB
+    """
+
+    sh: Tensor
+    direction: Tensor
+    color: Tensor
+
+    @classmethod
+    def preset(cls, name: str, batch: int = 1) -> Light:
+        """One of `PRESETS`; a face of average skin comes out well exposed."""
+        if name not in PRESETS:
+            raise UserError(f"Unknown light {name!r}; choose one of {', '.join(PRESETS)}.")
+        sky, ground, lamps = PRESETS[name]
+        sky, ground = torch.tensor(sky), torch.tensor(ground)
+        sh = torch.zeros(9, 3)
+        sh[0] = (sky + ground) / 2 / Y00
+        # the linear ramp whose irradiance, seen from above and below, is that of the two half spheres
+        sh[1] = (sky - ground) / 2 / 0.488602511902920 * 0.75
+        direction = torch.tensor([[a, b] for a, b, _ in lamps]).float().reshape(-1, 2).deg2rad()
+        color = torch.tensor([c for *_, c in lamps]).reshape(-1, 3)
+        light = cls(sh[None], toward(direction[:, 0], direction[:, 1])[None], color[None])
+        return light.expand(batch)._map(torch.clone)
+
+    @classmethod
+    def studio(cls, batch: int = 1) -> Light:
+        """A key light from the subject's upper left, a weak fill, soft surroundings."""
+        return cls.preset("studio", batch)
+
+    @classmethod
+    def ambient(cls, batch: int = 1) -> Light:
+        """The same radiance from everywhere: shows the albedo."""
+        return cls.preset("ambient", batch)
+
+    @classmethod
+    def from_environment(cls, environment: Tensor, lights: int = 1) -> Light:
+        """Fit SH and the `lights` brightest sources to linear panoramas `[B, 3, H, W]` (equirectangular, row 0 is up).
+
+        The middle of the picture is the direction the face looks to (+z); right of it lies the subject's right (-x),
+        as someone standing in the panorama sees it. Energy is kept: a source's share is taken out of the SH.
+        """
+        if environment.ndim != 4 or environment.shape[1] != 3 or min(environment.shape[2:]) < 4:
+            raise UserError(f"An environment must be a panorama [B,3,H,W] of 4 px or more, got {tuple(environment.shape)}.")
+        if not torch.isfinite(environment).all():
+            raise UserError("The environment holds NaN or infinite values; save it again.")
+        height = min(environment.shape[2], 128)  # order 2 needs no more
+        environment = F.interpolate(environment, (height, 2 * height), mode="area").clamp(min=0)
+        direction, solid = _panorama(height, environment)
+        radiance = environment.flatten(2).mT  # [B, N, 3]
+        found = []
+        for _ in range(lights):
+            toward_light, energy, radiance = _take_brightest(radiance, direction, solid, environment.shape[2:])
+            found.append((toward_light, energy))
+        sh = (sh_basis(direction) * solid[:, None]).T @ radiance
+        empty = sh.new_zeros(sh.shape[0], 0, 3)
+        return cls(
+            sh, torch.stack([d for d, _ in found], 1) if found else empty,
+            torch.stack([c for _, c in found], 1) if found else empty,
+        )
+
+    def rotated(self, yaw_deg: float | Tensor) -> Light:
+        """The same light turned about the vertical axis; positive moves a light in front to the subject's left (+x)."""
+        yaw = torch.deg2rad(torch.as_tensor(yaw_deg, dtype=self.sh.dtype, device=self.sh.device)).reshape(-1)
+        sine, cosine, zero, one = torch.sin(yaw), torch.cos(yaw), torch.zeros_like(yaw), torch.ones_like(yaw)
+        turn = torch.stack([cosine, zero, sine, zero, one, zero, -sine, zero, cosine], -1).unflatten(-1, (3, 3))
+        # A band-2 function is known from its values at enough points: rotate the points, solve for the coefficients
+        points = _points(turn)
+        solve = torch.linalg.pinv(sh_basis(points))
+        sh = solve @ (sh_basis(points @ turn) @ self.sh)
+        return Light(sh, self.direction @ turn.mT, self.color.expand(sh.shape[0], -1, -1))
+
+    def scaled(self, exposure: float | Tensor) -> Light:
+        """All light times `exposure` (a number or `[B]`)."""
+        if isinstance(exposure, Tensor) and exposure.ndim:
+            exposure = exposure.reshape(-1, 1, 1)
+        return Light(self.sh * exposure, self.direction, self.color * exposure)
+
+    def radiance(self, direction: Tensor) -> Tensor:
+        """Environment radiance from unit directions `[B, N, 3]` -> `[B, N, 3]`, without the directional lights."""
+        return sh_basis(direction) @ self.sh
+
+    def irradiance(self, normal: Tensor) -> Tensor:
+        """Environment irradiance / pi on unit normals `[B, N, 3]` -> `[B, N, 3]`: what a white Lambert surface shows."""
+        return sh_basis(normal) @ (self.sh * (self.sh.new_tensor(COSINE) / math.pi)[:, None])
+
+    def _map(self, f) -> Light:
+        return Light(f(self.sh), f(self.direction), f(self.color))
+
+    def __len__(self) -> int:
+        return self.sh.shape[0]
+
+    def __getitem__(self, i: int) -> Light:
+        """The light of one batch entry, batch axis kept."""
+        return self._map(lambda x: x[i : i + 1])
+
+    def expand(self, batch: int) -> Light:
+        """One light for a whole batch."""
+        return self._map(lambda x: x.expand(batch, -1, -1))
+
+    def to(self, *args, **kwargs) -> Light:
+        return self._map(lambda x: x.to(*args, **kwargs))
+
+    def detach(self) -> Light:
+        return self._map(Tensor.detach)
+
+
+def toward(yaw: Tensor, pitch: Tensor) -> Tensor:
+    """Radians -> unit vectors `[..., 3]`; (0, 0) is +z, yaw turns to +x, pitch rises."""
+    return torch.stack(
+        [torch.sin(yaw) * torch.cos(pitch), torch.sin(pitch), torch.cos(yaw) * torch.cos(pitch)], -1
+    )
+
+
+def _points(like: Tensor) -> Tensor:
+    """26 well-spread unit vectors: the neighbours of a cube's centre."""
+    axis = torch.tensor([-1.0, 0.0, 1.0], dtype=like.dtype, device=like.device)
+    grid = torch.cartesian_prod(axis, axis, axis)
+    return F.normalize(grid[grid.abs().sum(-1) > 0], dim=-1)
+
+
+def _panorama(height: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Directions `[N, 3]` and solid angles `[N]` (sum 4 pi) of the pixels of a `height` x 2*`height` panorama."""
+    steps = {"dtype": like.dtype, "device": like.device}
+    pitch = (0.5 - (torch.arange(height, **steps) + 0.5) / height) * math.pi
+    yaw = (0.5 - (torch.arange(2 * height, **steps) + 0.5) / (2 * height)) * (2 * math.pi)
+    pitch, yaw = torch.meshgrid(pitch, yaw, indexing="ij")
+    solid = torch.cos(pitch).flatten()
+    return toward(yaw.flatten(), pitch.flatten()), solid * (4 * math.pi / solid.sum())
+
+
+def _take_brightest(radiance: Tensor, direction: Tensor, solid: Tensor, size) -> tuple[Tensor, Tensor, Tensor]:
+    """Split the brightest 20-degree cap off panoramas `[B, N, 3]` -> direction `[B, 3]`, irradiance `[B, 3]`, the rest."""
+    luminance = radiance.detach() @ radiance.new_tensor([0.2126, 0.7152, 0.0722])
+    n_batch, (height, width) = len(radiance), size
+    power = (luminance * solid).view(n_batch, 1, height, width)
+    coarse = F.adaptive_avg_pool2d(power, (min(height, 12), min(width, 24)))
+    coarse = F.interpolate(coarse, (height, width), mode="nearest").flatten(1)
+    peak = direction[(coarse + 1e-6 * power.flatten(1)).argmax(1)]
+    base = luminance.median(1, keepdim=True).values
+    for _ in range(3):  # mean shift onto the centre of what outshines the surroundings
+        cap = (direction @ peak.T).T > math.cos(math.radians(20))
+        weight = (luminance - base).clamp(min=0) ** 2 * solid * cap
+        mean = weight @ direction
+        peak = torch.where(mean.norm(dim=1, keepdim=True) > 1e-12, F.normalize(mean, dim=1, eps=1e-12), peak)
+    cap = ((direction @ peak.T).T > math.cos(math.radians(20)))[..., None]
+    floor = radiance.detach().median(1, keepdim=True).values
+    excess = torch.where(cap, (radiance - floor).clamp(min=0), 0.0)
+    return peak, torch.einsum("bnc,n->bc", excess, solid), radiance - excess

@@ -1,0 +1,102 @@
+"""Which triangle does each pixel see? The dependency-free answer, in vectorised torch.
+
+Small triangles are the rule here (about one pixel each), so every triangle lists the pixels of its bounding box, all the
+lists are tested in one go, and one `scatter_reduce` keeps the nearest hit of each pixel. `raster_numba` gives the same
+ids bit for bit; the two share this rule set:
+
+* window coordinates put pixel centres on whole numbers, row 0 is the bottom;
+* an edge function is `ax*by - bx*ay` of coordinates relative to the pixel, which changes nothing but its sign when
+  the ends are swapped: the two triangles of an edge agree about a pixel, so a closed mesh has no holes;
+* a pixel on an edge belongs to both triangles, and the smaller id wins equal depth;
+* triangles with a vertex in front of the near plane or behind the camera are dropped, not clipped; there is no
+  back-face culling, the nearest surface wins.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+NO_HIT = (1 << 63) - 1
+DEPTH_STEPS = 2147483647.0  # 31 bits of depth above 32 bits of triangle id
+CHUNK = 1 << 22  # pixel tests held in memory at a time
+W_MIN = 1e-6
+
+
+def window(pos: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Clip `[B, V, 4]` -> window `[B, V, 3]` (x, y in pixels with centres on whole numbers, z/w), `[B, V]` usable."""
+    x, y, z, w = pos.unbind(-1)
+    usable = (w > W_MIN) & (z >= -w)  # false for NaN as well
+    inverse = 1 / torch.where(usable, w, 1.0)
+    window = torch.stack(
+        [(x * inverse * 0.5 + 0.5) * width - 0.5, (y * inverse * 0.5 + 0.5) * height - 0.5, z * inverse], -1
+    )
+    return window, usable & torch.isfinite(window).all(-1)
+
+
+@torch.no_grad()
+def triangle_ids(pos: Tensor, tri: Tensor, height: int, width: int) -> Tensor:
+    """`pos [B, V, 4]` clip space, `tri [T, 3]` -> int64 `[B, height, width]`: the triangle seen, or -1. Row 0 is the bottom."""
+    n_batch, n_tri = pos.shape[0], tri.shape[0]
+    points, usable = window(pos, height, width)
+    flat = tri.reshape(-1)
+    corner = points.index_select(1, flat).view(n_batch * n_tri, 3, 3)
+    whole = usable.index_select(1, flat).view(n_batch * n_tri, 3).all(1)
+    x, y = corner[:, :, 0], corner[:, :, 1]
+    left, right = x.amin(1).ceil().clamp(min=0), x.amax(1).floor().clamp(max=width - 1)
+    low, high = y.amin(1).ceil().clamp(min=0), y.amax(1).floor().clamp(max=height - 1)
+    keep = torch.nonzero(whole & (right >= left) & (high >= low)).squeeze(1)
+
+    corner, left, right, low, high = (a.index_select(0, keep) for a in (corner, left, right, low, high))
+    columns = (right - left + 1).long()
+    tests = columns * (high - low + 1).long()
+    batch = torch.div(keep, n_tri, rounding_mode="floor")
+    ids = keep - batch * n_tri
+    left, low = left.long(), low.long()
+
+    nearest = torch.full((n_batch * height * width,), NO_HIT, dtype=torch.int64, device=pos.device)
+    for first, last in _chunks(tests):
+        part = slice(first, last)
+        _scatter(nearest, corner[part], left[part], low[part], columns[part], tests[part], batch[part], ids[part],
+                 height, width)
+    return torch.where(nearest == NO_HIT, -1, nearest & 0xFFFFFFFF).view(n_batch, height, width)
+
+
+def _chunks(tests: Tensor) -> list[tuple[int, int]]:
+    """Ranges of triangles whose pixel tests fit into CHUNK (a single larger triangle gets a range of its own)."""
+    if len(tests) == 0:
+        return []
+    total = torch.cumsum(tests, 0)
+    if int(total[-1]) <= CHUNK:
+        return [(0, len(tests))]
+    group = torch.div(total - 1, CHUNK, rounding_mode="floor")
+    _, sizes = torch.unique_consecutive(group, return_counts=True)
+    ends = torch.cumsum(sizes, 0).tolist()
+    return list(zip([0, *ends[:-1]], ends, strict=True))
+
+
+def _scatter(nearest, corner, left, low, columns, tests, batch, ids, height, width) -> None:
+    """Test every pixel of every bounding box and keep the nearest hits in `nearest` (depth and id packed in one key)."""
+    device = corner.device
+    owner = torch.repeat_interleave(torch.arange(len(tests), device=device), tests)
+    rank = torch.arange(len(owner), device=device) - (torch.cumsum(tests, 0) - tests).index_select(0, owner)
+    wide = columns.index_select(0, owner)
+    row = torch.div(rank, wide, rounding_mode="floor")
+    px = rank - row * wide + left.index_select(0, owner)
+    py = row + low.index_select(0, owner)
+
+    corner = corner.index_select(0, owner)
+    fx, fy = px.to(corner.dtype), py.to(corner.dtype)
+    x0, x1, x2 = (corner[:, k, 0] - fx for k in range(3))
+    y0, y1, y2 = (corner[:, k, 1] - fy for k in range(3))
+    e0, e1, e2 = x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0
+    area = e0 + e1 + e2
+    inside = ((e0 >= 0) & (e1 >= 0) & (e2 >= 0)) | ((e0 <= 0) & (e1 <= 0) & (e2 <= 0))
+    hit = torch.nonzero(inside & (area != 0)).squeeze(1)
+
+    e0, e1, e2, area, z = (a.index_select(0, hit) for a in (e0, e1, e2, area, corner[:, :, 2]))
+    owner, px, py = (a.index_select(0, hit) for a in (owner, px, py))
+    depth = (e0 * z[:, 0] + e1 * z[:, 1] + e2 * z[:, 2]) / area
+    steps = ((depth.double() * 0.5 + 0.5).clamp(0, 1) * DEPTH_STEPS).long()
+    pixel = (batch.index_select(0, owner) * height + py) * width + px
+    nearest.scatter_reduce_(0, pixel, (steps << 32) | ids.index_select(0, owner), "amin")

@@ -1,0 +1,132 @@
+"""Rasterization in two passes: ids without a gradient, then barycentrics recomputed from them with one.
+
+The output layout and the barycentric convention are nvdiffrast's (Laine et al. 2020, "Modular primitives for
+high-performance differentiable rendering"), so either can stand in for the other. Visibility has no gradient here;
+`antialias` provides it along silhouettes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from . import raster_torch
+
+BACKENDS = ("auto", "torch", "numba", "nvdiffrast")
+ENVIRONMENT = "FITDIFF_RASTERIZER"
+
+IdPass = Callable[[Tensor, Tensor, int, int], Tensor]
+
+
+def rasterize(pos: Tensor, tri: Tensor, size: tuple[int, int], backend: str = "auto") -> Tensor:
+    """Clip positions `[B, V, 4]` and triangles `[T, 3]` -> `[B, H, W, 4]` = (u, v, z/w, triangle id + 1); 0 = nothing.
+
+    Row 0 is the BOTTOM row. Perspective-correct barycentrics: attribute = u*a0 + v*a1 + (1-u-v)*a2. Gradients flow from
+    u and v to `pos`, none from z/w or the id. Triangles that reach in front of the near plane are dropped; there is no
+    back-face culling.
+
+    backend: "auto" (environment variable FITDIFF_RASTERIZER, or else numba on the CPU if installed, or else torch),
+    "torch", "numba" (CPU), "nvdiffrast" (CUDA; falls back with a warning where it cannot run).
+    """
+    height, width = size
+    if pos.ndim != 3 or pos.shape[-1] != 4 or tri.ndim != 2 or tri.shape[-1] != 3:
+        raise ValueError(f"rasterize needs pos [B,V,4] and tri [T,3], got {tuple(pos.shape)} and {tuple(tri.shape)}")
+    tri = tri.long()
+    if tri.shape[0] == 0 or pos.shape[0] == 0:
+        return pos.new_zeros(pos.shape[0], height, width, 4)
+    ids = _id_pass(backend, pos.device.type)(pos.detach(), tri, height, width)
+    return _barycentrics(pos, tri, ids)
+
+
+def _barycentrics(pos: Tensor, tri: Tensor, ids: Tensor) -> Tensor:
+    """Homogeneous edge functions at the pixel centres (Olano & Greer 1997): perspective-correct without dividing by w."""
+    n_batch, height, width = ids.shape
+    pixel = torch.nonzero(ids.reshape(-1) >= 0).squeeze(1)
+    seen = ids.reshape(-1).index_select(0, pixel)
+    batch = torch.div(pixel, height * width, rounding_mode="floor")
+    within = pixel - batch * (height * width)
+    row = torch.div(within, width, rounding_mode="floor")
+    sx = ((within - row * width).to(pos.dtype) + 0.5) * (2 / width) - 1
+    sy = (row.to(pos.dtype) + 0.5) * (2 / height) - 1
+
+    vertex = tri.index_select(0, seen) + (batch * pos.shape[1])[:, None]
+    corner = pos.reshape(-1, 4).index_select(0, vertex.reshape(-1)).view(-1, 3, 4)
+    w = corner[..., 3]
+    x0, x1, x2 = (corner[..., 0] - sx[:, None] * w).unbind(1)
+    y0, y1, y2 = (corner[..., 1] - sy[:, None] * w).unbind(1)
+    e0, e1, e2 = x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0
+    area = e0 + e1 + e2
+    tiny = torch.finfo(pos.dtype).tiny
+    area = torch.where(area.abs() > tiny, area, tiny)
+    # a pixel centre on the edge may come out a rounding error outside
+    u, v = (e0 / area).clamp(0, 1), (e1 / area).clamp(0, 1)
+    with torch.no_grad():
+        weight = torch.stack([u, v, 1 - u - v], -1)
+        depth = (weight * corner[..., 2]).sum(-1) / (weight * w).sum(-1)
+    values = torch.stack([u, v, depth, (seen + 1).to(pos.dtype)], -1)
+    return pos.new_zeros(n_batch * height * width, 4).index_copy(0, pixel, values).view(n_batch, height, width, 4)
+
+
+def _id_pass(backend: str, device: str) -> IdPass:
+    if backend == "auto":
+        backend = os.environ.get(ENVIRONMENT) or "auto"
+    if backend not in BACKENDS:
+        raise UserError(f"Unknown rasterizer {backend!r}; choose one of {', '.join(BACKENDS)}.")
+    if backend == "nvdiffrast":
+        reason = "it runs on CUDA only" if device != "cuda" else "" if _nvdiffrast() else "it is not installed"
+        if not reason:
+            return _nvdiffrast()
+        _warn_once(f"nvdiffrast cannot be used ({reason}); rendering with the built-in rasterizer instead.")
+        backend = "auto"
+    if backend == "numba":
+        if device != "cpu":
+            raise UserError("The numba rasterizer runs on the CPU only; choose 'torch' or 'auto'.")
+        if _numba() is None:
+            raise UserError("The numba rasterizer needs numba: `pip install numba`, or choose 'torch'.")
+        return _numba()
+    if backend == "auto" and device == "cpu" and _numba():
+        return _numba()
+    return raster_torch.triangle_ids
+
+
+@cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, stacklevel=4)
+
+
+@cache
+def _numba() -> IdPass | None:
+    try:
+        return importlib.import_module(".raster_numba", __package__).triangle_ids
+    except ImportError:
+        return None
+
+
+@cache
+def _nvdiffrast() -> IdPass | None:
+    """nvdiffrast's own visibility (research licence, never shipped); everything after the ids is shared."""
+    try:
+        dr = importlib.import_module("nvdiffrast.torch")
+    except ImportError:
+        return None
+    contexts: dict[torch.device, object] = {}
+
+    @torch.no_grad()
+    def triangle_ids(pos: Tensor, tri: Tensor, height: int, width: int) -> Tensor:
+        if height % 8 or width % 8:  # its CUDA kernels work on 8x8 tiles
+            return raster_torch.triangle_ids(pos, tri, height, width)
+        context = contexts.setdefault(pos.device, None) or dr.RasterizeCudaContext(device=pos.device)
+        contexts[pos.device] = context
+        rast, _ = dr.rasterize(
+            context, pos.float().contiguous(), tri.int().contiguous(), resolution=[height, width], grad_db=False
+        )
+        return rast[..., 3].long() - 1
+
+    return triangle_ids

@@ -1,0 +1,135 @@
+"""From a head, its maps, a camera and a light to a picture, differentiable in all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..maps import TextureMaps
+from .antialias import EdgeTable
+from .antialias import antialias as smooth_edges
+from .camera import Camera
+from .interpolate import filtered_texture, interpolate_at, texture_level
+from .light import Light
+from .normals import tangents, vertex_normals
+from .rasterize import rasterize
+from .shading import ROUGHNESS, shade
+
+
+@dataclass
+class RenderOutput:
+    """What `render` saw. All but `rast` have row 0 at the top.
+
+    image:  `[B, 3, H, W]` linear radiance over the background
+    mask:   `[B, 1, H, W]` coverage, 0..1
+    normal: `[B, 3, H, W]` unit shading normals in world space, 0 outside
+    uv:     `[B, H, W, 2]`, 0 outside
+    rast:   `[B, H, W, 4]` as `rasterize` gives it, row 0 at the BOTTOM
+    """
+
+    image: Tensor
+    mask: Tensor
+    normal: Tensor
+    uv: Tensor
+    rast: Tensor
+
+
+def render(
+    vertices: Tensor,
+    head,
+    maps: TextureMaps,
+    camera: Camera,
+    light: Light,
+    size: tuple[int, int] = (256, 256),
+    background: Tensor | tuple[float, float, float] | None = None,
+    antialias: bool = True,
+    backend: str = "auto",
+) -> RenderOutput:
+    """Render vertices `[B, V, 3]` (metres) of `head` at `size` (H, W).
+
+    head: offers `triangles [T, 3]` and `uv [V, 2]`; optionally `roughness [V]` (perceptual; without it 0.45 everywhere)
+    and `occlusion [V]` (share of the light that arrives, 0..1, e.g. in the corners of eyes and mouth).
+    maps, camera, light: B or 1 entries. background: linear RGB, or an image `[B or 1, 3, H, W]`; None is black.
+    """
+    n_batch, (height, width) = vertices.shape[0], size
+    tri, uv = head.triangles, head.uv.to(vertices)
+    pos = camera.clip(vertices, width / height)
+    rast = rasterize(pos, tri, size, backend)
+
+    # Shading works on the covered pixels only, as one row a picture: [B, N], padded with a pixel behind the last
+    pixel = _covered_rows(rast)
+    batch = torch.arange(n_batch, device=pixel.device)[:, None].expand_as(pixel).reshape(-1)
+    flat, n_pixels = pixel.reshape(-1), n_batch * height * width
+
+    def spread(values: Tensor) -> Tensor:
+        out = values.new_zeros(n_pixels + 1, values.shape[-1]).index_copy(0, flat, values.flatten(0, 1))
+        return out[:-1].view(n_batch, height, width, -1)
+
+    normals = vertex_normals(vertices, tri)
+    parts = [normals, tangents(vertices, uv, tri, normals), uv.expand(n_batch, -1, -1)]
+    extras = [name for name in ("roughness", "occlusion") if getattr(head, name, None) is not None]
+    parts += [getattr(head, name).to(vertices)[None, :, None].expand(n_batch, -1, 1) for name in extras]
+    values = interpolate_at(torch.cat(parts, -1), rast, tri, flat.clamp(max=n_pixels - 1), batch)
+    values = values.view(*pixel.shape, -1)
+    at = values[..., 7:9]
+    surface = {name: values[..., 9 + k : 10 + k] for k, name in enumerate(extras)}
+
+    seen = rast[..., 3:4].detach() > 0
+    uv_image = spread(at)
+    level = texture_level(uv_image, seen[..., 0], maps.size)
+    texels = filtered_texture(maps.stack().to(vertices.dtype), at[:, None], level)[:, 0]
+    normal = _perturbed(values[..., 0:3], values[..., 3:7], texels[..., 6:9])
+    rays = camera.rays(size).expand(n_batch, -1, -1, -1).reshape(n_pixels, 3)
+    view = -rays.index_select(0, flat.clamp(max=n_pixels - 1)).view(*pixel.shape, 3)
+    color = shade(texels[..., 0:3], texels[..., 3:6], normal, view, light, surface.get("roughness", ROUGHNESS))
+    if "occlusion" in surface:
+        color = color * surface["occlusion"]
+
+    mask = seen.to(color.dtype)
+    image = torch.cat([spread(color) + (1 - mask) * _background(background, color), mask], -1)
+    if antialias:
+        image = smooth_edges(image, rast, pos, tri, _edges(head))
+    image = image.flip(1).permute(0, 3, 1, 2)
+    return RenderOutput(
+        image[:, :3], image[:, 3:], spread(normal).flip(1).permute(0, 3, 1, 2), uv_image.flip(1), rast
+    )
+
+
+def _covered_rows(rast: Tensor) -> Tensor:
+    """Flat indices of the covered pixels, `[B, N]` with N the largest count; rows are filled up with B*H*W."""
+    n_batch, height, width, _ = rast.shape
+    seen = rast[..., 3].detach().reshape(n_batch, -1) > 0
+    batch, within = torch.nonzero(seen, as_tuple=True)
+    count = seen.sum(1)
+    rank = torch.arange(len(batch), device=rast.device) - (torch.cumsum(count, 0) - count)[batch]
+    rows = batch.new_full((n_batch, max(int(count.max()), 1)), n_batch * height * width)
+    rows[batch, rank] = batch * (height * width) + within
+    return rows
+
+
+def _perturbed(normal: Tensor, frame: Tensor, texel: Tensor) -> Tensor:
+    """Tangent-space normals into the interpolated frame, MikkTSpace's way (the frame is not made orthonormal again)."""
+    tangent = frame[..., :3]
+    bitangent = torch.linalg.cross(normal, tangent) * frame[..., 3:].detach().sign()
+    bent = tangent * texel[..., 0:1] + bitangent * texel[..., 1:2] + normal * texel[..., 2:3]
+    return F.normalize(bent, dim=-1, eps=1e-8)
+
+
+def _background(background: Tensor | tuple[float, float, float] | None, like: Tensor) -> Tensor:
+    """Something that broadcasts to `[B, H, W, 3]`, row 0 at the bottom."""
+    if background is None:
+        return like.new_zeros(1, 1, 1, 3)
+    background = torch.as_tensor(background, dtype=like.dtype, device=like.device)
+    return background.reshape(1, 1, 1, 3) if background.ndim == 1 else background.permute(0, 2, 3, 1).flip(1)
+
+
+def _edges(head) -> EdgeTable:
+    """The head's edge table, built once and kept on the head for as long as its triangles stay the same tensor."""
+    kept = getattr(head, "_edge_table", None)
+    if kept is None or kept[0] is not head.triangles:
+        kept = (head.triangles, EdgeTable.build(head.triangles))
+        head._edge_table = kept
+    return kept[1]
