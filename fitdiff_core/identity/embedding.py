@@ -1,0 +1,91 @@
+"""Identities: what a recogniser knows of a person, from one photo or several, and blends of two people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import UserError
+from .detect import FaceDetector, select_face
+from .recognizer import Recognizer
+
+
+@dataclass
+class Identity:
+    """B people as a recogniser sees them.
+
+    embedding: `[B, D]` unit length; activations: tuple of `[B, C, h, w]`; crop: `[B, 3, S, S]` sRGB, the aligned photo
+    recognizer: the name of the recogniser; identities of different recognisers cannot be mixed
+    """
+
+    embedding: Tensor
+    activations: tuple[Tensor, ...]
+    crop: Tensor
+    recognizer: str
+
+    def __len__(self) -> int:
+        return self.embedding.shape[0]
+
+    def to(self, device: torch.device | str) -> Identity:
+        activations = tuple(a.to(device) for a in self.activations)
+        return Identity(self.embedding.to(device), activations, self.crop.to(device), self.recognizer)
+
+
+@torch.no_grad()
+def encode_identity(
+    photos: Sequence[Tensor] | Tensor, recognizer: Recognizer, detector: FaceDetector, which: str | int = "largest"
+) -> Identity:
+    """One person's identity (B = 1) from one photo or several.
+
+    photos: `[B, 3, H, W]`, or a list of `[3, H, W]` or `[1, 3, H, W]` of any sizes; sRGB 0..1
+    which: the face to take in each photo: "largest" or an index, largest first
+    Several photos: embeddings are averaged and made unit length again, activations are averaged (they are aligned);
+    the crop is that of the photo nearest to the average. Raises UserError if a photo shows no such face.
+    """
+    photos = [p for photo in photos for p in (photo if photo.ndim == 4 else photo[None])]
+    if not photos:
+        raise UserError("There is no photo to take an identity from; give at least one.")
+    crops = []
+    for i, photo in enumerate(photos):
+        try:
+            face = select_face(detector.detect(photo), which)
+        except UserError as e:
+            if len(photos) == 1:
+                raise
+            raise UserError(f"Photo {i + 1} of {len(photos)}: {e}") from None
+        image = photo[None].to(recognizer.template)
+        crops.append(recognizer.crop(image, recognizer.matrix(face.mesh[None])))
+    embedding, activations = recognizer(torch.cat(crops))
+    mean = F.normalize(embedding.mean(0, keepdim=True), dim=-1)
+    nearest = int((embedding @ mean[0]).argmax())
+    return Identity(mean, tuple(a.mean(0, keepdim=True) for a in activations), crops[nearest], recognizer.name)
+
+
+def blend_identities(a: Identity, b: Identity, weight: float) -> Identity:
+    """From `a` (weight 0) to `b` (weight 1): along the great circle on the embedding, linear on activations and crop.
+
+    A batch of one is blended with every entry of the other. Raises UserError if the recognisers differ.
+    """
+    if a.recognizer != b.recognizer:
+        raise UserError(
+            f"Cannot blend identities of two recognisers ({a.recognizer} and {b.recognizer}); encode both with the same one."
+        )
+    if len(a) != len(b) and 1 not in (len(a), len(b)):
+        raise UserError(f"Cannot blend {len(a)} identities with {len(b)}; give as many of each, or one.")
+    b = b.to(a.embedding.device)
+    activations = tuple(torch.lerp(x, y, weight) for x, y in zip(a.activations, b.activations, strict=True))
+    embedding = slerp(a.embedding, b.embedding, weight)
+    return Identity(embedding, activations, torch.lerp(a.crop, b.crop, weight), a.recognizer)
+
+
+def slerp(a: Tensor, b: Tensor, weight: float) -> Tensor:
+    """Spherical interpolation of unit vectors `[B, D]`; nearly parallel ones are interpolated linearly."""
+    cosine = (a * b).sum(-1, keepdim=True).clamp(-1, 1)
+    angle = torch.acos(cosine)
+    sine = torch.sin(angle)
+    arc = (torch.sin((1 - weight) * angle) * a + torch.sin(weight * angle) * b) / sine.clamp(min=1e-4)
+    return F.normalize(torch.where(sine > 1e-3, arc, torch.lerp(a, b, weight)), dim=-1)

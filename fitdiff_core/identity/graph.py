@@ -1,0 +1,74 @@
+"""A network as data: a list of operator calls and the tensors they use, run by a small differentiable interpreter.
+
+Both the built-in face networks (their plan stored in `assets/identity.safetensors`) and ArcFace packs (`.onnx` files) are
+run this way, so that neither needs a second inference runtime and both give gradients with respect to the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from .ops import FLOAT_TYPES, OPS
+
+
+@dataclass(frozen=True)
+class Node:
+    """One call: `outputs[0] = op(attributes, *inputs)`; inputs are names of earlier outputs, constants or the graph input."""
+
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+class Graph(nn.Module):
+    """Runs `nodes` in order. Constants are buffers: they follow `.to()`/`.double()` and get no gradient.
+
+    input: name of the one image input; outputs: names of the results; constants: name -> Tensor.
+    Raises UserError for an operator that is not in `ops.OPS`.
+    """
+
+    def __init__(self, nodes: Sequence[Node], constants: dict[str, Tensor], input: str, outputs: Sequence[str]):
+        super().__init__()
+        unknown = sorted({n.op for n in nodes} - OPS.keys() - {"Constant"})
+        if unknown:
+            raise UserError(
+                f"The network uses the ONNX operator {', '.join(unknown)}, which is not supported; "
+                "use a plain ArcFace recognition model (for instance w600k_r50.onnx of the buffalo_l pack)."
+            )
+        self.nodes, self.input, self.outputs = tuple(nodes), input, tuple(outputs)
+        self._buffer_of: dict[str, str] = {}
+        for i, (name, value) in enumerate(constants.items()):
+            self._buffer_of[name] = f"c{i}"
+            # shapes, axes and indices stay integers; half-precision weights are computed in float32
+            self.register_buffer(f"c{i}", value.float() if value.is_floating_point() else value, persistent=False)
+
+    @property
+    def constants(self) -> dict[str, Tensor]:
+        return {name: getattr(self, key) for name, key in self._buffer_of.items()}
+
+    def run(self, x: Tensor, names: Sequence[str]) -> list[Tensor]:
+        """The named intermediate or final tensors for the input `x`."""
+        values = {**self.constants, self.input: x}
+        for node in self.nodes:
+            inputs = [values[name] if name else None for name in node.inputs]
+            values[node.outputs[0]] = OPS[node.op](node.attributes, *inputs)
+        return [values[name] for name in names]
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.run(x, self.outputs)
+
+    @torch.no_grad()
+    def shapes(self, x: Tensor) -> dict[str, tuple[int, ...]]:
+        """Name -> shape of every node's output, in order, for the input `x`."""
+        names = [n.outputs[0] for n in self.nodes]
+        return {name: tuple(value.shape) for name, value in zip(names, self.run(x, names), strict=True)}
+
+
+__all__ = ["FLOAT_TYPES", "Graph", "Node"]
