@@ -1,0 +1,211 @@
+"""A person's reflectance in the atlas: diffuse albedo, specular albedo and normals, from attributes and a seed.
+
+Order of work, all in the atlas at full size: melanin and blood are laid out as sums of logarithms over soft regions, noise
+and spots; one look-up turns them into colour; make-up, hair and eyes are painted over; relief follows from pores,
+wrinkles, lips and hairs.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..maps import TextureMaps
+from .brows import Brows
+from .canvas import Canvas
+from .eyes import Eyes
+from .hair import Hair
+from .marks import over, spots
+from .people import SkinAttributes, random_attributes
+from .pigment import SkinOptics, colour_table, look_up, melanin_for
+from .regions import Regions
+from .wrinkles import Wrinkles
+
+# log-change of melanin and of blood per region at full contrast: (region, melanin, blood)
+_LAYOUT = (
+    ("cheek", -0.06, 0.0), ("forehead", 0.14, -0.18), ("temple", 0.08, -0.05), ("socket", 0.16, 0.02), ("perioral", 0.12, 0.0),
+    ("nasolabial", 0.10, 0.12), ("chin", -0.05, 0.1), ("lid", 0.06, 0.28), ("nose", 0.02, 0.15), ("glabella", 0.02, 0.06),
+    ("under_eye", 0.04, 0.05), ("neck", 0.05, -0.05), ("jaw", 0.04, -0.08), ("bridge", 0.0, -0.05), ("ear", 0.0, 0.35),
+    ("cheekbone", 0.02, 0.05), ("philtrum", 0.0, 0.06),
+)  # fmt: skip
+_FLUSH = {"cheek": 0.7, "nose": 0.6, "chin": 0.35, "ear": 0.4, "glabella": 0.12, "cheekbone": 0.35, "nasolabial": 0.25}
+_DARKER = {"socket": 0.30, "perioral": 0.22, "nasolabial": 0.18, "temple": 0.14, "jaw": 0.12, "forehead": 0.08, "chin": -0.06}
+_CIRCLES = {"under_eye": (0.30, 0.35), "inner_eye": (0.22, 0.25), "socket": (0.14, 0.0)}
+
+
+class SkinGenerator:
+    """`sample(seed)` draws a person; everything that depends on the head only is computed in the constructor (seconds)."""
+
+    def __init__(self, head, size: int = 512):
+        self.canvas = c = Canvas(head, size)
+        self.regions = Regions(c)
+        self.brows, self.hair, self.eyes, self.wrinkles = Brows(c), Hair(c, self.regions), Eyes(c, self.regions), Wrinkles(c)
+        self._names = tuple(n for n, _, _ in _LAYOUT) + ("inner_eye",)
+        self._tone = self.regions.stack(self._names).reshape(len(self._names), -1)
+        r = self.regions
+        self._face = ((1 - r["ear"]) * torch.sigmoid(-r["hairline_mm"] / 4) * torch.sigmoid(-r["behind_mm"] / 4) * (1 - r["lips"])).clamp(0, 1)
+        self._freckled = (r["cheek"] + 0.8 * r["nose"] + 0.6 * r["bridge"] + 0.4 * r["forehead"] + 0.10).clamp(0, 1.2) * self._face
+        self._t_zone = (0.8 * r["forehead"] + 1.1 * r["nose"] + 0.8 * r["bridge"] + 0.6 * r["chin"] + 0.4 * r["glabella"]).clamp(0, 1.3)
+        self._pore_area = 0.25 + 1.0 * r["cheek"] + 1.2 * r["nose"] + 0.45 * r["forehead"] + 0.45 * r["chin"]
+        self._sun_area = (1.5 * r["temple"] + 0.6 * r["forehead"] + 0.8 * r["cheek"] + 0.05) * self._face
+        self._spotty = (r["chin"] + 0.6 * r["cheek"] + 0.6 * r["forehead"] + 0.1) * self._face
+
+    @torch.no_grad()
+    def sample(self, seed: int, attributes: SkinAttributes | None = None) -> tuple[TextureMaps, SkinAttributes]:
+        """-> (maps of batch 1, the attributes they show). The same seed and attributes give the same maps."""
+        rng = np.random.default_rng([seed, 77])
+        a = random_attributes(np.random.default_rng(seed)) if attributes is None else attributes
+        c, r = self.canvas, self.regions
+        clouds = c.cloud(rng, (42.0, 19.0, 11.0, 11.0))
+        fine = c.cloud(rng, (6.0,), 256)[0]
+        grains = [c.grain(rng, k) for k in range(3)]
+
+        marks = self._spots(a, rng)
+        albedo = self._colour(a, clouds, fine, grains, marks)
+        folds, lines = self.wrinkles.draw(a, rng)
+        albedo = albedo * (1 - 0.30 * folds - 0.22 * lines - 0.10 * a.pores * self._pores(a, grains))
+        albedo = self._make_up(a, albedo, fine)
+        cover, shade, strand = self.hair.cover(a, rng, clouds[2])
+        beard = self.hair.beard(a, rng, strand, clouds[1], grains[0])
+        whiskers = torch.zeros_like(cover)
+        if beard is not None:
+            albedo = self.hair.paint_beard(a, albedo, *beard, shade)
+            whiskers = beard[1]
+        albedo = self._lip_paint(a, albedo)
+        albedo = self.eyes.lids(a, albedo, clouds[2])
+        brow, under = self.brows.draw(a, rng)
+        colour = torch.tensor(a.brow_colour).view(3, 1, 1)
+        shadow = 0.5 * colour + 0.5 * albedo * colour.mean().clamp(max=0.35).sqrt()  # hair seen out of focus, on skin
+        albedo = over(albedo, (under * min(1.0, a.brow_density) * (0.30 + 0.5 * a.brow_drawn)).clamp(0, 0.9), shadow)
+        albedo = over(albedo, (brow * 1.05).clamp(0, 0.95), 0.85 * colour)
+        albedo, hair = self.hair.paint_scalp(a, albedo, cover, shade, grains[0])
+        albedo = albedo * (1 - 0.75 * r["nostril"].clamp(0, 1) ** 2)
+        albedo = over(albedo, r["mouth_inside"], torch.tensor([0.085, 0.018, 0.016]))
+
+        specular = self._specular(a, fine, grains, folds, lines, brow, hair, whiskers)
+        height = self._height(a, grains, fine, folds, lines, marks, brow, whiskers, hair, strand)
+        normal = self._normals(height)
+        return self._finish(a, rng, albedo, specular, normal), a
+
+    # -- pigment ---------------------------------------------------------------------------------------------------
+
+    def _spots(self, a: SkinAttributes, rng: np.random.Generator) -> dict[str, Tensor]:
+        c = self.canvas
+        out = {}
+        if a.freckles > 0:
+            out["freckles"] = spots(c, rng, self._freckled, int(1000 * a.freckles), (0.35, 1.15), 0.3)
+        if a.moles:
+            out["moles"] = spots(c, rng, self._face, a.moles, (0.6, 1.8), 0.15)
+        if a.sun_spots:
+            out["sun"] = spots(c, rng, self._sun_area, a.sun_spots, (1.0, 4.2), 0.35)
+        if a.blemishes:
+            out["blemishes"] = spots(c, rng, self._spotty, a.blemishes, (0.8, 2.2), 0.45)
+        return out
+
+    def _colour(self, a: SkinAttributes, clouds: Tensor, fine: Tensor, grains, marks: dict[str, Tensor]) -> Tensor:
+        table = colour_table(SkinOptics(a.thickness, a.oxygen, a.eumelanin, a.yellow))
+        melanin = melanin_for(table, a.lightness, a.blood)
+        dark = float(np.clip((65 - a.lightness) / 25, 0, 1.4))
+        change = torch.tensor([[m, b] for _, m, b in _LAYOUT] + [[0.0, 0.0]]).T * a.contrast
+        for name, v in _FLUSH.items():
+            change[1, self._names.index(name)] += v * (1.5 * a.flush - 0.15)
+        for name, v in _DARKER.items():
+            change[0, self._names.index(name)] += v * dark * a.contrast
+        for name, (m, b) in _CIRCLES.items():
+            change[:, self._names.index(name)] += torch.tensor([m, b]) * 1.4 * a.circles * a.contrast
+        m, b = (change @ self._tone).view(2, self.canvas.size, self.canvas.size)
+        m = m + math.log(melanin) + 0.05 * clouds[0] + (0.02 + 0.05 * a.mottle) * (clouds[1] + 0.6 * clouds[2])
+        m = m + (0.02 + 0.04 * a.mottle) * fine + 0.03 * grains[2] + 0.04 * grains[0]
+        b = b + math.log(a.blood) + (0.05 + 0.12 * a.mottle) * (clouds[3] + 0.7 * fine) + 0.08 * (0.5 + a.mottle) * grains[2] + 0.05 * grains[1]
+        r = self.regions
+        veins = (grains[2] - 0.9).clamp(0, 1.5) * (r["cheek"] + r["nose"]) * (0.1 + 0.8 * a.flush * min(1.0, a.age / 60))
+        b = b + 0.6 * veins
+        if "freckles" in marks:
+            m = m + (0.7 + 0.8 * a.freckles) * marks["freckles"]
+        if "moles" in marks:
+            m = m + 2.0 * marks["moles"] * (1 if a.lightness > 45 else 0.6)
+        if "sun" in marks:
+            m = m + 0.65 * marks["sun"] * (0.8 + 0.2 * grains[2])
+        if "blemishes" in marks:
+            b = b + 0.8 * marks["blemishes"]
+        # lips: thin epidermis with little melanin and much blood, except where lips are dark
+        lip = torch.sigmoid(r["lips_mm"] / (0.45 + 1.5 * (1 - a.lip_edge)))
+        lip_m = math.log(melanin) + 0.10 - 0.35 * (1 - a.lip_dark) * (1 - 0.6 * min(1, dark)) + 0.75 * a.lip_dark + 0.05 * grains[0]
+        lip_b = math.log(a.blood) + 0.75 + 1.25 * a.lip_blood + 0.10 * grains[0] + 0.10 * fine
+        edge = torch.exp(-((r["lip_line_mm"] / 1.6) ** 2))
+        m, b = m + lip * (lip_m - m + 0.3 * edge), b + lip * (lip_b - b + 0.25 * edge)
+        albedo = look_up(table, m, b) * torch.tensor(a.tint).view(3, 1, 1)
+        # venous blue-grey below the eyes lies deeper than the two layers reach
+        tired = (0.30 * a.circles) * (r["under_eye"] + 0.7 * r["inner_eye"]).clamp(0, 1)
+        return albedo * (1 - tired * torch.tensor([0.42, 0.36, 0.24]).view(3, 1, 1))
+
+    def _make_up(self, a: SkinAttributes, albedo: Tensor, fine: Tensor) -> Tensor:
+        r = self.regions
+        if a.foundation > 0:
+            weight = r["cheek"] + r["forehead"] * 0.5 + 0.2
+            mean = (albedo * (weight * self._face)).sum((1, 2)) / (weight * self._face).sum()
+            front = self._face * (1 - 0.7 * r["neck"])
+            albedo = over(albedo, 0.55 * a.foundation * front, mean * torch.tensor([1.04, 1.02, 1.0]))
+        if a.blush > 0:
+            albedo = over(albedo, (a.blush * (r["cheekbone"] + 0.4 * r["cheek"]) * (1 + 0.1 * fine)).clamp(0, 0.6), torch.tensor(a.blush_colour))
+        return albedo
+
+    def _lip_paint(self, a: SkinAttributes, albedo: Tensor) -> Tensor:
+        if a.lipstick <= 0:
+            return albedo
+        r = self.regions
+        area = torch.sigmoid(r["lips_mm"] / 0.5)
+        level = albedo.mean(0, keepdim=True) / albedo.mean(0)[area > 0.5].mean().clamp(min=0.02)
+        return over(albedo, a.lipstick * area, torch.tensor(a.lipstick_colour).view(3, 1, 1) * level.clamp(0.5, 1.5))
+
+    # -- surface ---------------------------------------------------------------------------------------------------
+
+    def _pores(self, a: SkinAttributes, grains) -> Tensor:
+        return (grains[1] - 1.0).clamp(0, 1.5) * self._pore_area
+
+    def _specular(self, a: SkinAttributes, fine, grains, folds, lines, brow, hair, whiskers) -> Tensor:
+        r = self.regions
+        s = (0.33 + 0.06 * (a.oil - 0.5)) * (1 + (0.15 + 0.4 * a.oil) * self._t_zone - 0.18 * r["socket"] - 0.10 * r["temple"])
+        s = s * (1 + 0.06 * fine + 0.05 * grains[0] - 0.5 * folds - 0.4 * lines - 0.12 * a.pores * self._pores(a, grains))
+        s = s * (1 - 0.15 * a.foundation) + (0.05 + 0.22 * a.gloss) * r["lips"]
+        s = s * (1 - 0.35 * brow) * (1 - 0.45 * hair) * (1 - 0.35 * whiskers)
+        return over(s[None].expand(3, -1, -1), r["mouth_inside"], torch.tensor([0.3, 0.3, 0.3]))[:1].clamp(0.02, 0.9)
+
+    def _height(self, a: SkinAttributes, grains, fine, folds, lines, marks, brow, whiskers, hair, strand) -> Tensor:
+        """Relief in millimetres."""
+        r = self.regions
+        h = 0.011 * grains[0] + 0.012 * grains[1] + 0.02 * (1 + a.wrinkles) * fine
+        h = h - 0.04 * (0.4 + a.pores) * self._pores(a, grains)
+        h = h * (1 - r["lips"]) + r["lips"] * (0.035 * grains[0] - 0.03 * grains[1].abs())
+        h = h - 0.55 * folds - 0.20 * lines
+        h = h + 0.10 * brow + whiskers * (0.10 + 0.10 * strand[0]) + hair * (0.10 * strand[0] + 0.15 * strand[1])
+        if "blemishes" in marks:
+            h = h + 0.2 * marks["blemishes"]
+        if "moles" in marks:
+            h = h + 0.15 * marks["moles"]
+        return h
+
+    def _normals(self, height: Tensor) -> Tensor:
+        """Height in mm -> `[3, S, S]` tangent-space normals, +Y up (rows run down, hence the sign)."""
+        padded = torch.nn.functional.pad(height[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+        dx = (padded[1:-1, 2:] - padded[1:-1, :-2]) / (2 * self.canvas.scale[0])
+        dy = (padded[2:, 1:-1] - padded[:-2, 1:-1]) / (2 * self.canvas.scale[1])
+        dx, dy = dx.clamp(-1.2, 1.2), dy.clamp(-1.2, 1.2)
+        z = (1 + dx * dx + dy * dy).rsqrt()
+        return torch.stack([-dx * z, dy * z, z])
+
+    def _finish(self, a: SkinAttributes, rng: np.random.Generator, albedo, specular, normal) -> TextureMaps:
+        c = self.canvas
+        window = self.eyes.window
+        ball, shine = self.eyes.ball(a, rng)
+        flat = torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1)
+        skin = albedo[:, c.skin].mean(1).view(3, 1, 1)
+        albedo, specular, normal = c.finish(albedo, skin), c.finish(specular, torch.tensor(0.3)), c.finish(normal, flat)
+        island = c.island[window]
+        albedo[(slice(None), *window)] = torch.where(island, ball, albedo[(slice(None), *window)])
+        specular[(slice(None), *window)] = torch.where(island, shine, specular[(slice(None), *window)])
+        normal[(slice(None), *window)] = torch.where(island, flat, normal[(slice(None), *window)])
+        return TextureMaps(albedo.clamp(0, 1)[None], specular.expand(3, -1, -1)[None].clone(), normal[None])
