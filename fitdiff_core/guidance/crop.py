@@ -1,0 +1,74 @@
+"""A square picture of the face, cut from the photo: what the scene is fitted to and guidance compares with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+
+MARGIN = 1.62  # side of the crop / longer side of the mesh points' box: the mesh stops at the hairline and before the ears
+RAISE = 0.07  # the crop's centre moves up the face by this share of its height, to make room for the top of the head
+CHIN, FOREHEAD = 152, 10  # MediaPipe face mesh indices
+
+
+@dataclass
+class FaceCrop:
+    """image: `[1, 3, S, S]` sRGB; mask: `[1, 1, S, S]`, 0 where the photo ends; matrix: `[1, 2, 3]` photo px -> crop px."""
+
+    image: Tensor
+    mask: Tensor
+    matrix: Tensor
+
+    def points(self, xy: Tensor) -> Tensor:
+        """`[..., 2]` photo px -> crop px. A third coordinate (depth in px) is scaled along."""
+        m = self.matrix[0].to(xy)
+        out = xy[..., :2] @ m[:, :2].T + m[:, 2]
+        return torch.cat([out, xy[..., 2:] * m[0, 0]], -1)
+
+
+def crop_matrix(points: Tensor, size: int = 256, margin: float = MARGIN) -> Tensor:
+    """Mesh points `[N, 2+]` in photo px -> `[1, 2, 3]` scale and shift to a square of `size` px that holds the head.
+
+    Roll is not removed: the camera carries it.
+    """
+    p = points[:, :2].double()
+    low, high = p.amin(0), p.amax(0)
+    extent = (high - low).max()
+    if not torch.isfinite(p).all() or extent < 8:
+        raise UserError("The face found in the photo is too small to fit; use a larger or closer photo.")
+    centre = (low + high) / 2
+    if len(p) > FOREHEAD and len(p) > CHIN:
+        centre = centre + RAISE * (p[FOREHEAD] - p[CHIN])
+    scale = size / (extent * margin)
+    eye = torch.eye(2, dtype=p.dtype, device=p.device) * scale
+    return torch.cat([eye, (size / 2 - centre * scale)[:, None]], 1)[None].float()
+
+
+def _weights(n: int, size: int, scale: float, shift: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Triangle filter along one axis: `[size, n]` weights, and `[size]` bool where the output centre is in the frame."""
+    centre = (torch.arange(size, dtype=torch.float64) + 0.5 - shift) / scale
+    width = max(1.0, 1.0 / scale)  # widen the filter when shrinking: no aliasing
+    source = torch.arange(n, dtype=torch.float64) + 0.5
+    w = (1 - (source[None] - centre.clamp(0.5, n - 0.5)[:, None]).abs() / width).clamp(min=0)  # edge pixels repeat
+    inside = (centre >= 0) & (centre <= n)
+    return (w / w.sum(1, keepdim=True)).to(like), inside.to(like.device)
+
+
+def crop_image(photo: Tensor, matrix: Tensor, size: int = 256) -> FaceCrop:
+    """Photo `[1, 3, H, W]` -> FaceCrop by `matrix` (scale and shift only), antialiased; outside the frame the edge repeats."""
+    if photo.ndim != 4 or photo.shape[0] != 1 or photo.shape[1] != 3:
+        raise UserError(f"One photo [1,3,H,W] is needed, not {tuple(photo.shape)}; pick one image of the batch.")
+    m = matrix[0].tolist()
+    wx, in_x = _weights(photo.shape[3], size, m[0][0], m[0][2], photo)
+    wy, in_y = _weights(photo.shape[2], size, m[1][1], m[1][2], photo)
+    image = torch.einsum("yh,bchw,xw->bcyx", wy, photo, wx).clamp(0, 1)
+    mask = (in_y[:, None] & in_x[None, :])[None, None].to(photo.dtype)
+    return FaceCrop(image, mask, matrix.to(photo.device))
+
+
+def crop_face(photo: Tensor, mesh: Tensor, size: int = 256, margin: float = MARGIN) -> FaceCrop:
+    """Photo `[1, 3, H, W]` sRGB and the face's mesh points `[468, 2+]` px -> FaceCrop."""
+    return crop_image(photo, crop_matrix(mesh, size, margin), size)

@@ -1,0 +1,57 @@
+"""Everything about the photo that sampling needs to know, computed once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .crop import crop_face
+from .fit import FitPrior, fit_scene
+from .fit import landmark_weights as _landmark_weights
+from .guided import plain, plain_tensors
+from .objective import Guidance, GuidanceWeights
+from .regions import occlusion, region_weights
+from .surface import Surface
+
+CROP_SIZE = 256
+
+
+def prepare_guidance(
+    photo: Tensor,
+    head,
+    recognizer,
+    detector,
+    weights: GuidanceWeights | None = None,
+    which: str | int = "largest",
+    size: int = CROP_SIZE,
+    prior: FitPrior | None = None,
+) -> Guidance:
+    """Photo `[1, 3, H, W]` sRGB -> Guidance: face, crop, fitted scene, light, occlusion and recogniser features.
+
+    which: "largest" or the index of the face. Raises UserError for several photos or no face.
+    """
+    from ..identity import select_face
+
+    if photo.ndim != 4 or photo.shape[0] != 1 or photo.shape[1] != 3:
+        raise UserError(f"Guidance needs one photo, not a batch of {tuple(photo.shape)}; pick one image of the batch.")
+    with torch.inference_mode(False), torch.no_grad():
+        photo, head, recognizer, detector = plain_tensors(photo), plain(head), plain(recognizer), plain(detector)
+        face = plain_tensors(select_face(detector.detect(photo[0]), which))
+        crop = crop_face(photo, face.mesh, size)
+        scene, shape = fit_scene(photo, face, head, size, prior, crop)
+        mesh = crop.points(face.mesh)[None, :, :2].to(photo)
+        regions = region_weights(head).to(photo)
+        vertices = head(shape, scene.expression, scene.gaze)
+        surface = Surface.seen(vertices, head, scene, scene.size)
+        skin = (surface.look_up(regions) * surface.facing)[:, 1:]
+        sh, visible = occlusion(crop.image, skin, surface.normal, crop.mask)
+        scene = replace(scene, light=replace(scene.light, sh=sh))
+        matrix = recognizer.matrix(mesh).to(photo)
+        features = recognizer(recognizer.crop(crop.image, matrix))
+        return Guidance(
+            crop.image, visible, scene, shape, mesh, _landmark_weights(head, "mesh", mesh), recognizer, matrix,
+            features.embedding, tuple(features.activations), regions, weights or GuidanceWeights(),
+        )
