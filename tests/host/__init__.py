@@ -1,0 +1,1 @@
+"""A real ComfyUI and a real browser for the tests: set up, start, drive."""

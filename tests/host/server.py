@@ -1,0 +1,106 @@
+"""Start the ComfyUI test host on a free port of this machine, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from .install import APP, PYTHON, ROOT
+
+SHIM = Path(__file__).parent / "shim"
+PACK = "fd-pack"  # on purpose not the repository's name: the nodes must not depend on the folder they sit in
+START_SECONDS = 180
+SETTINGS = {  # a first visit without tutorial and pop-ups
+    "Comfy.TutorialCompleted": True,
+    "Comfy.InstalledVersion": "1.32.9",
+    "Comfy.Minimap.Visible": False,
+    "Comfy.Graph.CanvasInfo": False,
+    "Comfy.Workflow.ShowMissingModelsWarning": False,
+}
+
+
+def installed() -> bool:
+    return PYTHON.exists() and (APP / "main.py").exists()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    """ComfyUI with this repository as its only custom node. `base` holds its models, input, output and log."""
+
+    def __init__(self, base: Path, pack: Path = ROOT):
+        self.base, self.port = Path(base), free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.log_file = self.base / "server.log"
+        for name in ("custom_nodes", "models", "input", "output", "temp", "user/default"):
+            (self.base / name).mkdir(parents=True, exist_ok=True)
+        link = self.base / "custom_nodes" / PACK
+        if not link.exists():
+            link.symlink_to(pack, target_is_directory=True)
+        (self.base / "user/default/comfy.settings.json").write_text(json.dumps(SETTINGS))
+        for photo in (pack / "examples").glob("*.jpg"):
+            shutil.copy(photo, self.base / "input")
+        self.process: subprocess.Popen | None = None
+
+    def start(self) -> Server:
+        # offline, and one thread: two on a busy machine of two cores are slower
+        env = dict(os.environ, PYTHONPATH=str(SHIM), HF_HUB_OFFLINE="1", PYTHONUNBUFFERED="1", OMP_NUM_THREADS="1")
+        command = [
+            PYTHON, "-B", APP / "main.py", "--cpu", "--listen", "127.0.0.1", "--port", self.port,
+            "--base-directory", self.base, "--user-directory", self.base / "user",
+            "--database-url", f"sqlite:///{self.base}/user/comfyui.db", "--disable-api-nodes",
+        ]
+        with self.log_file.open("w") as log:
+            self.process = subprocess.Popen(
+                [str(c) for c in command], cwd=self.base, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self.answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                raise RuntimeError(f"ComfyUI did not start:\n{self.log()[-3000:]}")
+            time.sleep(0.2)
+        return self
+
+    def answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/system_stats", timeout=5):
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def stop(self) -> None:
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def __enter__(self) -> Server:
+        return self.start()
+
+    def __exit__(self, *exc) -> None:
+        self.stop()
+
+
+if __name__ == "__main__":  # python -m tests.host.server DIR: a host to play with
+    with Server(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / ".comfy-host/base").resolve()) as server:
+        print(server.url, flush=True)
+        server.process.wait()

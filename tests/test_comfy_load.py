@@ -1,0 +1,100 @@
+"""A real ComfyUI loads the pack: no complaint in its log, ten nodes with frozen names, docs and workflows found."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.host.server import PACK
+
+pytestmark = [pytest.mark.comfy, pytest.mark.timeout(240)]
+ROOT = Path(__file__).resolve().parents[1]
+GOLDEN = ROOT / "tests" / "golden" / "node_ids.json"
+
+
+def names(info: dict) -> dict:
+    """What a saved workflow relies on: ids, the order of outputs, types."""
+    inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+    return {
+        "inputs": {k: v[0] for k, v in inputs.items()},
+        "optional": sorted(info["input"].get("optional", {})),
+        "outputs": dict(zip(info["output_name"], info["output"], strict=True)),
+    }
+
+
+@pytest.fixture(scope="module")
+def nodes(comfy) -> dict[str, dict]:
+    from tests.host.client import Client
+
+    everything = Client(comfy.url).get_json("/object_info")
+    return {k: v for k, v in everything.items() if v["python_module"] == f"custom_nodes.{PACK}"}
+
+
+def test_names_are_the_frozen_ones(nodes):
+    assert {k: names(v) for k, v in nodes.items()} == json.loads(GOLDEN.read_text())
+
+
+def test_every_node_explains_itself(nodes):
+    for node, info in nodes.items():
+        assert info["category"] == "FitDiff" and info["display_name"].startswith("FitDiff ") and info["description"], node
+        for kind in ("required", "optional"):
+            for name, (_, options) in info["input"].get(kind, {}).items():
+                assert options.get("tooltip"), f"{node}.{name} has no tooltip"
+
+
+def test_every_node_has_a_help_page(nodes, client):
+    for node in nodes:
+        page = client.get(f"/extensions/{PACK}/docs/{node}.md").decode()
+        assert page.startswith("# ") and node in page
+
+
+def test_log_has_no_complaint(comfy, nodes):
+    log = comfy.log()
+    assert re.search(rf"[\d.]+ seconds: .*{PACK}", log), "the import is not in the log"
+    bad = [line for line in log.splitlines() if re.search(r"Traceback|IMPORT FAILED|Error|[Ww]arning.*(fitdiff|fd-pack)", line)]
+    assert not bad, "\n".join(bad)
+
+
+def test_built_in_is_the_default(nodes):
+    for node, name in (("FitDiff_LoadModel", "checkpoint"), ("FitDiff_LoadRecognizer", "recognizer")):
+        options = nodes[node]["input"]["required"][name][1]
+        assert options["default"] == options["options"][0] == "built-in"
+
+
+def test_seed_can_change_after_each_run(nodes):
+    assert nodes["FitDiff_Sampler"]["input"]["required"]["seed"][1]["control_after_generate"] is True
+
+
+def test_models_folder_is_registered(client, nodes):
+    assert client.get_json("/models/fitdiff") == []
+
+
+def test_template_browser_finds_the_workflows(client):
+    listed = client.get_json("/api/workflow_templates")[PACK]
+    assert sorted(listed) == ["photo_to_avatar", "random_identity"]
+    for name in listed:
+        graph = json.loads(client.get(f"/api/workflow_templates/{PACK}/{name}.json"))
+        assert graph["nodes"] and graph["links"]
+        assert client.get(f"/api/workflow_templates/{PACK}/{name}.jpg")[:3] == b"\xff\xd8\xff"
+
+
+@pytest.mark.parametrize("name", ["photo_to_avatar", "random_identity"])
+def test_ui_workflow_and_its_headless_twin_agree(name, client, nodes):
+    """Same nodes, same links, same values; positions and notes aside."""
+    api = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text())
+    ui = json.loads((ROOT / "workflows" / f"{name}.json").read_text())
+    links = {link[0]: link for link in ui["links"]}
+    info = client.get_json("/object_info")
+    ui_nodes = {str(n["id"]): n for n in ui["nodes"] if n["type"] in info}
+    assert {k: n["type"] for k, n in ui_nodes.items()} == {k: n["class_type"] for k, n in api.items()}
+    for node_id, node in api.items():
+        twin = ui_nodes[node_id]
+        linked = {i["name"]: links[i["link"]] for i in twin["inputs"] if i.get("link") is not None}
+        for name, value in node["inputs"].items():
+            if isinstance(value, list):
+                assert [str(linked[name][1]), linked[name][2]] == value, f"{node_id}.{name}"
+            else:
+                assert value in twin["widgets_values"], f"{node_id}.{name} = {value}"
