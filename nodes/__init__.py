@@ -7,7 +7,7 @@ from comfy_api.latest import ComfyExtension
 from .avatar import DecodeUV, ReplaceMaps
 from .export import ExportMesh
 from .guidance import Guidance
-from .host import register_folders
+from .host import register_folders, serve_workflows
 from .identity import BlendIdentities, EncodeIdentity
 from .models import LoadModel, LoadRecognizer
 from .render import Render
@@ -19,9 +19,7 @@ NODES = [
 
 
 class FitDiffExtension(ComfyExtension):
-    async def on_load(self) -> None:
-        register_folders()
-
     async def get_node_list(self) -> list[type]:
-        register_folders()  # hosts of the 0.3 series never call on_load
+        register_folders()  # here, because hosts of the 0.3 series never call on_load
+        serve_workflows()
         return NODES
