@@ -9,6 +9,7 @@ from fitdiff_core.errors import UserError
 from fitdiff_core.guidance import crop_face, fit_landmarks, fit_light, fit_scene
 from fitdiff_core.guidance.crop import crop_image
 from fitdiff_core.guidance.fit import _residual
+from fitdiff_core.guidance.gaze import LEFT_LIDS, RIGHT_LIDS, fit_gaze, inside_polygon
 from fitdiff_core.guidance.light import AMBIENT, irradiance_basis
 from fitdiff_core.guidance.pose import affine_pose, axis_angle_to_matrix, matrix_to_axis_angle, umeyama
 from fitdiff_core.image import linear_to_srgb
@@ -277,3 +278,44 @@ def test_tint_goes_to_the_skin_not_to_the_light():
     grey = albedo.mean(1, keepdim=True).expand_as(albedo).contiguous()
     sh, _ = fit_light(photo, grey, normal, mask)
     assert (sh[0, 0].max() / sh[0, 0].min()) < 0.8 * float(albedo[0, 0, 0, 0] / albedo[0, 2, 0, 0])
+
+
+class EyedHead:
+    """Two eyeballs of 6 points each, nothing else."""
+
+    n_skin = 0
+    centres = torch.tensor([[0.031, 0.0, 0.03], [-0.031, 0.0, 0.03]])
+
+    def vertices(self):
+        axes = torch.cat([torch.eye(3), -torch.eye(3)]) * 0.0115
+        return (self.centres[:, None] + axes).reshape(1, 12, 3)
+
+
+@pytest.mark.parametrize("yaw, pitch", [(0, 0), (18, 0), (-15, 6), (8, -8)])
+@pytest.mark.parametrize("turned", [0, 20])
+def test_gaze_from_the_irises(yaw, pitch, turned):
+    head, size = EyedHead(), (512, 512)
+    camera = Camera(torch.tensor([6.0]), turn(0, turned, 5), torch.tensor([[0.0, 0.0, -0.9]]))
+    mesh, image = torch.zeros(468, 2), torch.full((1, 3, 512, 512), 0.6)
+    y, x = torch.meshgrid(torch.arange(512) + 0.5, torch.arange(512) + 0.5, indexing="ij")
+    px = torch.stack([x, y], -1)
+    a, b = torch.tensor([yaw, pitch]).deg2rad()
+    forward = torch.stack([a.sin() * b.cos(), b.sin(), a.cos() * b.cos()])
+    for centre, lids in zip(head.centres, (LEFT_LIDS, RIGHT_LIDS), strict=True):
+        angle = torch.arange(16) / 16 * 2 * torch.pi
+        rim = torch.stack([0.014 * angle.cos(), 0.006 * angle.sin(), torch.full((16,), 0.009)], 1) + centre
+        mesh[list(lids)] = camera.project(rim[None], size)[0]
+        iris = camera.project((centre + 0.0115 * forward)[None, None], size)[0, 0]
+        eye = inside_polygon(px, mesh[list(lids)])
+        image[0, :, eye] = 0.85
+        scale = 6.0 / 0.87 * 256
+        image[0, :, eye & ((px - iris).norm(dim=-1) < 0.00585 * scale)] = 0.15
+    gaze = fit_gaze(image, mesh, head.vertices(), head, camera, size)[0].rad2deg()
+    assert abs(gaze[0] - yaw) < 4 and abs(gaze[1] - pitch) < 5
+
+
+def test_shut_eyes_and_heads_without_eyes_look_ahead(head):
+    eyed, camera = EyedHead(), Camera(torch.tensor([6.0]), torch.zeros(1, 3), torch.tensor([[0.0, 0.0, -0.9]]))
+    image, size = torch.rand(1, 3, 512, 512), (512, 512)
+    assert fit_gaze(image, torch.full((468, 2), 250.0), eyed.vertices(), eyed, camera, size).abs().max() < 0.05
+    assert fit_gaze(image, torch.zeros(468, 2), head(torch.zeros(1, 20)), head, camera, size).abs().max() == 0

@@ -16,7 +16,8 @@ from ..errors import UserError
 from ..render.camera import Camera
 from ..render.light import Light
 from ..scene import Scene
-from .crop import FaceCrop, crop_face
+from .crop import FaceCrop, crop_face, crop_image
+from .gaze import fit_gaze
 from .pose import affine_pose, axis_angle_to_matrix, matrix_to_axis_angle, umeyama
 
 
@@ -190,13 +191,13 @@ def fit_scene(
 ) -> tuple[Scene, Tensor]:
     """Photo `[1, 3, H, W]` sRGB and its `identity.Face` -> the scene of the face's crop, and shape `[1, K]`.
 
-    The light is ambient here; `light.fit_light` finds it once there is an albedo. Gaze stays 0 (straight ahead).
+    The light is ambient here; `light.fit_light` finds it once there is an albedo.
     """
     crop = crop or crop_face(photo, face.mesh, size)
-    found = fit_landmarks(crop.points(face.mesh), head, size, "mesh", prior)
     device = photo.device
-    scene = Scene(
-        found.camera().to(device), Light.ambient(1).to(device), found.expression[None].to(device),
-        torch.zeros(1, 2, device=device), (size, size), crop.matrix,
-    )
-    return scene, found.identity[None].to(device)
+    mesh = crop.points(face.mesh)
+    found = fit_landmarks(mesh, head, size, "mesh", prior)
+    camera, shape, expression = found.camera().to(device), found.identity[None].to(device), found.expression[None].to(device)
+    fine = crop_image(photo, crop.matrix * 2, 2 * size).image  # irises are small: look at them at twice the size
+    gaze = fit_gaze(fine, mesh * 2, head(shape, expression), head, camera, (2 * size, 2 * size))
+    return Scene(camera, Light.ambient(1).to(device), expression, gaze, (size, size), crop.matrix), shape
