@@ -1,0 +1,133 @@
+"""How synthetic people are photographed: camera, light, expression and gaze, drawn at random."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..render.camera import Camera, rotation_matrix
+from ..render.light import Light, sh_basis
+from ..scene import N_EXPRESSION, Scene
+
+# moods: ARKit weights at full strength; the sum of a face's weights is held below LIMIT
+LIMIT = 1.1
+_SMILE = {"mouthSmileLeft": 0.5, "mouthSmileRight": 0.5, "cheekSquintLeft": 0.15, "cheekSquintRight": 0.15}
+_GRIN = _SMILE | {"jawOpen": 0.12, "mouthUpperUpLeft": 0.2, "mouthUpperUpRight": 0.2, "mouthLowerDownLeft": 0.1, "mouthLowerDownRight": 0.1}
+_MOODS = (
+    (0.34, {}),
+    (0.22, _SMILE),
+    (0.20, _GRIN),
+    (0.07, {"jawOpen": 0.3}),
+    (0.05, {"browDownLeft": 0.5, "browDownRight": 0.5}),
+    (0.05, {"browInnerUp": 0.5, "browOuterUpLeft": 0.3, "browOuterUpRight": 0.3}),
+    (0.04, {"mouthFrownLeft": 0.4, "mouthFrownRight": 0.4}),
+    (0.03, {"mouthPucker": 0.4}),
+)
+
+
+def random_expression(names: tuple[str, ...], rng: np.random.Generator) -> Tensor:
+    """`[1, 52]` weights: a mood, or none, and a few small stray actions."""
+    x = np.zeros(N_EXPRESSION)
+    p = np.array([m[0] for m in _MOODS])
+    mood = _MOODS[rng.choice(len(_MOODS), p=p / p.sum())][1]
+    index = {n: i for i, n in enumerate(names)}
+    strength = rng.uniform(0.25, 1.0)
+    for name, v in mood.items():
+        if name in index:
+            x[index[name]] += strength * v * rng.uniform(0.8, 1.2)
+    stray = [i for n, i in index.items() if not n.startswith(("eyeLook", "tongue", "jawForward"))]
+    for i in rng.choice(stray, 3, replace=False):
+        x[i] += abs(rng.normal(0, 0.06))
+    blink = 0.35 * rng.random() ** 3
+    for name in ("eyeBlinkLeft", "eyeBlinkRight"):
+        if name in index:
+            x[index[name]] += blink
+    total = x.sum()
+    return torch.from_numpy(x * min(1.0, LIMIT / max(total, 1e-6))).float()[None]
+
+
+def random_camera(rng: np.random.Generator, frame: tuple[float, float] = (0.215, 0.30)) -> Camera:
+    """A camera whose picture is `frame` metres high at the head: most are near frontal, from arm's length to a long lens."""
+    turn = rng.random()
+    spread = 6.0 if turn < 0.35 else 18.0 if turn < 0.85 else 34.0
+    yaw = float(np.clip(rng.normal(0, spread), -48, 48))
+    pitch = float(np.clip(rng.normal(1, 4.0 + 0.25 * spread), -25, 25))
+    roll = float(np.clip(rng.normal(0, 5), -18, 18))
+    distance = float(np.exp(rng.uniform(math.log(0.38), math.log(2.4))))
+    height = rng.uniform(*frame)
+    target = (float(rng.normal(0, 0.010)), float(rng.normal(-0.012, 0.010)), 0.05)
+    camera = Camera.orbit(yaw, pitch, distance, math.degrees(2 * math.atan(height / 2 / (distance - 0.03))), target)
+    return rolled(camera, roll)
+
+
+def rolled(camera: Camera, degrees: float) -> Camera:
+    """`camera` turned about its own axis of view."""
+    axis = torch.tensor([[0.0, 0.0, math.radians(degrees)]])
+    turn = rotation_matrix(axis)
+    return Camera(camera.focal, axis_angle(turn @ camera.matrix()), (turn @ camera.translation[..., None])[..., 0])
+
+
+def axis_angle(matrix: Tensor) -> Tensor:
+    """`[B, 3, 3]` rotations by less than half a turn -> `[B, 3]`."""
+    skew = torch.stack([matrix[:, 2, 1] - matrix[:, 1, 2], matrix[:, 0, 2] - matrix[:, 2, 0], matrix[:, 1, 0] - matrix[:, 0, 1]], 1)
+    cosine = (matrix.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2
+    angle = torch.atan2(skew.norm(dim=1) / 2, cosine)
+    scale = torch.where(angle < 1e-4, 0.5, angle / skew.norm(dim=1).clamp(min=1e-8))
+    return skew * scale[:, None]
+
+
+def tint(rng: np.random.Generator, amount: float = 1.0) -> np.ndarray:
+    """A light's colour: somewhere between candle and sky, of mean 1."""
+    warm = rng.normal(0, 0.16 * amount)
+    c = np.exp([warm, 0.03 * amount * rng.standard_normal(), -1.2 * warm])
+    return c / c.mean()
+
+
+def random_light(rng: np.random.Generator, camera: Camera) -> Light:
+    """Area lights over an uneven surround in spherical harmonics, and up to two hard lights, seen from the camera's side."""
+    side = camera.position()[0]
+    ahead = math.atan2(float(side[0]), float(side[2]))
+    sh = np.zeros((9, 3))
+
+    def basis(yaw: float, pitch: float) -> np.ndarray:
+        d = torch.tensor([math.sin(yaw) * math.cos(pitch), math.sin(pitch), math.cos(yaw) * math.cos(pitch)])
+        return sh_basis(d).numpy()
+
+    surround = tint(rng)
+    sh[0] += rng.uniform(0.25, 1.0) * surround * 2 * math.sqrt(math.pi)
+    sky = rng.normal(0.22, 0.2)
+    sh[1] += sky * tint(rng) * math.sqrt(math.pi)
+    for _ in range(rng.integers(1, 4)):
+        half = rng.uniform(0.25, 1.1)
+        x = math.cos(half)
+        bands = np.repeat([2 * math.pi * (1 - x), math.pi * (1 - x * x), math.pi * (x - x**3)], (1, 3, 5))
+        y = basis(ahead + rng.normal(0, 1.1), float(np.clip(rng.normal(0.45, 0.45), -0.6, 1.4)))
+        power = rng.gamma(1.5, 0.5) / (1 - x)
+        sh += (power * tint(rng) * (bands * y)[:, None]) * 0.8
+    directions, colours = [], []
+    for _ in range(rng.choice(3, p=[0.35, 0.4, 0.25])):
+        yaw, pitch = ahead + rng.normal(0, 0.8), float(np.clip(rng.normal(0.5, 0.4), -0.5, 1.3))
+        directions.append([math.sin(yaw) * math.cos(pitch), math.sin(pitch), math.cos(yaw) * math.cos(pitch)])
+        colours.append(rng.gamma(1.6, 0.7) * tint(rng))
+    n = len(directions)
+    return Light(
+        torch.from_numpy(sh).float()[None],
+        torch.tensor(directions).float().reshape(1, n, 3),
+        torch.tensor(np.array(colours)).float().reshape(1, n, 3),
+    )
+
+
+def random_scene(rng: np.random.Generator, expression_names: tuple[str, ...], size: tuple[int, int] = (224, 224)) -> Scene:
+    """One picture's camera, light, expression and gaze."""
+    camera = random_camera(rng)
+    gaze = rng.normal(0, [0.13, 0.07])
+    if rng.random() < 0.6:  # people look into the lens
+        p = camera.position()[0]
+        gaze = 0.85 * np.array([math.atan2(float(p[0]), float(p[2])), math.atan2(float(p[1]), float(p[2]))]) + 0.2 * gaze
+    return Scene(
+        camera, random_light(rng, camera), random_expression(expression_names, rng),
+        torch.from_numpy(np.clip(gaze, -0.5, 0.5)).float()[None], size,
+    )
