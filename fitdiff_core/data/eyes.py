@@ -32,6 +32,10 @@ class Eyes:
         x, y = x[self.window], y[self.window]
         self.angle = island_angle(canvas.head, (x * x + y * y).sqrt())
         self.turn = torch.atan2(y, x)
+        near = torch.minimum(regions["upper_lid_mm"], regions["lower_lid_mm"]) < 16
+        rows, columns = torch.where(near.any(1))[0], torch.where(near.any(0))[0]
+        self.around = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
+        self._near = tuple(regions[n] for n in ("upper_lid_mm", "lower_lid_mm", "above_eye", "bridge"))
         self._side = (x.abs() / (x * x + y * y).sqrt().clamp(min=1e-6))  # 1 towards the corners of the eye
 
     def ball(self, a: SkinAttributes, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -59,22 +63,30 @@ class Eyes:
 
     def lids(self, a: SkinAttributes, albedo: Tensor, cloud: Tensor) -> Tensor:
         """Eye shadow, liner and lashes on the skin of the lids; also the wet pink rim."""
-        r = self.regions
-        upper, lower, above = r["upper_lid_mm"], r["lower_lid_mm"], r["above_eye"]
+        w = self.around
+        albedo = albedo.clone()
+        albedo[(slice(None), *w)] = self._lids(a, albedo[(slice(None), *w)], cloud[w], *(f[w] for f in self._near))
+        return albedo
+
+    def _lids(self, a: SkinAttributes, skin: Tensor, cloud: Tensor, upper: Tensor, lower: Tensor, above: Tensor, bridge: Tensor) -> Tensor:
         if a.eye_shadow > 0:
-            area = (above * torch.exp(-((upper / 8.5) ** 2)) + 0.25 * (1 - above) * torch.exp(-((lower / 3.0) ** 2))) * (1 - r["bridge"]).clamp(0, 1)
-            albedo = over(albedo, (a.eye_shadow * area * (1 + 0.1 * cloud)).clamp(0, 0.9), torch.tensor(a.eye_shadow_colour))
-        rim = torch.exp(-((torch.minimum(upper, lower) / 1.1) ** 2))
-        albedo = albedo * (1 - 0.30 * rim * torch.tensor([0.25, 0.75, 0.7]).view(3, 1, 1))
+            area = (above * _fall(upper, 8.5) + 0.25 * (1 - above) * _fall(lower, 3.0)) * (1 - bridge).clamp(0, 1)
+            skin = over(skin, (a.eye_shadow * area * (1 + 0.1 * cloud)).clamp(0, 0.9), torch.tensor(a.eye_shadow_colour))
+        rim = _fall(torch.minimum(upper, lower), 1.1)
+        skin = skin * (1 - 0.30 * rim * torch.tensor([0.25, 0.75, 0.7]).view(3, 1, 1))
         # lashes cannot be modelled as hair in a texture: they show as a dark line, heavier above and outwards
-        lash = above * torch.exp(-((upper / (0.9 + 0.9 * a.lashes)) ** 2)) * (0.35 + 0.5 * a.lashes)
-        lash = lash + (1 - above) * torch.exp(-((lower / 0.8) ** 2)) * 0.28 * a.lashes
+        lash = above * _fall(upper, 0.9 + 0.9 * a.lashes) * (0.35 + 0.5 * a.lashes)
+        lash = lash + (1 - above) * _fall(lower, 0.8) * 0.28 * a.lashes
         if a.eye_liner > 0:
-            line = above * torch.exp(-((upper / (0.9 + 1.0 * a.eye_liner)) ** 2)) + 0.5 * (1 - above) * torch.exp(-((lower / 0.9) ** 2))
+            line = above * _fall(upper, 0.9 + 1.0 * a.eye_liner) + 0.5 * (1 - above) * _fall(lower, 0.9)
             lash = torch.maximum(lash, a.eye_liner * line)
         hair = 0.25 * torch.tensor(a.brow_colour) + 0.004
         hair = hair * (0.4 if max(a.eye_liner, a.lashes - 0.7) > 0.3 else 1.0)
-        return over(albedo, lash.clamp(0, 0.93), hair)
+        return over(skin, lash.clamp(0, 0.93), hair)
+
+
+def _fall(distance: Tensor, width: float) -> Tensor:
+    return torch.exp(-((distance / width) ** 2))
 
 
 def island_angle(head, radius: Tensor) -> Tensor:

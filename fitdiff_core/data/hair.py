@@ -28,7 +28,7 @@ class Hair:
         """`[2, S, S]`: single hairs and locks, about unit deviation."""
         tile = torch.from_numpy(rng.standard_normal((2, *_TILE), dtype=np.float32))
         tile[1] = F.avg_pool2d(tile[1:2], (3, 9), 1, (1, 4))[0] * 4.0
-        grid = torch.stack([self._across + 0.012 * wave, self._down], -1)
+        grid = torch.stack([self._across + 0.006 * wave, self._down], -1)
         return F.grid_sample(tile[None], grid[None], padding_mode="reflection", align_corners=False)[0]
 
     def cover(self, a: SkinAttributes, rng: np.random.Generator, wave: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,7 +43,7 @@ class Hair:
         if a.thinning > 0:
             bare = a.thinning * r["crown"] * torch.sigmoid((r["behind_mm"] + 25) / -12)
             cover = cover * (1 - (bare * (1.1 + 0.35 * s[0])).clamp(0, 1))
-        shade = torch.exp(0.34 * s[0] + 0.28 * s[1])
+        shade = torch.exp(0.26 * s[0] + 0.22 * s[1])
         return cover, shade, s
 
     def paint_scalp(self, a: SkinAttributes, albedo: Tensor, cover: Tensor, shade: Tensor, grain: Tensor) -> tuple[Tensor, Tensor]:

@@ -138,8 +138,8 @@ def _mix(a, b, t: float) -> tuple:
 
 
 def _vary(rng: np.random.Generator, colour, amount: float) -> tuple:
-    """Jitter brightness by `amount` and each channel by a quarter of it (log-normal)."""
-    gain = np.exp(amount * rng.standard_normal() + 0.25 * amount * rng.standard_normal(3))
+    """Jitter brightness by `amount` and hue, along red to blue, by a third of it (log-normal)."""
+    gain = np.exp(amount * rng.standard_normal() + 0.33 * amount * rng.standard_normal() * np.array([0.5, 0.05, -0.55]))
     return tuple(float(v) for v in np.clip(np.array(colour) * gain, 0.002, 0.9))
 
 
@@ -198,7 +198,7 @@ def age_over(age: float, limit: float) -> float:
 def _hair_and_eyes(a: SkinAttributes, rng: np.random.Generator, origin: _Origin, old: float, female: bool) -> None:
     natural = _vary(rng, HAIR[_pick(rng, origin.hair)], 0.3)
     grey = float(np.clip((a.age - 47) / 25 + 0.28 * rng.standard_normal(), 0, 1)) ** 1.3
-    hair = _mix(natural, _vary(rng, GREY, 0.25), grey * 0.9)
+    hair = _mix(natural, _vary(rng, GREY, 0.2), grey * 0.9)
     if female and rng.random() < 0.3:  # dyed; brows keep their own colour
         hair = _vary(rng, HAIR[_pick(rng, {n: 1.0 for n in HAIR})], 0.3)
     a.hair_colour = hair
