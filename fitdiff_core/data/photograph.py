@@ -17,13 +17,22 @@ from .backdrop import HairMass, hair_volume, random_background, shoulders, teeth
 from .canvas import gaussian_blur
 from .people import SkinAttributes
 from .scenes import tint
+from .shadows import Shadows
 
 
 @torch.no_grad()
-def photograph(avatar, scene, rng: np.random.Generator, attributes: SkinAttributes | None = None, degrade: bool = True) -> Tensor:
+def photograph(
+    avatar,
+    scene,
+    rng: np.random.Generator,
+    attributes: SkinAttributes | None = None,
+    shadows: Shadows | None = None,
+    degrade: bool = True,
+) -> Tensor:
     """-> sRGB `[1, 3, H, W]` in 0..1 of `scene.size`.
 
     avatar, scene: one entry each. attributes: give the head hair with volume; without them it is what the texture shows.
+    shadows: of the avatar's head; without them light passes through it.
     degrade: add blur, noise and JPEG as cameras and web sites do.
     """
     size, camera, light, head = scene.size, scene.camera, scene.light, avatar.head
@@ -32,12 +41,14 @@ def photograph(avatar, scene, rng: np.random.Generator, attributes: SkinAttribut
     background = random_background(rng, size) * lit.mean().clamp(min=0.05)
     if attributes is None:
         background = shoulders(background, camera, lit, rng)
-        image = render(vertices, head, avatar.maps, camera, light, size, background).image
+        surface = head if shadows is None else shadows.cast(head, vertices, light)
+        image = render(vertices, surface, avatar.maps, camera, light, size, background).image
     else:
         mass = HairMass(attributes, camera, size, rng)
         background = shoulders(mass.behind(background, lit), camera, lit, rng)
         haired = hair_volume(head, vertices, vertex_normals(vertices, head.triangles), attributes, rng)
-        out = render(haired, head, avatar.maps, camera, light, size, background)
+        surface = head if shadows is None else shadows.cast(head, haired, light, int(rng.integers(1, 4)))
+        out = render(haired, surface, avatar.maps, camera, light, size, background)
         image = _with_teeth(out, head, vertices, scene, lit, rng)
         image = mass.before(image, lit)
     face = _face_luminance(image, camera, head, vertices, size)

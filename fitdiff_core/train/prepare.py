@@ -106,6 +106,7 @@ class Maker:
     """Makes shards; one per process."""
 
     def __init__(self, seed: int, size: int = 512):
+        from ..data.shadows import Shadows
         from ..data.skin import SkinGenerator
         from ..head import load_head
         from ..identity import load_recognizer
@@ -114,6 +115,7 @@ class Maker:
         self.seed, self.size = seed, size
         self.head = load_head()
         self.skin = SkinGenerator(self.head, size)
+        self.shadows = Shadows(self.head)
         self.recognizer = load_recognizer("built-in")
 
     def textures(self, shard: int) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -155,7 +157,7 @@ class Maker:
         shape = random_shape(self.head, rng, attributes)
         avatar = Avatar(self.head, shape, TextureMaps.from_stack(decode_maps(maps[None])))
         scene = random_scene(rng, self.head.expression_names, (PHOTO, PHOTO))
-        photo = photograph(avatar, scene, rng, attributes)
+        photo = photograph(avatar, scene, rng, attributes, self.shadows)
         return shape, self.recognizer.crop(photo, self.crop_matrix(avatar, scene, rng))
 
     def crop_matrix(self, avatar, scene, rng: np.random.Generator) -> Tensor:

@@ -1,0 +1,76 @@
+"""Cast shadows and crevices, per vertex: what the differentiable renderer leaves out and photos never lack."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..render import rasterize, vertex_normals
+from ..render.light import Light
+
+_MAP = 192  # side of a shadow map, pixels
+_OFFSET = 0.0025  # metres along the normal, so that a surface does not shade itself
+_LUMA = torch.tensor([0.2126, 0.7152, 0.0722])
+
+
+def visibility(vertices: Tensor, normals: Tensor, triangles: Tensor, direction: Tensor, soft: int = 1) -> Tensor:
+    """Share of a light from `direction` `[3]` that reaches each of vertices `[1, V, 3]`: `[V]` in 0..1.
+
+    soft: half width of the penumbra in shadow-map pixels (about 1.5 mm each).
+    """
+    z = F.normalize(direction, dim=0)
+    x = torch.linalg.cross(torch.tensor([0.0, 1.0, 0.0]) if abs(float(z[1])) < 0.9 else torch.tensor([1.0, 0.0, 0.0]), z)
+    x = F.normalize(x, dim=0)
+    frame = torch.stack([x, torch.linalg.cross(z, x), -z])
+    centre = vertices[0].mean(0)
+    reach = float((vertices[0] - centre).norm(dim=1).max()) * 1.02
+
+    def seen(points: Tensor) -> Tensor:
+        return (points - centre) @ frame.T / reach
+
+    clip = F.pad(seen(vertices[0]), (0, 1), value=1.0)[None]
+    rast = rasterize(clip, triangles, (_MAP, _MAP))[0]
+    depth = torch.where(rast[..., 3] > 0, rast[..., 2], 2.0)
+    at = seen(vertices[0] + normals[0] * _OFFSET)
+    column, row = ((at[:, :2] + 1) / 2 * _MAP - 0.5).round().long().unbind(1)
+    lit = torch.zeros(len(at))
+    for dy in range(-soft, soft + 1):
+        for dx in range(-soft, soft + 1):
+            d = depth[(row + dy).clamp(0, _MAP - 1), (column + dx).clamp(0, _MAP - 1)]
+            lit += (at[:, 2] <= d + 0.002 / reach).float()
+    return lit / (2 * soft + 1) ** 2
+
+
+class Shadows:
+    """Shadows on one head model; the crevices are those of the mean head."""
+
+    def __init__(self, head, directions: int = 64):
+        self.triangles = head.triangles
+        vertices = head(torch.zeros(1, head.n_identity))
+        normals = vertex_normals(vertices, head.triangles)
+        total, open_sky = torch.zeros(vertices.shape[1]), torch.zeros(vertices.shape[1])
+        for k in range(directions):  # Fibonacci sphere
+            y = 1 - 2 * (k + 0.5) / directions
+            turn, r = k * 2.399963, math.sqrt(1 - y * y)
+            d = torch.tensor([r * math.cos(turn), y, r * math.sin(turn)])
+            facing = (normals[0] @ d).clamp(min=0)
+            total += facing
+            open_sky += facing * visibility(vertices, normals, head.triangles, d)
+        self.sky = open_sky / total.clamp(min=1e-6)
+
+    def cast(self, head, vertices: Tensor, light: Light, softness: int = 2) -> SimpleNamespace:
+        """`head` as `render` wants it, with an `occlusion` that stands for this light's shadows on vertices `[1, V, 3]`."""
+        normals = vertex_normals(vertices, self.triangles)
+        around = (light.irradiance(normals)[0] @ _LUMA).clamp(min=1e-3)
+        total, arriving = around, around * self.sky
+        for direction, colour in zip(light.direction[0], light.color[0], strict=True):
+            strength = (normals[0] @ direction).clamp(min=0) * float(colour @ _LUMA) / math.pi
+            total = total + strength
+            arriving = arriving + strength * visibility(vertices, normals, self.triangles, direction, softness)
+        return SimpleNamespace(
+            triangles=head.triangles, uv=head.uv, roughness=getattr(head, "roughness", None), occlusion=arriving / total
+        )
