@@ -1,11 +1,12 @@
 """Identity: find the face in a photo, align it, and say who it is (embedding and activations), differentiably."""
 
+from .align import warp
 from .detect import Face, FaceDetector, five_points, load_detector, select_face
 from .embedding import Identity, blend_identities, encode_identity
-from .packs import load_recognizer
+from .packs import list_packs, load_recognizer
 from .recognizer import Features, Recognizer
 
 __all__ = [
     "Face", "FaceDetector", "Features", "Identity", "Recognizer", "blend_identities", "encode_identity", "five_points",
-    "load_detector", "load_recognizer", "select_face",
+    "list_packs", "load_detector", "load_recognizer", "select_face", "warp",
 ]

@@ -67,8 +67,8 @@ def warp(image: Tensor, matrix: Tensor, size: int | tuple[int, int]) -> Tensor:
     h, w = (size, size) if isinstance(size, int) else size
     matrix = matrix.to(image)
     shrink = 1 / float(scale_of(matrix.detach()).amin())
-    if shrink >= 4:
-        reduce = int(shrink / 2)
+    reduce = int(shrink / 1.5)
+    if reduce > 1:
         image = F.avg_pool2d(image, reduce, ceil_mode=True, count_include_pad=False)
         matrix = torch.cat([matrix[..., :2] * reduce, matrix[..., 2:]], -1)
         shrink /= reduce

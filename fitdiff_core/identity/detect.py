@@ -132,14 +132,19 @@ class FaceDetector(nn.Module):
             return []
         points = torch.stack(fresh)[:, 1:].reshape(-1, 8, 2)
         corners, eyes = points[:, :2], points[:, 2:4]
-        mesh, score = self._mesh(image, corners.mean(1), (corners[:, 1] - corners[:, 0]).abs().amax(1), _angle(*eyes.unbind(1)))
-        good = score > MIN_SCORE / 2  # the second, better placed look decides
+        center, side, angle = corners.mean(1), (corners[:, 1] - corners[:, 0]).abs().amax(1), _angle(*eyes.unbind(1))
+        # an upside-down face can pass for an upright one, eyes for mouth; the mesh network tells which way up it is
+        looks = [self._mesh(image, center, side, angle + turn * math.pi / 2) for turn in range(4)]
+        best = torch.stack([logit for _, logit in looks]).argmax(0)
+        mesh, logit = (torch.stack(values)[best, torch.arange(len(best))] for values in zip(*looks, strict=True))
+        good = logit.sigmoid() > MIN_SCORE / 2  # the second, better placed look decides
         if not good.any():
             return []
         points, mesh, before = points[good], mesh[good], torch.stack(fresh)[good, 0]
-        mesh, score = self._mesh(image, *_mesh_region(mesh))
+        mesh, logit = self._mesh(image, *_mesh_region(mesh))
+        score = logit.sigmoid()
         faces: list[Face] = []
-        for i in score.argsort(descending=True).tolist():
+        for i in logit.argsort(descending=True).tolist():
             xy = mesh[i, :, :2]
             box = torch.cat([xy.amin(0), xy.amax(0)])
             if score[i] > MIN_SCORE and not any(_same_face(box, face.box) for face in known + faces):
@@ -149,13 +154,13 @@ class FaceDetector(nn.Module):
         return faces
 
     def _mesh(self, image: Tensor, center: Tensor, side: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-        """Face mesh `[N, 468, 3]` in image pixels and confidence `[N]` for N square regions around faces."""
+        """Face mesh `[N, 468, 3]` in image pixels and logit of "this is a face" `[N]` for N square regions around faces."""
         size = self.sizes["facemesh"]
         matrix = square_matrix(center, side * ROI_SCALE, angle, size)
         points, logit = self.networks["facemesh"](warp(image, matrix, size))
         points = points.reshape(-1, 468, 3)
         z = points[..., 2:] / scale_of(matrix)[:, None, None]
-        return torch.cat([apply(invert(matrix), points[..., :2]), z], -1), logit.reshape(-1).sigmoid()
+        return torch.cat([apply(invert(matrix), points[..., :2]), z], -1), logit.reshape(-1)
 
 
 def search_plan(height: int, width: int) -> Iterator[tuple[tuple[str, ...], Tensor, bool]]:
@@ -172,7 +177,7 @@ def search_plan(height: int, width: int) -> Iterator[tuple[tuple[str, ...], Tens
     yield networks, torch.tensor([[*center, side * 1.7, 0.0]]), False
     yield networks, torch.tensor([[*center, side * 1.1, turn * math.pi / 2] for turn in (1, 3, 2)]), False
     if side >= 640:
-        yield networks[:2], tiles(height, width, 0.3), False
+        yield networks[:1], tiles(height, width, 0.3), False
 
 
 def tiles(height: int, width: int, share: float) -> Tensor:

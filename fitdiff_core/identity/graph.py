@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .ops import FLOAT_TYPES, OPS
+from .ops import OPS
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,16 @@ class Graph(nn.Module):
 
     def __init__(self, nodes: Sequence[Node], constants: dict[str, Tensor], input: str, outputs: Sequence[str]):
         super().__init__()
-        unknown = sorted({n.op for n in nodes} - OPS.keys() - {"Constant"})
+        unknown = sorted({n.op for n in nodes} - OPS.keys())
         if unknown:
             raise UserError(
                 f"The network uses the ONNX operator {', '.join(unknown)}, which is not supported; "
                 "use a plain ArcFace recognition model (for instance w600k_r50.onnx of the buffalo_l pack)."
             )
         self.nodes, self.input, self.outputs = tuple(nodes), input, tuple(outputs)
+        # what may be forgotten after each node, so that a deep network does not hold all its maps at once
+        last_use = {name: i for i, node in enumerate(nodes) for name in node.inputs if name and name not in constants}
+        self._done = [[name for name in set(node.inputs) if last_use.get(name) == i] for i, node in enumerate(nodes)]
         self._buffer_of: dict[str, str] = {}
         for i, (name, value) in enumerate(constants.items()):
             self._buffer_of[name] = f"c{i}"
@@ -55,10 +58,13 @@ class Graph(nn.Module):
 
     def run(self, x: Tensor, names: Sequence[str]) -> list[Tensor]:
         """The named intermediate or final tensors for the input `x`."""
-        values = {**self.constants, self.input: x}
-        for node in self.nodes:
+        values, wanted = {**self.constants, self.input: x}, set(names)
+        for node, done in zip(self.nodes, self._done, strict=True):
             inputs = [values[name] if name else None for name in node.inputs]
             values[node.outputs[0]] = OPS[node.op](node.attributes, *inputs)
+            for name in done:
+                if name not in wanted:
+                    del values[name]
         return [values[name] for name in names]
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -69,6 +75,3 @@ class Graph(nn.Module):
         """Name -> shape of every node's output, in order, for the input `x`."""
         names = [n.outputs[0] for n in self.nodes]
         return {name: tuple(value.shape) for name, value in zip(names, self.run(x, names), strict=True)}
-
-
-__all__ = ["FLOAT_TYPES", "Graph", "Node"]

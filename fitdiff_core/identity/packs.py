@@ -1,14 +1,109 @@
-"""Which recogniser: the built-in one, an ArcFace `.onnx` file, an insightface pack folder, or another pack's loaded object."""
+"""Which recogniser: the built-in one, an ArcFace `.onnx` file, an insightface pack folder, or another pack's loaded object.
+
+insightface itself is never imported: a pack is a folder of `.onnx` files, of which one is the recognition network.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from ..errors import UserError
+from .arcface import load_arcface
+from .onnx_graph import read_signature
 from .recognizer import Recognizer, load_builtin
 
+BUILT_IN = "built-in"
+TREE = """Expected file tree (as insightface, ReActor, InstantID and PuLID use it):
+  models/insightface/models/
+    buffalo_l/
+      w600k_r50.onnx      <- the recognition network, the one file needed here
+      det_10g.onnx, ...   (other files of the pack may be there)"""
 
-def load_recognizer(source: str | os.PathLike = "built-in", device: torch.device | str = "cpu") -> Recognizer:
-    """The recogniser named by `source`, frozen, on `device`."""
-    return load_builtin(device=device)
+
+def is_recognition(path: Path) -> bool:
+    """Does the file take one square crop of 112 to 160 px and give one embedding? The pack's other networks do not.
+
+    (Landmarks and detectors take 192 px and more, age and gender 96 px, the face swapper a second input.)
+    """
+    try:
+        signature = read_signature(path)
+    except UserError:
+        return False
+    if len(signature.inputs) != 1 or len(signature.outputs) != 1:
+        return False
+    image, embedding = next(iter(signature.inputs.values())), next(iter(signature.outputs.values()))
+    side = image[2] if len(image) == 4 else -1
+    return side in (0, *range(112, 161, 16)) and (not embedding or embedding[-1] == 0 or embedding[-1] >= 64)
+
+
+def recognition_file(folder: str | os.PathLike) -> Path:
+    """The recognition `.onnx` in a pack's folder. Raises UserError, with the file tree that was expected, if there is none."""
+    folder = Path(folder)
+    found = sorted(folder.glob("*.onnx")) if folder.is_dir() else []
+    for path in found:
+        if is_recognition(path):
+            return path
+    if not folder.is_dir():
+        what = f"There is no pack folder {folder}"
+    elif found:
+        what = f"None of {', '.join(p.name for p in found)} in {folder} is a whole face recognition network"
+    else:
+        what = f"{folder} holds no .onnx file"
+    raise UserError(f"{what}; put the pack there or use the built-in recogniser.\n{TREE}")
+
+
+def list_packs(*folders: str | os.PathLike) -> list[str]:
+    """Names for `load_recognizer`: "built-in", then every pack found in e.g. `models/insightface`, sorted."""
+    names = {p.name for root in _roots(folders) for p in root.iterdir() if p.is_dir() and any(p.glob("*.onnx"))}
+    return [BUILT_IN, *sorted(names)]
+
+
+def _roots(folders: Sequence[str | os.PathLike]) -> list[Path]:
+    """insightface keeps packs in `<root>/models`; a user may also name that folder itself."""
+    return [p for f in folders for p in (Path(f) / "models", Path(f)) if p.is_dir()]
+
+
+def load_recognizer(
+    source: str | os.PathLike | Any = BUILT_IN,
+    device: torch.device | str = "cpu",
+    folders: Sequence[str | os.PathLike] = (),
+) -> Recognizer:
+    """A frozen recogniser on `device`.
+
+    source: "built-in"; the path of a recognition `.onnx` or of a pack's folder; the name of a pack in one of `folders`
+    (e.g. `models/insightface`); or an object of another node pack that holds insightface's FaceAnalysis.
+    Raises UserError if it is not there or not usable; the message says which files were expected.
+    """
+    if isinstance(source, Recognizer):
+        return source.to(device)
+    if not isinstance(source, (str, os.PathLike)):
+        return load_arcface(foreign_file(source), device)
+    if str(source) == BUILT_IN:
+        return load_builtin(device=device)
+    path = Path(source)
+    if path.suffix.lower() == ".onnx":
+        return load_arcface(path, device)
+    for candidate in (path, *(root / path for root in _roots(folders))):
+        if candidate.is_dir():
+            return load_arcface(recognition_file(candidate), device)
+    places = ", ".join(str(f) for f in folders) or "no folder was given"
+    raise UserError(f"No recogniser {str(source)!r} (searched: {places}); choose 'built-in' or install a pack.\n{TREE}")
+
+
+def foreign_file(analysis: Any) -> Path:
+    """The recognition `.onnx` behind an insightface FaceAnalysis, or behind one of its models, told by its attributes."""
+    models = getattr(analysis, "models", None)
+    model = models.get("recognition") if isinstance(models, dict) else analysis
+    file = getattr(model, "model_file", None)
+    if not isinstance(file, (str, os.PathLike)):
+        has = f"it holds {sorted(models)}" if isinstance(models, dict) else f"it is a {type(analysis).__name__}"
+        raise UserError(
+            f"This object gives no face recognition network ({has}); connect an insightface FaceAnalysis whose pack has "
+            f"one, or use FitDiff's own recogniser loader.\n{TREE}"
+        )
+    return Path(file)
