@@ -183,7 +183,14 @@ class MapAutoencoder(nn.Module):
         s = self.config.size
         if maps.shape[1:] != (CHANNELS, s, s):
             raise UserError(f"The autoencoder takes maps of 9 x {s} x {s}, not {tuple(maps.shape[1:])}; resize them first.")
-        mean, _ = self._posterior(to_codes(maps), None)
+        return self.normalise(self.posterior_mean(to_codes(maps)))
+
+    def posterior_mean(self, codes: Tensor) -> Tensor:
+        """Codes `[B, 9, S, S]` -> the posterior's mean `[B, C, S/16, S/16]`, not yet of unit variance."""
+        return self._posterior(codes, None)[0]
+
+    def normalise(self, mean: Tensor) -> Tensor:
+        """Posterior mean -> latent of unit variance a channel."""
         return (mean - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
 
     def decode(self, latent: Tensor, size: int | None = None) -> Tensor:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load, save
-from torch import Tensor, nn
+from torch import nn
 
 from .autoencoder import AutoencoderConfig, MapAutoencoder
 from .denoiser import Denoiser, DenoiserConfig
@@ -213,7 +213,3 @@ def _compare(path: Path, described: dict[str, dict], expected: dict[str, tuple[i
         if names:
             raise UserError(f"{path.name} {what} {len(names)} tensors ({names[0]}, ...): it is damaged or of another "
                             "version. Use the weights of this release.")
-
-
-def count_parameters(module: nn.Module) -> int:
-    return sum(p.numel() for p in module.parameters() if isinstance(p, Tensor))

@@ -130,22 +130,23 @@ class Attention(nn.Module):
 
 
 class Exchange(nn.Module):
-    """One residual block of the shape branch; it reads the UNet's pooled features and hands a signal back."""
+    """One residual block of the shape branch; it reads the UNet's pooled features and, but for the last, hands a signal
+    back."""
 
-    def __init__(self, width: int, c: DenoiserConfig):
+    def __init__(self, width: int, c: DenoiserConfig, last: bool):
         super().__init__()
         self.norm = nn.LayerNorm(c.mlp, elementwise_affine=False)
         self.pool = nn.Linear(width, c.emb)
         self.emb = zeroed(nn.Linear(c.emb, 2 * c.mlp))
         self.a = nn.Linear(c.mlp, 2 * c.mlp)
         self.b = zeroed(nn.Linear(2 * c.mlp, c.mlp))
-        self.signal = zeroed(nn.Linear(c.mlp, c.emb))
+        self.signal = None if last else zeroed(nn.Linear(c.mlp, c.emb))
 
     def forward(self, s: Tensor, h: Tensor, emb: Tensor) -> tuple[Tensor, Tensor]:
         """s [B, mlp], UNet features h [B, width, ...], emb [B, E] -> (s, emb for the UNet's next level)"""
         scale, shift = self.emb(F.silu(emb + self.pool(h.mean((2, 3))))).chunk(2, 1)
         s = s + self.b(F.silu(self.a(modulate(self.norm(s), scale, shift))))
-        return s, emb + self.signal(self.norm(s))
+        return s, emb if self.signal is None else emb + self.signal(self.norm(s))
 
 
 class ConditionEncoder(nn.Module):
@@ -196,9 +197,10 @@ class UNet(nn.Module):
         self.out = zeroed(nn.Conv2d(w0, c.latent, 3, padding=1))
         self.out_norm = nn.GroupNorm(w0 // 16, w0)
         self.shape_in = nn.Linear(c.shape, c.mlp)
-        self.exchanges = nn.ModuleList(Exchange(w, c) for w in (w0, w1, w2, w2, w1, w0))
+        self.exchanges = nn.ModuleList(Exchange(w, c, i == 5) for i, w in enumerate((w0, w1, w2, w2, w1, w0)))
         self.shape_out = zeroed(nn.Linear(c.mlp, c.shape))
-        self.register_buffer("frequencies", torch.exp(torch.linspace(math.log(0.5), math.log(60.0), c.emb // 2)))
+        frequencies = torch.exp(torch.linspace(math.log(0.5), math.log(60.0), c.emb // 2))
+        self.register_buffer("frequencies", frequencies.half().float())  # as a checkpoint stores them
 
     def prepare(self, embedding: Tensor, activations: list[Tensor], drop: Tensor | None = None) -> Prepared:
         """Normalised features -> Prepared. drop [B] bool: entries that see the null condition instead."""

@@ -1,0 +1,212 @@
+"""Train the map autoencoder: python -m fitdiff_core.train.autoencoder --data DIR --out runs/ae --minutes 40
+
+L1 and gradient differences on random crops (now and then whole atlases), a small KL term, and one on the local energy of
+fine detail: pores and hairs cannot be coded texel by texel, but skin must not come back smooth (the decoder turns fixed
+noise into them). Everything is measured in units of each channel's spread around the mean map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..autoencoder import FACTOR, MAPS, AutoencoderConfig, MapAutoencoder, Reconstruction, window
+from ..errors import UserError
+from ..head import load_head
+from .common import (
+    Budget,
+    Every,
+    Run,
+    apply_step,
+    arguments,
+    learning_rate,
+    load_optimizer_tensors,
+    load_state,
+    optimizer_tensors,
+    prefixed,
+    step_generator,
+    without_prefix,
+)
+from .dataset import Textures
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    half: float = 0.5
+    gradient: float = 0.5
+    grain: float = 0.3
+    kl: float = 2e-4
+    maps: tuple[float, float, float] = (1.0, 0.6, 0.6)
+
+
+def texel_weights(head) -> Tensor:
+    """`[1, 512, 512]`, mean about 1: the face counts most, then eyes and lips on top; the scalp and neck less."""
+    def region(name: str) -> Tensor:
+        return head.region(name, 512) if name in head.region_names else torch.zeros(512, 512)
+
+    w = 0.25 + 0.25 * region("skin") + 1.0 * region("face") + 1.0 * region("eyes")
+    w = w + 0.8 * torch.stack([region("lips"), region("brows"), region("eyelids")]).amax(0)
+    return (w / w.mean())[None]
+
+
+def local_energy(x: Tensor, cell: int = 8) -> Tensor:
+    """Root mean square of the three Haar detail bands of `[B, C, H, W]` in cells of 2 * `cell` texels: [B, 3 C, ...]."""
+    a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]
+    bands = torch.cat([a + b - c - d, a - b + c - d, a - b - c + d], 1) / 2
+    return (F.avg_pool2d(bands.square(), cell) + 1e-4).sqrt()
+
+
+def losses(r: Reconstruction, codes: Tensor, std: Tensor, texel: Tensor, weights: LossWeights) -> dict[str, Tensor]:
+    """Loss terms, their sum first. codes `[B, 9, H, W]`; std [9]: the unit of each channel; texel `[B|1, 1, H, W]`."""
+    unit = torch.tensor(weights.maps, device=codes.device).repeat_interleave(3)[:, None, None] / std[:, None, None]
+    target_half = F.avg_pool2d(codes, 2)
+    error, error_half = (r.full - codes) * unit, (r.half - target_half) * unit
+    texel_half = F.avg_pool2d(texel, 2)
+    gradient = ((error.diff(dim=-1).abs() * texel[..., 1:]).mean() + (error.diff(dim=-2).abs() * texel[..., 1:, :]).mean())
+    grain = 0.0
+    for out, target, w in ((r.full, codes, texel), (r.half, target_half, texel_half)):
+        energy = (local_energy(out * unit) - local_energy(target * unit)).abs()
+        grain = grain + (energy * F.avg_pool2d(w, 16)).mean()
+    mean, log_variance = r.mean.float(), r.log_variance.float()
+    terms = {
+        "l1": (error.abs() * texel).mean(),
+        "half": weights.half * (error_half.abs() * texel_half).mean(),
+        "gradient": weights.gradient * gradient,
+        "grain": weights.grain * grain,
+        "kl": weights.kl * 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(),
+    }
+    return {"loss": sum(terms.values()), **terms}
+
+
+def draw_batch(
+    data: Textures, step: int, seed: int, batch: int, cells: int, latent: int, full_every: int = 8
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """(codes, origin or None, unit noise of the latent's shape) of one step: `batch` crops of `cells` latent cells a
+    side, or, every `full_every` steps, as many texels in whole atlases."""
+    g = step_generator(seed, step)
+    n = data.size // FACTOR
+    if cells >= n or step % full_every == full_every - 1:
+        b = max(1, round(batch * (cells / n) ** 2))
+        codes, origin = data.codes(torch.randint(data.n_train, (b,), generator=g)), None
+    else:
+        index = torch.randint(data.n_train, (batch,), generator=g)
+        origin = torch.randint(n - cells + 1, (batch, 2), generator=g)
+        codes = data.codes(index, origin * FACTOR, cells * FACTOR)
+    return codes, origin, torch.randn(len(codes), latent, *(s // FACTOR for s in codes.shape[-2:]), generator=g)
+
+
+@torch.no_grad()
+def set_map_statistics(model: MapAutoencoder, data: Textures, n: int = 400) -> None:
+    """Mean map and each channel's spread around it, from up to n training textures."""
+    index = torch.linspace(0, data.n_train - 1, min(n, data.n_train)).long()
+    total, squares = 0.0, 0.0
+    for i in index:
+        codes = data.codes(i[None])[0].double()
+        total, squares = total + codes, squares + codes.square()
+    mean = total / len(index)
+    variance = (squares / len(index) - mean.square()).clamp(min=0).mean((1, 2))
+    model.map_mean.copy_(mean)
+    model.map_std.copy_(variance.sqrt().clamp(min=0.02))
+
+
+@torch.no_grad()
+def set_latent_statistics(model: MapAutoencoder, data: Textures, n: int = 200) -> None:
+    """Mean and standard deviation of each latent channel over up to n training textures."""
+    index = torch.linspace(0, data.n_train - 1, min(n, data.n_train)).long()
+    z = torch.cat([model.posterior_mean(data.codes(i[None])) for i in index])
+    model.latent_mean.copy_(z.mean((0, 2, 3)))
+    model.latent_std.copy_(z.std((0, 2, 3)).clamp(min=1e-3))
+
+
+@torch.no_grad()
+def held_out_psnr(model: MapAutoencoder, data: Textures, n: int = 6) -> dict[str, float]:
+    """Mean PSNR in dB of each map over held-out atlases: codes (square-root albedo, normals) against a range of 2."""
+    model.eval()
+    errors = []
+    for i in range(data.n_train, min(data.n_train + n, len(data))):
+        codes = data.codes(torch.tensor([i]))
+        errors.append((model(codes).full - codes).square().mean((0, 2, 3)).view(3, 3).mean(1))
+    model.train()
+    psnr = 10 * torch.log10(4 / torch.stack(errors)).mean(0)
+    return dict(zip(MAPS, psnr.tolist(), strict=True))
+
+
+def load_autoencoder(folder) -> MapAutoencoder:
+    """The autoencoder of a finished run folder, ready to encode. UserError where the run is missing or unfinished."""
+    tensors, status = load_state(f"{folder}/state.safetensors")
+    if not status.get("finished"):
+        raise UserError(f"The autoencoder run in {folder} has not finished; run its training command again to resume it.")
+    model = MapAutoencoder(AutoencoderConfig(**{k: tuple(v) if isinstance(v, list) else v
+                                                for k, v in status["architecture"].items()}))
+    model.load_state_dict(without_prefix("model", tensors))
+    return model.eval()
+
+
+def train(
+    run: Run, data: Textures, budget: Budget, texel: Tensor, config: AutoencoderConfig, *, lr: float, batch: int,
+    cells: int = 16, seed: int = 0, bf16: bool = True, save_seconds: float = 120, weights: LossWeights | None = None,
+) -> MapAutoencoder:
+    """Train, or go on with, the autoencoder of a run folder. texel `[1, S, S]`: how much each texel counts."""
+    weights = weights or LossWeights()
+    torch.manual_seed(seed)
+    model = MapAutoencoder(config).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-4)
+    step = 0
+    if state := run.load():
+        tensors, status = state
+        model.load_state_dict(without_prefix("model", tensors))
+        load_optimizer_tensors(optimizer, without_prefix("optimizer", tensors))
+        step, budget.spent = status["step"], status["seconds"]
+    else:
+        set_map_statistics(model, data)
+
+    def save(finished: bool) -> None:
+        if finished:
+            set_latent_statistics(model, data)
+        run.save({**prefixed("model", model.state_dict()), **prefixed("optimizer", optimizer_tensors(optimizer))},
+                 step=step, seconds=budget.seconds, finished=finished, architecture=asdict(config), psnr=psnr)
+
+    psnr: dict[str, float] = {}
+    due, recent = Every(save_seconds), []
+    while not budget.over(step):
+        codes, origin, noise = draw_batch(data, step, seed, batch, cells, config.latent)
+        w = window(texel, origin, codes.shape[-2:], FACTOR)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            r = model(codes.contiguous(memory_format=torch.channels_last), origin, noise)
+        terms = losses(r, codes, model.map_std, w, weights)
+        terms["loss"].backward()
+        rate = learning_rate(lr, step, budget.progress(step))
+        norm = apply_step(optimizer, model.parameters(), rate, clip=2.0)
+        recent.append([float(t.detach()) for t in terms.values()] + [norm])
+        step += 1
+        if due() or budget.over(step):
+            psnr = held_out_psnr(model, data)
+            means = torch.tensor(recent).mean(0).tolist()
+            run.log(step=step, minutes=budget.seconds / 60, lr=rate, **dict(zip([*terms, "norm"], means, strict=True)),
+                    **{f"psnr_{k}": v for k, v in psnr.items()})
+            recent = []
+            save(finished=False)
+    if not budget.interrupted:
+        psnr = held_out_psnr(model, data, 16)
+        save(finished=True)
+    return model
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = arguments(__doc__, "runs/ae", lr=8e-4, batch=8, data="folder made by fitdiff_core.train.prepare")
+    parser.add_argument("--cells", type=int, default=16, help="side of a training crop in latent cells of 16 texels")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    config, weights = AutoencoderConfig(), LossWeights()
+    run = Run(args.out, {"architecture": asdict(config), "loss": asdict(weights), "lr": args.lr, "batch": args.batch,
+                         "cells": args.cells, "seed": args.seed, "precision": args.precision})
+    train(run, Textures(args.data), Budget(args.minutes, args.steps).catch_signals(),
+          texel_weights(load_head()), config, lr=args.lr, batch=args.batch, cells=args.cells, seed=args.seed,
+          bf16=args.precision == "bf16", save_seconds=args.save_seconds, weights=weights)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""Train the denoiser: python -m fitdiff_core.train.denoiser --data DIR/latents --out runs/denoiser --minutes 45
+
+EDM's loss (arXiv 2206.00364) on packed latents of texture and shape, condition dropped at times for classifier-free
+guidance, weights averaged by a power function of the step (Karras et al. 2023, arXiv 2312.02696).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..denoiser import Condition, Denoiser, DenoiserConfig, pack_latent
+from ..diffusion import edm_loss, lognormal_sigmas
+from ..errors import UserError
+from .common import (
+    Budget,
+    Every,
+    Run,
+    apply_step,
+    arguments,
+    learning_rate,
+    load_optimizer_tensors,
+    load_state,
+    optimizer_tensors,
+    prefixed,
+    step_generator,
+    without_prefix,
+)
+from .dataset import People
+
+EMA_GAMMA = 6.94  # averages the last tenth or so of the run (sigma_rel = 0.10)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """sigma_mean, sigma_std: of ln sigma. The mean is above EDM's, as neighbouring cells of a face say much the same.
+    shape: share of the loss; dropout: of the condition; feature_noise: added to the embedding, in its standard
+    deviations, against learning the synthetic photos by heart."""
+
+    sigma_mean: float = 0.3
+    sigma_std: float = 1.6
+    shape: float = 0.3
+    dropout: float = 0.15
+    feature_noise: float = 0.15
+
+
+def element_weights(c: DenoiserConfig, shape_share: float) -> Tensor:
+    """`[1, C + 1, h, w]`, so that the mean over a packed latent is (1 - share) mse(texture) + share mse(shape)."""
+    texture = torch.full((1, c.latent, c.size, c.size), (1 - shape_share) / (c.latent * c.size**2))
+    packed = pack_latent(texture, torch.full((1, c.shape), shape_share / c.shape))
+    return packed * packed.numel()
+
+
+def new_denoiser(config: DenoiserConfig, meta: dict) -> Denoiser:
+    """An untrained denoiser that knows the statistics of the recogniser's features."""
+    model = Denoiser(config)
+    model.embedding_mean.copy_(torch.tensor(meta["embedding_mean"]))
+    model.embedding_std.copy_(torch.tensor(meta["embedding_std"]))
+    for i, (mean, std) in enumerate(zip(meta["activation_mean"], meta["activation_std"], strict=True)):
+        getattr(model, f"activation_mean_{i}").copy_(torch.tensor(mean))
+        getattr(model, f"activation_std_{i}").copy_(torch.tensor(std))
+    return model
+
+
+def step_loss(model: Denoiser, data: People, t: TrainConfig, weight: Tensor, batch: int, generator: torch.Generator) -> Tensor:
+    """Mean loss of one random batch of training people."""
+    index = data.train[torch.randint(len(data.train), (batch,), generator=generator).numpy()]
+    texture, shape, embedding, activations = data.batch(index)
+    x0 = pack_latent(texture, shape).contiguous(memory_format=torch.channels_last)
+    sigma = lognormal_sigmas(batch, t.sigma_mean, t.sigma_std, generator)
+    noise = torch.randn(x0.shape, generator=generator)
+    drop = torch.rand(batch, generator=generator) < t.dropout
+    jitter = torch.randn(embedding.shape, generator=generator) * model.embedding_std
+    cond = Condition(embedding + t.feature_noise * jitter, activations)
+    return edm_loss(lambda x, s: model(x, s, cond, drop=drop), x0, sigma, noise, weight).mean()
+
+
+@torch.no_grad()
+def held_out(model: Denoiser, data: People, levels: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0), n: int = 24) -> dict[str, float]:
+    """EDM-weighted error on held-out people, texture and shape apart, with and without the condition; fixed noise."""
+    index = data.test[np.linspace(0, len(data.test) - 1, min(n, len(data.test))).astype(int)]
+    texture, shape, embedding, activations = data.batch(index)
+    x0, cond = pack_latent(texture, shape), Condition(embedding, activations)
+    result = {}
+    for name, c in (("", cond), ("_null", None)):
+        for part, share in (("texture", 0.0), ("shape", 1.0)):
+            weight = element_weights(model.config, share)
+            total = 0.0
+            for sigma in levels:
+                noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(7))
+                total += float(edm_loss(lambda x, s, c=c: model(x, s, c), x0, torch.full((len(x0),), sigma), noise, weight).mean())
+            result[part + name] = total / len(levels)
+    return result
+
+
+def load_denoiser(folder) -> tuple[Denoiser, dict]:
+    """The averaged denoiser of a run folder and the run's status. Raises UserError where the run is missing."""
+    tensors, status = load_state(f"{folder}/state.safetensors")
+    model = Denoiser(DenoiserConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in status["architecture"].items()}))
+    model.load_state_dict(without_prefix("model", tensors) | without_prefix("ema", tensors))
+    return model.eval(), status
+
+
+def train(
+    run: Run, data: People, budget: Budget, config: DenoiserConfig, *, lr: float, batch: int, seed: int = 0,
+    bf16: bool = True, save_seconds: float = 120, t: TrainConfig | None = None,
+) -> Denoiser:
+    """Train, or go on with, the denoiser of a run folder. Returns the averaged network."""
+    t = t or TrainConfig()
+    torch.manual_seed(seed)
+    model = new_denoiser(config, data.meta).to(memory_format=torch.channels_last)
+    ema = new_denoiser(config, data.meta).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-3)
+    step = 0
+    if state := run.load():
+        tensors, status = state
+        model.load_state_dict(without_prefix("model", tensors))
+        load_optimizer_tensors(optimizer, without_prefix("optimizer", tensors))
+        step, budget.spent = status["step"], status["seconds"]
+        ema.load_state_dict(without_prefix("model", tensors) | without_prefix("ema", tensors))
+    else:
+        ema.load_state_dict(model.state_dict())
+
+    def save(finished: bool) -> None:
+        run.save({**prefixed("model", model.state_dict()), **prefixed("ema", dict(ema.named_parameters())),
+                  **prefixed("optimizer", optimizer_tensors(optimizer))},
+                 step=step, seconds=budget.seconds, finished=finished, architecture=asdict(config), metrics=metrics,
+                 recognizer=data.meta["recognizer"])
+
+    metrics: dict[str, float] = {}
+    weight = element_weights(config, t.shape)
+    due, recent, since = Every(save_seconds), [], budget.seconds
+    model.train()
+    while not budget.over(step):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = step_loss(model, data, t, weight, batch, step_generator(seed, step))
+        loss.backward()
+        rate = learning_rate(lr, step, budget.progress(step))
+        norm = apply_step(optimizer, model.parameters(), rate, clip=1.0)
+        step += 1
+        beta = (1 - 1 / step) ** (EMA_GAMMA + 1)
+        torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - beta)
+        recent.append((float(loss.detach()), norm))
+        if due() or budget.over(step):
+            speed = batch * len(recent) / max(1e-6, budget.seconds - since)
+            mean = torch.tensor(recent).mean(0).tolist()
+            metrics = held_out(ema, data)
+            run.log(step=step, minutes=budget.seconds / 60, lr=rate, loss=mean[0], norm=mean[1], per_second=speed, **metrics)
+            save(finished=budget.over(step) and not budget.interrupted)
+            recent, since = [], budget.seconds
+    return ema
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = arguments(__doc__, "runs/denoiser", lr=6e-4, batch=32, data="folder made by fitdiff_core.train.latents").parse_args(argv)
+    torch.set_num_threads(args.threads)
+    data = People(args.data)
+    t, config = TrainConfig(), DenoiserConfig(
+        latent=data.latents.shape[1], size=data.latents.shape[2], shape=data.shape.shape[1],
+        embedding=data.embedding.shape[1], activations=tuple(a.shape[1] for a in data.activations))
+    if len(data.activations) != 3:
+        raise UserError(f"The denoiser reads three activation layers; {data.meta['recognizer']} gave {len(data.activations)}.")
+    run = Run(args.out, {"architecture": asdict(config), "training": asdict(t), "lr": args.lr, "batch": args.batch,
+                         "seed": args.seed, "precision": args.precision, "recognizer": data.meta["recognizer"],
+                         "latents_of": data.meta["latents_of"]})
+    train(run, data, Budget(args.minutes, args.steps).catch_signals(), config, lr=args.lr, batch=args.batch, seed=args.seed,
+          bf16=args.precision == "bf16", save_seconds=args.save_seconds, t=t)
+
+
+if __name__ == "__main__":
+    main()

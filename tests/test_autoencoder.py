@@ -1,0 +1,167 @@
+"""The map autoencoder and its training loop, on a small configuration."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+
+from fitdiff_core.autoencoder import AutoencoderConfig, MapAutoencoder, from_codes, to_codes
+from fitdiff_core.errors import UserError
+from fitdiff_core.train import autoencoder as training
+from fitdiff_core.train.common import Budget, Run
+from fitdiff_core.train.dataset import Textures
+from fitdiff_core.train.prepare import SHARD, encode_maps
+
+torch.set_num_threads(1)
+TINY = AutoencoderConfig(size=64, latent=4, widths=(8, 16, 16), blocks=(1, 1, 1), head=8, detail=4)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return MapAutoencoder(TINY)
+
+
+def random_maps(n=2, size=64, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    albedo = F.interpolate(torch.rand(n, 6, 8, 8, generator=g), (size, size), mode="bicubic").clamp(0, 1)
+    slope = F.interpolate(torch.randn(n, 2, 8, 8, generator=g) * 0.2, (size, size), mode="bilinear")
+    return torch.cat([albedo, F.normalize(torch.cat([slope, torch.ones(n, 1, size, size)], 1), dim=1)], 1)
+
+
+def test_codes_round_trip():
+    maps = random_maps()
+    assert torch.allclose(from_codes(to_codes(maps)), maps, atol=1e-6)
+    assert to_codes(maps).abs().max() <= 1
+
+
+def test_shapes(model):
+    z = model.encode(random_maps())
+    assert z.shape == (2, 4, 4, 4)
+    assert model.decode(z).shape == (2, 9, 64, 64)
+    assert model.decode(z, 32).shape == (2, 9, 32, 32)
+
+
+def test_shrinking_the_large_image_gives_the_small_one(model):
+    model.map_mean.copy_(to_codes(random_maps(1))[0])
+    z = torch.randn(1, 4, 4, 4)
+    large, small = to_codes(model.decode(z)), to_codes(model.decode(z, 32))
+    inside = (small[:, :6] > -0.99).all(1, keepdim=True) & (F.max_pool2d(-large[:, :6], 2) < 0.99).all(1, keepdim=True)
+    assert inside.any()
+    assert ((F.avg_pool2d(large, 2) - small).abs() * inside).max() < 1e-5
+
+
+def test_albedo_is_not_negative_and_decode_is_deterministic(model):
+    z = 5 * torch.randn(1, 4, 4, 4)
+    assert model.decode(z)[:, :6].min() >= 0
+    assert torch.equal(model.decode(z), model.decode(z))
+
+
+def test_gradient_reaches_the_latent_and_every_parameter(model):
+    z = torch.randn(1, 4, 4, 4, requires_grad=True)
+    model.decode(z, 32).square().sum().backward()
+    assert torch.isfinite(z.grad).all() and z.grad.abs().min() > 0
+    r = model(to_codes(random_maps()), noise=torch.randn(2, 4, 4, 4))
+    (r.full.square().mean() + r.half.square().mean()).backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_crops_know_where_they_are():
+    """A window of the atlas decodes like the atlas there, away from the cut."""
+    model = MapAutoencoder(AutoencoderConfig(**{**TINY.__dict__, "size": 256}))
+    torch.nn.init.normal_(model.decoder.position)
+    model.map_mean.normal_()
+    z = torch.randn(1, 4, 16, 16)
+    full, half = model._decode(z, None, detail=True)
+    crop, crop_half = model._decode(z[:, :, 1:, 2:], torch.tensor([[1, 2]]), detail=True)
+    assert torch.allclose(crop[..., 96:, 96:], full[..., 112:, 128:], atol=1e-5)
+    assert torch.allclose(crop_half[..., 48:, 48:], half[..., 56:, 64:], atol=1e-5)
+    elsewhere, _ = model._decode(z[:, :, 1:, 2:], torch.tensor([[0, 0]]), detail=True)
+    assert not torch.allclose(elsewhere[..., 96:, 96:], full[..., 112:, 128:], atol=1e-2)
+
+
+def test_wrong_sizes_say_what_is_wrong(model):
+    with pytest.raises(UserError, match="resize"):
+        model.encode(torch.zeros(1, 9, 32, 32))
+    with pytest.raises(UserError, match="another model"):
+        model.decode(torch.zeros(1, 5, 4, 4))
+    with pytest.raises(UserError, match="not 48"):
+        model.decode(torch.zeros(1, 4, 4, 4), 48)
+
+
+def test_grain_loss_prefers_detail_in_the_wrong_place_to_none():
+    g = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 1, 9, 64, 64, generator=g)
+    distance = lambda x: (training.local_energy(x) - training.local_energy(a)).abs().mean()  # noqa: E731
+    assert distance(b) < 0.2 * distance(torch.zeros_like(a))
+
+
+def test_texel_weights_favour_the_face():
+    masks = {"skin": torch.ones(512, 512), "face": F.pad(torch.ones(256, 256), (128,) * 4)}
+    head = SimpleNamespace(region_names=tuple(masks), region=lambda name, size: masks[name])
+    w = training.texel_weights(head)
+    assert w.shape == (1, 512, 512) and w.mean().item() == pytest.approx(1, abs=1e-5)
+    assert w[0, 256, 256] > 2 * w[0, 0, 0]
+
+
+@pytest.fixture
+def textures(tmp_path):
+    n = 4  # of one shard's rows; the others repeat them
+    rows = torch.arange(SHARD) % n
+    save_file({"maps": encode_maps(random_maps(n, seed=1))[rows].contiguous()}, tmp_path / "textures-00000.safetensors")
+    return Textures(tmp_path)
+
+
+def test_textures_are_read_as_codes(textures):
+    codes = textures.codes(torch.tensor([0, 5]))
+    assert torch.allclose(codes, to_codes(random_maps(4, seed=1))[[0, 1]], atol=1 / 127)
+    window = textures.codes(torch.tensor([0, 5]), torch.tensor([[16, 0], [32, 16]]), 32)
+    assert torch.equal(window[1], codes[1, :, 32:64, 16:48])
+    assert len(textures) == SHARD and 0 < textures.n_train < SHARD
+
+
+def fit(folder, data, steps, of=None, **options):
+    """Train `steps` steps of a run of `of` steps."""
+    run = Run(folder, {})
+    budget = Budget(steps=of or steps)
+    budget.over = lambda step: step >= steps
+    torch.manual_seed(1)
+    return training.train(run, data, budget, torch.ones(1, 64, 64), TINY, batch=4, cells=2, bf16=False, **options)
+
+
+def test_training_learns_resumes_bit_exactly_and_records(tmp_path, textures):
+    one = fit(tmp_path / "one", textures, 4, lr=1e-3)
+    fit(tmp_path / "two", textures, 2, of=4, lr=1e-3)
+    two = fit(tmp_path / "two", textures, 4, lr=1e-3)
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, two.state_dict()[name]), name
+    log = (tmp_path / "two" / "log.csv").read_text().splitlines()
+    assert log[0].startswith("step,minutes,lr,loss") and [r.split(",")[0] for r in log[1:]] == ["2", "4"]
+    loaded = training.load_autoencoder(tmp_path / "one")
+    z = loaded.encode(from_codes(textures.codes(torch.arange(4))))
+    assert torch.allclose(z.std((0, 2, 3)), torch.ones(4), atol=0.1)
+
+
+def test_overfits_a_few_textures(tmp_path, textures):
+    model = MapAutoencoder(TINY)
+    training.set_map_statistics(model, textures)
+    before = training.held_out_psnr(model, textures)  # the held-out rows repeat the training rows here
+    after = training.held_out_psnr(fit(tmp_path / "run", textures, 300, lr=3e-3), textures)
+    assert after["diffuse"] > before["diffuse"] + 3 and after["normal"] > before["normal"] + 1.5, (before, after)
+
+
+def test_unfinished_or_foreign_runs_are_refused(tmp_path):
+    with pytest.raises(UserError, match="train first"):
+        training.load_autoencoder(tmp_path)
+    Run(tmp_path, {"lr": 1}).save({"model.x": torch.zeros(1)}, step=1, finished=False)
+    with pytest.raises(UserError, match="not finished"):
+        training.load_autoencoder(tmp_path)
+    with pytest.raises(UserError, match="lr"):
+        Run(tmp_path, {"lr": 2})
+    assert json.loads((tmp_path / "config.json").read_text()) == {"lr": 1}
+    (tmp_path / "state.safetensors").write_bytes(b"broken")
+    with pytest.raises(UserError, match="not a readable"):
+        Run(tmp_path, {"lr": 1}).load()
