@@ -58,15 +58,20 @@ def ggx(f0: Tensor, normal: Tensor, view: Tensor, toward: Tensor, n_l: Tensor, n
     distribution = square / (math.pi * (n_h * n_h * (square - 1) + 1) ** 2)
     k = alpha / 2
     visibility = 0.25 / ((n_l * (1 - k) + k) * (n_v * (1 - k) + k))
-    fresnel = f0 + (1 - f0) * (1 - v_h) ** 5
+    fresnel = f0 + (grazing(f0) - f0) * (1 - v_h) ** 5
     return distribution * visibility * fresnel
+
+
+def grazing(f0: Tensor) -> Tensor:
+    """Reflectance at 90 degrees: 1 for anything real; below F0 = 2 % it fades, so that specular 0 means no gloss."""
+    return (50 * f0).clamp(max=1)
 
 
 def environment_brdf(f0: Tensor, n_v: Tensor, rough: Tensor) -> Tensor:
     """Share of a uniform environment that GGX reflects: the fit of Karis 2014 ("Physically based shading on mobile")."""
     a, b = 1 - rough, 0.0425 - 0.0275 * rough
     falloff = torch.minimum(a * a, torch.exp2(-9.28 * n_v)) * a + b
-    return f0 * (1.04 - 0.572 * rough - 1.04 * falloff) + (1.04 * falloff - 0.04 + 0.022 * rough)
+    return f0 * (1.04 - 0.572 * rough - 1.04 * falloff) + grazing(f0) * (1.04 * falloff - 0.04 + 0.022 * rough)
 
 
 def _blurred(mirror: Tensor, light: Light, rough: Tensor) -> Tensor:
