@@ -1,0 +1,346 @@
+"""Dense correspondence between our control mesh and the mean head of ICT-FaceKit.
+
+Non-rigid ICP on the *subdivided* surface (Amberg et al. 2007 in spirit: closest points, stiffness lowered step by step),
+solved for the control vertices. Closest points are searched in position, normal and "which lid, which lip" together, so
+that an upper lip never finds the lower one. What has no counterpart (mouth cavity, eye sockets, the neck's
+cut) follows smoothly: it is the bi-Laplacian extension of its surroundings. The same solver then carries any displacement
+field of the ICT mesh (identity modes, expressions) to the control mesh.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .ict_source import IctHead
+from .template import Template
+
+NORMAL_LENGTH = 0.006  # metres that a unit of difference in the normal costs in the search
+SIDE_LENGTH = 0.008  # metres that a unit of difference in upper/lower costs (see `opening_side`)
+# The middle line of each opening, corner to corner, as pairs of the 68 points: right eye, left eye, mouth.
+OPENINGS = (
+    ((36, 36), (37, 41), (38, 40), (39, 39)),
+    ((42, 42), (43, 47), (44, 46), (45, 45)),
+    ((48, 48), (60, 60), (61, 67), (62, 66), (63, 65), (64, 64), (54, 54)),
+)
+STIFFNESS = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.5, 0.25, 0.12, 0.06, 0.04, 0.04)
+MEMBRANE = 2e-3  # a little first-order stiffness: the extension into cavities must not overshoot
+# Customary 68 points that sit on creases of both meshes; the jaw and the lips' outer border are soft landmarks.
+FIRM = np.r_[27:48, 48, 54, 60:68]
+SOFT = np.r_[17:27, 49:54, 55:60]
+EAR_STIFFNESS = 6.0
+FOLD_STIFFNESS, FOLD_COSINE = 8.0, 0.2
+SOCKET_GAP = 0.0008  # metres between an eyeball and its socket
+
+
+def vertex_normals(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
+    """[n,3] area-weighted unit normals."""
+    face = np.cross(
+        points[triangles[:, 1]] - points[triangles[:, 0]], points[triangles[:, 2]] - points[triangles[:, 0]]
+    )
+    out = np.zeros_like(points)
+    for corner in range(3):
+        for axis in range(3):
+            out[:, axis] += np.bincount(triangles[:, corner], face[:, axis], len(points))
+    return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-15)
+
+
+def similarity(source: np.ndarray, target: np.ndarray, scale: bool = True) -> tuple[float, np.ndarray, np.ndarray]:
+    """Umeyama 1991: s, R, t that minimise |s R source + t - target|; points are rows, so x -> s x R^T + t."""
+    a, b = source - source.mean(0), target - target.mean(0)
+    u, sigma, vt = np.linalg.svd(b.T @ a)
+    flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    rotation = u @ flip @ vt
+    s = float((sigma * np.diag(flip)).sum() / (a**2).sum()) if scale else 1.0
+    return s, rotation, target.mean(0) - s * source.mean(0) @ rotation.T
+
+
+def opening_side(points: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """[n] +1 just above the middle line of an eye or of the mouth, -1 just below, fading to 0 within 20 mm.
+
+    Args:
+        landmarks: [68,3] positions of the customary points on the same head.
+    """
+    out = np.zeros(len(points))
+    for line in OPENINGS:
+        middle = np.array([landmarks[list(pair)].mean(0) for pair in line])
+        height = points[:, 1] - np.interp(points[:, 0], middle[:, 0], middle[:, 1])
+        nearest = np.stack([np.interp(points[:, 0], middle[:, 0], middle[:, axis]) for axis in range(3)], 1)
+        distance = np.linalg.norm(points - nearest, axis=1)
+        beyond = np.maximum(middle[:, 0].min() - points[:, 0], points[:, 0] - middle[:, 0].max())
+        out += np.clip(height / 0.001, -1, 1) * np.clip(2 - distance / 0.01, 0, 1) * np.clip(-beyond / 0.002, 0, 1)
+    return out
+
+
+class Surface:
+    """Closest points on a triangle mesh: dense area-weighted samples in a k-d tree over (position, normal, side of the
+    eyes' and mouth's opening), then an exact projection onto the found sample's triangle."""
+
+    def __init__(self, points: np.ndarray, triangles: np.ndarray, landmarks: np.ndarray, samples: int = 300_000):
+        from scipy.spatial import cKDTree
+
+        self.points, self.triangles = points, triangles
+        normals = vertex_normals(points, triangles)
+        corners = points[triangles]
+        area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+        rng = np.random.default_rng(0)
+        self.face = np.sort(rng.choice(len(triangles), samples, p=area / area.sum()))
+        u = np.sqrt(rng.random(samples))
+        v = rng.random(samples)
+        self.weights = np.stack([1 - u, u * (1 - v), u * v], 1)
+        self.position = np.einsum("sc,scd->sd", self.weights, corners[self.face])
+        normal = np.einsum("sc,scd->sd", self.weights, normals[triangles[self.face]])
+        self.normal = normal / np.linalg.norm(normal, axis=1, keepdims=True)
+        self.tree = cKDTree(_features(self.position, self.normal, opening_side(self.position, landmarks)))
+
+    def nearest(self, points: np.ndarray, normals: np.ndarray, side: np.ndarray) -> np.ndarray:
+        """[m] index of the best sample for each oriented point."""
+        return self.tree.query(_features(points, normals, side))[1]
+
+    def project(self, points, normals, side) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(corner ids [m,3], barycentric weights [m,3], distance [m]) of the closest point of the sample's triangle."""
+        ids = self.triangles[self.face[self.nearest(points, normals, side)]]
+        weights = barycentric(points, self.points[ids])
+        return ids, weights, np.linalg.norm(np.einsum("mc,mcd->md", weights, self.points[ids]) - points, axis=1)
+
+
+def _features(points, normals, side):
+    return np.concatenate([points, NORMAL_LENGTH * normals, SIDE_LENGTH * side[:, None]], 1)
+
+
+def barycentric(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """[m,3] weights of the point of each triangle [m,3,3] near each point: projected on its plane, clamped, renormalised."""
+    a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    p = points - corners[:, 0]
+    aa, bb, ab = (a * a).sum(1), (b * b).sum(1), (a * b).sum(1)
+    pa, pb = (p * a).sum(1), (p * b).sum(1)
+    det = np.maximum(aa * bb - ab * ab, 1e-30)
+    u, v = (bb * pa - ab * pb) / det, (aa * pb - ab * pa) / det
+    weights = np.clip(np.stack([1 - u - v, u, v], 1), 0, 1)
+    return weights / weights.sum(1, keepdims=True)
+
+
+class SmoothSolver:
+    """Control displacements from displacements known (softly) at fine vertices:
+    min_c sum_f w_f |S c - d|^2 + stiffness (|k L c|^2 + membrane |grad c|^2), one factorisation for all right-hand sides."""
+
+    def __init__(self, subdivision, triangles: np.ndarray, stiffness_map: np.ndarray | None = None):
+        from scipy.sparse import coo_matrix, diags
+
+        n = subdivision.shape[1]
+        edges = np.unique(
+            np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1), axis=0
+        )
+        w = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), (n, n))
+        w = (w + w.T).tocsr()
+        degree = np.asarray(w.sum(1)).ravel()
+        graph = diags(degree) - w
+        local = diags(np.ones(n) if stiffness_map is None else stiffness_map)
+        umbrella = local @ diags(1 / degree) @ graph
+        self.subdivision = subdivision.tocsr()
+        self.energy = (umbrella.T @ umbrella + MEMBRANE * graph / degree.mean()).tocsc()
+        self.n = n
+
+    def factor(self, weights: np.ndarray, stiffness: float):
+        """A function d [m, ...] -> c [n, ...]."""
+        from scipy.sparse import diags
+        from scipy.sparse.linalg import splu
+
+        s = self.subdivision
+        lu = splu((s.T @ diags(weights) @ s + stiffness * self.energy).tocsc())
+
+        def solve(displacement: np.ndarray) -> np.ndarray:
+            flat = displacement.reshape(len(displacement), -1).astype(np.float64)
+            return lu.solve(s.T @ (weights[:, None] * flat)).reshape(self.n, *displacement.shape[1:])
+
+        return solve
+
+
+@dataclass
+class Registration:
+    """control [n,3] our mean head (metres, our frame: y and z origin between the ears); origin [3] what was subtracted
+    from ICT's coordinates; corners/weights [m,3] the ICT point of each fine vertex; confidence [m] 0..1;
+    error_mm {name: float}."""
+
+    control: np.ndarray
+    origin: np.ndarray
+    corners: np.ndarray
+    weights: np.ndarray
+    confidence: np.ndarray
+    error_mm: dict[str, float]
+    _solve: object
+
+    def carry(self, deltas: np.ndarray) -> np.ndarray:
+        """[k,N,3] displacements of the ICT mesh -> [k,n,3] displacements of the control mesh."""
+        at = np.einsum("mc,kmcd->mkd", self.weights, deltas[:, self.corners].astype(np.float64))
+        return np.moveaxis(self._solve(at), 0, 1)
+
+
+def fine_parts(template: Template, part: np.ndarray, which: tuple[int, ...] = (0, 4)) -> np.ndarray:
+    """[m] bool: fine vertices wholly inside these islands of ``part`` [Q] (AnnyHead.part); by default head and neck."""
+    inside = np.zeros(len(template.control))
+    inside[template.quads[np.isin(part, which)]] = 1
+    return template.subdivision @ inside > 0.999
+
+
+def front_face(points: np.ndarray, chin: float) -> np.ndarray:
+    """[m] bool: the face as a camera in front sees it, ear to ear and chin to hairline; origin between the ears.
+    ``chin`` is the height of landmark 8."""
+    return (points[:, 2] > 0.035) & (points[:, 1] > chin) & (points[:, 1] < 0.09)
+
+
+def ear_map(template: Template) -> np.ndarray:
+    """[n] 1 on the auricles, 0 elsewhere: they fold too finely for closest points to be trusted."""
+    x, y, z = np.abs(template.control[:, 0]), template.control[:, 1], template.control[:, 2]
+    side = x - np.median(x[(np.abs(y) < 0.02) & (np.abs(z) < 0.03)])
+    near = np.exp(-(((y + 0.0) / 0.036) ** 4)) * np.exp(-(((z + 0.012) / 0.026) ** 4))
+    return near / (1 + np.exp(-(side + 0.004) / 0.002))
+
+
+def register(template: Template, part: np.ndarray, ict: IctHead, landmarks: np.ndarray) -> Registration:
+    """Fits the template to the ICT mean and ties every fine vertex to a point of the ICT mesh.
+
+    Args:
+        part: [Q] name index of each control quad (AnnyHead.part): 0 head, 4 neck, others cavities.
+        landmarks: [68] control vertices of the customary points.
+    """
+    from scipy.sparse import csr_matrix, vstack
+
+    inner = np.r_[17:68]
+    s, rotation, t = similarity(template.control[landmarks[inner]], ict.vertices[ict.landmarks[inner]])
+    start = s * template.control @ rotation.T + t
+    surface = Surface(ict.vertices, ict.triangles, ict.vertices[ict.landmarks])
+    n = len(start)
+    outer, ears = fine_parts(template, part), ear_map(template)
+    upper = opening_side(template.subdivision @ start, start[landmarks])
+    fine_ears = np.clip(template.subdivision @ ears, 0, 1)
+    pins = csr_matrix((np.ones(68), (np.arange(68), landmarks)), (68, n))
+    joint = vstack([template.subdivision, pins]).tocsr()
+    stiff = 1 + (EAR_STIFFNESS - 1) * ears
+    solver = SmoothSolver(joint, template.control_triangles, stiff)
+    points = start
+    for step, stiffness in enumerate((*STIFFNESS, *STIFFNESS[5:])):
+        if step == len(STIFFNESS):  # once more, stiffer where the first pass folded the skin (nostrils, mostly)
+            stiff = stiff + FOLD_STIFFNESS * _folds(template, start, points)
+            solver = SmoothSolver(joint, template.control_triangles, stiff)
+        fine = template.subdivision @ points
+        normals = vertex_normals(fine, template.fine_triangles)
+        weight, target = _closest(surface, fine, normals, upper, outer, fine_ears, reach=0.015 if step < 6 else 0.006)
+        pin = np.zeros(68)
+        pin[FIRM], pin[SOFT] = (40.0, 4.0) if step < 4 else (10.0, 1.0) if step < 7 else (1.0, 0.0)
+        base = joint @ start
+        goal = np.concatenate([target, ict.vertices[ict.landmarks]])
+        points = start + solver.factor(np.concatenate([weight, pin]), stiffness)(goal - base)
+        points = 0.5 * (points + points[template.mirror] * [-1, 1, 1])
+    for side in (0, 1):
+        old_eye = s * template.eye_centres[side] @ rotation.T + t
+        points = (
+            _place_socket(template, part, side, start - old_eye, points - ict.eye_centres[side], ict)
+            + ict.eye_centres[side]
+        )
+    return _tie(template, points, surface, ict, upper, outer, fine_ears, landmarks)
+
+
+def _place_socket(template, part, side, old, new, ict) -> np.ndarray:
+    """``new`` [n,3] with one eye's socket laid on a shell around the eyeball; all points relative to that eye's centre.
+
+    In polar coordinates about the gaze axis the socket keeps its azimuths and its fraction of the way from the lid's rim
+    to the back pole; the rim is where the lids now have it.
+    """
+    island = 3 - side  # AnnyHead's islands: 2 right, 3 left
+    inside, outside = (np.zeros(len(old), bool) for _ in range(2))
+    inside[template.quads[part == island]] = True
+    outside[template.quads[part != island]] = True
+    rim, rows = np.flatnonzero(inside & outside), np.flatnonzero(inside & ~outside)
+
+    def polar(p):
+        return np.arctan2(np.hypot(p[:, 0], p[:, 1]), p[:, 2]), np.arctan2(p[:, 1], p[:, 0])
+
+    order = np.argsort(polar(old[rim])[1])
+    rim = rim[order]
+    rim_old, azimuth_old = polar(old[rim])
+    rim_new, azimuth_new = polar(new[rim])
+    turn = (azimuth_new - azimuth_old + np.pi) % (2 * np.pi) - np.pi
+    theta, phi = polar(old[rows])
+
+    def around(values):
+        return np.interp(phi, azimuth_old, values, period=2 * np.pi)
+
+    fraction = np.clip((theta - around(rim_old)) / (np.pi - around(rim_old)), 0, 1)
+    theta = around(rim_new) + fraction * (np.pi - around(rim_new))
+    phi = phi + around(turn) * (1 - fraction)
+    shell = ict.eye_radius + SOCKET_GAP
+    near_rim = np.exp(-fraction / 0.04)
+    radius = shell + near_rim * np.maximum(around(np.linalg.norm(new[rim], axis=1)) - shell, 0)
+    placed = new.copy()
+    placed[rows] = radius[:, None] * np.stack(
+        [np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)], 1
+    )
+    return placed
+
+
+def _folds(template, start, points) -> np.ndarray:
+    """[n] 0..1, high around control vertices whose fine triangles turned over between two poses of the mesh."""
+    normals = []
+    for pose in (start, points):
+        corner = (template.subdivision @ pose)[template.fine_triangles]
+        cross = np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0])
+        normals.append(cross / np.maximum(np.linalg.norm(cross, axis=1, keepdims=True), 1e-15))
+    bad = np.zeros(len(template.subdivision.indptr) - 1)
+    bad[template.fine_triangles[(normals[0] * normals[1]).sum(1) < FOLD_COSINE]] = 1
+    fold = template.subdivision.T @ bad > 0.2
+    for _ in range(2):
+        touched = fold[template.control_triangles].any(1)
+        fold[template.control_triangles[touched]] = True
+    return np.maximum(fold, fold[template.mirror]).astype(float)
+
+
+def _closest(surface, fine, normals, upper, outer, ears, reach):
+    """Weights [m] and targets [m,3]: mostly along the target's normal (point to plane), so the mesh may slide."""
+    hit = surface.nearest(fine, normals, upper)
+    gap = surface.position[hit] - fine
+    n = surface.normal[hit]
+    agree = (normals * n).sum(1)
+    distance = np.linalg.norm(gap, axis=1)
+    weight = outer * (agree > 0.6) * (distance < reach) * (1 - 0.7 * ears)
+    along = (gap * n).sum(1, keepdims=True) * n
+    return weight.astype(float), fine + 0.85 * along + 0.15 * gap
+
+
+def _tie(template, points, surface, ict, upper, outer, ears, landmarks) -> Registration:
+    fine = template.subdivision @ points
+    normals = vertex_normals(fine, template.fine_triangles)
+    corners, weights, distance = surface.project(fine, normals, upper)
+    ict_normals = vertex_normals(ict.vertices, ict.triangles)
+    agree = (np.einsum("mc,mcd->md", weights, ict_normals[corners]) * normals).sum(1)
+    confidence = outer * np.exp(-((distance / 0.0025) ** 2)) * np.clip((agree - 0.3) / 0.4, 0, 1)
+    solver = SmoothSolver(template.subdivision, template.control_triangles)
+    solve = solver.factor(confidence, 2e-3)
+    # the mean's last correction: whatever the ICP's stiffness still kept it from
+    gap = np.einsum("mc,mcd->md", weights, ict.vertices[corners]) - fine
+    near = confidence * (1 - ears)
+    points = points + solver.factor(near, 2e-2)(gap * (distance < 0.002)[:, None])
+    points = 0.5 * (points + points[template.mirror] * [-1, 1, 1])
+    fine = template.subdivision @ points
+    distance = surface.project(fine, vertex_normals(fine, template.fine_triangles), upper)[2]
+    origin = points[landmarks[[0, 16]]].mean(0) * [0, 1, 1]
+    front = outer & front_face(fine - origin, points[landmarks[8], 1] - origin[1])
+    inner = np.r_[27:48]
+    landmark = np.linalg.norm(points[landmarks[inner]] - ict.vertices[ict.landmarks[inner]], axis=1)
+    errors = {
+        "front_mean": distance[front].mean(),
+        "front_p95": np.percentile(distance[front], 95),
+        "front_max": distance[front].max(),
+        "all_mean": distance[outer].mean(),
+        "landmarks": landmark.mean(),
+    }
+    return Registration(
+        points - origin,
+        origin,
+        corners,
+        weights,
+        confidence,
+        {k: round(float(v) * 1000, 3) for k, v in errors.items()},
+        solve,
+    )
