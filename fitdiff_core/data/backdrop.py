@@ -26,7 +26,9 @@ def random_background(rng: np.random.Generator, size: tuple[int, int]) -> Tensor
     out = torch.from_numpy(base).float().view(1, 3, 1, 1).expand(1, 3, height, width)
     for cells in (2, 5, 14):
         if rng.random() < 0.65:
-            lattice = torch.from_numpy(rng.normal(0, rng.uniform(0.1, 0.7), (1, 1, cells, cells)) + rng.normal(0, 0.15, (1, 3, cells, cells))).float()
+            lattice = torch.from_numpy(
+                rng.normal(0, rng.uniform(0.1, 0.7), (1, 1, cells, cells)) + rng.normal(0, 0.15, (1, 3, cells, cells))
+            ).float()
             mode = "bilinear" if rng.random() < 0.8 else "nearest"
             field = F.interpolate(lattice, size, mode=mode, align_corners=False if mode == "bilinear" else None)
             out = out * torch.exp(field)
@@ -35,7 +37,13 @@ def random_background(rng: np.random.Generator, size: tuple[int, int]) -> Tensor
 
 def hair_volume(head, vertices: Tensor, normals: Tensor, a: SkinAttributes, rng: np.random.Generator) -> Tensor:
     """Raise the scalp of vertices `[1, V, 3]` (metres) into a cap of hair; other hair styles leave it as it is."""
-    thick = {"bald": 0.0, "shaved": 0.001, "short": rng.uniform(0.004, 0.022), "medium": rng.uniform(0.010, 0.035), "long": rng.uniform(0.008, 0.030)}[a.hair]
+    thick = {
+        "bald": 0.0,
+        "shaved": 0.001,
+        "short": rng.uniform(0.004, 0.022),
+        "medium": rng.uniform(0.010, 0.035),
+        "long": rng.uniform(0.008, 0.030),
+    }[a.hair]
     if thick < 0.002 or "scalp" not in head.region_names:
         return vertices
     weight = head.vertex_region("scalp").to(vertices)
@@ -78,7 +86,9 @@ class HairMass:
                     self.front = torch.maximum(self.front, panel * (torch.linspace(1, 0, height).view(1, 1, -1, 1) < 2))
         strand = torch.from_numpy(rng.standard_normal((1, 1, 6, width))).float()
         noise = F.interpolate(strand, size, mode="bilinear", align_corners=False)
-        locks = F.interpolate(torch.from_numpy(rng.standard_normal((1, 1, 4, 18))).float(), size, mode="bicubic", align_corners=False)
+        locks = F.interpolate(
+            torch.from_numpy(rng.standard_normal((1, 1, 4, 18))).float(), size, mode="bicubic", align_corners=False
+        )
         self.colour = torch.tensor(a.hair_colour).view(1, 3, 1, 1) * torch.exp(0.25 * noise + 0.30 * locks)
 
     def _layer(self, camera: Camera, left: np.ndarray, right: np.ndarray, heights: np.ndarray, depth: float) -> Tensor:
@@ -113,12 +123,16 @@ def shoulders(background: Tensor, camera: Camera, lit: Tensor, rng: np.random.Ge
     polygon = camera.project(points, size)[0]
     image = Image.new("L", (size[1], size[0]))
     ImageDraw.Draw(image).polygon([(float(a), float(b)) for a, b in polygon], fill=255)
-    mask = F.avg_pool2d(torch.from_numpy(np.asarray(image, np.float32) / 255)[None, None], 3, 1, 1, count_include_pad=False)
+    mask = F.avg_pool2d(
+        torch.from_numpy(np.asarray(image, np.float32) / 255)[None, None], 3, 1, 1, count_include_pad=False
+    )
     cloth = torch.from_numpy(np.exp(rng.normal(-2.0, 1.0) + rng.normal(0, 0.35, 3))).float().clamp(max=0.85)
     return background + mask * ((cloth * lit).view(1, 3, 1, 1) - background)
 
 
-def teeth(image: Tensor, inside: Tensor, corners: Tensor, camera: Camera, lit: Tensor, rng: np.random.Generator) -> Tensor:
+def teeth(
+    image: Tensor, inside: Tensor, corners: Tensor, camera: Camera, lit: Tensor, rng: np.random.Generator
+) -> Tensor:
     """Upper teeth where the mouth stands open.
 
     image linear `[1, 3, H, W]`; inside `[1, 1, H, W]` visible share of the mouth's inside; corners `[5, 3]` metres: points
@@ -133,6 +147,11 @@ def teeth(image: Tensor, inside: Tensor, corners: Tensor, camera: Camera, lit: T
     polygon = camera.project(torch.cat([arch + torch.tensor([0.0, 0.004, 0.0]), lower.flip(0)])[None], size)[0]
     shape = Image.new("L", (size[1] * 2, size[0] * 2))
     ImageDraw.Draw(shape).polygon([(float(x) * 2, float(y) * 2) for x, y in polygon], fill=255)
-    mask = torch.from_numpy(np.asarray(shape.resize((size[1], size[0]), Image.Resampling.BOX), np.float32) / 255)[None, None] * inside
+    mask = (
+        torch.from_numpy(np.asarray(shape.resize((size[1], size[0]), Image.Resampling.BOX), np.float32) / 255)[
+            None, None
+        ]
+        * inside
+    )
     white = torch.from_numpy(np.array([0.62, 0.58, 0.48]) * math.exp(rng.normal(0, 0.12))).float() * lit * 0.75
     return image + mask * (white.view(1, 3, 1, 1) - image)

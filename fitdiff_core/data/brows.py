@@ -42,7 +42,13 @@ class Brows:
             inner, tail = np.clip((0.35 - q) / 0.35, 0, 1), np.clip((q - 0.35) / 0.65, 0, 1)
             # hairs stand up at the inner end, lie along the brow further out, and close in on its spine
             rise = 0.10 + 0.95 * inner - 0.75 * t * tail + 0.16 * rng.standard_normal(len(q))
-            length = _LENGTH * per_mm * rng.uniform(0.55, 1.1, len(q)) * (1 - 0.35 * tail) * min(1.0, 0.45 + a.brow_thickness / 14)
+            length = (
+                _LENGTH
+                * per_mm
+                * rng.uniform(0.55, 1.1, len(q))
+                * (1 - 0.35 * tail)
+                * min(1.0, 0.45 + a.brow_thickness / 14)
+            )
             paths.append(_bend(root, ahead, above, rise, length))
             fade = np.interp(q, [0, 0.08, 0.9, 1], [0.45, 1, 1, 0.7]) * rng.uniform(0.5, 1.2, len(q))
             opacity.append(_taper(fade * 0.36))
@@ -70,7 +76,9 @@ class Brows:
         s = torch.from_numpy(rng.random((n, 1))).float()
         root = left[:1] * (1 - s) + right[:1] * s + torch.from_numpy(rng.normal(-1, 2.5, (n, 2))).float() * per_mm
         up = (up_l[:1] + up_r[:1]) / 2
-        return _bend(root, torch.tensor([[1.0, 0.0]]) * (s * 2 - 1), up.expand(n, 2), np.full(n, 0.8), np.full(n, 4.0 * per_mm))
+        return _bend(
+            root, torch.tensor([[1.0, 0.0]]) * (s * 2 - 1), up.expand(n, 2), np.full(n, 0.8), np.full(n, 4.0 * per_mm)
+        )
 
 
 def _bend(root: Tensor, ahead: Tensor, above: Tensor, rise: np.ndarray, length: np.ndarray) -> Tensor:
@@ -81,7 +89,9 @@ def _bend(root: Tensor, ahead: Tensor, above: Tensor, rise: np.ndarray, length: 
     start = start / start.norm(dim=2, keepdim=True)
     end = ahead[:, None] + above[:, None] * r * 0.25
     end = end / end.norm(dim=2, keepdim=True)
-    return root[:, None] + torch.from_numpy(length).float()[:, None, None] * (start * (s - s * s / 2) + end * (s * s / 2))
+    return root[:, None] + torch.from_numpy(length).float()[:, None, None] * (
+        start * (s - s * s / 2) + end * (s * s / 2)
+    )
 
 
 def _taper(amount: np.ndarray) -> Tensor:

@@ -47,14 +47,20 @@ class Canvas:
         d = F.pad(self.position[None], (1, 1, 1, 1), mode="replicate")[0]
         self.step_x = (d[:, 1:-1, 2:] - d[:, 1:-1, :-2]) / 2
         self.step_y = (d[:, 2:, 1:-1] - d[:, :-2, 1:-1]) / 2
-        self.scale = gaussian_blur(torch.stack([self.step_x.norm(dim=0), self.step_y.norm(dim=0)]), 1.5).clamp(0.15, 4.0)
+        self.scale = gaussian_blur(torch.stack([self.step_x.norm(dim=0), self.step_y.norm(dim=0)]), 1.5).clamp(
+            0.15, 4.0
+        )
         self._coarse = self.position[:, 2::4, 2::4].reshape(3, -1).T.contiguous()
         self._coarse_ok = self.skin[2::4, 2::4].reshape(-1)
         self._grids = {n: self._grid(n) for n in (128, 256) if n <= size} | {size: self._grid(size)}
         self._bank = _noise_bank(size)
 
     def _grid(self, n: int) -> Tensor:
-        p = F.interpolate(self.position[None], (n, n), mode="bilinear", antialias=True)[0] if n != self.size else self.position
+        p = (
+            F.interpolate(self.position[None], (n, n), mode="bilinear", antialias=True)[0]
+            if n != self.size
+            else self.position
+        )
         return (p.permute(1, 2, 0) / EXTENT)[None, None].contiguous()  # [1, 1, n, n, 3] in -1..1
 
     # -- places ----------------------------------------------------------------------------------------------------
@@ -109,7 +115,11 @@ class Canvas:
             scaled = self._grids[size] * (2 * EXTENT / w / (n - 1))
             out.append(F.grid_sample(lattice, scaled, align_corners=True, padding_mode="border")[0, 0, 0] * 1.8)
         x = torch.stack(out)[None]
-        return F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False)[0] if size != self.size else x[0]
+        return (
+            F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False)[0]
+            if size != self.size
+            else x[0]
+        )
 
     def grain(self, rng: np.random.Generator, level: int) -> Tensor:
         """Fine noise `[S, S]` of unit deviation; level 0 finest (about 1, 2, 3.5 texels): a random piece of a tile."""

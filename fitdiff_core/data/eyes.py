@@ -36,7 +36,7 @@ class Eyes:
         rows, columns = torch.where(near.any(1))[0], torch.where(near.any(0))[0]
         self.around = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
         self._near = tuple(regions[n] for n in ("upper_lid_mm", "lower_lid_mm", "above_eye", "bridge"))
-        self._side = (x.abs() / (x * x + y * y).sqrt().clamp(min=1e-6))  # 1 towards the corners of the eye
+        self._side = x.abs() / (x * x + y * y).sqrt().clamp(min=1e-6)  # 1 towards the corners of the eye
 
     def ball(self, a: SkinAttributes, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """-> (albedo `[3, h, w]`, specular `[h, w]`) of the island's window."""
@@ -44,7 +44,8 @@ class Eyes:
         iris = torch.tensor(a.iris_colour).view(3, 1, 1)
         q = angle / IRIS_ANGLE
         fibre = sum(
-            torch.cos(turn * k + rng.random() * 6.28 + 1.5 * torch.sin(3 * q + k)) / math.sqrt(k) for k in (7, 13, 23, 31, 47)
+            torch.cos(turn * k + rng.random() * 6.28 + 1.5 * torch.sin(3 * q + k)) / math.sqrt(k)
+            for k in (7, 13, 23, 31, 47)
         )
         ring = torch.exp(-(((q - 0.5 - 0.05 * fibre) / 0.14) ** 2))
         warm = torch.tensor([1.25, 1.0, 0.7]).view(3, 1, 1)
@@ -53,11 +54,18 @@ class Eyes:
         pupil = torch.sigmoid((PUPIL_ANGLE * a.pupil - angle) / 0.5)
         colour = colour.clamp(0.003, 0.6) * (1 - pupil) + 0.003
         far = ((angle - 26) / 40).clamp(0, 1)
-        white = torch.tensor([0.56, 0.53, 0.50]) * torch.tensor([1.0, 1 - 0.03 * a.sclera_yellow, 1 - 0.26 * a.sclera_yellow])
+        white = torch.tensor([0.56, 0.53, 0.50]) * torch.tensor(
+            [1.0, 1 - 0.03 * a.sclera_yellow, 1 - 0.26 * a.sclera_yellow]
+        )
         red = (0.10 + 0.55 * a.sclera_red) * far * (0.35 + 0.65 * self._side)
         sclera = white.view(3, 1, 1) * (1 - red * torch.tensor([0.06, 0.5, 0.46]).view(3, 1, 1)) * (1 - 0.22 * far)
-        vessel = sum((torch.sin(turn * k + rng.random() * 6 + 0.9 * torch.sin(angle * 0.17 * k / 5))).abs() ** 30 for k in (5, 8, 11))
-        sclera = sclera * (1 - (vessel.clamp(0, 1) * far * (0.15 + 0.5 * a.sclera_red)) * torch.tensor([0.05, 0.4, 0.4]).view(3, 1, 1))
+        vessel = sum(
+            (torch.sin(turn * k + rng.random() * 6 + 0.9 * torch.sin(angle * 0.17 * k / 5))).abs() ** 30
+            for k in (5, 8, 11)
+        )
+        sclera = sclera * (
+            1 - (vessel.clamp(0, 1) * far * (0.15 + 0.5 * a.sclera_red)) * torch.tensor([0.05, 0.4, 0.4]).view(3, 1, 1)
+        )
         outside = torch.sigmoid((angle - IRIS_ANGLE) / 0.8)
         return colour * (1 - outside) + sclera * outside, torch.full_like(angle, 0.42)
 
@@ -68,10 +76,21 @@ class Eyes:
         albedo[(slice(None), *w)] = self._lids(a, albedo[(slice(None), *w)], cloud[w], *(f[w] for f in self._near))
         return albedo
 
-    def _lids(self, a: SkinAttributes, skin: Tensor, cloud: Tensor, upper: Tensor, lower: Tensor, above: Tensor, bridge: Tensor) -> Tensor:
+    def _lids(
+        self,
+        a: SkinAttributes,
+        skin: Tensor,
+        cloud: Tensor,
+        upper: Tensor,
+        lower: Tensor,
+        above: Tensor,
+        bridge: Tensor,
+    ) -> Tensor:
         if a.eye_shadow > 0:
             area = (above * _fall(upper, 8.5) + 0.25 * (1 - above) * _fall(lower, 3.0)) * (1 - bridge).clamp(0, 1)
-            skin = over(skin, (a.eye_shadow * area * (1 + 0.1 * cloud)).clamp(0, 0.9), torch.tensor(a.eye_shadow_colour))
+            skin = over(
+                skin, (a.eye_shadow * area * (1 + 0.1 * cloud)).clamp(0, 0.9), torch.tensor(a.eye_shadow_colour)
+            )
         rim = _fall(torch.minimum(upper, lower), 1.1)
         skin = skin * (1 - 0.30 * rim * torch.tensor([0.25, 0.75, 0.7]).view(3, 1, 1))
         # lashes cannot be modelled as hair in a texture: they show as a dark line, heavier above and outwards

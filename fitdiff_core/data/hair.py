@@ -46,7 +46,9 @@ class Hair:
         shade = torch.exp(0.26 * s[0] + 0.22 * s[1])
         return cover, shade, s
 
-    def paint_scalp(self, a: SkinAttributes, albedo: Tensor, cover: Tensor, shade: Tensor, grain: Tensor) -> tuple[Tensor, Tensor]:
+    def paint_scalp(
+        self, a: SkinAttributes, albedo: Tensor, cover: Tensor, shade: Tensor, grain: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """-> (albedo `[3, S, S]`, opacity of the hair `[S, S]`)."""
         if a.hair == "bald":
             opacity = 0.10 * cover
@@ -58,18 +60,29 @@ class Hair:
         colour = torch.tensor(a.hair_colour).view(3, 1, 1) * shade
         return over(albedo, opacity, colour), opacity
 
-    def beard(self, a: SkinAttributes, rng: np.random.Generator, strand: Tensor, cloud: Tensor, grain: Tensor) -> tuple[Tensor, Tensor] | None:
+    def beard(
+        self, a: SkinAttributes, rng: np.random.Generator, strand: Tensor, cloud: Tensor, grain: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
         """-> (shadow of stubble `[S, S]`, cover of hairs `[S, S]`), or None for a bare chin."""
         if max(a.stubble, a.moustache, a.chin_beard, a.jaw_beard) < 0.02:
             return None
         r = self.regions
         area = r["beard_area"] * torch.sigmoid((r["beard_mm"] - float(rng.normal(3, 4)) + 3.0 * cloud) / 3.0)
         patchy = (1 + 0.22 * cloud).clamp(0, 1.6)
-        base = area * (0.30 + 0.7 * torch.maximum(r["moustache"], r["chin_beard"])) * patchy * (1 - 0.5 * r["neck"] * float(rng.random()))
+        base = (
+            area
+            * (0.30 + 0.7 * torch.maximum(r["moustache"], r["chin_beard"]))
+            * patchy
+            * (1 - 0.5 * r["neck"] * float(rng.random()))
+        )
         shadow = (a.stubble * base).clamp(0, 1)
         lip, chin = r["moustache"], r["chin_beard"] * (1 - 0.8 * r["soul_patch_gap"] * float(rng.random()))
         rest = (1 - torch.maximum(r["moustache"], r["chin_beard"]).clamp(0, 1)).clamp(min=0)
-        length = a.moustache * _steep(lip) * r["beard_area"] + a.chin_beard * _steep(chin) * r["beard_area"] + a.jaw_beard * rest * area
+        length = (
+            a.moustache * _steep(lip) * r["beard_area"]
+            + a.chin_beard * _steep(chin) * r["beard_area"]
+            + a.jaw_beard * rest * area
+        )
         dense = (length * patchy).clamp(0, 1.3) * 2.4 * (1 + 0.55 * strand[0] + 0.3 * strand[1]).clamp(0.05, 3)
         dots = ((grain - 1.15 + 0.6 * a.stubble) * 1.4).clamp(0, 1) * shadow
         return shadow, 1 - torch.exp(-dense) * (1 - 0.75 * dots)

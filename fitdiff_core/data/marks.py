@@ -21,7 +21,13 @@ def scatter_on(canvas: Canvas, rng: np.random.Generator, weight: Tensor, count: 
 
 
 def spots(
-    canvas: Canvas, rng: np.random.Generator, weight: Tensor, count: int, radius: tuple[float, float], soft: float, skew=2.0
+    canvas: Canvas,
+    rng: np.random.Generator,
+    weight: Tensor,
+    count: int,
+    radius: tuple[float, float],
+    soft: float,
+    skew=2.0,
 ) -> Tensor:
     """Roundish spots of `radius` (least, most; mm; small ones commoner by `skew`): `[S, S]` 0..1.
 

@@ -22,7 +22,7 @@ HAIR = {  # linear sRGB
     "blond": (0.33, 0.215, 0.105),
     "pale blond": (0.52, 0.41, 0.26),
 }
-GREY = (0.42, 0.41, 0.40)
+GREY = (0.40, 0.372, 0.335)
 IRIS = {
     "dark brown": (0.022, 0.010, 0.005),
     "brown": (0.070, 0.030, 0.012),
@@ -48,13 +48,35 @@ class _Origin:
 
 
 _ORIGINS = (
-    _Origin(0.27, (66, 3.8), {"dark brown": 0.25, "brown": 0.3, "light brown": 0.2, "red": 0.07, "blond": 0.14, "pale blond": 0.04},
-            {"blue": 0.4, "grey": 0.13, "green": 0.14, "hazel": 0.13, "brown": 0.2}, 0.30, 1.0, 0.85, 1.0),
-    _Origin(0.22, (60, 4.5), {"black": 0.3, "dark brown": 0.5, "brown": 0.2}, {"dark brown": 0.3, "brown": 0.5, "hazel": 0.12, "green": 0.08},
-            0.07, 1.35, 1.25, 2.0),
-    _Origin(0.14, (50, 6.5), {"black": 0.8, "dark brown": 0.2}, {"dark brown": 0.7, "brown": 0.3}, 0.02, 1.2, 1.25, 2.5),
-    _Origin(0.17, (63, 4.5), {"black": 0.75, "dark brown": 0.25}, {"dark brown": 0.8, "brown": 0.2}, 0.06, 0.45, 0.85, 3.0),
-    _Origin(0.20, (38, 7.5), {"black": 0.92, "dark brown": 0.08}, {"dark brown": 0.9, "brown": 0.1}, 0.02, 0.9, 1.0, 1.2),
+    _Origin(
+        0.27,
+        (66, 3.8),
+        {"dark brown": 0.25, "brown": 0.3, "light brown": 0.2, "red": 0.07, "blond": 0.14, "pale blond": 0.04},
+        {"blue": 0.4, "grey": 0.13, "green": 0.14, "hazel": 0.13, "brown": 0.2},
+        0.30,
+        1.0,
+        0.85,
+        1.0,
+    ),
+    _Origin(
+        0.22,
+        (60, 4.5),
+        {"black": 0.3, "dark brown": 0.5, "brown": 0.2},
+        {"dark brown": 0.3, "brown": 0.5, "hazel": 0.12, "green": 0.08},
+        0.07,
+        1.35,
+        1.25,
+        2.0,
+    ),
+    _Origin(
+        0.14, (50, 6.5), {"black": 0.8, "dark brown": 0.2}, {"dark brown": 0.7, "brown": 0.3}, 0.02, 1.2, 1.25, 2.5
+    ),
+    _Origin(
+        0.17, (63, 4.5), {"black": 0.75, "dark brown": 0.25}, {"dark brown": 0.8, "brown": 0.2}, 0.06, 0.45, 0.85, 3.0
+    ),
+    _Origin(
+        0.20, (38, 7.5), {"black": 0.92, "dark brown": 0.08}, {"dark brown": 0.9, "brown": 0.1}, 0.02, 0.9, 1.0, 1.2
+    ),
 )
 
 
@@ -148,7 +170,9 @@ def random_attributes(rng: np.random.Generator) -> SkinAttributes:
     origin = _ORIGINS[rng.choice(len(_ORIGINS), p=[o.share for o in _ORIGINS])]
     age = float(18 + 62 * rng.beta(1.2, 1.7))
     female = rng.random() < 0.5
-    a = SkinAttributes(age=age, feminine=float(np.clip((0.85 if female else 0.15) + 0.12 * rng.standard_normal(), 0, 1)))
+    a = SkinAttributes(
+        age=age, feminine=float(np.clip((0.85 if female else 0.15) + 0.12 * rng.standard_normal(), 0, 1))
+    )
     if rng.random() < 0.12:  # any tone with any hair and eyes
         a.lightness = float(rng.uniform(27, 73))
     else:
@@ -202,8 +226,11 @@ def _hair_and_eyes(a: SkinAttributes, rng: np.random.Generator, origin: _Origin,
     if female and rng.random() < 0.3:  # dyed; brows keep their own colour
         hair = _vary(rng, HAIR[_pick(rng, {n: 1.0 for n in HAIR})], 0.3)
     a.hair_colour = hair
-    styles = {"bald": 0.02, "shaved": 0.05, "short": 0.23, "medium": 0.3, "long": 0.4} if female else {
-        "bald": 0.07 + 0.1 * old, "shaved": 0.2, "short": 0.55, "medium": 0.12, "long": 0.06}
+    styles = (
+        {"bald": 0.02, "shaved": 0.05, "short": 0.23, "medium": 0.3, "long": 0.4}
+        if female
+        else {"bald": 0.07 + 0.1 * old, "shaved": 0.2, "short": 0.55, "medium": 0.12, "long": 0.06}
+    )
     a.hair = _pick(rng, styles)
     a.hairline = float(4 * rng.standard_normal())
     if not female:
@@ -212,12 +239,17 @@ def _hair_and_eyes(a: SkinAttributes, rng: np.random.Generator, origin: _Origin,
         a.thinning = float(np.clip(rng.normal(0.5 * old, 0.25), 0, 0.9)) if a.hair in ("short", "shaved") else 0.0
     a.fringe = float(rng.uniform(0.3, 1)) if a.hair in ("medium", "long") and rng.random() < 0.28 else 0.0
     a.brow_colour = _vary(rng, _mix(natural, GREY, 0.55 * grey), 0.3)
-    a.brow_density = float(np.clip(rng.beta(4, 2.2) * origin.brow * (0.92 if female else 1.08) - 0.12 * old * rng.random(), 0.03, 1.15))
+    a.brow_density = float(
+        np.clip(rng.beta(4, 2.2) * origin.brow * (0.92 if female else 1.08) - 0.12 * old * rng.random(), 0.03, 1.15)
+    )
     if rng.random() < 0.025:
         a.brow_density = 0.0
     a.brow_thickness = float(np.clip(rng.normal(6.4 if female else 8.6, 1.7) * origin.brow**0.4, 2.2, 14))
     a.brow_height, a.brow_arch = float(rng.normal(0, 1.7)), float(rng.normal(1.6 if female else 0.2, 1.5))
-    a.brow_tilt, a.brow_length = float(rng.normal(0.6 if female else -0.4, 1.6)), float(np.clip(rng.normal(1, 0.09), 0.7, 1.2))
+    a.brow_tilt, a.brow_length = (
+        float(rng.normal(0.6 if female else -0.4, 1.6)),
+        float(np.clip(rng.normal(1, 0.09), 0.7, 1.2)),
+    )
     a.brow_inner = float(rng.normal(0, 1.8))
     a.brow_join = float(rng.random()) * 0.6 if not female and rng.random() < 0.2 * origin.brow else 0.0
     a.iris_colour = _vary(rng, IRIS[_pick(rng, origin.iris)], 0.22)
@@ -244,7 +276,9 @@ def _beard(a: SkinAttributes, rng: np.random.Generator, origin: _Origin, female:
     redder = np.array([1.15, 0.95, 0.85]) if rng.random() < 0.3 else np.ones(3)
     a.beard_colour = tuple(float(v) for v in np.clip(np.array(_vary(rng, a.brow_colour, 0.25)) * redder, 0.004, 0.8))
     if a.age > 45 and rng.random() < 0.6:
-        a.beard_colour = _mix(a.beard_colour, GREY, float(np.clip((a.age - 45) / 30 + 0.2 * rng.standard_normal(), 0, 0.95)))
+        a.beard_colour = _mix(
+            a.beard_colour, GREY, float(np.clip((a.age - 45) / 30 + 0.2 * rng.standard_normal(), 0, 0.95))
+        )
 
 
 def _make_up(a: SkinAttributes, rng: np.random.Generator, female: bool) -> None:
@@ -259,8 +293,16 @@ def _make_up(a: SkinAttributes, rng: np.random.Generator, female: bool) -> None:
         a.gloss, a.lip_edge = float(np.clip(a.gloss + 0.3 * rng.random(), 0, 1)), float(np.clip(a.lip_edge + 0.3, 0, 1))
     if rng.random() < 0.5:
         a.eye_shadow = float(rng.uniform(0.15, 0.75) * (0.3 + level))
-        brown, smoke, rose, blue, gold = (0.12, 0.06, 0.04), (0.03, 0.028, 0.03), (0.3, 0.11, 0.13), (0.08, 0.11, 0.2), (0.4, 0.27, 0.13)
-        a.eye_shadow_colour = _vary(rng, (brown, smoke, rose, blue, gold)[rng.choice(5, p=[0.4, 0.25, 0.17, 0.06, 0.12])], 0.3)
+        brown, smoke, rose, blue, gold = (
+            (0.12, 0.06, 0.04),
+            (0.03, 0.028, 0.03),
+            (0.3, 0.11, 0.13),
+            (0.08, 0.11, 0.2),
+            (0.4, 0.27, 0.13),
+        )
+        a.eye_shadow_colour = _vary(
+            rng, (brown, smoke, rose, blue, gold)[rng.choice(5, p=[0.4, 0.25, 0.17, 0.06, 0.12])], 0.3
+        )
     if rng.random() < 0.65:
         a.eye_liner = float(rng.uniform(0.2, 1.0))
     if rng.random() < 0.5:

@@ -37,7 +37,10 @@ def photograph(
     """
     size, camera, light, head = scene.size, scene.camera, scene.light, avatar.head
     vertices = avatar.vertices(scene)
-    lit = light.irradiance(torch.tensor([[[0.0, 0.25, 0.97]]]))[0, 0].clamp(min=0) + light.color.sum((0, 1)) * 0.5 / math.pi
+    lit = (
+        light.irradiance(torch.tensor([[[0.0, 0.25, 0.97]]]))[0, 0].clamp(min=0)
+        + light.color.sum((0, 1)) * 0.5 / math.pi
+    )
     background = random_background(rng, size) * lit.mean().clamp(min=0.05)
     if attributes is None:
         background = shoulders(background, camera, lit, rng)

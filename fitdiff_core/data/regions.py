@@ -52,7 +52,9 @@ class Regions:
         f = self._fields
         f["cheek"] = c.bumps([ex * 1.15, float(tip[1]) + 2, float(tip[2]) - 24], [17, 13, 26])
         f["cheekbone"] = c.bumps([ex * 1.55, ey - 22, ez - 6], [14, 10, 20])
-        f["nose"] = c.bump(tip * mid, [11, 9, 14]) + 0.6 * c.bumps([float(p[35][0]), float(p[35][1]) + 3, float(p[35][2])], [6, 6, 8])
+        f["nose"] = c.bump(tip * mid, [11, 9, 14]) + 0.6 * c.bumps(
+            [float(p[35][0]), float(p[35][1]) + 3, float(p[35][2])], [6, 6, 8]
+        )
         f["bridge"] = c.bump(p[28] * mid, [8, 14, 12])
         f["chin"] = c.bump((p[8] + p[57]) / 2 * mid, [15, 10, 20])
         f["forehead"] = c.bump([0, float(p[19][1]) + 24, float(p[27][2]) - 2], [36, 18, 40])
@@ -68,7 +70,9 @@ class Regions:
         f["jaw"] = c.bumps([52, float(p[8][1]) + 22, ez - 38], [16, 18, 30])
         f["ear"] = gaussian_blur(self._head("ears")[None], 1.5)[0]
         f["neck"] = torch.sigmoid((float(p[8][1]) - 8 - c.position[1]) / 6)
-        f["nostril"] = c.bumps([abs(float(p[34][0])) + 1.5, float(p[33][1]) + 1.5, float(p[33][2]) - 3], [3.0, 2.6, 4.5])
+        f["nostril"] = c.bumps(
+            [abs(float(p[34][0])) + 1.5, float(p[33][1]) + 1.5, float(p[33][2]) - 3], [3.0, 2.6, 4.5]
+        )
 
     def _lips(self) -> None:
         c, p = self.canvas, self.canvas.landmarks
@@ -79,7 +83,9 @@ class Regions:
         inner_line = c.to_texel(spline(torch.cat([p[60:68], p[60:61]]), 65)[:-1])
         f["lips_mm"] = _polygon_distance(outer, c.size) * float(c.scale[:, _yx(outer)[0], _yx(outer)[1]].mean())
         f["lips"] = torch.sigmoid(f["lips_mm"] / 0.7)
-        f["lip_line_mm"] = _polygon_distance(inner_line, c.size).abs() * float(c.scale[:, _yx(inner_line)[0], _yx(inner_line)[1]].mean())
+        f["lip_line_mm"] = _polygon_distance(inner_line, c.size).abs() * float(
+            c.scale[:, _yx(inner_line)[0], _yx(inner_line)[1]].mean()
+        )
 
     def _eyes(self) -> None:
         c, p = self.canvas, self.canvas.landmarks
@@ -103,15 +109,20 @@ class Regions:
         x, y, z = c.position[0].abs(), c.position[1], c.position[2]
         brow, ear_z = float(p[19][1]), float(p[0][2])
         ey = float(p[36:48, 1].mean())
-        line = _ramp(x, [0, 20, 40, 58, 66, 74, 80], [brow + 49, brow + 48, brow + 42, brow + 24, ey + 12, ey - 4, ey - 14])
+        line = _ramp(
+            x, [0, 20, 40, 58, 66, 74, 80], [brow + 49, brow + 48, brow + 42, brow + 24, ey + 12, ey - 4, ey - 14]
+        )
         f["hairline_mm"] = y - line  # above the frontal hairline
-        f["behind_mm"] = torch.minimum(ear_z - 14 - z, (y - (float(p[33][1]) - 30)) * 1.0)  # behind the ears, above the nape
+        f["behind_mm"] = torch.minimum(
+            ear_z - 14 - z, (y - (float(p[33][1]) - 30)) * 1.0
+        )  # behind the ears, above the nape
         f["recede"] = c.bumps([44, brow + 42, float(p[19][2]) - 22], [15, 20, 24])
         f["fringe"] = torch.sigmoid((58 - x) / 5)
         f["crown"] = c.bump([0, float(y[c.skin].max()), -25], [55, 40, 60])
         # beard: below a line from the nose's wing over the cheek to the sideburn
         cheek_line = _ramp(
-            x, [0, 14, 30, 48, 62, 72],
+            x,
+            [0, 14, 30, 48, 62, 72],
             [float(p[33][1]) - 2, float(p[33][1]) - 3, float(p[48][1]) + 3, float(p[48][1]) + 10, ey - 24, ey - 8],
         )
         f["beard_mm"] = cheek_line - y
@@ -120,10 +131,12 @@ class Regions:
         f["beard_area"] = front * under * (1 - f["ear"]).clamp(0, 1) * torch.sigmoid((-f["lips_mm"] - 0.5) / 0.8)
         lip = (p[33] + p[51]) / 2 * torch.tensor([0.0, 1, 1])
         f["moustache"] = torch.maximum(
-            c.bump(lip + torch.tensor([0.0, -1, 0]), [21, 6.5, 18]), 0.7 * c.bumps([float(p[54][0]) + 3, float(p[54][1]), float(p[54][2])], [5, 7, 10])
+            c.bump(lip + torch.tensor([0.0, -1, 0]), [21, 6.5, 18]),
+            0.7 * c.bumps([float(p[54][0]) + 3, float(p[54][1]), float(p[54][2])], [5, 7, 10]),
         )
         f["chin_beard"] = torch.maximum(
-            c.bump(torch.tensor([0.0, float(p[8][1]) + 4, float(p[8][2])]), [23, 17, 26]), 0.8 * c.bumps(p[54] * torch.tensor([1.15, 1, 1]) + torch.tensor([0, -12.0, 0]), [7, 12, 14])
+            c.bump(torch.tensor([0.0, float(p[8][1]) + 4, float(p[8][2])]), [23, 17, 26]),
+            0.8 * c.bumps(p[54] * torch.tensor([1.15, 1, 1]) + torch.tensor([0, -12.0, 0]), [7, 12, 14]),
         ).clamp(max=1)
         f["soul_patch_gap"] = c.bumps([9, float(p[57][1]) - 5, float(p[57][2])], [5, 4.5, 10])
 

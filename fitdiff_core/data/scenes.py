@@ -15,7 +15,13 @@ from ..scene import N_EXPRESSION, Scene
 # moods: ARKit weights at full strength; the sum of a face's weights is held below LIMIT
 LIMIT = 1.1
 _SMILE = {"mouthSmileLeft": 0.5, "mouthSmileRight": 0.5, "cheekSquintLeft": 0.15, "cheekSquintRight": 0.15}
-_GRIN = _SMILE | {"jawOpen": 0.12, "mouthUpperUpLeft": 0.2, "mouthUpperUpRight": 0.2, "mouthLowerDownLeft": 0.1, "mouthLowerDownRight": 0.1}
+_GRIN = _SMILE | {
+    "jawOpen": 0.12,
+    "mouthUpperUpLeft": 0.2,
+    "mouthUpperUpRight": 0.2,
+    "mouthLowerDownLeft": 0.1,
+    "mouthLowerDownRight": 0.1,
+}
 _MOODS = (
     (0.34, {}),
     (0.22, _SMILE),
@@ -72,7 +78,9 @@ def rolled(camera: Camera, degrees: float) -> Camera:
 
 def axis_angle(matrix: Tensor) -> Tensor:
     """`[B, 3, 3]` rotations by less than half a turn -> `[B, 3]`."""
-    skew = torch.stack([matrix[:, 2, 1] - matrix[:, 1, 2], matrix[:, 0, 2] - matrix[:, 2, 0], matrix[:, 1, 0] - matrix[:, 0, 1]], 1)
+    skew = torch.stack(
+        [matrix[:, 2, 1] - matrix[:, 1, 2], matrix[:, 0, 2] - matrix[:, 2, 0], matrix[:, 1, 0] - matrix[:, 0, 1]], 1
+    )
     cosine = (matrix.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2
     angle = torch.atan2(skew.norm(dim=1) / 2, cosine)
     scale = torch.where(angle < 1e-4, 0.5, angle / skew.norm(dim=1).clamp(min=1e-8))
@@ -86,15 +94,22 @@ def tint(rng: np.random.Generator, amount: float = 1.0) -> np.ndarray:
     return c / c.mean()
 
 
+def cap_light(axis: np.ndarray, half: float) -> np.ndarray:
+    """`[9]` spherical harmonics of radiance 1 within `half` radians of the unit vector `axis` (Funk-Hecke)."""
+    x = math.cos(half)
+    bands = np.repeat([2 * math.pi * (1 - x), math.pi * (1 - x * x), math.pi * (x - x**3)], (1, 3, 5))
+    return bands * sh_basis(torch.from_numpy(np.asarray(axis))).numpy()
+
+
+def _toward(yaw: float, pitch: float) -> np.ndarray:
+    return np.array([math.sin(yaw) * math.cos(pitch), math.sin(pitch), math.cos(yaw) * math.cos(pitch)])
+
+
 def random_light(rng: np.random.Generator, camera: Camera) -> Light:
     """Area lights over an uneven surround in spherical harmonics, and up to two hard lights, seen from the camera's side."""
     side = camera.position()[0]
     ahead = math.atan2(float(side[0]), float(side[2]))
     sh = np.zeros((9, 3))
-
-    def basis(yaw: float, pitch: float) -> np.ndarray:
-        d = torch.tensor([math.sin(yaw) * math.cos(pitch), math.sin(pitch), math.cos(yaw) * math.cos(pitch)])
-        return sh_basis(d).numpy()
 
     surround = tint(rng)
     sh[0] += rng.uniform(0.25, 1.0) * surround * 2 * math.sqrt(math.pi)
@@ -102,15 +117,13 @@ def random_light(rng: np.random.Generator, camera: Camera) -> Light:
     sh[1] += sky * tint(rng) * math.sqrt(math.pi)
     for _ in range(rng.integers(1, 4)):
         half = rng.uniform(0.25, 1.1)
-        x = math.cos(half)
-        bands = np.repeat([2 * math.pi * (1 - x), math.pi * (1 - x * x), math.pi * (x - x**3)], (1, 3, 5))
-        y = basis(ahead + rng.normal(0, 1.1), float(np.clip(rng.normal(0.45, 0.45), -0.6, 1.4)))
-        power = rng.gamma(1.5, 0.5) / (1 - x)
-        sh += (power * tint(rng) * (bands * y)[:, None]) * 0.8
+        axis = _toward(ahead + rng.normal(0, 1.1), float(np.clip(rng.normal(0.45, 0.45), -0.6, 1.4)))
+        power = 0.8 * rng.gamma(1.5, 0.5) / (1 - math.cos(half))
+        sh += power * tint(rng) * cap_light(axis, half)[:, None]
     directions, colours = [], []
     for _ in range(rng.choice(3, p=[0.35, 0.4, 0.25])):
         yaw, pitch = ahead + rng.normal(0, 0.8), float(np.clip(rng.normal(0.5, 0.4), -0.5, 1.3))
-        directions.append([math.sin(yaw) * math.cos(pitch), math.sin(pitch), math.cos(yaw) * math.cos(pitch)])
+        directions.append(_toward(yaw, pitch).tolist())
         colours.append(rng.gamma(1.6, 0.7) * tint(rng))
     n = len(directions)
     return Light(
@@ -120,14 +133,21 @@ def random_light(rng: np.random.Generator, camera: Camera) -> Light:
     )
 
 
-def random_scene(rng: np.random.Generator, expression_names: tuple[str, ...], size: tuple[int, int] = (224, 224)) -> Scene:
+def random_scene(
+    rng: np.random.Generator, expression_names: tuple[str, ...], size: tuple[int, int] = (224, 224)
+) -> Scene:
     """One picture's camera, light, expression and gaze."""
     camera = random_camera(rng)
     gaze = rng.normal(0, [0.13, 0.07])
     if rng.random() < 0.6:  # people look into the lens
         p = camera.position()[0]
-        gaze = 0.85 * np.array([math.atan2(float(p[0]), float(p[2])), math.atan2(float(p[1]), float(p[2]))]) + 0.2 * gaze
+        gaze = (
+            0.85 * np.array([math.atan2(float(p[0]), float(p[2])), math.atan2(float(p[1]), float(p[2]))]) + 0.2 * gaze
+        )
     return Scene(
-        camera, random_light(rng, camera), random_expression(expression_names, rng),
-        torch.from_numpy(np.clip(gaze, -0.5, 0.5)).float()[None], size,
+        camera,
+        random_light(rng, camera),
+        random_expression(expression_names, rng),
+        torch.from_numpy(np.clip(gaze, -0.5, 0.5)).float()[None],
+        size,
     )

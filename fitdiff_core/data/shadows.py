@@ -23,7 +23,9 @@ def visibility(vertices: Tensor, normals: Tensor, triangles: Tensor, direction: 
     soft: half width of the penumbra in shadow-map pixels (about 1.5 mm each).
     """
     z = F.normalize(direction, dim=0)
-    x = torch.linalg.cross(torch.tensor([0.0, 1.0, 0.0]) if abs(float(z[1])) < 0.9 else torch.tensor([1.0, 0.0, 0.0]), z)
+    x = torch.linalg.cross(
+        torch.tensor([0.0, 1.0, 0.0]) if abs(float(z[1])) < 0.9 else torch.tensor([1.0, 0.0, 0.0]), z
+    )
     x = F.normalize(x, dim=0)
     frame = torch.stack([x, torch.linalg.cross(z, x), -z])
     centre = vertices[0].mean(0)

@@ -32,7 +32,15 @@ _LAYOUT = (
     ("cheekbone", 0.02, 0.05), ("philtrum", 0.0, 0.06),
 )  # fmt: skip
 _FLUSH = {"cheek": 0.7, "nose": 0.6, "chin": 0.35, "ear": 0.4, "glabella": 0.12, "cheekbone": 0.35, "nasolabial": 0.25}
-_DARKER = {"socket": 0.30, "perioral": 0.22, "nasolabial": 0.18, "temple": 0.14, "jaw": 0.12, "forehead": 0.08, "chin": -0.06}
+_DARKER = {
+    "socket": 0.30,
+    "perioral": 0.22,
+    "nasolabial": 0.18,
+    "temple": 0.14,
+    "jaw": 0.12,
+    "forehead": 0.08,
+    "chin": -0.06,
+}
 _CIRCLES = {"under_eye": (0.30, 0.35), "inner_eye": (0.22, 0.25), "socket": (0.14, 0.0)}
 
 
@@ -42,13 +50,24 @@ class SkinGenerator:
     def __init__(self, head, size: int = 512):
         self.canvas = c = Canvas(head, size)
         self.regions = Regions(c)
-        self.brows, self.hair, self.eyes, self.wrinkles = Brows(c), Hair(c, self.regions), Eyes(c, self.regions), Wrinkles(c)
+        self.brows, self.hair, self.eyes, self.wrinkles = (
+            Brows(c),
+            Hair(c, self.regions),
+            Eyes(c, self.regions),
+            Wrinkles(c),
+        )
         self._names = tuple(n for n, _, _ in _LAYOUT) + ("inner_eye",)
         self._tone = self.regions.stack(self._names).reshape(len(self._names), -1)
         r = self.regions
-        self._face = ((1 - r["ear"]) * torch.sigmoid(-r["hairline_mm"] / 4) * torch.sigmoid(-r["behind_mm"] / 4) * (1 - r["lips"])).clamp(0, 1)
-        self._freckled = (r["cheek"] + 0.8 * r["nose"] + 0.6 * r["bridge"] + 0.4 * r["forehead"] + 0.10).clamp(0, 1.2) * self._face
-        self._t_zone = (0.8 * r["forehead"] + 1.1 * r["nose"] + 0.8 * r["bridge"] + 0.6 * r["chin"] + 0.4 * r["glabella"]).clamp(0, 1.3)
+        self._face = (
+            (1 - r["ear"]) * torch.sigmoid(-r["hairline_mm"] / 4) * torch.sigmoid(-r["behind_mm"] / 4) * (1 - r["lips"])
+        ).clamp(0, 1)
+        self._freckled = (r["cheek"] + 0.8 * r["nose"] + 0.6 * r["bridge"] + 0.4 * r["forehead"] + 0.10).clamp(
+            0, 1.2
+        ) * self._face
+        self._t_zone = (
+            0.8 * r["forehead"] + 1.1 * r["nose"] + 0.8 * r["bridge"] + 0.6 * r["chin"] + 0.4 * r["glabella"]
+        ).clamp(0, 1.3)
         self._pore_area = 0.25 + 1.0 * r["cheek"] + 1.2 * r["nose"] + 0.45 * r["forehead"] + 0.45 * r["chin"]
         self._sun_area = (1.5 * r["temple"] + 0.6 * r["forehead"] + 0.8 * r["cheek"] + 0.05) * self._face
         self._spotty = (r["chin"] + 0.6 * r["cheek"] + 0.6 * r["forehead"] + 0.1) * self._face
@@ -119,9 +138,17 @@ class SkinGenerator:
         m, b = (change @ self._tone).view(2, self.canvas.size, self.canvas.size)
         m = m + math.log(melanin) + 0.05 * clouds[0] + (0.02 + 0.05 * a.mottle) * (clouds[1] + 0.6 * clouds[2])
         m = m + (0.02 + 0.04 * a.mottle) * fine + 0.03 * grains[2] + 0.04 * grains[0]
-        b = b + math.log(a.blood) + (0.05 + 0.12 * a.mottle) * (clouds[3] + 0.7 * fine) + 0.08 * (0.5 + a.mottle) * grains[2] + 0.05 * grains[1]
+        b = (
+            b
+            + math.log(a.blood)
+            + (0.05 + 0.12 * a.mottle) * (clouds[3] + 0.7 * fine)
+            + 0.08 * (0.5 + a.mottle) * grains[2]
+            + 0.05 * grains[1]
+        )
         r = self.regions
-        veins = (grains[2] - 0.9).clamp(0, 1.5) * (r["cheek"] + r["nose"]) * (0.1 + 0.8 * a.flush * min(1.0, a.age / 60))
+        veins = (
+            (grains[2] - 0.9).clamp(0, 1.5) * (r["cheek"] + r["nose"]) * (0.1 + 0.8 * a.flush * min(1.0, a.age / 60))
+        )
         b = b + 0.6 * veins
         if "freckles" in marks:
             m = m + (0.7 + 0.8 * a.freckles) * marks["freckles"]
@@ -133,7 +160,13 @@ class SkinGenerator:
             b = b + 0.8 * marks["blemishes"]
         # lips: thin epidermis with little melanin and much blood, except where lips are dark
         lip = torch.sigmoid(r["lips_mm"] / (0.45 + 1.5 * (1 - a.lip_edge)))
-        lip_m = math.log(melanin) + 0.10 - 0.35 * (1 - a.lip_dark) * (1 - 0.6 * min(1, dark)) + 0.75 * a.lip_dark + 0.05 * grains[0]
+        lip_m = (
+            math.log(melanin)
+            + 0.10
+            - 0.35 * (1 - a.lip_dark) * (1 - 0.6 * min(1, dark))
+            + 0.75 * a.lip_dark
+            + 0.05 * grains[0]
+        )
         lip_b = math.log(a.blood) + 0.75 + 1.25 * a.lip_blood + 0.10 * grains[0] + 0.10 * fine
         edge = torch.exp(-((r["lip_line_mm"] / 1.6) ** 2))
         m, b = m + lip * (lip_m - m + 0.3 * edge), b + lip * (lip_b - b + 0.25 * edge)
@@ -150,7 +183,11 @@ class SkinGenerator:
             front = self._face * (1 - 0.7 * r["neck"])
             albedo = over(albedo, 0.55 * a.foundation * front, mean * torch.tensor([1.04, 1.02, 1.0]))
         if a.blush > 0:
-            albedo = over(albedo, (a.blush * (r["cheekbone"] + 0.4 * r["cheek"]) * (1 + 0.1 * fine)).clamp(0, 0.6), torch.tensor(a.blush_colour))
+            albedo = over(
+                albedo,
+                (a.blush * (r["cheekbone"] + 0.4 * r["cheek"]) * (1 + 0.1 * fine)).clamp(0, 0.6),
+                torch.tensor(a.blush_colour),
+            )
         return albedo
 
     def _lip_paint(self, a: SkinAttributes, albedo: Tensor) -> Tensor:
@@ -168,8 +205,12 @@ class SkinGenerator:
 
     def _specular(self, a: SkinAttributes, fine, grains, folds, lines, brow, hair, whiskers) -> Tensor:
         r = self.regions
-        s = (0.33 + 0.06 * (a.oil - 0.5)) * (1 + (0.15 + 0.4 * a.oil) * self._t_zone - 0.18 * r["socket"] - 0.10 * r["temple"])
-        s = s * (1 + 0.06 * fine + 0.05 * grains[0] - 0.5 * folds - 0.4 * lines - 0.12 * a.pores * self._pores(a, grains))
+        s = (0.33 + 0.06 * (a.oil - 0.5)) * (
+            1 + (0.15 + 0.4 * a.oil) * self._t_zone - 0.18 * r["socket"] - 0.10 * r["temple"]
+        )
+        s = s * (
+            1 + 0.06 * fine + 0.05 * grains[0] - 0.5 * folds - 0.4 * lines - 0.12 * a.pores * self._pores(a, grains)
+        )
         s = s * (1 - 0.15 * a.foundation) + (0.05 + 0.22 * a.gloss) * r["lips"]
         s = s * (1 - 0.35 * brow) * (1 - 0.45 * hair) * (1 - 0.35 * whiskers)
         return over(s[None].expand(3, -1, -1), r["mouth_inside"], torch.tensor([0.3, 0.3, 0.3]))[:1].clamp(0.02, 0.9)

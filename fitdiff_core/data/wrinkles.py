@@ -55,12 +55,24 @@ class Wrinkles:
             y = base + 11 + 8.0 * k + rng.normal(0, 1.5) + bow * np.cos(xs / 26) + rng.normal(0, 0.8, _CONTROL)
             z = depth + 6 - (xs / 40) ** 2 * 22 - 0.15 * (y - base)
             half = rng.uniform(0.5, 1.05)
-            folds.append((np.stack([xs * half + rng.normal(0, 6), y, z], 1), level * habit * rng.uniform(0.3, 1.0), rng.uniform(0.6, 1.0)))
+            folds.append(
+                (
+                    np.stack([xs * half + rng.normal(0, 6), y, z], 1),
+                    level * habit * rng.uniform(0.3, 1.0),
+                    rng.uniform(0.6, 1.0),
+                )
+            )
         frown = rng.uniform(0.2, 1.1)
         for side in (-1, 1):
             x, y = side * (6 + rng.normal(0, 1.5)), p[21, 1] + 2
             t = np.linspace(-9, 9, _CONTROL)
-            folds.append((np.stack([x + side * 1.2 * np.cos(t / 6), y + t, np.full(_CONTROL, p[27, 2] + 3)], 1), level * frown * rng.uniform(0.4, 1), 0.8))
+            folds.append(
+                (
+                    np.stack([x + side * 1.2 * np.cos(t / 6), y + t, np.full(_CONTROL, p[27, 2] + 3)], 1),
+                    level * frown * rng.uniform(0.4, 1),
+                    0.8,
+                )
+            )
 
     def _eyes(self, fine, folds, rng: np.random.Generator, level: float) -> None:
         p = self.p
@@ -71,7 +83,13 @@ class Wrinkles:
                 th = np.radians(angle + rng.normal(0, 6))
                 way = np.array([side * np.cos(th), np.sin(th), -0.75 * np.cos(th)])
                 start = p[corner] + way * 6
-                fine.append((start + way * t * rng.uniform(9, 20) + [0, 1, 0] * t * (1 - t) * rng.normal(0, 5), level * habit * rng.uniform(0.35, 0.9), 0.5))
+                fine.append(
+                    (
+                        start + way * t * rng.uniform(9, 20) + [0, 1, 0] * t * (1 - t) * rng.normal(0, 5),
+                        level * habit * rng.uniform(0.35, 0.9),
+                        0.5,
+                    )
+                )
         for ids, side in (((39, 40, 41, 36), -1), ((42, 47, 46, 45), 1)):
             for k, drop in enumerate((5.0, 8.5, 13.0)):
                 c = p[list(ids)] - [0, 1, 0] * np.array([drop * 0.75, drop, drop, drop * 0.7])[:, None]
@@ -90,10 +108,18 @@ class Wrinkles:
             path = spline(torch.from_numpy(np.stack([start, mid, end])).float(), _CONTROL).numpy()
             folds.append((path, (0.16 + 0.85 * level) * habit, 1.1))
             t = np.linspace(0, 1, _CONTROL)[:, None]
-            folds.append((p[corner] + [side * 3.5, -4, -1] + t * [side * 3, -17, -2], level * habit * rng.uniform(0.2, 0.8), 1.0))
+            folds.append(
+                (p[corner] + [side * 3.5, -4, -1] + t * [side * 3, -17, -2], level * habit * rng.uniform(0.2, 0.8), 1.0)
+            )
         if age > 48:
             for _ in range(10):
                 s = rng.random() * 4
                 top = p[49 + int(s)] * (1 - s % 1) + p[50 + int(s)] * (s % 1)
                 t = np.linspace(0, 1, _CONTROL)[:, None]
-                fine.append((top + [0, 1, 0] + t * [rng.normal(0, 1), rng.uniform(4, 9), -0.5], 0.6 * level * rng.random(), 0.45))
+                fine.append(
+                    (
+                        top + [0, 1, 0] + t * [rng.normal(0, 1), rng.uniform(4, 9), -0.5],
+                        0.6 * level * rng.random(),
+                        0.45,
+                    )
+                )

@@ -58,7 +58,9 @@ class _Shards:
     def __init__(self, folder: str | os.PathLike):
         self.paths = sorted(Path(folder).glob(f"{self.kind}-?????.safetensors"))
         if not self.paths:
-            raise UserError(f"No {self.kind} in {folder}; make some with python -m fitdiff_core.train.prepare --out {folder}")
+            raise UserError(
+                f"No {self.kind} in {folder}; make some with python -m fitdiff_core.train.prepare --out {folder}"
+            )
         self._open: dict[int, object] = {}
 
     def __len__(self) -> int:
@@ -201,7 +203,9 @@ def _check_settings(folder: Path, settings: dict) -> None:
         path.write_text(json.dumps(settings))
 
 
-def prepare(out: str | os.PathLike, textures: int, people: int, seed: int = 1, workers: int = 1, size: int = 512, log=print) -> None:
+def prepare(
+    out: str | os.PathLike, textures: int, people: int, seed: int = 1, workers: int = 1, size: int = 512, log=print
+) -> None:
     """Bring `out` up to `textures` and `people` rows (rounded up to whole shards). Raises UserError on wrong input."""
     if textures < 1 or people < 0 or workers < 1:
         raise UserError("--textures and --workers must be at least 1, --people at least 0.")
@@ -216,7 +220,9 @@ def prepare(out: str | os.PathLike, textures: int, people: int, seed: int = 1, w
         start = time.time()
         for n, (_, shard) in enumerate(_run(jobs, workers), 1):
             rate = (time.time() - start) / (n * SHARD)
-            log(f"{kind} shard {shard}: {n}/{len(jobs)} done, {rate:.3f} s a row, {rate * SHARD * (len(jobs) - n) / 60:.0f} min to go")
+            log(
+                f"{kind} shard {shard}: {n}/{len(jobs)} done, {rate:.3f} s a row, {rate * SHARD * (len(jobs) - n) / 60:.0f} min to go"
+            )
 
 
 def _run(jobs: list[tuple], workers: int):
@@ -237,7 +243,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=512, help="side of the maps")
     a = parser.parse_args(argv)
     try:
-        prepare(a.out, a.textures, a.people, a.seed, a.workers, a.size, lambda line: print(line, file=sys.stderr, flush=True))
+        prepare(
+            a.out,
+            a.textures,
+            a.people,
+            a.seed,
+            a.workers,
+            a.size,
+            lambda line: print(line, file=sys.stderr, flush=True),
+        )
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
