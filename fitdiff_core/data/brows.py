@@ -50,7 +50,7 @@ class Brows:
                 * min(1.0, 0.45 + a.brow_thickness / 14)
             )
             paths.append(_bend(root, ahead, above, rise, length))
-            fade = np.interp(q, [0, 0.08, 0.9, 1], [0.45, 1, 1, 0.7]) * rng.uniform(0.5, 1.2, len(q))
+            fade = np.interp(q, [0, 0.2, 0.9, 1], [0.25, 1, 1, 0.7]) * rng.uniform(0.5, 1.2, len(q))
             opacity.append(_taper(fade * 0.36))
             m = 260
             q, t = rng.beta(1.2, 1.2, m), rng.uniform(-0.8, 0.8, m)
@@ -65,8 +65,10 @@ class Brows:
     def _root(self, a: SkinAttributes, curve, along, up, per_mm: float, q, t) -> tuple[Tensor, Tensor, Tensor]:
         span = a.brow_length * q
         i = torch.from_numpy(np.clip(span, 0, 1) * 64).long().clamp(max=64)
-        past = torch.from_numpy(np.clip(span - 1, 0, None) * 46.0 * per_mm - a.brow_inner * per_mm * (1 - q)).float()
-        half = 0.5 * a.brow_thickness * np.interp(q, [0, 0.12, 0.45, 0.75, 1], [0.62, 0.95, 1.0, 0.72, 0.22])
+        # beyond the curve's tail; shifted at the inner end, which is round, not cut off square
+        shift = np.clip(span - 1, 0, None) * 46.0 + (4.0 * t * t * (1 - q) ** 4 - a.brow_inner) * (1 - q)
+        past = torch.from_numpy(shift * per_mm).float()
+        half = 0.5 * a.brow_thickness * np.interp(q, [0, 0.12, 0.45, 0.75, 1], [0.55, 0.9, 1.0, 0.74, 0.24])
         rise = a.brow_height + a.brow_arch * np.exp(-(((q - 0.66) / 0.24) ** 2)) + a.brow_tilt * (q - 0.3) + half * t
         root = curve[i] + along[i] * past[:, None] + up[i] * torch.from_numpy(rise * per_mm).float()[:, None]
         return root, along[i], up[i]

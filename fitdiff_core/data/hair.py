@@ -83,7 +83,7 @@ class Hair:
             + a.chin_beard * _steep(chin) * r["beard_area"]
             + a.jaw_beard * rest * area
         )
-        dense = (length * patchy).clamp(0, 1.3) * 2.4 * (1 + 0.55 * strand[0] + 0.3 * strand[1]).clamp(0.05, 3)
+        dense = (length * patchy).clamp(0, 1.3) * 2.4 * (1 + 0.38 * strand[0] + 0.25 * strand[1]).clamp(0.15, 3)
         dots = ((grain - 1.15 + 0.6 * a.stubble) * 1.4).clamp(0, 1) * shadow
         return shadow, 1 - torch.exp(-dense) * (1 - 0.75 * dots)
 

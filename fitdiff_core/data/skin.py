@@ -32,15 +32,7 @@ _LAYOUT = (
     ("cheekbone", 0.02, 0.05), ("philtrum", 0.0, 0.06),
 )  # fmt: skip
 _FLUSH = {"cheek": 0.7, "nose": 0.6, "chin": 0.35, "ear": 0.4, "glabella": 0.12, "cheekbone": 0.35, "nasolabial": 0.25}
-_DARKER = {
-    "socket": 0.30,
-    "perioral": 0.22,
-    "nasolabial": 0.18,
-    "temple": 0.14,
-    "jaw": 0.12,
-    "forehead": 0.08,
-    "chin": -0.06,
-}
+_DARKER = {"socket": 0.17, "perioral": 0.15, "nasolabial": 0.11, "temple": 0.12, "jaw": 0.10, "forehead": 0.08, "chin": -0.06}
 _CIRCLES = {"under_eye": (0.30, 0.35), "inner_eye": (0.22, 0.25), "socket": (0.14, 0.0)}
 
 
@@ -134,7 +126,7 @@ class SkinGenerator:
         for name, v in _DARKER.items():
             change[0, self._names.index(name)] += v * dark * a.contrast
         for name, (m, b) in _CIRCLES.items():
-            change[:, self._names.index(name)] += torch.tensor([m, b]) * 1.4 * a.circles * a.contrast
+            change[:, self._names.index(name)] += torch.tensor([m, b]) * (1.4 - 0.5 * min(dark, 1.2)) * a.circles
         m, b = (change @ self._tone).view(2, self.canvas.size, self.canvas.size)
         m = m + math.log(melanin) + 0.05 * clouds[0] + (0.02 + 0.05 * a.mottle) * (clouds[1] + 0.6 * clouds[2])
         m = m + (0.02 + 0.04 * a.mottle) * fine + 0.03 * grains[2] + 0.04 * grains[0]
@@ -149,7 +141,7 @@ class SkinGenerator:
         veins = (
             (grains[2] - 0.9).clamp(0, 1.5) * (r["cheek"] + r["nose"]) * (0.1 + 0.8 * a.flush * min(1.0, a.age / 60))
         )
-        b = b + 0.6 * veins
+        b = b + 0.4 * veins
         if "freckles" in marks:
             m = m + (0.7 + 0.8 * a.freckles) * marks["freckles"]
         if "moles" in marks:
