@@ -4,7 +4,7 @@
 # PIP_ARGS reaches every pip call, e.g. PIP_ARGS="--index-url ..." for a mirror or a CPU-only torch.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test install install-test host previews lint clean
+.PHONY: demo test install install-test host workflows previews lint clean
 
 PIP_ARGS ?=
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
@@ -29,8 +29,11 @@ install-test: $(VENV)/.installed-test
 host: $(VENV)/.installed-test
 	@$(BIN)/python tests/host/install.py
 
-previews: $(VENV)/.installed-test host
-	$(BIN)/python tests/host/previews.py
+# the shipped UI workflows from their headless twins, and their pictures
+workflows: host
+	$(BIN)/python -m tests.host.layout
+previews: host
+	$(BIN)/python -m tests.host.previews
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer (with venv) is needed: install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }

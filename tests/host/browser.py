@@ -1,0 +1,97 @@
+"""A real browser in front of the test host: load a workflow as a person would, queue it, look at the page."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from .install import find_browser
+
+FLAGS = [  # WebGL on the CPU, and no traffic of the browser's own
+    "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
+]
+READY = "() => window.app?.graph && window.app?.canvas && window.app?.extensionManager && LiteGraph.registered_node_types['{}']"
+SETTINGS = """async () => {
+    const setting = app.extensionManager.setting;
+    await setting.set('Comfy.TutorialCompleted', true);
+    await setting.set('Comfy.VueNodes.Enabled', false);
+    await setting.set('LiteGraph.Canvas.MinFontSizeForLOD', 0);  // text stays readable when zoomed out
+}"""
+QUEUE = """(ms) => new Promise(async (resolve) => {
+    const late = setTimeout(() => resolve('timeout'), ms);
+    const done = (text) => { clearTimeout(late); resolve(text); };
+    const api = app.api ?? window.comfyAPI.api.api;
+    for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
+        api.addEventListener(kind, (e) => done(kind + (e.detail?.exception_message ? ': ' + e.detail.exception_message : '')));
+    await app.queuePrompt(0, 1);
+    const errors = Object.values(app.lastNodeErrors ?? {});
+    if (errors.length) done('rejected: ' + JSON.stringify(errors));
+})"""
+ALERTS = "() => [...document.querySelectorAll('.p-toast-message, .comfy-missing-nodes, .p-dialog')].map(e => e.innerText)"
+
+
+@dataclass
+class Tab:
+    """One page with ComfyUI in it. `problems`: what the console complained about."""
+
+    page: Page
+    problems: list[str] = field(default_factory=list)
+
+    def load(self, workflow: dict) -> None:
+        """A UI workflow, or a headless one (which then has no layout)."""
+        how = "loadGraphData(w)" if "nodes" in workflow else "loadApiJson(w, 'workflow')"
+        self.page.evaluate(f"async (w) => {{ await app.{how}; }}", workflow)
+        self.page.keyboard.press("Escape")
+
+    def load_file(self, path: Path) -> None:
+        """Hand a file to the same code that a drop on the canvas runs."""
+        self.page.evaluate(
+            "async ([name, text]) => app.handleFile(new File([text], name, {type: 'application/json'}))",
+            [path.name, path.read_text()],
+        )
+
+    def queue(self, timeout: float) -> str:
+        """How it ended: `execution_success`, or what went wrong."""
+        return self.page.evaluate(QUEUE, timeout * 1000)
+
+    def alerts(self) -> list[str]:
+        """Texts of toasts and dialogs on the page."""
+        return self.page.evaluate(ALERTS)
+
+    def serialize(self) -> dict:
+        return json.loads(self.page.evaluate("() => JSON.stringify(app.graph.serialize())"))
+
+    def picture(self, path: Path, settle: float = 3.0) -> None:
+        """The whole graph, once images and the 3D view had time to appear."""
+        self.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
+        self.page.wait_for_timeout(int(settle * 1000))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=path, timeout=120_000)
+
+
+@contextmanager
+def open_tab(url: str, size: tuple[int, int] = (1920, 1080), ready: str = "FitDiff_Sampler") -> Iterator[Tab]:
+    """A fresh browser profile on the ComfyUI at `url`, once the node type `ready` is known to it."""
+    with sync_playwright() as p, tempfile.TemporaryDirectory() as profile:
+        context = p.chromium.launch_persistent_context(
+            profile, executable_path=find_browser(), headless=True, args=FLAGS, viewport={"width": size[0], "height": size[1]}
+        )
+        try:
+            context.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
+            page = context.pages[0] if context.pages else context.new_page()
+            tab = Tab(page)
+            page.on("console", lambda m: tab.problems.append(m.text[:300]) if m.type == "error" else None)
+            page.on("pageerror", lambda e: tab.problems.append(str(e)[:300]))
+            page.goto(url, wait_until="domcontentloaded")
+            page.wait_for_function(READY.format(ready), timeout=120_000)
+            page.evaluate(SETTINGS)
+            yield tab
+        finally:
+            context.close()
