@@ -1,0 +1,73 @@
+"""Wavefront OBJ with a material file and textures beside it, for programs without glTF."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import __version__
+from ..image import write_atomic
+from .mesh import Part, split
+from .textures import write_maps
+
+if TYPE_CHECKING:
+    from ..avatar import Avatar
+
+
+def write_obj(
+    path: str | os.PathLike, avatar: Avatar, texture_size: int | None = None, flip_green: bool = False
+) -> Path:
+    """Write a batch-1 avatar's neutral head as `NAME.obj`, `NAME.mtl` and `NAME_{diffuse,specular,normal}.png`.
+
+    Returns the path of the OBJ, which is written last, so that it never names a file that is not there. Arguments and
+    errors as `write_glb`.
+    """
+    path = Path(path)
+    maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
+    parts = split(avatar)
+    stem = re.sub(r"\s+", "_", path.stem)  # neither format has a way to quote a blank
+    pictures = write_maps(path.parent, maps, flip_green, prefix=f"{stem}_")
+    library = write_atomic(
+        path.with_name(f"{stem}.mtl"),
+        _materials(parts, {name: picture.name for name, picture in pictures.items()}).encode(),
+    )
+    return write_atomic(path, _mesh(parts, library.name).encode())
+
+
+def _materials(parts: list[Part], pictures: dict[str, str]) -> str:
+    lines = [f"# FitDiff {__version__}"]
+    for part in parts:
+        shininess = min(2 / part.roughness**4 - 2, 1000)  # Blinn-Phong's exponent for a GGX of alpha = roughness^2
+        lines += [
+            f"newmtl FitDiff_{part.name}",
+            "Ka 0 0 0",
+            "Kd 1 1 1",
+            f"map_Kd {pictures['diffuse']}",
+            "Ks 0.08 0.08 0.08",  # a specular albedo of 0.5 is F0 = 4 %
+            f"map_Ks {pictures['specular']}",
+            f"Ns {shininess:.1f}",
+            f"Pr {part.roughness}",
+            "Pm 0",
+            f"norm {pictures['normal']}",
+            f"map_Bump {pictures['normal']}",  # readers that know no `norm` (Blender among them) take this as a normal map
+            "illum 2",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _mesh(parts: list[Part], library: str) -> str:
+    chunks = [f"# FitDiff {__version__}: metres, y up, facing +z", f"mtllib {library}"]
+    start = 1
+    for part in parts:
+        chunks.append(f"o {'Head' if part.name == 'Skin' else part.name}")
+        for key, values, digits in (("v", part.positions, 7), ("vt", part.uv, 6), ("vn", part.normals, 5)):
+            chunks.append("\n".join(key + "".join(f" {x:.{digits}f}" for x in row) for row in values.tolist()))
+        chunks.append(f"usemtl FitDiff_{part.name}\ns 1")
+        faces = np.repeat((part.indices + start)[:, :, None], 3, 2).reshape(-1, 9).tolist()
+        chunks.append("\n".join("f {}/{}/{} {}/{}/{} {}/{}/{}".format(*face) for face in faces))
+        start += len(part.positions)
+    return "\n".join(chunks) + "\n"
