@@ -104,8 +104,8 @@ class FaceDetector(nn.Module):
         if image.shape[0] != 1 or image.shape[1] != 3:
             raise UserError(f"Face detection takes one RGB image [3,H,W], not {tuple(image.shape)}; pass them one by one.")
         faces: list[Face] = []
-        for networks, regions, always in search_plan(*image.shape[2:]):
-            if always or not faces:
+        for networks, regions, enough in search_plan(*image.shape[2:]):
+            if not faces or max(face.area for face in faces) ** 0.5 < enough:
                 found = torch.cat([self._candidates(image, name, regions) for name in networks])
                 faces += self._confirm(image, merge(found), faces)
         return sorted(faces, key=lambda face: -face.area)[:MAX_FACES]
@@ -163,21 +163,22 @@ class FaceDetector(nn.Module):
         return torch.cat([apply(invert(matrix), points[..., :2]), z], -1), logit.reshape(-1)
 
 
-def search_plan(height: int, width: int) -> Iterator[tuple[tuple[str, ...], Tensor, bool]]:
-    """Where to look for faces: (networks, square regions `[R, 4]`, whether to look there even if faces were found).
+def search_plan(height: int, width: int) -> Iterator[tuple[tuple[str, ...], Tensor, float]]:
+    """Where to look for faces, in turn: (networks, square regions `[R, 4]`, skip if a face of that many pixels is known).
 
     A region is x, y of its centre and its side in pixels, and the angle of its x axis in radians. The networks miss faces
     narrower than about a tenth of the region, and faces that are cut by it.
     """
     side, center = max(height, width), (width / 2, height / 2)
     networks = tuple(ANCHORS)
-    yield networks, torch.tensor([[*center, side, 0.0]]), True
-    if side >= 320:
-        yield networks[:1], tiles(height, width, 0.55), True
-    yield networks, torch.tensor([[*center, side * 1.7, 0.0]]), False
-    yield networks, torch.tensor([[*center, side * 1.1, turn * math.pi / 2] for turn in (1, 3, 2)]), False
-    if side >= 640:
-        yield networks[:1], tiles(height, width, 0.3), False
+    yield networks, torch.tensor([[*center, side, 0.0]]), math.inf
+    if side >= 320:  # people further back
+        yield networks[:1], tiles(height, width, 0.55), math.inf
+    # a face cut by the frame; a sideways picture
+    yield networks, torch.tensor([[*center, side * 1.7, 0.0]]), 0.0
+    yield networks, torch.tensor([[*center, side * 1.1, turn * math.pi / 2] for turn in (1, 3, 2)]), 0.0
+    if side >= 640:  # a group: as long as all faces are small there may be more
+        yield networks[:1], tiles(height, width, 0.3), 0.1 * side
 
 
 def tiles(height: int, width: int, share: float) -> Tensor:

@@ -35,6 +35,7 @@ class Identity:
         return Identity(self.embedding.to(device), activations, self.crop.to(device), self.recognizer)
 
 
+@torch.inference_mode(False)  # the identity may later condition a guided, that is differentiated, sampler
 @torch.no_grad()
 def encode_identity(
     photos: Sequence[Tensor] | Tensor, recognizer: Recognizer, detector: FaceDetector, which: str | int = "largest"

@@ -68,6 +68,7 @@ def _roots(folders: Sequence[str | os.PathLike]) -> list[Path]:
     return [p for f in folders for p in (Path(f) / "models", Path(f)) if p.is_dir()]
 
 
+@torch.inference_mode(False)  # gradients flow through the network later, which inference tensors would forbid
 def load_recognizer(
     source: str | os.PathLike | Any = BUILT_IN,
     device: torch.device | str = "cpu",
