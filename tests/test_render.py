@@ -1,4 +1,6 @@
+import gc
 import math
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -256,12 +258,28 @@ def test_whole_render_gradient():
     assert gradcheck(picture, leaves, eps=1e-7, atol=1e-4)
 
 
-def test_edge_table_follows_the_triangles():
+def test_edge_tables_follow_the_triangles():
+    """A cache must not hand the edges of one mesh to another, nor keep a mesh alive."""
     vertices, head = ball_head(12, 8)
     args = (plain_maps(), Camera.orbit().to(D), white_light(), (24, 24))
     first = render(vertices, head, *args).mask
     other, tri = sphere(20, 14, 0.1)
     head.triangles, head.uv = tri, front_uv(other)
     changed = render(other[None], head, *args).mask
-    fresh = render(other[None], SimpleNamespace(triangles=tri, uv=head.uv), *args).mask
+    fresh = render(other[None], SimpleNamespace(triangles=tri.clone(), uv=head.uv), *args).mask
     assert torch.equal(changed, fresh) and not torch.equal(first, changed)
+    gone = weakref.ref(tri)
+    del tri, head
+    gc.collect()
+    assert gone() is None
+
+
+def test_gradients_after_inference_mode():
+    """Hosts load and render under inference mode; guidance then needs gradients of the same head."""
+    with torch.inference_mode():
+        vertices, head = ball_head(24, 16)
+        render(vertices, head, plain_maps(), Camera.orbit().to(D), white_light(), (20, 20))
+    leaf = vertices.clone().requires_grad_()
+    out = render(leaf, head, random_maps(), Camera.orbit().to(D), Light.studio().to(D), (20, 20))
+    (out.image.sum() + out.mask.sum()).backward()
+    assert leaf.grad.abs().sum() > 0

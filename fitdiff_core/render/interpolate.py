@@ -69,7 +69,10 @@ def _shrink(tex: Tensor, level: int) -> Tensor:
     for _ in range(level):
         if min(tex.shape[-2:]) < 2 or tex.shape[-1] % 2 or tex.shape[-2] % 2:
             break
-        tex = F.avg_pool2d(tex, 2)
+        # the mean of 2x2; avg_pool2d takes three times as long on a CPU
+        upper, lower = tex.unflatten(-2, (-1, 2)).unbind(-2)
+        left, right = (upper + lower).unflatten(-1, (-1, 2)).unbind(-1)
+        tex = (left + right) * 0.25
     return tex
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..maps import TextureMaps
 from .antialias import EdgeTable
@@ -17,6 +18,8 @@ from .light import Light
 from .normals import tangents, vertex_normals
 from .rasterize import rasterize
 from .shading import ROUGHNESS, shade
+
+_edge_tables = WeakTensorKeyDictionary()
 
 
 @dataclass
@@ -91,7 +94,7 @@ def render(
     mask = seen.to(color.dtype)
     image = torch.cat([spread(color) + (1 - mask) * _background(background, color), mask], -1)
     if antialias:
-        image = smooth_edges(image, rast, pos, tri, _edges(head))
+        image = smooth_edges(image, rast, pos, tri, _edges(tri))
     image = image.flip(1).permute(0, 3, 1, 2)
     return RenderOutput(
         image[:, :3], image[:, 3:], spread(normal).flip(1).permute(0, 3, 1, 2), uv_image.flip(1), rast
@@ -126,10 +129,8 @@ def _background(background: Tensor | tuple[float, float, float] | None, like: Te
     return background.reshape(1, 1, 1, 3) if background.ndim == 1 else background.permute(0, 2, 3, 1).flip(1)
 
 
-def _edges(head) -> EdgeTable:
-    """The head's edge table, built once and kept on the head for as long as its triangles stay the same tensor."""
-    kept = getattr(head, "_edge_table", None)
-    if kept is None or kept[0] is not head.triangles:
-        kept = (head.triangles, EdgeTable.build(head.triangles))
-        head._edge_table = kept
-    return kept[1]
+def _edges(tri: Tensor) -> EdgeTable:
+    """The edge table of these triangles, built once and kept for as long as the tensor lives."""
+    if tri not in _edge_tables:
+        _edge_tables[tri] = EdgeTable.build(tri)
+    return _edge_tables[tri]
