@@ -8,18 +8,20 @@ from comfy_api.latest import io
 from ..fitdiff_core import pipeline
 from ..fitdiff_core.avatar import Avatar
 from ..fitdiff_core.errors import UserError
-from ..fitdiff_core.image import linear_to_srgb, srgb_to_linear, to_image
+from ..fitdiff_core.export.textures import map_images
+from ..fitdiff_core.image import srgb_to_linear, to_image
 from ..fitdiff_core.maps import TextureMaps
 from . import host, types
 
-# the core's maps are linear albedo and -1..1 normals; IMAGEs are sRGB and 0..1
-TO_IMAGE = {"diffuse": linear_to_srgb, "specular": linear_to_srgb, "normal": lambda x: x * 0.5 + 0.5}
+NAMES = ("diffuse", "specular", "normal")
+# what undoes the picture encoding of `map_images`
 FROM_IMAGE = {"diffuse": srgb_to_linear, "specular": srgb_to_linear, "normal": lambda x: x * 2 - 1}
 
 
 def maps_to_images(maps: TextureMaps) -> list[torch.Tensor]:
     """Diffuse, specular and normal as IMAGE `[B, H, W, 3]`."""
-    return [to_image(encode(getattr(maps, name))) for name, encode in TO_IMAGE.items()]
+    heads = [map_images(maps[i]) for i in range(len(maps))]
+    return [to_image(torch.stack([head[name] for head in heads])) for name in NAMES]
 
 
 def replace_maps(avatar: Avatar, images: dict[str, torch.Tensor]) -> Avatar:
@@ -36,7 +38,7 @@ def replace_maps(avatar: Avatar, images: dict[str, torch.Tensor]) -> Avatar:
             raise UserError(f"{name} holds a batch of {n}, another input one of {batch}; connect batches of equal size or of 1.")
     size = max([*avatar.maps.size, *(x.shape[-1] for x in images.values())])
     planes = []
-    for name in TO_IMAGE:
+    for name in NAMES:
         plane = FROM_IMAGE[name](images[name]).to(avatar.shape.device) if name in images else getattr(avatar.maps, name)
         planes.append(plane.expand(batch, -1, -1, -1))
     # resized one by one: they may come in three sizes

@@ -73,15 +73,10 @@ def checkpoints() -> list[str]:
     return [f for f in folder_paths.get_filename_list(MODEL_FOLDER) if f.lower().endswith(MODEL_SUFFIX)]
 
 
-def insightface_packs() -> dict[str, str]:
-    """Pack name -> folder, for every folder with .onnx files in `models/insightface/models`."""
-    root = os.path.join(folder_paths.models_dir, "insightface", "models")
-    packs = {}
-    for name in sorted(os.listdir(root)) if os.path.isdir(root) else []:
-        folder = os.path.join(root, name)
-        if os.path.isdir(folder) and any(f.lower().endswith(".onnx") for f in os.listdir(folder)):
-            packs[name] = folder
-    return packs
+def insightface_folders() -> list[str]:
+    """Where face nodes keep insightface packs: `models/insightface`, and what other packs or a paths file added."""
+    listed = folder_paths.folder_names_and_paths.get("insightface", ([], set()))[0]
+    return list(dict.fromkeys([os.path.join(folder_paths.models_dir, "insightface"), *listed]))
 
 
 def device() -> torch.device:
@@ -91,9 +86,9 @@ def device() -> torch.device:
 _loaded: OrderedDict[tuple, Any] = OrderedDict()
 
 
-def load_once(load: Callable[[], Any], kind: str, path: str | None) -> Any:
-    """`load()`, or what it gave before for this kind, path, file time and device."""
-    stamp = os.stat(path).st_mtime_ns if path else None
+def load_once(load: Callable[[], Any], kind: str, path: str | os.PathLike | None) -> Any:
+    """`load()`, or what it gave before for this kind, path, file time and device. path: None for what the pack ships."""
+    stamp = os.stat(path).st_mtime_ns if path and os.path.exists(path) else None
     key = (kind, path, stamp, str(device()))
     if key not in _loaded:
         for old in [k for k in _loaded if k[:2] == key[:2]]:

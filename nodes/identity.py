@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..fitdiff_core import pipeline
-from ..fitdiff_core.errors import UserError
 from ..fitdiff_core.identity import Recognizer, blend_identities
+from ..fitdiff_core.identity.packs import foreign_file
 from ..fitdiff_core.image import to_image
 from . import host, types
 
@@ -18,15 +17,7 @@ def as_recognizer(given: Any) -> Recognizer:
     """Our recogniser as it is; another pack's insightface `FaceAnalysis` by way of the .onnx file it loaded."""
     if isinstance(given, Recognizer):
         return given
-    analysis = getattr(given, "face_analysis", given)  # ComfyUI_FaceAnalysis wraps the object once more
-    networks = getattr(analysis, "models", None)
-    network = networks.get("recognition") if isinstance(networks, dict) else None
-    path = getattr(network, "model_file", None)
-    if not path or not os.path.isfile(path):
-        raise UserError(
-            f"The connected face analysis ({type(given).__name__}) holds no insightface recognition model (.onnx). "
-            "Load a pack that has one (antelopev2, buffalo_l), or connect FitDiff Load Recognizer."
-        )
+    path = foreign_file(getattr(given, "face_analysis", given))  # ComfyUI_FaceAnalysis wraps the object once more
     return host.load_once(lambda: pipeline.load_recognizer(path, host.device()), "recognizer", path)
 
 

@@ -8,6 +8,7 @@ import folder_paths
 from comfy_api.latest import io
 
 from ..fitdiff_core import pipeline
+from ..fitdiff_core.identity import list_packs, load_recognizer
 from . import host, types
 
 
@@ -59,7 +60,7 @@ class LoadRecognizer(io.ComfyNode):
             "the sampling instead.",
             inputs=[
                 io.Combo.Input(
-                    "recognizer", options=[host.BUILT_IN, *host.insightface_packs()], default=host.BUILT_IN,
+                    "recognizer", options=list_packs(*host.insightface_folders()), default=host.BUILT_IN,
                     tooltip="The built-in network, or an insightface pack: a folder with .onnx files in "
                     "models/insightface/models.",
                 )
@@ -69,7 +70,7 @@ class LoadRecognizer(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, recognizer):
-        if recognizer in (None, host.BUILT_IN) or recognizer in host.insightface_packs():
+        if recognizer is None or recognizer in list_packs(*host.insightface_folders()):
             return True
         return (
             f"There is no insightface pack '{recognizer}'. Its .onnx files belong in models/insightface/models/{recognizer}/; "
@@ -79,6 +80,8 @@ class LoadRecognizer(io.ComfyNode):
     @classmethod
     @host.with_gradients
     def execute(cls, recognizer):
-        path = None if recognizer == host.BUILT_IN else host.insightface_packs()[recognizer]
-        name = path or host.BUILT_IN
-        return io.NodeOutput(host.load_once(lambda: pipeline.load_recognizer(name, host.device()), "recognizer", path))
+        return io.NodeOutput(
+            host.load_once(
+                lambda: load_recognizer(recognizer, host.device(), host.insightface_folders()), f"recognizer {recognizer}", None
+            )
+        )
