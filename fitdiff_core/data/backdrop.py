@@ -155,3 +155,35 @@ def teeth(
     )
     white = torch.from_numpy(np.array([0.62, 0.58, 0.48]) * math.exp(rng.normal(0, 0.12))).float() * lit * 0.75
     return image + mask * (white.view(1, 3, 1, 1) - image)
+
+
+def glasses(image: Tensor, landmarks: Tensor, camera: Camera, rng: np.random.Generator) -> Tensor:
+    """A plain pair of spectacles over the eyes: linear image `[1, 3, H, W]`, landmarks `[68, 3]` metres."""
+    size = image.shape[-2:]
+    wide, tall, square = rng.uniform(0.023, 0.029), rng.uniform(0.014, 0.022), rng.uniform(2.0, 4.5)
+    turn = torch.linspace(0, 2 * math.pi, 33)
+    c, s = torch.cos(turn), torch.sin(turn)
+    rim = torch.stack([wide * c.sign() * c.abs() ** (2 / square), tall * s.sign() * s.abs() ** (2 / square)], 1)
+    front = float(landmarks[36:48, 2].max()) + 0.014
+    lines = []
+    for i, side in ((36, -1), (42, 1)):
+        centre = landmarks[i : i + 6].mean(0)
+        bend = (rim[:, :1] * side + 0.0).clamp(min=0) * -0.25  # the frame follows the face backwards
+        lines.append(torch.cat([rim + centre[:2] - torch.tensor([0.0, 0.003]), front + bend], 1))
+        hinge = lines[-1][16 if side < 0 else 0]
+        ear = torch.stack([hinge, hinge * torch.tensor([0.0, 1, 0]) + torch.tensor([side * 0.078, 0.0, -0.005])])
+        lines.append(ear)
+    left, right = lines[2][16], lines[0][0]
+    lines.append(torch.stack([right, (left + right) / 2 + torch.tensor([0.0, 0.004, 0.004]), left]))
+    width = int(rng.integers(2, 7))
+    shape = Image.new("L", (size[1] * 3, size[0] * 3))
+    draw = ImageDraw.Draw(shape)
+    for n, line in enumerate(lines):
+        if n in (1, 3) and float(line[1, 0]) * float(camera.position()[0, 0]) < 0:
+            continue  # the far temple is behind the head
+        points = camera.project(line[None], size)[0] * 3
+        draw.line([(float(x), float(y)) for x, y in points], fill=255, width=width, joint="curve")
+    small = shape.resize((size[1], size[0]), Image.Resampling.BOX)
+    mask = torch.from_numpy(np.asarray(small, np.float32) / 255)[None, None] * rng.uniform(0.6, 1)
+    dark = np.exp(rng.normal(-3.6, 0.8) + rng.normal(0, 0.3, 3))
+    return image + mask * (torch.from_numpy(dark).float().view(1, 3, 1, 1) - image)

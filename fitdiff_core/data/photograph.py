@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..image import linear_to_srgb
 from ..render import render, vertex_normals
-from .backdrop import HairMass, hair_volume, random_background, shoulders, teeth
+from .backdrop import HairMass, glasses, hair_volume, random_background, shoulders, teeth
 from .canvas import gaussian_blur
 from .people import SkinAttributes
 from .scenes import tint
@@ -53,6 +53,8 @@ def photograph(
         surface = head if shadows is None else shadows.cast(head, haired, light, int(rng.integers(1, 4)))
         out = render(haired, surface, avatar.maps, camera, light, size, background)
         image = _with_teeth(out, head, vertices, scene, lit, rng)
+        if rng.random() < (0.06 if attributes.age < 45 else 0.16):
+            image = glasses(image, head.landmarks(vertices, "68")[0], camera, rng)
         image = mass.before(image, lit)
     face = _face_luminance(image, camera, head, vertices, size)
     return _develop(image, face, rng, degrade)
