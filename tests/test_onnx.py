@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,11 +10,12 @@ import pytest
 import torch
 
 from fitdiff_core.errors import UserError
-from fitdiff_core.identity import list_packs, load_recognizer
+from fitdiff_core.identity import list_packs, load_detector, load_recognizer
 from fitdiff_core.identity.arcface import TEMPLATE_112, template
 from fitdiff_core.identity.onnx_graph import parse_onnx, read_signature
 from fitdiff_core.identity.ops import OPS
 from fitdiff_core.identity.packs import is_recognition, recognition_file
+from fitdiff_core.image import load_photo
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")
@@ -252,6 +254,31 @@ def test_foreign_face_analysis(pack):
         load_recognizer(SimpleNamespace(models={"detection": object()}))
     with pytest.raises(UserError, match="int"):
         load_recognizer(3)
+
+
+def test_pack_unzipped_one_folder_too_deep(pack, tmp_path):
+    deep = tmp_path / "models" / "antelopev2" / "antelopev2"
+    deep.mkdir(parents=True)
+    (deep / "glintr100.onnx").write_bytes((pack / "models/small_pack/w_small.onnx").read_bytes())
+    assert list_packs(tmp_path) == ["built-in", "antelopev2"]
+    assert load_recognizer("antelopev2", folders=[tmp_path]).name == "glintr100"
+
+
+def test_same_as_insightface_itself(pack):
+    """Where insightface is installed: its own model object is understood, and crop and embedding agree with its own."""
+    zoo = pytest.importorskip("insightface.model_zoo")
+    face_align = pytest.importorskip("insightface.utils.face_align")
+    photo = load_photo(Path(__file__).parents[1] / "examples" / "eileen_collins.jpg")
+    face = load_detector().detect(photo[0])[0]
+    theirs = zoo.get_model(str(pack / "models/small_pack/w_small.onnx"), providers=["CPUExecutionProvider"])
+    ours = load_recognizer(SimpleNamespace(models={"recognition": theirs}))
+    bgr = (photo[0] * 255).round().byte().permute(1, 2, 0).numpy()[..., ::-1].copy()
+    chip = face_align.norm_crop(bgr, face.points5.numpy() - 0.5)  # OpenCV counts from the first pixel's centre
+    rgb = torch.from_numpy(chip[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
+    crop = ours.crop(photo, ours.matrix(face.mesh[None]))
+    assert (crop - rgb).abs().mean() < 0.01
+    want = theirs.get_feat(chip)[0]
+    np.testing.assert_allclose(ours(rgb).embedding[0], want / np.linalg.norm(want), atol=1e-5)
 
 
 def test_missing_packs_say_what_was_expected(tmp_path):

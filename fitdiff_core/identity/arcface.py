@@ -16,6 +16,7 @@ from ..errors import UserError
 from .detect import five_points
 from .graph import Graph
 from .onnx_graph import load_onnx, read_signature
+from .protobuf import DAMAGE
 from .recognizer import Features, Recognizer
 
 # insightface's reference points in its 112 px crop: eyes, nose tip, mouth corners, image left first. OpenCV puts the origin
@@ -96,5 +97,5 @@ def load_arcface(path: str | os.PathLike, device: torch.device | str = "cpu") ->
         return ArcFaceRecognizer(graph, path.stem, size).to(device)
     except UserError:
         raise
-    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as e:  # whatever a malformed graph leads to
+    except (RuntimeError, *DAMAGE) as e:
         raise UserError(f"{path.name} does not run ({type(e).__name__}: {e}); download or export it again.") from e

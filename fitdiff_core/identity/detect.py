@@ -136,7 +136,7 @@ class FaceDetector(nn.Module):
         # an upside-down face can pass for an upright one, eyes for mouth; the mesh network tells which way up it is
         looks = [self._mesh(image, center, side, angle + turn * math.pi / 2) for turn in range(4)]
         best = torch.stack([logit for _, logit in looks]).argmax(0)
-        mesh, logit = (torch.stack(values)[best, torch.arange(len(best))] for values in zip(*looks, strict=True))
+        mesh, logit = (torch.stack(values)[best, torch.arange(len(best), device=best.device)] for values in zip(*looks, strict=True))
         good = logit.sigmoid() > MIN_SCORE / 2  # the second, better placed look decides
         if not good.any():
             return []

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .graph import Graph, Node
-from .protobuf import Message, fields, float32, floats, integers, message, text
+from .protobuf import DAMAGE, Message, fields, float32, floats, integers, message, text
 
 # TensorProto.DataType -> dtype of raw_data
 RAW_TYPES = {1: "<f4", 2: "u1", 3: "i1", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
@@ -62,7 +62,7 @@ def read_signature(path: str | os.PathLike) -> Signature:
                 (inputs if number == 11 else outputs)[name] = shape
             elif number == 5:
                 weights.add(next((bytes(v).decode() for n, v in fields(value) if n == 8), ""))
-    except (OSError, ValueError, IndexError, TypeError) as e:
+    except DAMAGE as e:
         raise _damaged(path, e) from e
     return Signature({k: v for k, v in inputs.items() if k not in weights}, outputs)
 
@@ -74,9 +74,9 @@ def load_onnx(path: str | os.PathLike) -> Graph:
         raise UserError(f"No such ONNX file: {path}.")
     try:
         return parse_onnx(path.read_bytes())
-    except UserError as e:
+    except UserError as e:  # which is a ValueError too, but not damage
         raise UserError(f"{path.name}: {e}") from e
-    except (OSError, ValueError, IndexError, TypeError) as e:
+    except DAMAGE as e:
         raise _damaged(path, e) from e
 
 

@@ -106,6 +106,8 @@ def prelu(a: Attributes, x: Tensor, slope: Tensor) -> Tensor:
     # opset 6 exporters wrote one slope per channel without the trailing axes
     if slope.ndim == 1 and x.ndim == 4 and slope.numel() not in (1, x.shape[3]):
         slope = slope.view(-1, 1, 1)
+    if x.ndim == 4 and slope.shape == (x.shape[1], 1, 1):
+        return F.prelu(x, slope.flatten())
     return torch.where(x >= 0, x, x * slope)
 
 

@@ -41,10 +41,15 @@ def is_recognition(path: Path) -> bool:
     return side in (0, *range(112, 161, 16)) and (not embedding or embedding[-1] == 0 or embedding[-1] >= 64)
 
 
+def onnx_files(folder: Path) -> list[Path]:
+    """The pack's files. Unzipped by hand, antelopev2 ends up one folder too deep, so that place counts as well."""
+    return sorted(folder.glob("*.onnx")) + sorted(folder.glob(f"{folder.name}/*.onnx"))
+
+
 def recognition_file(folder: str | os.PathLike) -> Path:
     """The recognition `.onnx` in a pack's folder. Raises UserError, with the file tree that was expected, if there is none."""
     folder = Path(folder)
-    found = sorted(folder.glob("*.onnx")) if folder.is_dir() else []
+    found = onnx_files(folder)
     for path in found:
         if is_recognition(path):
             return path
@@ -59,7 +64,7 @@ def recognition_file(folder: str | os.PathLike) -> Path:
 
 def list_packs(*folders: str | os.PathLike) -> list[str]:
     """Names for `load_recognizer`: "built-in", then every pack found in e.g. `models/insightface`, sorted."""
-    names = {p.name for root in _roots(folders) for p in root.iterdir() if p.is_dir() and any(p.glob("*.onnx"))}
+    names = {p.name for root in _roots(folders) for p in root.iterdir() if p.is_dir() and onnx_files(p)}
     return [BUILT_IN, *sorted(names)]
 
 

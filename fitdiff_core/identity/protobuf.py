@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+# what reading a damaged file can end in
+DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error)
 Message = dict[int, list]  # field number -> its values in order: int (varint), bytes (fixed 32/64) or memoryview
 
 
