@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..render.normals import tangents, vertex_normals
+from ..render.normals import frames
 from ..render.shading import ROUGHNESS
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ def split(avatar: Avatar) -> list[Part]:
     if not torch.isfinite(vertices).all():
         raise UserError("The head's shape holds NaN or infinite values; sample it again.")
     tri, uv = head.triangles.cpu().long(), head.uv.cpu().double()
-    normals = vertex_normals(vertices, tri)
-    frames = tangents(vertices, uv, tri, normals)[0]
+    normals, tangents = frames(vertices, uv, tri)
     eye = (tri >= head.n_skin).all(1)
     own = getattr(head, "roughness", None)
     parts = []
@@ -60,7 +59,7 @@ def split(avatar: Avatar) -> list[Part]:
         used, indices = torch.unique(faces, return_inverse=True)
         rough = usual if own is None else float(own.cpu().float()[used].mean())
         parts.append(
-            Part(name, _floats(vertices[0][used]), _floats(_sound(normals[0][used])), _floats(frames[used]),
+            Part(name, _floats(vertices[0][used]), _floats(_sound(normals[0][used])), _floats(tangents[0][used]),
                  _floats(uv[used]), indices.numpy(), round(rough, 3))
         )
     return parts

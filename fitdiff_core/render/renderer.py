@@ -15,7 +15,7 @@ from .antialias import antialias as smooth_edges
 from .camera import Camera
 from .interpolate import filtered_texture, interpolate_at, texture_level
 from .light import Light
-from .normals import tangents, vertex_normals
+from .normals import frames
 from .rasterize import rasterize
 from .shading import ROUGHNESS, shade
 
@@ -71,8 +71,7 @@ def render(
         out = values.new_zeros(n_pixels + 1, values.shape[-1]).index_copy(0, flat, values.flatten(0, 1))
         return out[:-1].view(n_batch, height, width, -1)
 
-    normals = vertex_normals(vertices, tri)
-    parts = [normals, tangents(vertices, uv, tri, normals), uv.expand(n_batch, -1, -1)]
+    parts = [*frames(vertices, uv, tri), uv.expand(n_batch, -1, -1)]
     extras = [name for name in ("roughness", "occlusion") if getattr(head, name, None) is not None]
     parts += [getattr(head, name).to(vertices)[None, :, None].expand(n_batch, -1, 1) for name in extras]
     values = interpolate_at(torch.cat(parts, -1), rast, tri, flat.clamp(max=n_pixels - 1), batch)
