@@ -156,7 +156,8 @@ def build_basis(
     row = {int(b): i for i, b in enumerate(template.base_ids)}
     landmarks = np.array([row[b] for b in LANDMARKS_68])
     registration = register(template, anny.part, ict, landmarks)
-    sources = head_sources(template, anny, ict, registration)
+    expressions, rest = expression_basis(template, ict, registration, landmarks)
+    sources = head_sources(template, anny, ict, registration, rest)
     weight = metric(template, anny.part, registration, landmarks)
     basis = pca(sample_heads(anny, sources, 0, samples), weight, k)
     fresh = np.concatenate(list(sample_heads(anny, sources, 1, 2000)))
@@ -173,7 +174,7 @@ def build_basis(
         "eye_center_basis": modes[:, n:],
         "eye_radius": EYE_RADIUS,
         "expression_names": ARKIT_NAMES,
-        "expression_basis": expression_basis(ict, registration).astype(np.float32),
+        "expression_basis": expressions.astype(np.float32),
         "metrics": {name: round(float(v), 4) for name, v in metrics.items()},
     }
 

@@ -16,7 +16,8 @@ from ...errors import UserError
 # Vertex ranges of ICT-FaceKit's mesh (its README): the skin is one connected surface, the rest are loose parts.
 FACE_END, HEAD_END, MOUTH_SOCKET_END, EYE_SOCKETS_END = 9409, 11248, 13294, 14062
 # Largest sphere about ICT's eye centres that its lids clear; its own sclera (15.3 mm) pokes through them.
-EYE_RADIUS = 0.0147
+EYE_RADIUS = 0.0146
+EYE_DROP = 0.0005  # metres; ICT's own centres leave the iris high between the lids
 SCLERA_LEFT, SCLERA_RIGHT = slice(21451, 22221), slice(23021, 23791)
 
 
@@ -70,7 +71,7 @@ def load_ict(path: str | Path) -> IctHead:
         expression=expression,
         expression_names=json.loads(names),
         landmarks=landmarks,
-        eye_centres=np.stack(balls),
+        eye_centres=np.stack(balls) - [0, EYE_DROP, 0],
         eye_radius=EYE_RADIUS,
     )
 

