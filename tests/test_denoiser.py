@@ -151,7 +151,7 @@ def people(tmp_path):
         np.save(tmp_path / f"activation_{i}.npy", a.half().numpy())
     meta = {"recognizer": "test", "layers": 3, "embedding_mean": [0.0] * 12, "embedding_std": [1.0] * 12,
             "activation_mean": [[0.0] * a.shape[1] for a in c.activations],
-            "activation_std": [[2.0] * a.shape[1] for a in c.activations], "latents_of": [1, 2.0, 3]}
+            "activation_std": [[2.0] * a.shape[1] for a in c.activations], "latents_of": [1, 2.0, 3], "features_of": ["test", 5]}
     (tmp_path / "meta.json").write_text(json.dumps(meta))
     return People(tmp_path)
 

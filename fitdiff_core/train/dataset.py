@@ -53,6 +53,8 @@ class People:
     def __init__(self, folder: str | Path):
         folder = Path(folder)
         self.meta = read_json(folder / "meta.json", "python -m fitdiff_core.train.latents")
+        if not {"features_of", "latents_of"} <= self.meta.keys():
+            raise UserError(f"{folder} is half made; run python -m fitdiff_core.train.latents without --only.")
         self.latents = np.load(folder / "latents.npy", mmap_mode="r")
         self.texture = np.load(folder / "texture.npy")
         self.shape = np.load(folder / "shape.npy")

@@ -71,6 +71,28 @@ def encode_photos(photos: Photos, recognizer, out: Path, batch: int = 16) -> dic
     }
 
 
+def encode(data: str | Path, ae: str | Path, out: str | Path, recognizer=None, only: str | None = None) -> None:
+    """Bring the arrays in `out` up to date. only: "features" (recognizer needed) or "textures" (ae needed)."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    meta_path = out / "meta.json"
+    meta = read_json(meta_path, "train.latents") if meta_path.exists() else {}
+    if only != "textures":
+        photos = Photos(data)
+        key = [recognizer.name, len(photos)]
+        if meta.get("features_of") != key:
+            meta |= encode_photos(photos, recognizer, out) | {"features_of": key}
+        np.save(out / "texture.npy", photos.texture)
+        np.save(out / "shape.npy", photos.shape)
+        write_json(meta_path, meta)
+    if only != "features":
+        textures, status = Textures(data), load_state(Path(ae) / "state.safetensors")[1]
+        key = [status["step"], status["seconds"], len(textures)]
+        if meta.get("latents_of") != key:
+            encode_textures(textures, load_autoencoder(ae), out)
+        write_json(meta_path, meta | {"latents_of": key})
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder made by fitdiff_core.train.prepare")
@@ -81,24 +103,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    meta_path = out / "meta.json"
-    meta = read_json(meta_path, "") if meta_path.exists() else {}
-    if args.only != "textures":
-        photos, recognizer = Photos(args.data), load_recognizer(args.recognizer)
-        key = [recognizer.name, len(photos)]
-        if meta.get("features_of") != key:
-            meta |= encode_photos(photos, recognizer, out) | {"features_of": key}
-        np.save(out / "texture.npy", photos.texture)
-        np.save(out / "shape.npy", photos.shape)
-        write_json(meta_path, meta)
-    if args.only != "features":
-        data, status = Textures(args.data), load_state(Path(args.ae) / "state.safetensors")[1]
-        key = [status["step"], status["seconds"], len(data)]
-        if meta.get("latents_of") != key:
-            encode_textures(data, load_autoencoder(args.ae), out)
-        write_json(meta_path, meta | {"latents_of": key})
+    recognizer = None if args.only == "textures" else load_recognizer(args.recognizer)
+    encode(args.data, args.ae, args.out, recognizer, args.only)
 
 
 if __name__ == "__main__":
