@@ -248,6 +248,7 @@ def test_features(crop, recognizer):
     features = recognizer(torch.cat([crop, crop.flip(3), torch.rand(1, 3, 150, 150)]))
     assert features.embedding.shape == (3, recognizer.dim)
     torch.testing.assert_close(features.embedding.norm(dim=1), torch.ones(3))
+    assert recognizer.device == crop.device
     assert [tuple(a.shape[1:]) for a in features.activations] == [(32, 35, 35), (64, 17, 17), (128, 8, 8)]
     assert all((a >= 0).all() and a.max() > 0 for a in features.activations)
     e = features.embedding
@@ -297,11 +298,12 @@ def test_loaded_in_inference_mode_still_gives_gradients(photo, detector, crop):
     """A host that loads under `torch.inference_mode` must not poison the weights or the identity."""
     with torch.inference_mode():
         recognizer = load_recognizer()
-        identity = encode_identity(photo, recognizer, detector)
+        identity = encode_identity(photo.clone(), recognizer, load_detector())
+        found = detector.detect(photo[0].clone())[0]
     image = (crop.detach() * 0.9).requires_grad_()
     recognizer.distance(recognizer(image).embedding, identity.embedding).backward()
     assert image.grad.abs().sum() > 0
-    assert not identity.embedding.is_inference() and not identity.crop.is_inference()
+    assert not any(t.is_inference() for t in (identity.embedding, identity.crop, found.mesh, found.box))
 
 
 # --- identities --------------------------------------------------------------------------------------------------------

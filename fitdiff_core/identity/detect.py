@@ -97,6 +97,7 @@ class FaceDetector(nn.Module):
     def device(self) -> torch.device:
         return self.anchors_blazeface_full.device
 
+    @torch.inference_mode(False)  # what it returns may become part of a differentiated computation
     @torch.no_grad()
     def detect(self, image: Tensor) -> list[Face]:
         """`image [3, H, W]` (or `[1, 3, H, W]`) sRGB 0..1 -> every face found, largest first; an empty list if none."""
@@ -247,6 +248,7 @@ def _mesh_region(mesh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return center[:, 0], (high - low).amax(1), angle
 
 
+@torch.inference_mode(False)
 def load_detector(path: str | os.PathLike | None = None, device: torch.device | str = "cpu") -> FaceDetector:
     """The built-in detector. path: another file written by `convert`. Raises UserError if it is missing or damaged."""
     return FaceDetector(load_graphs(path)).eval().to(device)

@@ -42,6 +42,10 @@ class Recognizer(nn.Module):
     stranger_cosine: float = 0.0
     template: Tensor  # [P, 2] where the P alignment points lie in the crop, pixels
 
+    @property
+    def device(self) -> torch.device:
+        return self.template.device
+
     def alignment_points(self, mesh: Tensor) -> Tensor:
         """`[B, 468, 2+]` mesh in image pixels -> `[B, P, 2]`."""
         raise NotImplementedError

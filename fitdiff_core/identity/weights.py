@@ -37,7 +37,8 @@ def save_networks(path: str | os.PathLike, graphs: dict[str, tuple[Graph, int]],
     save_file(tensors, str(path), metadata)
 
 
-def _open(path: str | os.PathLike | None) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _open(path: str | os.PathLike | None, resnet: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of the ResNet, or of all the others, and the metadata."""
     path = Path(path or ASSET)
     repair = "Reinstall FitDiff, or rebuild the file with: python -m fitdiff_core.identity.convert"
     if not path.is_file():
@@ -45,7 +46,8 @@ def _open(path: str | os.PathLike | None) -> tuple[dict[str, Tensor], dict[str, 
     try:
         with safe_open(str(path), "pt") as f:
             metadata = f.metadata() or {}
-            tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (not a dict)
+            names = [name for name in f.keys() if name.startswith(RESNET + "/") == resnet]  # noqa: SIM118 (no dict)
+            tensors = {name: f.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as e:
         raise UserError(f"{path} is damaged ({e}); perhaps it is a Git LFS pointer or a broken download. {repair}") from e
     if metadata.get("format") != FORMAT:
@@ -58,7 +60,7 @@ def _open(path: str | os.PathLike | None) -> tuple[dict[str, Tensor], dict[str, 
 
 def load_graphs(path: str | os.PathLike | None = None) -> dict[str, tuple[Graph, int]]:
     """Every stored `Graph` with the side of its square input in pixels. Raises UserError for a missing or damaged file."""
-    tensors, metadata = _open(path)
+    tensors, metadata = _open(path, resnet=False)
     graphs = {}
     for name, p in json.loads(metadata["plan"]).items():
         nodes = [Node(op, tuple(i), tuple(o), a) for op, i, o, a in p["nodes"]]
@@ -69,5 +71,5 @@ def load_graphs(path: str | os.PathLike | None = None) -> dict[str, tuple[Graph,
 
 def load_resnet_state(path: str | os.PathLike | None = None) -> dict[str, Tensor]:
     """State dict of `resnet.DlibResNet`, float32. Raises UserError for a missing or damaged file."""
-    tensors, _ = _open(path)
-    return {k.split("/", 1)[1]: v.float() for k, v in tensors.items() if k.startswith(RESNET + "/")}
+    tensors, _ = _open(path, resnet=True)
+    return {k.split("/", 1)[1]: v.float() for k, v in tensors.items()}
