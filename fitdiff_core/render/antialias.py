@@ -30,18 +30,19 @@ class EdgeTable:
     @classmethod
     def build(cls, tri: Tensor) -> EdgeTable:
         """From triangles `[T, 3]`. An edge of more than two faces counts as an open one, which always is a silhouette."""
-        tri = tri.long()
+        device, tri = tri.device, tri.long().cpu()
         n_tri = tri.shape[0]
         a, b, opposite = (torch.cat([tri[:, (k + s) % 3] for k in range(3)]) for s in (1, 2, 0))
-        face = torch.arange(n_tri, device=tri.device).repeat(3)
+        face = torch.arange(n_tri).repeat(3)
         low, high = torch.minimum(a, b), torch.maximum(a, b)
         key, order = torch.sort(low * (int(tri.max()) + 1 if n_tri else 1) + high, stable=True)
         _, count = torch.unique_consecutive(key, return_counts=True)
         first = torch.cumsum(count, 0) - count
         one, other = order[first], order[(first + 1).clamp(max=max(len(order) - 1, 0))]
-        return cls(
+        table = (
             torch.stack([low[one], high[one]], 1), face[one], torch.where(count == 2, face[other], -1), opposite[one]
         )
+        return cls(*(column.to(device) for column in table))
 
 
 def antialias(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, edges: EdgeTable | None = None) -> Tensor:

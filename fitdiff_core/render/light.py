@@ -126,8 +126,9 @@ class Light:
         sine, cosine, zero, one = torch.sin(yaw), torch.cos(yaw), torch.zeros_like(yaw), torch.ones_like(yaw)
         turn = torch.stack([cosine, zero, sine, zero, one, zero, -sine, zero, cosine], -1).unflatten(-1, (3, 3))
         # A band-2 function is known from its values at enough points: rotate the points, solve for the coefficients
-        points = _points(turn)
-        solve = torch.linalg.pinv(sh_basis(points))
+        points = _points()
+        solve = torch.linalg.pinv(sh_basis(points)).to(turn)
+        points = points.to(turn)
         sh = solve @ (sh_basis(points @ turn) @ self.sh)
         return Light(sh, self.direction @ turn.mT, self.color.expand(sh.shape[0], -1, -1))
 
@@ -173,9 +174,9 @@ def toward(yaw: Tensor, pitch: Tensor) -> Tensor:
     )
 
 
-def _points(like: Tensor) -> Tensor:
-    """26 well-spread unit vectors: the neighbours of a cube's centre."""
-    axis = torch.tensor([-1.0, 0.0, 1.0], dtype=like.dtype, device=like.device)
+def _points() -> Tensor:
+    """26 well-spread unit vectors, float64: the neighbours of a cube's centre."""
+    axis = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis, axis)
     return F.normalize(grid[grid.abs().sum(-1) > 0], dim=-1)
 

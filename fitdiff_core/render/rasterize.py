@@ -41,7 +41,9 @@ def rasterize(pos: Tensor, tri: Tensor, size: tuple[int, int], backend: str = "a
     tri = tri.long()
     if tri.shape[0] == 0 or pos.shape[0] == 0:
         return pos.new_zeros(pos.shape[0], height, width, 4)
-    ids = _id_pass(backend, pos.device.type)(pos.detach(), tri, height, width)
+    # Other devices (Apple's among them) lack float64 or 64-bit atomics: there the ids come from the CPU
+    where = pos.device if pos.device.type in ("cpu", "cuda") else torch.device("cpu")
+    ids = _id_pass(backend, where.type)(pos.detach().to(where), tri.to(where), height, width).to(pos.device)
     return _barycentrics(pos, tri, ids)
 
 
