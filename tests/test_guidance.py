@@ -114,7 +114,7 @@ def chain():
     blank = Guidance(
         torch.zeros(1, 3, 64, 64), torch.ones(1, 1, 64, 64), scene, torch.zeros(1, K), torch.zeros(1, 468, 2),
         torch.ones(468), recognizer, recognizer.matrix(torch.zeros(1, 468, 2)), torch.zeros(1, 8), (),
-        torch.ones(1, 2, 32, 32),
+        torch.ones(1, 3, 32, 32),
     )
     from fitdiff_core.image import linear_to_srgb
     from fitdiff_core.render import render
@@ -342,7 +342,9 @@ def test_a_hand_over_the_face_is_masked():
     skin = (x**2 + y**2 < 0.8).float()[None, None]
     photo = (0.45 + 0.25 * normal[:, 2:3] * torch.tensor([1.0, 0.8, 0.7])[None, :, None, None]).clone()
     photo[..., 60:, :40] = torch.tensor([0.1, 0.1, 0.5])[None, :, None, None]
-    _, visible = occlusion(photo, skin, normal, torch.ones(1, 1, 96, 96))
+    mesh = torch.zeros(1, 468, 2)
+    mesh[0, 10], mesh[0, 152], mesh[0, 2] = torch.tensor([[48.0, 8], [48.0, 90], [48.0, 60]])
+    _, visible = occlusion(photo, skin, torch.zeros_like(skin), normal, torch.ones(1, 1, 96, 96), mesh)
     assert visible[..., 66:80, 20:34].mean() < 0.3
     assert visible[..., 20:50, 30:66].mean() > 0.95
 

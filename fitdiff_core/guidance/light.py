@@ -16,6 +16,7 @@ from torch import Tensor
 from ..image import srgb_to_linear
 from ..render.light import COSINE, Y00, sh_basis
 
+CLIPPED = 0.985  # sRGB
 AMBIENT = 1 / Y00  # SH coefficient 0 of unit radiance from everywhere
 MEAN_SKIN = (0.36, 0.21, 0.145)  # linear albedo between the palest and the darkest skin, for the time before maps exist
 
@@ -28,9 +29,10 @@ class LightPrior:
     level_std: float = 0.35
     band_std: tuple[float, float] = (0.45, 0.16)  # of bands 1 and 2
     tint_std: float = 0.07  # of each channel around the mean of the three
-    noise: float = 0.12  # of a pixel, relative: albedo is never exactly known
-    pixels: float = 400.0  # how many independent pixels a face counts as
-    cauchy: float = 2.0  # outlier scale in units of the median residual
+    noise: float = 0.2  # of a pixel, relative: albedo is never exactly known
+    pixels: float = 40.0  # how many independent pixels a face counts as
+    cauchy: float = 2.0  # outlier scale in units of the median residual,
+    floor: float = 0.12  # which is taken to be at least this (relative): skin is never of one colour
 
 
 def irradiance_basis(normal: Tensor) -> Tensor:
@@ -51,8 +53,11 @@ def _prior(prior: LightPrior, like: Tensor) -> tuple[Tensor, Tensor]:
     return torch.block_diag(*blocks), mean.reshape(27)
 
 
-def solve_light(radiance: Tensor, albedo: Tensor, normal: Tensor, weight: Tensor, prior: LightPrior) -> tuple[Tensor, Tensor]:
-    """Pixels of one picture: radiance, albedo `[P, 3]` linear, normal `[P, 3]`, weight `[P]` -> sh `[9, 3]`, trust `[P]`.
+def solve_light(
+    radiance: Tensor, albedo: Tensor, normal: Tensor, weight: Tensor, clipped: Tensor, prior: LightPrior
+) -> tuple[Tensor, Tensor]:
+    """Pixels of one picture: radiance, albedo, clipped (bool) `[P, 3]`, normal `[P, 3]`, weight `[P]` -> sh `[9, 3]`,
+    trust `[P]`.
 
     Iteratively reweighted (Cauchy): hair, glasses and shadows end with little trust, 0..1.
     """
@@ -68,8 +73,10 @@ def solve_light(radiance: Tensor, albedo: Tensor, normal: Tensor, weight: Tensor
     for _ in range(6):
         # relative errors count, relative to what the skin should show: dark hair gets no extra say
         row = 1 / (predicted.mean(1).clamp(min=0) + 0.08)
-        error = (predicted - radiance).norm(dim=1) * row
-        median = error[sure].median().clamp(min=1e-3)
+        # a clipped pixel only says "at least": where more is predicted, nothing is wrong
+        target = torch.where(clipped, torch.maximum(predicted, radiance), radiance)
+        error = (predicted - target).norm(dim=1) * row
+        median = error[sure].median().clamp(min=prior.floor)
         trust = 1 / (1 + (error / (prior.cauchy * median)).square())
         w = weight * trust * row.square()
         scale = prior.pixels / (weight.sum() * prior.noise**2)
@@ -77,7 +84,7 @@ def solve_light(radiance: Tensor, albedo: Tensor, normal: Tensor, weight: Tensor
         for c in range(3):
             a = basis * albedo[:, c : c + 1]
             normal_matrix[:, c, :, c] += scale * (a * w[:, None]).T @ a
-            right[:, c] += scale * (a * w[:, None]).T @ radiance[:, c]
+            right[:, c] += scale * (a * w[:, None]).T @ target[:, c]
         sh = torch.linalg.solve(normal_matrix.reshape(27, 27), right.reshape(27)).reshape(9, 3)
         predicted = albedo * (basis @ sh)
     return sh, trust
@@ -96,16 +103,18 @@ def fit_light(
     prior = prior or LightPrior()
     n = len(albedo)
     radiance = srgb_to_linear(photo).expand(n, -1, -1, -1)
-    weight = weight * (photo.amax(1, keepdim=True) < 0.985)  # clipped pixels only say "at least"
+    clipped = (photo > CLIPPED).expand(n, -1, -1, -1)
     if specular is not None:
         radiance = (radiance - specular).clamp(min=0)
-    radiance, albedo, normal, weight = (x[..., ::stride, ::stride] for x in (radiance, albedo, normal, weight))
+    radiance, albedo, normal, weight, clipped = (
+        x[..., ::stride, ::stride] for x in (radiance, albedo, normal, weight, clipped)
+    )
     lights, trusts = [], []
     for i in range(n):
         used = weight[i, 0] > 1e-3
         rows = [x[i][:, used].T.double() for x in (radiance, albedo, normal)]
         rows[2] = F.normalize(rows[2], dim=1)
-        sh, t = solve_light(*rows, weight[i, 0][used].double(), prior)
+        sh, t = solve_light(*rows, weight[i, 0][used].double(), clipped[i][:, used].T, prior)
         trust = torch.full_like(weight[i], float("nan"))
         trust[0][used] = t.to(trust)
         lights.append(sh.to(photo))

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .light import CLIPPED
+
 PHOTOMETRIC_SCALE = 0.08  # mean sRGB difference of an unguided sample
 LANDMARK_SCALE = 0.012  # of the picture's side: 3 px of 256
 
@@ -36,7 +38,7 @@ def photometric_loss(image: Tensor, photo: Tensor, weight: Tensor, levels: int =
 
     The coarse levels pull where texture is still misaligned. Clipped highlights of the photo bound nothing from above.
     """
-    image = torch.where(photo >= 0.985, torch.minimum(image, photo), image)
+    image = torch.where(photo >= CLIPPED, torch.minimum(image, photo), image)
     difference = (image - photo) * weight
     total = 0.0
     for level in range(levels):

@@ -40,7 +40,7 @@ class Guidance:
     photo `[1, 3, S, S]` sRGB crop; mask `[1, 1, S, S]`: 0 outside the photo and where hair or a hand hides the skin;
     scene: the fitted one; shape `[1, K]`: what the landmarks alone say; mesh `[1, 468, 2]` and its weights `[468]`;
     matrix `[1, 2, 3]`: crop px -> recogniser crop; embedding `[1, D]` and activations: the photo's features;
-    regions `[1, 2, h, w]`: photometric and skin weight in UV.
+    regions `[1, 3, h, w]`: photometric weight, skin, features in UV (`region_weights`).
     """
 
     photo: Tensor
@@ -117,7 +117,7 @@ class PhotoObjective:
         # light and weights change slowly over the picture: half the resolution does
         surface = Surface.seen(vertices.detach(), self.head, scene.detach(), (g.size[0] // 2, g.size[1] // 2))
         regions = surface.look_up(g.regions) * surface.facing
-        scene = replace(scene, light=self.relight(surface, maps, scene, regions[:, 1:]))
+        scene = replace(scene, light=self.relight(surface, maps, scene, regions[:, 1:2]))
         out = render(vertices, self.head, maps, scene.camera, scene.light, size=g.size)
         image = linear_to_srgb(out.image.clamp(0, 1))
         # hair, background and hands are the photo's own: the recogniser should judge the face, not their absence

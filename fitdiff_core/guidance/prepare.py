@@ -46,8 +46,8 @@ def prepare_guidance(
         regions = region_weights(head).to(photo)
         vertices = head(shape, scene.expression, scene.gaze)
         surface = Surface.seen(vertices, head, scene, scene.size)
-        skin = (surface.look_up(regions) * surface.facing)[:, 1:]
-        sh, visible = occlusion(crop.image, skin, surface.normal, crop.mask)
+        _, skin, features = (surface.look_up(regions) * surface.facing).split(1, 1)
+        sh, visible = occlusion(crop.image, skin, features, surface.normal, crop.mask, mesh)
         scene = replace(scene, light=replace(scene.light, sh=sh))
         matrix = recognizer.matrix(mesh).to(photo)
         features = recognizer(recognizer.crop(crop.image, matrix))
