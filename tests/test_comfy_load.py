@@ -52,10 +52,13 @@ def test_every_node_has_a_help_page(nodes, client):
 
 
 def test_log_has_no_complaint(comfy, nodes):
+    """The host has no torchaudio, on purpose; two core modules say so, and nothing else may complain."""
     log = comfy.log()
-    assert re.search(rf"[\d.]+ seconds: .*{PACK}", log), "the import is not in the log"
-    bad = [line for line in log.splitlines() if re.search(r"Traceback|IMPORT FAILED|Error|[Ww]arning.*(fitdiff|fd-pack)", line)]
-    assert not bad, "\n".join(bad)
+    assert re.search(rf"[\d.]+ seconds: .*{PACK}$", log, re.MULTILINE), "the import is not in the log"
+    errors = re.findall(r"^\w*(?:Error|Exception)\b.*", log, re.MULTILINE)
+    assert set(errors) <= {"ModuleNotFoundError: No module named 'torchaudio'"}
+    mentions = [line for line in log.splitlines() if PACK in line and not re.search(rf"[\d.]+ seconds: .*{PACK}$", line)]
+    assert not mentions, "\n".join(mentions)
 
 
 def test_built_in_is_the_default(nodes):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.host.server import PACK
+
 pytestmark = [pytest.mark.comfy, pytest.mark.timeout(400)]
 WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows" / "api"
 STEPS = 3
@@ -216,7 +218,7 @@ def test_bad_prefix_is_refused_before_anything_runs(client, comfy, prefix):
     from tests.host.client import Rejected
 
     with pytest.raises(Rejected, match="prefix"):
-        client.run(workflow("random_identity", ExportMesh={"filename_prefix": prefix}))
+        client.run(only(workflow("random_identity", ExportMesh={"filename_prefix": prefix})))
     assert not list(comfy.base.glob("escape*"))
 
 
@@ -228,8 +230,13 @@ def test_bad_prefix_is_refused_before_anything_runs(client, comfy, prefix):
 def test_unknown_choices_are_refused(client, node, change):
     from tests.host.client import Rejected
 
+    prompt = workflow("random_identity", **{node: change})
+    if node == "Render":  # an output node whose inputs are in order would run all the same
+        prompt = {k: prompt[k] for k in ("1", "2", "3", "4", "7")}
+    else:
+        prompt = only(prompt)
     with pytest.raises(Rejected):
-        client.run(workflow("random_identity", **{node: change}))
+        client.run(prompt)
 
 
 def test_foreign_checkpoint_is_refused_readably(client, comfy):
@@ -249,3 +256,63 @@ def test_foreign_latent_is_refused_readably(client):
     prompt["3"]["inputs"]["latent"] = ["20", 0]
     run = client.run(only(prompt))
     assert run.end == "execution_error" and "latent" in run.error
+
+
+@pytest.fixture(scope="module")
+def small_pack(comfy) -> str:
+    """An insightface pack with a small ArcFace network, where face nodes look for packs."""
+    onnx = pytest.importorskip("onnx")
+    from tests.test_onnx import iresnet
+
+    folder = comfy.base / "models" / "insightface" / "models" / "small"
+    folder.mkdir(parents=True)
+    onnx.save(iresnet(), folder / "recognition.onnx")
+    return "small"
+
+
+def guided_by(prompt: dict, source: list) -> dict:
+    """Let `source` guide, while the built-in recogniser conditions."""
+    prompt["5"]["inputs"]["recognizer"] = source
+    return only(prompt) | {"16": prompt["16"]}
+
+
+def test_an_insightface_pack_is_listed_and_guides(client, small_pack):
+    listed = client.get_json("/object_info/FitDiff_LoadRecognizer")["FitDiff_LoadRecognizer"]["input"]["required"]["recognizer"]
+    assert listed[1]["options"] == ["built-in", small_pack]
+    prompt = workflow("photo_to_avatar", Sampler={"steps": 2})
+    prompt["20"] = {"class_type": "FitDiff_LoadRecognizer", "inputs": {"recognizer": small_pack}}
+    run = client.run(guided_by(prompt, ["20", 0]))
+    assert run.end == "execution_success", run.error
+
+
+@pytest.mark.parametrize("slot", [0, 1, 2], ids=["INSIGHTFACE", "FACEANALYSIS", "FACE_ANALYSIS"])
+def test_other_packs_face_analysis_is_understood(client, small_pack, slot):
+    prompt = workflow("photo_to_avatar")
+    prompt["20"] = {"class_type": "TestFaceAnalysis", "inputs": {"pack": small_pack, "recognition": True}}
+    prompt["4"]["inputs"]["recognizer"] = ["20", slot]
+    run = client.run({k: prompt[k] for k in ("1", "20", "4", "12")})
+    assert run.end == "execution_success", run.error
+    assert pictures(client, run.outputs)["12"].shape == (112, 112, 3)
+
+
+def test_face_analysis_without_recognition_is_refused_readably(client, small_pack):
+    prompt = workflow("photo_to_avatar")
+    prompt["20"] = {"class_type": "TestFaceAnalysis", "inputs": {"pack": small_pack, "recognition": False}}
+    prompt["4"]["inputs"]["recognizer"] = ["20", 0]
+    run = client.run({k: prompt[k] for k in ("1", "20", "4", "12")})
+    assert run.end == "execution_error" and "recognition" in run.error
+
+
+def test_conditioning_on_another_recogniser_is_refused_readably(client, small_pack):
+    prompt = workflow("photo_to_avatar")
+    prompt["20"] = {"class_type": "FitDiff_LoadRecognizer", "inputs": {"recognizer": small_pack}}
+    prompt["4"]["inputs"]["recognizer"] = ["20", 0]
+    del prompt["5"], prompt["6"]["inputs"]["guidance"]
+    run = client.run(only(prompt))
+    assert run.end == "execution_error" and "trained with" in run.error
+
+
+def test_nothing_of_ours_warned(comfy, photo_run):
+    """Warnings name the file they come from."""
+    warned = [line for line in comfy.log().splitlines() if "Warning" in line and PACK in line]
+    assert not warned, "\n".join(warned)

@@ -16,6 +16,7 @@ from pathlib import Path
 from .install import APP, PYTHON, ROOT
 
 SHIM = Path(__file__).parent / "shim"
+FOREIGN_PACK = Path(__file__).parent / "foreign_pack"
 PACK = "fd-pack"  # on purpose not the repository's name: the nodes must not depend on the folder they sit in
 START_SECONDS = 180
 SETTINGS = {  # a first visit without tutorial and pop-ups
@@ -38,7 +39,7 @@ def free_port() -> int:
 
 
 class Server:
-    """ComfyUI with this repository as its only custom node. `base` holds its models, input, output and log."""
+    """ComfyUI with this repository as a custom node, beside a small foreign one. `base` holds its models, input, output and log."""
 
     def __init__(self, base: Path, pack: Path = ROOT):
         self.base, self.port = Path(base), free_port()
@@ -46,9 +47,10 @@ class Server:
         self.log_file = self.base / "server.log"
         for name in ("custom_nodes", "models", "input", "output", "temp", "user/default"):
             (self.base / name).mkdir(parents=True, exist_ok=True)
-        link = self.base / "custom_nodes" / PACK
-        if not link.exists():
-            link.symlink_to(pack, target_is_directory=True)
+        for name, target in ((PACK, pack), ("another-pack", FOREIGN_PACK)):
+            link = self.base / "custom_nodes" / name
+            if not link.exists():
+                link.symlink_to(target, target_is_directory=True)
         (self.base / "user/default/comfy.settings.json").write_text(json.dumps(SETTINGS))
         for photo in (pack / "examples").glob("*.jpg"):
             shutil.copy(photo, self.base / "input")
