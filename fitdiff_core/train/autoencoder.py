@@ -153,7 +153,7 @@ def train(
     weights = weights or LossWeights()
     torch.manual_seed(seed)
     model = MapAutoencoder(config).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
     step = 0
     if state := run.load():
         tensors, status = state

@@ -113,7 +113,7 @@ def train(
     torch.manual_seed(seed)
     model = new_denoiser(config, data.meta).to(memory_format=torch.channels_last)
     ema = new_denoiser(config, data.meta).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
     step = 0
     if state := run.load():
         tensors, status = state
@@ -155,7 +155,7 @@ def train(
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = arguments(__doc__, "runs/denoiser", lr=6e-4, batch=32, data="folder made by fitdiff_core.train.latents").parse_args(argv)
+    args = arguments(__doc__, "runs/denoiser", lr=1e-3, batch=24, data="folder made by fitdiff_core.train.latents").parse_args(argv)
     torch.set_num_threads(args.threads)
     data = People(args.data)
     t, config = TrainConfig(), DenoiserConfig(
