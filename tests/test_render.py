@@ -230,6 +230,8 @@ def test_background_picture_and_occlusion():
     dark = SimpleNamespace(**vars(head), occlusion=torch.full((vertices.shape[1],), 0.25))
     shaded = render(vertices, dark, plain_maps(), camera, light, (20, 20))
     torch.testing.assert_close(shaded.image[0, :, 10, 10], torch.full((3,), 0.25, dtype=D))
+    gloss = [render(vertices, h, plain_maps(0, 0.5), camera, light, (20, 20)).image[0, :, 10, 10] for h in (head, dark)]
+    torch.testing.assert_close(gloss[1], gloss[0] * 0.25**2)
 
 
 def test_roughness_of_the_head_is_used():

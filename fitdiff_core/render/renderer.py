@@ -86,9 +86,10 @@ def render(
     normal = _perturbed(values[..., 0:3], values[..., 3:7], texels[..., 6:9])
     rays = camera.rays(size).expand(n_batch, -1, -1, -1).reshape(n_pixels, 3)
     view = -rays.index_select(0, flat.clamp(max=n_pixels - 1)).view(*pixel.shape, 3)
-    color = shade(texels[..., 0:3], texels[..., 3:6], normal, view, light, surface.get("roughness", ROUGHNESS))
-    if "occlusion" in surface:
-        color = color * surface["occlusion"]
+    color = shade(
+        texels[..., 0:3], texels[..., 3:6], normal, view, light, surface.get("roughness", ROUGHNESS),
+        occlusion=surface.get("occlusion"),
+    )
 
     mask = seen.to(color.dtype)
     image = torch.cat([spread(color) + (1 - mask) * _background(background, color), mask], -1)

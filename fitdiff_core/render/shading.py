@@ -21,7 +21,7 @@ WRAP = (0.16, 0.08, 0.06)  # how far directional light creeps past the terminato
 
 def shade(
     diffuse: Tensor, specular: Tensor, normal: Tensor, view: Tensor, light: Light, roughness: float | Tensor = ROUGHNESS,
-    wrap: tuple[float, float, float] = WRAP,
+    wrap: tuple[float, float, float] = WRAP, occlusion: Tensor | None = None,
 ) -> Tensor:
     """Outgoing linear radiance `[B, N, 3]`.
 
@@ -29,23 +29,27 @@ def shade(
     normal, view:      `[B, N, 3]` unit; view points to the camera
     light:             B or 1 illuminations
     roughness:         perceptual (GGX alpha is its square), a number or `[B, N, 1]`
+    occlusion:         `[B, N, 1]` share of the light that arrives, 0..1; gloss loses it twice, since mirror directions
+                       out of a crevice meet its other wall
     """
     f0 = F0_SCALE * specular
     rough = torch.as_tensor(roughness, dtype=normal.dtype, device=normal.device).clamp(min=0.04)
     facing = (normal * view).sum(-1, keepdim=True)
     n_v = facing.clamp(min=1e-3)
 
-    out = diffuse * light.irradiance(normal).clamp(min=0)
-    out = out + environment_brdf(f0, n_v, rough) * _blurred(2 * facing * normal - view, light, rough).clamp(min=0)
+    matte = light.irradiance(normal).clamp(min=0)
+    gloss = environment_brdf(f0, n_v, rough) * _blurred(2 * facing * normal - view, light, rough).clamp(min=0)
     wrap = normal.new_tensor(wrap)
     for k in range(light.direction.shape[1]):  # one light at a time keeps the memory flat
         toward, color = light.direction[:, k : k + 1], light.color[:, k : k + 1]
         cosine = (normal * toward).sum(-1, keepdim=True)
         # (1 + w)^2 keeps the reflected energy (McAuley 2011)
-        out = out + diffuse * color * (((cosine + wrap).clamp(min=0)) / ((1 + wrap) ** 2 * math.pi))
+        matte = matte + color * ((cosine + wrap).clamp(min=0) / ((1 + wrap) ** 2 * math.pi))
         n_l = cosine.clamp(min=0)
-        out = out + color * n_l * ggx(f0, normal, view, toward, n_l, n_v, rough)
-    return out
+        gloss = gloss + color * (n_l * ggx(f0, normal, view, toward, n_l, n_v, rough))
+    if occlusion is None:
+        return diffuse * matte + gloss
+    return occlusion * (diffuse * matte + occlusion * gloss)
 
 
 def ggx(f0: Tensor, normal: Tensor, view: Tensor, toward: Tensor, n_l: Tensor, n_v: Tensor, rough: Tensor) -> Tensor:
