@@ -173,11 +173,20 @@ class Registration:
     confidence: np.ndarray
     error_mm: dict[str, float]
     _solve: object
+    _mirrors: tuple[np.ndarray, np.ndarray]  # ICT's and ours
 
     def carry(self, deltas: np.ndarray) -> np.ndarray:
-        """[k,N,3] displacements of the ICT mesh -> [k,n,3] displacements of the control mesh."""
-        at = np.einsum("mc,kmcd->mkd", self.weights, deltas[:, self.corners].astype(np.float64))
-        return np.moveaxis(self._solve(at), 0, 1)
+        """[k,N,3] displacements of the ICT mesh -> [k,n,3] displacements of the control mesh.
+
+        The mirrored field is carried too and averaged in, so left and right come out alike.
+        """
+        theirs, ours = self._mirrors
+        flip = np.array([-1.0, 1.0, 1.0])
+        fields = []
+        for field in (deltas, deltas[:, theirs] * flip):
+            at = np.einsum("mc,kmcd->mkd", self.weights, field[:, self.corners])
+            fields.append(np.moveaxis(self._solve(at), 0, 1))
+        return 0.5 * (fields[0] + fields[1][:, ours] * flip)
 
 
 def fine_parts(template: Template, part: np.ndarray, which: tuple[int, ...] = (0, 4)) -> np.ndarray:
@@ -331,6 +340,8 @@ def _closest(surface, fine, normals, upper, outer, ears, reach):
 
 
 def _tie(template, points, surface, ict, upper, outer, ears, landmarks) -> Registration:
+    from scipy.spatial import cKDTree
+
     fine = template.subdivision @ points
     normals = vertex_normals(fine, template.fine_triangles)
     corners, weights, distance = surface.project(fine, normals, upper)
@@ -365,4 +376,5 @@ def _tie(template, points, surface, ict, upper, outer, ears, landmarks) -> Regis
         confidence,
         {k: round(float(v) * 1000, 3) for k, v in errors.items()},
         solve,
+        (cKDTree(ict.vertices).query(ict.vertices * [-1, 1, 1])[1], template.mirror),
     )
