@@ -12,7 +12,7 @@ from fitdiff_core.avatar import Avatar
 from fitdiff_core.data import marks, pigment, scenes
 from fitdiff_core.data.people import SkinAttributes, random_person, random_shape
 from fitdiff_core.data.photograph import photograph
-from fitdiff_core.data.shadows import Shadows, visibility
+from fitdiff_core.data.shadows import visibility
 from fitdiff_core.data.skin import SkinGenerator
 from fitdiff_core.errors import UserError
 from fitdiff_core.head import load_head
@@ -123,21 +123,21 @@ def test_attributes_show_where_they_should_and_nowhere_else(skin):
     assert red[1][lips].mean() < -0.03 and red.abs()[:, cheek].max() < 1e-6
     beard = change(moustache=1.0, chin_beard=1.0, jaw_beard=1.0, beard_colour=(0.01, 0.01, 0.01))
     chin = (r["chin_beard"] > 0.8) & (r["beard_area"] > 0.8)
-    assert beard[:, chin].mean() < -0.05 and beard.abs()[:, r["forehead"] > 0.5].max() < 1e-6
+    assert beard[:, chin].mean() < -0.05 and beard.abs()[:, r["forehead"] > 0.5].max() < 1e-4
     hair = change(hair="short", hair_colour=(0.01, 0.01, 0.01))
     scalp = (r["hairline_mm"] > 30) & (r["ear"] < 0.1) & skin.canvas.skin
     assert hair[:, scalp].mean() < -0.1 and hair.abs()[:, cheek].max() < 0.01
 
 
 def test_brows_lie_on_the_brow_landmarks(skin):
-    bare = skin.sample(0, plain(brow_density=0.0))[0].diffuse[0]
+    bare = skin.sample(0, plain(brow_density=0.0, brow_colour=(0.01, 0.01, 0.01)))[0].diffuse[0]
     full = skin.sample(0, plain(brow_density=1.0, brow_colour=(0.01, 0.01, 0.01)))[0].diffuse[0]
     darker = (bare - full).mean(0).clamp(min=0)
     at = skin.canvas.to_texel(skin.canvas.landmarks[[18, 19, 20, 23, 24, 25]]).round().long()
     assert darker[at[:, 1], at[:, 0]].min() > 0.05
     spine = skin.canvas.landmarks[17:27]
     away = torch.minimum(skin.canvas.distance_to(spine[:5]), skin.canvas.distance_to(spine[5:]))
-    assert darker[away > 18].max() < 1e-4
+    assert darker[(away > 18) & skin.canvas.skin].max() < 1e-4
 
 
 def test_wrinkles_come_with_age(skin):
@@ -227,8 +227,7 @@ def test_photo_is_repeatable_and_shows_the_head(head, skin):
     maps, a = skin.sample(5)
     avatar = Avatar(head, random_shape(head, np.random.default_rng(1)), maps)
     scene = scenes.random_scene(np.random.default_rng(2), head.expression_names, (96, 96))
-    shadows = Shadows(head, directions=4)
-    one, two = (photograph(avatar, scene, np.random.default_rng(3), a, shadows) for _ in range(2))
+    one, two = (photograph(avatar, scene, np.random.default_rng(3), a) for _ in range(2))
     assert one.shape == (1, 3, 96, 96) and torch.equal(one, two) and 0 <= one.min() and one.max() <= 1
     assert one.std() > 0.03
 

@@ -108,7 +108,7 @@ class Canvas:
 
     def cloud(self, rng: np.random.Generator, wavelengths, size: int = 128) -> Tensor:
         """Smooth noise in space, one channel a wavelength (mm): `[C, S, S]`, about unit deviation."""
-        out = []
+        out, size = [], min(size, self.size)
         for w in wavelengths:
             n = int(np.ceil(2 * EXTENT / w)) + 2
             lattice = torch.from_numpy(rng.standard_normal((1, 1, n, n, n), dtype=np.float32))

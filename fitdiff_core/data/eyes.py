@@ -13,7 +13,7 @@ from .marks import over
 from .people import SkinAttributes
 from .regions import Regions
 
-IRIS_ANGLE, PUPIL_ANGLE = 21.5, 7.5  # degrees from the eye's axis
+IRIS_ANGLE, PUPIL_ANGLE = 21.9, 7.5  # degrees from the eye's axis
 
 
 class Eyes:
@@ -30,7 +30,7 @@ class Eyes:
         rows, columns = torch.where(inside.any(1))[0], torch.where(inside.any(0))[0]
         self.window = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
         x, y = x[self.window], y[self.window]
-        self.angle = island_angle(canvas.head, (x * x + y * y).sqrt())
+        self.angle = (x * x + y * y).sqrt() * canvas.head.eye_angle
         self.turn = torch.atan2(y, x)
         near = torch.minimum(regions["upper_lid_mm"], regions["lower_lid_mm"]) < 16
         rows, columns = torch.where(near.any(1))[0], torch.where(near.any(0))[0]
@@ -54,11 +54,11 @@ class Eyes:
         pupil = torch.sigmoid((PUPIL_ANGLE * a.pupil - angle) / 0.5)
         colour = colour.clamp(0.003, 0.6) * (1 - pupil) + 0.003
         far = ((angle - 26) / 40).clamp(0, 1)
-        white = torch.tensor([0.56, 0.53, 0.50]) * torch.tensor(
+        white = torch.tensor([0.44, 0.415, 0.39]) * torch.tensor(
             [1.0, 1 - 0.03 * a.sclera_yellow, 1 - 0.26 * a.sclera_yellow]
         )
         red = (0.10 + 0.55 * a.sclera_red) * far * (0.35 + 0.65 * self._side)
-        sclera = white.view(3, 1, 1) * (1 - red * torch.tensor([0.06, 0.5, 0.46]).view(3, 1, 1)) * (1 - 0.22 * far)
+        sclera = white.view(3, 1, 1) * (1 - red * torch.tensor([0.06, 0.5, 0.46]).view(3, 1, 1)) * (1 - 0.30 * far)
         vessel = sum(
             (torch.sin(turn * k + rng.random() * 6 + 0.9 * torch.sin(angle * 0.17 * k / 5))).abs() ** 30
             for k in (5, 8, 11)
@@ -107,7 +107,3 @@ class Eyes:
 def _fall(distance: Tensor, width: float) -> Tensor:
     return torch.exp(-((distance / width) ** 2))
 
-
-def island_angle(head, radius: Tensor) -> Tensor:
-    """Polar angle in degrees at `radius` (1 at the middle of the island's edge)."""
-    return radius * float(getattr(head, "eye_angle", 90.0))

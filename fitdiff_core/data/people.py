@@ -245,12 +245,12 @@ def _hair_and_eyes(a: SkinAttributes, rng: np.random.Generator, origin: _Origin,
     if rng.random() < 0.025:
         a.brow_density = 0.0
     a.brow_thickness = float(np.clip(rng.normal(6.4 if female else 8.6, 1.7) * origin.brow**0.4, 2.2, 14))
-    a.brow_height, a.brow_arch = float(rng.normal(0, 1.7)), float(rng.normal(1.6 if female else 0.2, 1.5))
+    a.brow_height, a.brow_arch = float(rng.normal(0, 1.7)), float(rng.normal(0.4 if female else -1.4, 1.5))
     a.brow_tilt, a.brow_length = (
-        float(rng.normal(0.6 if female else -0.4, 1.6)),
+        float(rng.normal(1.8 if female else 0.6, 1.7)),
         float(np.clip(rng.normal(1, 0.09), 0.7, 1.2)),
     )
-    a.brow_inner = float(rng.normal(0, 1.8))
+    a.brow_inner = float(rng.normal(-2.0, 1.8))
     a.brow_join = float(rng.random()) * 0.6 if not female and rng.random() < 0.2 * origin.brow else 0.0
     a.iris_colour = _vary(rng, IRIS[_pick(rng, origin.iris)], 0.22)
     a.iris_pattern, a.pupil = float(rng.random()), float(np.clip(rng.normal(1.05, 0.2), 0.6, 1.7))

@@ -17,7 +17,7 @@ from .backdrop import HairMass, glasses, hair_volume, random_background, shoulde
 from .canvas import gaussian_blur
 from .people import SkinAttributes
 from .scenes import tint
-from .shadows import Shadows
+from .shadows import cast_shadows
 
 
 @torch.no_grad()
@@ -26,13 +26,11 @@ def photograph(
     scene,
     rng: np.random.Generator,
     attributes: SkinAttributes | None = None,
-    shadows: Shadows | None = None,
     degrade: bool = True,
 ) -> Tensor:
     """-> sRGB `[1, 3, H, W]` in 0..1 of `scene.size`.
 
     avatar, scene: one entry each. attributes: give the head hair with volume; without them it is what the texture shows.
-    shadows: of the avatar's head; without them light passes through it.
     degrade: add blur, noise and JPEG as cameras and web sites do.
     """
     size, camera, light, head = scene.size, scene.camera, scene.light, avatar.head
@@ -44,13 +42,13 @@ def photograph(
     background = random_background(rng, size) * lit.mean().clamp(min=0.05)
     if attributes is None:
         background = shoulders(background, camera, lit, rng)
-        surface = head if shadows is None else shadows.cast(head, vertices, light)
+        surface = cast_shadows(head, vertices, light)
         image = render(vertices, surface, avatar.maps, camera, light, size, background).image
     else:
         mass = HairMass(attributes, camera, size, rng)
         background = shoulders(mass.behind(background, lit), camera, lit, rng)
         haired = hair_volume(head, vertices, vertex_normals(vertices, head.triangles), attributes, rng)
-        surface = head if shadows is None else shadows.cast(head, haired, light, int(rng.integers(1, 4)))
+        surface = cast_shadows(head, haired, light, int(rng.integers(1, 4)))
         out = render(haired, surface, avatar.maps, camera, light, size, background)
         image = _with_teeth(out, head, vertices, scene, lit, rng)
         if rng.random() < (0.06 if attributes.age < 45 else 0.16):

@@ -47,32 +47,18 @@ def visibility(vertices: Tensor, normals: Tensor, triangles: Tensor, direction: 
     return lit / (2 * soft + 1) ** 2
 
 
-class Shadows:
-    """Shadows on one head model; the crevices are those of the mean head."""
+def cast_shadows(head, vertices: Tensor, light: Light, softness: int = 2) -> SimpleNamespace:
+    """`head` as `render` wants it, with an `occlusion` that stands for this light's shadows on vertices `[1, V, 3]`.
 
-    def __init__(self, head, directions: int = 64):
-        self.triangles = head.triangles
-        vertices = head(torch.zeros(1, head.n_identity))
-        normals = vertex_normals(vertices, head.triangles)
-        total, open_sky = torch.zeros(vertices.shape[1]), torch.zeros(vertices.shape[1])
-        for k in range(directions):  # Fibonacci sphere
-            y = 1 - 2 * (k + 0.5) / directions
-            turn, r = k * 2.399963, math.sqrt(1 - y * y)
-            d = torch.tensor([r * math.cos(turn), y, r * math.sin(turn)])
-            facing = (normals[0] @ d).clamp(min=0)
-            total += facing
-            open_sky += facing * visibility(vertices, normals, head.triangles, d)
-        self.sky = open_sky / total.clamp(min=1e-6)
-
-    def cast(self, head, vertices: Tensor, light: Light, softness: int = 2) -> SimpleNamespace:
-        """`head` as `render` wants it, with an `occlusion` that stands for this light's shadows on vertices `[1, V, 3]`."""
-        normals = vertex_normals(vertices, self.triangles)
-        around = (light.irradiance(normals)[0] @ _LUMA).clamp(min=1e-3)
-        total, arriving = around, around * self.sky
-        for direction, colour in zip(light.direction[0], light.color[0], strict=True):
-            strength = (normals[0] @ direction).clamp(min=0) * float(colour @ _LUMA) / math.pi
-            total = total + strength
-            arriving = arriving + strength * visibility(vertices, normals, self.triangles, direction, softness)
-        return SimpleNamespace(
-            triangles=head.triangles, uv=head.uv, roughness=getattr(head, "roughness", None), occlusion=arriving / total
-        )
+    Crevices are the head's own `occlusion`; each directional light casts a shadow map besides.
+    """
+    normals = vertex_normals(vertices, head.triangles)
+    around = (light.irradiance(normals)[0] @ _LUMA).clamp(min=1e-3)
+    total, arriving = around, around * head.occlusion
+    for direction, colour in zip(light.direction[0], light.color[0], strict=True):
+        strength = (normals[0] @ direction).clamp(min=0) * float(colour @ _LUMA) / math.pi
+        total = total + strength
+        arriving = arriving + strength * visibility(vertices, normals, head.triangles, direction, softness)
+    return SimpleNamespace(
+        triangles=head.triangles, uv=head.uv, roughness=head.roughness, occlusion=arriving / total
+    )

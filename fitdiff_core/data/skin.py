@@ -67,27 +67,32 @@ class SkinGenerator:
     @torch.no_grad()
     def sample(self, seed: int, attributes: SkinAttributes | None = None) -> tuple[TextureMaps, SkinAttributes]:
         """-> (maps of batch 1, the attributes they show). The same seed and attributes give the same maps."""
-        rng = np.random.default_rng([seed, 77])
+
+        def stream(k: int) -> np.random.Generator:
+            """Chance of its own for every feature, so that changing one attribute changes nothing else."""
+            return np.random.default_rng([seed, 77, k])
+
+        rng = stream(0)
         a = random_attributes(np.random.default_rng(seed)) if attributes is None else attributes
         c, r = self.canvas, self.regions
         clouds = c.cloud(rng, (42.0, 19.0, 11.0, 11.0))
         fine = c.cloud(rng, (6.0,), 256)[0]
         grains = [c.grain(rng, k) for k in range(3)]
 
-        marks = self._spots(a, rng)
+        marks = self._spots(a, stream(1))
         albedo = self._colour(a, clouds, fine, grains, marks)
-        folds, lines = self.wrinkles.draw(a, rng)
+        folds, lines = self.wrinkles.draw(a, stream(2))
         albedo = albedo * (1 - 0.30 * folds - 0.22 * lines - 0.10 * a.pores * self._pores(a, grains))
         albedo = self._make_up(a, albedo, fine)
-        cover, shade, strand = self.hair.cover(a, rng, clouds[2])
-        beard = self.hair.beard(a, rng, strand, clouds[1], grains[0])
+        cover, shade, strand = self.hair.cover(a, stream(3), clouds[2])
+        beard = self.hair.beard(a, stream(4), strand, clouds[1], grains[0])
         whiskers = torch.zeros_like(cover)
         if beard is not None:
             albedo = self.hair.paint_beard(a, albedo, *beard, shade)
             whiskers = beard[1]
         albedo = self._lip_paint(a, albedo)
         albedo = self.eyes.lids(a, albedo, clouds[2])
-        brow, under = self.brows.draw(a, rng)
+        brow, under = self.brows.draw(a, stream(5))
         colour = torch.tensor(a.brow_colour).view(3, 1, 1)
         shadow = 0.5 * colour + 0.5 * albedo * colour.mean().clamp(max=0.35).sqrt()  # hair seen out of focus, on skin
         albedo = over(albedo, (under * min(1.0, a.brow_density) * (0.30 + 0.5 * a.brow_drawn)).clamp(0, 0.9), shadow)
@@ -99,7 +104,7 @@ class SkinGenerator:
         specular = self._specular(a, fine, grains, folds, lines, brow, hair, whiskers)
         height = self._height(a, grains, fine, folds, lines, marks, brow, whiskers, hair, strand)
         normal = self._normals(height)
-        return self._finish(a, rng, albedo, specular, normal), a
+        return self._finish(a, stream(6), albedo, specular, normal), a
 
     # -- pigment ---------------------------------------------------------------------------------------------------
 
@@ -175,11 +180,9 @@ class SkinGenerator:
             front = self._face * (1 - 0.7 * r["neck"])
             albedo = over(albedo, 0.55 * a.foundation * front, mean * torch.tensor([1.04, 1.02, 1.0]))
         if a.blush > 0:
-            albedo = over(
-                albedo,
-                (a.blush * (r["cheekbone"] + 0.4 * r["cheek"]) * (1 + 0.1 * fine)).clamp(0, 0.6),
-                torch.tensor(a.blush_colour),
-            )
+            cover = (a.blush * (r["cheekbone"] + 0.4 * r["cheek"]) * (1 + 0.1 * fine)).clamp(0, 0.6)
+            level = albedo.mean(0, keepdim=True) / 0.3  # powder is chosen to suit the skin
+            albedo = over(albedo, cover, torch.tensor(a.blush_colour).view(3, 1, 1) * level.clamp(0.15, 1.2))
         return albedo
 
     def _lip_paint(self, a: SkinAttributes, albedo: Tensor) -> Tensor:
@@ -197,8 +200,8 @@ class SkinGenerator:
 
     def _specular(self, a: SkinAttributes, fine, grains, folds, lines, brow, hair, whiskers) -> Tensor:
         r = self.regions
-        s = (0.33 + 0.06 * (a.oil - 0.5)) * (
-            1 + (0.15 + 0.4 * a.oil) * self._t_zone - 0.18 * r["socket"] - 0.10 * r["temple"]
+        s = (0.31 + 0.06 * (a.oil - 0.5)) * (
+            1 + (0.05 + 0.32 * a.oil) * self._t_zone - 0.18 * r["socket"] - 0.10 * r["temple"]
         )
         s = s * (
             1 + 0.06 * fine + 0.05 * grains[0] - 0.5 * folds - 0.4 * lines - 0.12 * a.pores * self._pores(a, grains)

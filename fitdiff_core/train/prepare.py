@@ -108,7 +108,6 @@ class Maker:
     """Makes shards; one per process."""
 
     def __init__(self, seed: int, size: int = 512):
-        from ..data.shadows import Shadows
         from ..data.skin import SkinGenerator
         from ..head import load_head
         from ..identity import load_recognizer
@@ -117,7 +116,6 @@ class Maker:
         self.seed, self.size = seed, size
         self.head = load_head()
         self.skin = SkinGenerator(self.head, size)
-        self.shadows = Shadows(self.head)
         self.recognizer = load_recognizer("built-in")
 
     def textures(self, shard: int) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -159,7 +157,7 @@ class Maker:
         shape = random_shape(self.head, rng, attributes)
         avatar = Avatar(self.head, shape, TextureMaps.from_stack(decode_maps(maps[None])))
         scene = random_scene(rng, self.head.expression_names, (PHOTO, PHOTO))
-        photo = photograph(avatar, scene, rng, attributes, self.shadows)
+        photo = photograph(avatar, scene, rng, attributes)
         return shape, self.recognizer.crop(photo, self.crop_matrix(avatar, scene, rng))
 
     def crop_matrix(self, avatar, scene, rng: np.random.Generator) -> Tensor:
