@@ -30,3 +30,9 @@ def eyeball(radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         a, b = 1 + i * SECTORS, 1 + (i + 1) * SECTORS
         triangles += [np.stack([a + k, b + k, b + following], 1), np.stack([a + k, b + following, a + following], 1)]
     return vertices, np.concatenate(triangles), uv
+
+
+def even_out(values: np.ndarray) -> np.ndarray:
+    """[m] a value for each vertex of `eyeball`, replaced by its mean round the ring."""
+    rings = values[1:].reshape(-1, SECTORS)
+    return np.concatenate([values[:1], np.repeat(rings.mean(1), SECTORS)])

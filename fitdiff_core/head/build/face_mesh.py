@@ -24,7 +24,7 @@ UPPER_LIP = (191, 80, 81, 82, 13, 312, 311, 310, 415)
 LOWER_LIP = (95, 88, 178, 87, 14, 317, 402, 318, 324)
 
 
-def face_mesh_landmarks(head, people: int = PEOPLE) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+def face_mesh_points(head, people: int = PEOPLE) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """({mesh_triangles [468,3] vertex ids, mesh_barycentric [468,3], mesh_weights [468]}, metrics) for a `HeadModel`."""
     import torch
 

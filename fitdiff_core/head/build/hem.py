@@ -11,7 +11,10 @@ CUT = 4.2  # the new rim runs where this row was
 
 
 def hem(quads: np.ndarray, triangles: np.ndarray, points: np.ndarray):
-    """[n,n] sparse for the symmetric template ``points`` [n,3]: each vertex of the outer rows slides up its column; linear, so bases pass through it unchanged."""
+    """[n,n] sparse: each vertex of the outer rows slides up its column. Linear, so bases pass through it unchanged.
+
+    quads, triangles and points [n,3] of the (symmetric) template.
+    """
     from scipy.sparse import lil_matrix
 
     n = len(points)

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..model import FORMAT
 from . import atlas
-from .eyes import eyeball
+from .eyes import even_out, eyeball
+from .hem import hem
 from .landmarks import LANDMARKS_68
 from .regions import NAMES, ambient_occlusion, vertex_regions
 from .template import Template
@@ -22,7 +23,12 @@ def assemble(template: Template, anny, basis: dict) -> tuple[dict[str, np.ndarra
     """(tensors, metadata) of a `HeadModel`, without face-mesh landmarks."""
     from scipy.spatial import cKDTree
 
-    control = basis["mean_control"].astype(np.float64)
+    rim = hem(template.quads, template.control_triangles, template.control)
+    n = rim.shape[0]
+    control = rim @ basis["mean_control"].astype(np.float64)
+    identity, expression = (
+        np.stack([rim @ mode for mode in basis[f"{name}_basis"].reshape(-1, n, 3)]) for name in ("identity", "expression")
+    )
     subdivision, skin = template.subdivision, template.fine_triangles
     row = {int(b): i for i, b in enumerate(template.base_ids)}
     landmarks = np.array([row[b] for b in LANDMARKS_68])
@@ -42,6 +48,8 @@ def assemble(template: Template, anny, basis: dict) -> tuple[dict[str, np.ndarra
     light = ambient_occlusion(vertices, triangles)
     occlusion = np.sqrt(np.clip(light, 0, 1)).clip(0.12, 1)
     occlusion[: len(fine)][regions["mouth_interior"] > 0.5] = 0.3
+    # the balls turn and their shadows must not: the same for every direction from the axis
+    occlusion[len(fine) :] = np.tile(even_out(occlusion[len(fine) :].reshape(2, m).mean(0)), 2)
     roughness = np.full(len(vertices), ROUGHNESS_SKIN)
     roughness[: len(fine)] += (ROUGHNESS_LIPS - ROUGHNESS_SKIN) * regions["lips"]
     roughness[len(fine) :] = ROUGHNESS_EYE
@@ -50,10 +58,10 @@ def assemble(template: Template, anny, basis: dict) -> tuple[dict[str, np.ndarra
     byte = lambda x: np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)  # noqa: E731
     tensors = {
         "control_mean": control.astype(np.float32),
-        "identity": basis["identity_basis"].astype(np.float16),
+        "identity": identity.astype(np.float16),
         "eye_mean": centres.astype(np.float32),
         "eye_identity": basis["eye_center_basis"].astype(np.float32),
-        "expression": basis["expression_basis"].astype(np.float16),
+        "expression": expression.astype(np.float16),
         "subdivision_rows": coo.row.astype(np.int32),
         "subdivision_columns": coo.col.astype(np.int32),
         "subdivision_values": coo.data.astype(np.float32),
