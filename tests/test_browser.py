@@ -45,8 +45,8 @@ def test_random_workflow_loads_complete(tab):
     assert tab.alerts() == []
     saved = {n["id"]: n for n in json.loads((ROOT / "workflows" / "random_identity.json").read_text())["nodes"]}
     again = {n["id"]: n for n in tab.serialize()["nodes"]}
-    assert {k: (n["type"], n.get("widgets_values")) for k, n in again.items()} == {
-        k: (n["type"], n.get("widgets_values")) for k, n in saved.items()
+    assert {k: (n["type"], n.get("widgets_values") or []) for k, n in again.items()} == {
+        k: (n["type"], n.get("widgets_values") or []) for k, n in saved.items()
     }
 
 

@@ -81,9 +81,12 @@ def open_tab(url: str, size: tuple[int, int] = (1920, 1080), ready: str = "FitDi
     """A fresh browser profile on the ComfyUI at `url`, once the node type `ready` is known to it."""
     with sync_playwright() as p, tempfile.TemporaryDirectory() as profile:
         context = p.chromium.launch_persistent_context(
-            profile, executable_path=find_browser(), headless=True, args=FLAGS, viewport={"width": size[0], "height": size[1]}
+            profile, executable_path=find_browser(), headless=True, args=FLAGS, viewport={"width": size[0], "height": size[1]},
+            # --disable-api-nodes sends a policy that forbids blob: too, and with it every texture inside a GLB
+            bypass_csp=True,
         )
         try:
+            context.route(lambda address: not address.startswith((url, "blob:", "data:")), lambda route: route.abort())
             context.add_init_script("localStorage.setItem('vueNodesBannerDismissed', 'true')")
             page = context.pages[0] if context.pages else context.new_page()
             tab = Tab(page)
