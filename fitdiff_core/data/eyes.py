@@ -54,7 +54,7 @@ class Eyes:
         pupil = torch.sigmoid((PUPIL_ANGLE * a.pupil - angle) / 0.5)
         colour = colour.clamp(0.003, 0.6) * (1 - pupil) + 0.003
         far = ((angle - 26) / 40).clamp(0, 1)
-        white = torch.tensor([0.44, 0.415, 0.39]) * torch.tensor(
+        white = torch.tensor([0.37, 0.35, 0.33]) * torch.tensor(
             [1.0, 1 - 0.03 * a.sclera_yellow, 1 - 0.26 * a.sclera_yellow]
         )
         red = (0.10 + 0.55 * a.sclera_red) * far * (0.35 + 0.65 * self._side)
@@ -94,7 +94,7 @@ class Eyes:
         rim = _fall(torch.minimum(upper, lower), 1.1)
         skin = skin * (1 - 0.30 * rim * torch.tensor([0.25, 0.75, 0.7]).view(3, 1, 1))
         # lashes cannot be modelled as hair in a texture: they show as a dark line, heavier above and outwards
-        lash = above * _fall(upper, 0.9 + 0.9 * a.lashes) * (0.35 + 0.5 * a.lashes)
+        lash = above * _fall(upper, 1.0 + 0.9 * a.lashes) * (0.50 + 0.45 * a.lashes)
         lash = lash + (1 - above) * _fall(lower, 0.8) * 0.28 * a.lashes
         if a.eye_liner > 0:
             line = above * _fall(upper, 0.9 + 1.0 * a.eye_liner) + 0.5 * (1 - above) * _fall(lower, 0.9)

@@ -53,7 +53,7 @@ class Hair:
         if a.hair == "bald":
             opacity = 0.10 * cover
         elif a.hair == "shaved":
-            opacity = cover * (0.42 + 0.3 * (grain - 0.3).clamp(0, 1.5))
+            opacity = cover * (0.50 + 0.07 * grain)
         else:
             opacity = cover * (0.93 if a.hair == "short" else 0.985)
         opacity = opacity.clamp(0, 1)

@@ -25,11 +25,11 @@ HAIR = {  # linear sRGB
 GREY = (0.40, 0.372, 0.335)
 IRIS = {
     "dark brown": (0.022, 0.010, 0.005),
-    "brown": (0.070, 0.030, 0.012),
-    "hazel": (0.115, 0.068, 0.022),
-    "green": (0.100, 0.105, 0.050),
-    "grey": (0.150, 0.170, 0.180),
-    "blue": (0.105, 0.170, 0.250),
+    "brown": (0.055, 0.025, 0.010),
+    "hazel": (0.085, 0.050, 0.018),
+    "green": (0.070, 0.075, 0.038),
+    "grey": (0.100, 0.115, 0.125),
+    "blue": (0.070, 0.115, 0.175),
 }
 
 
@@ -253,8 +253,8 @@ def _hair_and_eyes(a: SkinAttributes, rng: np.random.Generator, origin: _Origin,
     a.brow_inner = float(rng.normal(-2.0, 1.8))
     a.brow_join = float(rng.random()) * 0.6 if not female and rng.random() < 0.2 * origin.brow else 0.0
     a.iris_colour = _vary(rng, IRIS[_pick(rng, origin.iris)], 0.22)
-    a.iris_pattern, a.pupil = float(rng.random()), float(np.clip(rng.normal(1.05, 0.2), 0.6, 1.7))
-    a.lashes = float(np.clip(rng.beta(2, 2.5) + (0.15 if female else -0.05), 0, 1))
+    a.iris_pattern, a.pupil = float(rng.random()), float(np.clip(rng.normal(1.2, 0.25), 0.7, 1.9))
+    a.lashes = float(np.clip(rng.beta(2, 2.2) + (0.25 if female else 0.05), 0, 1))
 
 
 def _beard(a: SkinAttributes, rng: np.random.Generator, origin: _Origin, female: bool) -> None:

@@ -91,7 +91,7 @@ def _develop(image: Tensor, face: float, rng: np.random.Generator, degrade: bool
             x = F.interpolate(small, image.shape[-2:], mode="bicubic", align_corners=False).clamp(min=0)
         if rng.random() < 0.6:
             x = gaussian_blur(x[0], rng.uniform(0.35, 1.2))[None]
-        shot = 0.0012 * rng.random() ** 2 * 8
+        shot = 0.007 * rng.random() ** 3
         noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
         x = x + noise * (shot * x.clamp(min=0) * 0.5 + (0.004 * rng.random()) ** 2).sqrt()
     x = x.clamp(min=0)

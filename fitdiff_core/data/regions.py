@@ -129,11 +129,11 @@ class Regions:
         front = torch.sigmoid((z - (ear_z - 2)) / 3)
         under = torch.sigmoid((y - (float(p[8][1]) - 26)) / 5)
         f["beard_area"] = front * under * (1 - f["ear"]).clamp(0, 1) * torch.sigmoid((-f["lips_mm"] - 0.5) / 0.8)
-        lip = (p[33] + p[51]) / 2 * torch.tensor([0.0, 1, 1])
-        f["moustache"] = torch.maximum(
-            c.bump(lip + torch.tensor([0.0, -1, 0]), [21, 6.5, 18]),
-            0.7 * c.bumps([float(p[54][0]) + 3, float(p[54][1]), float(p[54][2])], [5, 7, 10]),
-        )
+        # moustache: a band over the upper lip's outline, as far as the corners of the mouth
+        band = c.distance_to(spline(p[48:55], 25))
+        lip_y = _ramp(c.position[0], p[48:55, 0].tolist(), p[48:55, 1].tolist())
+        wide = torch.sigmoid((float(p[54][0]) + 5 - x) / 2)
+        f["moustache"] = torch.exp(-0.5 * ((band - 3).clamp(min=0) / 4.5) ** 2) * torch.sigmoid((y - lip_y) / 1.2) * wide
         f["chin_beard"] = torch.maximum(
             c.bump(torch.tensor([0.0, float(p[8][1]) + 4, float(p[8][2])]), [23, 17, 26]),
             0.8 * c.bumps(p[54] * torch.tensor([1.15, 1, 1]) + torch.tensor([0, -12.0, 0]), [7, 12, 14]),

@@ -89,7 +89,7 @@ def axis_angle(matrix: Tensor) -> Tensor:
 
 def tint(rng: np.random.Generator, amount: float = 1.0) -> np.ndarray:
     """A light's colour: somewhere between candle and sky, of mean 1."""
-    warm = rng.normal(0, 0.16 * amount)
+    warm = rng.normal(0, 0.12 * amount)
     c = np.exp([warm, 0.03 * amount * rng.standard_normal(), -1.2 * warm])
     return c / c.mean()
 

@@ -164,7 +164,7 @@ class SkinGenerator:
             + 0.75 * a.lip_dark
             + 0.05 * grains[0]
         )
-        lip_b = math.log(a.blood) + 0.75 + 1.25 * a.lip_blood + 0.10 * grains[0] + 0.10 * fine
+        lip_b = math.log(a.blood) + 0.95 + 1.35 * a.lip_blood + 0.10 * grains[0] + 0.10 * fine
         edge = torch.exp(-((r["lip_line_mm"] / 1.6) ** 2))
         m, b = m + lip * (lip_m - m + 0.3 * edge), b + lip * (lip_b - b + 0.25 * edge)
         albedo = look_up(table, m, b) * torch.tensor(a.tint).view(3, 1, 1)

@@ -56,7 +56,9 @@ class _Shards:
     kind = ""
 
     def __init__(self, folder: str | os.PathLike):
-        self.paths = sorted(Path(folder).glob(f"{self.kind}-?????.safetensors"))
+        found = sorted(Path(folder).glob(f"{self.kind}-?????.safetensors"))
+        # workers finish out of order: what lies after a gap waits until the gap is filled
+        self.paths = [path for i, path in enumerate(found) if path.name == f"{self.kind}-{i:05d}.safetensors"]
         if not self.paths:
             raise UserError(
                 f"No {self.kind} in {folder}; make some with python -m fitdiff_core.train.prepare --out {folder}"
