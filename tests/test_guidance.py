@@ -11,6 +11,7 @@ from fitdiff_core.denoiser import pack_latent, unpack_latent
 from fitdiff_core.diffusion import ddim, dpmpp_2m, sigmas
 from fitdiff_core.errors import UserError
 from fitdiff_core.guidance import Guidance, GuidanceWeights, GuidedDenoiser, PhotoObjective
+from fitdiff_core.guidance.balance import balance
 from fitdiff_core.guidance.guided import Descent, plain, within
 from fitdiff_core.guidance.losses import identity_loss, landmark_loss, perceptual_loss, photometric_loss
 from fitdiff_core.guidance.regions import occlusion
@@ -267,7 +268,8 @@ def test_gradient_of_the_whole_objective(chain):
         light=scene.light.to(torch.float64), gaze=scene.gaze.double(),
     )
     guidance = replace(
-        g, **as64, activations=tuple(a.double() for a in g.activations), recognizer=TinyRecognizer().double(), scene=scene
+        g, **as64, activations=tuple(a.double() for a in g.activations), recognizer=TinyRecognizer().double(), scene=scene,
+        recognizer_share=0.0,  # else the gradient is not the plain one, on purpose
     )
     objective = PhotoObjective(model.head, model.autoencoder.decode, guidance)
     light = scene.light
@@ -317,6 +319,26 @@ def test_masked_pixels_and_clipped_highlights_do_not_count():
     assert photometric_loss(image, photo, mask).abs().max() < 1e-5
     white = torch.ones(1, 3, 16, 16)
     assert photometric_loss(white * 1.5, white, torch.ones(1, 1, 16, 16)).abs().max() < 1e-5
+
+
+def test_the_recogniser_is_held_to_a_share_of_the_photos_pull():
+    g = torch.Generator().manual_seed(0)
+    image = torch.rand(2, 3, 24, 24, generator=g, requires_grad=True)
+    a, b = (torch.randn(2, 3, 24, 24, generator=g) for _ in range(2))
+
+    def gradient(share, scale, sigma=0.0, photo=1.0):
+        one, two = balance(image, sigma, share)
+        return torch.autograd.grad((photo * a * one + scale * b * two).sum(), image)[0]
+
+    def rms(x):
+        return x.square().mean((1, 2, 3)).sqrt()
+
+    assert torch.allclose(gradient(0.0, 50.0), a + 50 * b, atol=1e-4)
+    assert torch.allclose(gradient(0.5, 0.1), a + 0.1 * b, atol=1e-6)  # weak enough: untouched
+    assert torch.allclose(rms(gradient(0.5, 50.0) - a), 0.5 * rms(a), rtol=1e-4)
+    assert torch.allclose(gradient(0.5, 2.0, photo=0.0), 2 * b)
+    smooth = gradient(0.5, 2.0, sigma=2.0, photo=0.0)
+    assert (smooth[..., 1:] - smooth[..., :-1]).square().mean() < 0.3 * smooth.square().mean()
 
 
 def test_descent_steps_have_the_asked_size_and_keep_small_gradients_small():

@@ -17,8 +17,15 @@ from ..render.camera import Camera
 from ..render.light import Light
 from ..scene import Scene
 from .crop import FaceCrop, crop_face, crop_image
-from .gaze import fit_gaze
+from .gaze import LEFT_LIDS, RIGHT_LIDS, fit_gaze
 from .pose import affine_pose, axis_angle_to_matrix, matrix_to_axis_angle, umeyama
+
+LIPS = (
+    61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409,
+    78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415,
+)  # MediaPipe, outer and inner
+FEATURES = (*LEFT_LIDS, *RIGHT_LIDS, *LIPS)
+FEATURE_WEIGHT = 2.5  # few points, but where an error of a pixel shows
 
 
 @dataclass(frozen=True)
@@ -66,10 +73,11 @@ def landmark_basis(head, which: str = "mesh") -> tuple[Tensor, Tensor]:
 
 
 def landmark_weights(head, which: str, like: Tensor) -> Tensor:
-    """`[N]` reliability of each landmark, mean 1; only the mesh points differ."""
+    """`[N]` say of each landmark, mean 1; only the mesh points differ: reliability, and more for lids and lips."""
     if which != "mesh":
         return like.new_ones(5 if which == "5" else 68)
-    w = torch.as_tensor(head.landmark_weights(which)).to(like)
+    w = torch.as_tensor(head.landmark_weights(which)).to(like).clone()
+    w[list(FEATURES)] *= FEATURE_WEIGHT
     return w / w.mean()
 
 

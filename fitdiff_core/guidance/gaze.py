@@ -19,7 +19,7 @@ RIGHT_LIDS = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160,
 LEFT_LIDS = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
 IRIS_RADIUS, EYE_RADIUS = 0.00585, 0.0115  # metres
 LIMIT = (math.radians(28), math.radians(20))  # yaw, pitch: further out it is a mistake
-PULL = 0.12  # of the prior towards the middle of the eye, against the score
+PULL = (0.4, 2.5)  # of the prior towards the middle, across and up: lashes and brow shadow draw the disc upwards
 SURE = 0.08  # a score of both eyes that leaves little doubt
 WORK_RADIUS = 9.0  # iris radius, in samples, the search works at
 
@@ -90,7 +90,7 @@ def fit_gaze(image: Tensor, mesh: Tensor, vertices: Tensor, head, camera: Camera
         total = total + score
     # both eyes look the same way, so one offset serves both; the lashes at the corners are dark too: prefer the middle
     sideways = offset * (IRIS_RADIUS / EYE_RADIUS)
-    total = total - PULL * sideways.square().sum(-1)
+    total = total - (sideways.square() * sideways.new_tensor(PULL)).sum(-1)
     peak = total.max()
     share = ((total - peak) * 60).exp()
     flat = (sideways * share[..., None]).sum((0, 1)) / share.sum()

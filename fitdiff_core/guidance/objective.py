@@ -13,6 +13,7 @@ from ..image import linear_to_srgb
 from ..maps import TextureMaps
 from ..render import Light, render
 from ..scene import Scene
+from .balance import balance
 from .light import LightPrior, fit_light
 from .losses import identity_loss, landmark_loss, perceptual_loss, photometric_loss
 from .surface import Surface
@@ -61,6 +62,8 @@ class Guidance:
     scene_step: float = 0.004  # radians and relative distance; expression moves 3 times as far
     inner_steps: int = 1
     trust: float = 1.0  # the estimate may leave the denoiser's by this many posterior standard deviations
+    recognizer_blur: float = 2.0  # px, and
+    recognizer_share: float = 1.0  # how hard the recogniser may pull on the picture (see `balance.py`)
     light_prior: LightPrior = field(default_factory=LightPrior)
 
     def __post_init__(self) -> None:
@@ -98,10 +101,11 @@ class PhotoObjective:
             terms["landmark"] = landmark_loss(points, g.mesh, g.mesh_weights, g.size[0])
         if w.photometric or w.identity or w.perceptual:
             image, weight, scene = self.picture(vertices, self.decode(texture), scene)
+            image, seen = balance(image, g.recognizer_blur, g.recognizer_share)
             if w.photometric:
                 terms["photometric"] = photometric_loss(image, g.photo, weight)
             if w.identity or w.perceptual:
-                features = g.recognizer(g.recognizer.crop(image, g.matrix.expand(n, -1, -1)))
+                features = g.recognizer(g.recognizer.crop(seen, g.matrix.expand(n, -1, -1)))
                 if w.identity:
                     distance = g.recognizer.distance(features.embedding, g.embedding.expand(n, -1))
                     terms["identity"] = identity_loss(distance, g.recognizer.same_threshold)
