@@ -32,7 +32,7 @@ class Eyes:
         x, y = x[self.window], y[self.window]
         self.angle = (x * x + y * y).sqrt() * canvas.head.eye_angle
         self.turn = torch.atan2(y, x)
-        near = torch.minimum(regions["upper_lid_mm"], regions["lower_lid_mm"]) < 16
+        near = (torch.minimum(regions["upper_lid_mm"], regions["lower_lid_mm"]) < 16) & canvas.skin
         rows, columns = torch.where(near.any(1))[0], torch.where(near.any(0))[0]
         self.around = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
         self._near = tuple(regions[n] for n in ("upper_lid_mm", "lower_lid_mm", "above_eye", "bridge"))
@@ -94,7 +94,7 @@ class Eyes:
         rim = _fall(torch.minimum(upper, lower), 1.1)
         skin = skin * (1 - 0.30 * rim * torch.tensor([0.25, 0.75, 0.7]).view(3, 1, 1))
         # lashes cannot be modelled as hair in a texture: they show as a dark line, heavier above and outwards
-        lash = above * _fall(upper, 1.0 + 0.9 * a.lashes) * (0.50 + 0.45 * a.lashes)
+        lash = above * _fall(upper, 1.0 + 0.9 * a.lashes) * (0.60 + 0.38 * a.lashes)
         lash = lash + (1 - above) * _fall(lower, 0.8) * 0.28 * a.lashes
         if a.eye_liner > 0:
             line = above * _fall(upper, 0.9 + 1.0 * a.eye_liner) + 0.5 * (1 - above) * _fall(lower, 0.9)

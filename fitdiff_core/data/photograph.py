@@ -97,7 +97,7 @@ def _develop(image: Tensor, face: float, rng: np.random.Generator, degrade: bool
     x = x.clamp(min=0)
     x = torch.where(x > 0.7, 0.7 + 0.3 * torch.tanh((x - 0.7) / 0.3 * 0.8), x)  # highlights roll off
     x = linear_to_srgb(x).clamp(0, 1)
-    x = x + rng.uniform(-0.05, 0.32) * (x * x * (3 - 2 * x) - x)  # contrast
+    x = x + rng.uniform(0.0, 0.55) * (x * x * (3 - 2 * x) - x)  # contrast
     grey = x.mean(1, keepdim=True)
     x = grey + (x - grey) * (0.0 if rng.random() < 0.03 else math.exp(rng.normal(0.02, 0.14)))
     x = x.clamp(0, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -70,9 +72,7 @@ class Regions:
         f["jaw"] = c.bumps([52, float(p[8][1]) + 22, ez - 38], [16, 18, 30])
         f["ear"] = gaussian_blur(self._head("ears")[None], 1.5)[0]
         f["neck"] = torch.sigmoid((float(p[8][1]) - 8 - c.position[1]) / 6)
-        f["nostril"] = c.bumps(
-            [abs(float(p[34][0])) + 1.5, float(p[33][1]) + 1.5, float(p[33][2]) - 3], [3.0, 2.6, 4.5]
-        )
+        f["nostril"] = c.bumps([abs(float(p[34][0])) + 1.5, float(p[33][1]) + 5, float(p[33][2]) - 5], [2.6, 2.2, 5.0])
 
     def _lips(self) -> None:
         c, p = self.canvas, self.canvas.landmarks
@@ -91,17 +91,37 @@ class Regions:
         c, p = self.canvas, self.canvas.landmarks
         f = self._fields
         y = c.position[1]
-        upper, lower, ring = [], [], []
-        for i in (36, 42):
-            e = p[i : i + 6]
-            upper.append(c.distance_to(spline(e[[0, 1, 2, 3]], 16)))
-            lower.append(c.distance_to(spline(e[[3, 4, 5, 0]], 16)))
-            ring.append((e.mean(0), e))
+        upper, lower = [], []
+        for side in (-1.0, 1.0):
+            ring = self._lid_margin(side)
+            outer, inner = ring[:, 0].abs().argmax(), ring[:, 0].abs().argmin()
+            ring = ring.roll(-int(outer), 0)
+            turn = int((inner - outer) % len(ring))
+            halves = ring[: turn + 1], torch.cat([ring[turn:], ring[:1]])
+            for half in halves:
+                (upper if half[:, 1].mean() > ring[:, 1].mean() else lower).append(c.distance_to(half))
         f["upper_lid_mm"], f["lower_lid_mm"] = torch.minimum(*upper), torch.minimum(*lower)
-        centre_y = torch.where(c.position[0] < 0, ring[0][0][1], ring[1][0][1])
+        centre_y = p[36:48, 1].mean()
         f["above_eye"] = torch.sigmoid((y - centre_y) / 1.5)
         corner = torch.stack([p[36], p[45]])
         f["outer_corner"] = sum(c.bump(q + torch.tensor([2.0, 2.0, 0]) * q.sign(), [7, 6, 8]) for q in corner)
+
+    def _lid_margin(self, side: float) -> Tensor:
+        """Ring of points `[N, 3]` mm on the edge of the opening of the eye at x's sign `side`: around the eye's axis, the
+        skin that comes closest to it."""
+        c = self.canvas
+        eyes = c.head.vertex_region("eyes") > 0.5
+        ball = c.head(torch.zeros(1, c.head.n_identity))[0, eyes] * 1000
+        centre = ball[ball[:, 0] * side > 0].mean(0)
+        at = c.position.permute(1, 2, 0)[c.skin] - centre
+        # lids tuck in behind the ball's surface; their edge is where they emerge from it
+        inside = (ball[ball[:, 0] * side > 0] - centre).norm(dim=1).median() + 0.3
+        at = at[(at.norm(dim=1) < 26) & (at.norm(dim=1) > inside) & (at[:, 2] > 0)]
+        bins = 48
+        turn = ((torch.atan2(at[:, 1], at[:, 0]) / (2 * math.pi) + 0.5) * bins).long().clamp(max=bins - 1)
+        radius = at[:, :2].norm(dim=1)
+        found = [at[turn == k][radius[turn == k].argmin()] for k in range(bins) if (turn == k).any()]
+        return torch.stack(found) + centre
 
     def _hair(self) -> None:
         c, p = self.canvas, self.canvas.landmarks

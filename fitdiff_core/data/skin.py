@@ -98,7 +98,7 @@ class SkinGenerator:
         albedo = over(albedo, (under * min(1.0, a.brow_density) * (0.30 + 0.5 * a.brow_drawn)).clamp(0, 0.9), shadow)
         albedo = over(albedo, (brow * 1.05).clamp(0, 0.95), 0.85 * colour)
         albedo, hair = self.hair.paint_scalp(a, albedo, cover, shade, grains[0])
-        albedo = albedo * (1 - 0.75 * r["nostril"].clamp(0, 1) ** 2)
+        albedo = albedo * (1 - 0.6 * r["nostril"].clamp(0, 1))
         albedo = over(albedo, r["mouth_inside"], torch.tensor([0.085, 0.018, 0.016]))
 
         specular = self._specular(a, fine, grains, folds, lines, brow, hair, whiskers)
@@ -159,8 +159,8 @@ class SkinGenerator:
         lip = torch.sigmoid(r["lips_mm"] / (0.45 + 1.5 * (1 - a.lip_edge)))
         lip_m = (
             math.log(melanin)
-            + 0.10
-            - 0.35 * (1 - a.lip_dark) * (1 - 0.6 * min(1, dark))
+            + 0.22
+            - 0.32 * (1 - a.lip_dark) * (1 - 0.6 * min(1, dark))
             + 0.75 * a.lip_dark
             + 0.05 * grains[0]
         )
@@ -207,7 +207,7 @@ class SkinGenerator:
             1 + 0.06 * fine + 0.05 * grains[0] - 0.5 * folds - 0.4 * lines - 0.12 * a.pores * self._pores(a, grains)
         )
         s = s * (1 - 0.15 * a.foundation) + (0.05 + 0.22 * a.gloss) * r["lips"]
-        s = s * (1 - 0.35 * brow) * (1 - 0.45 * hair) * (1 - 0.35 * whiskers)
+        s = s * (1 - 0.6 * brow) * (1 - 0.45 * hair) * (1 - 0.35 * whiskers)
         return over(s[None].expand(3, -1, -1), r["mouth_inside"], torch.tensor([0.3, 0.3, 0.3]))[:1].clamp(0.02, 0.9)
 
     def _height(self, a: SkinAttributes, grains, fine, folds, lines, marks, brow, whiskers, hair, strand) -> Tensor:

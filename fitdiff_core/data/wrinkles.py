@@ -10,7 +10,7 @@ from .canvas import Canvas
 from .marks import lines, spline
 from .people import SkinAttributes
 
-_CONTROL, _DENSE = 5, 44
+_CONTROL, _DENSE = 5, 72
 
 
 class Wrinkles:
