@@ -12,13 +12,14 @@ VIEWS = ((0, 0), (-14, 0), (14, 0), (0, -9), (0, 9))  # camera yaw, pitch in deg
 PICTURE, PHOTO_DISTANCE, PHOTO_FOV = 640, 0.9, 19.0
 PEOPLE, STRENGTH = 24, 0.8
 REACH = 14  # pixels a point may be moved to find skin (inner rims of lids and lips fall on the eye or into the mouth)
-DOUBT_MM = 1.5  # scatter at which a point's weight is one half
+DOUBT_MM = 3.0  # scatter at which a point's weight is one half
 # The face's outline in MediaPipe's numbering. The network draws it along the silhouette, so it slides as the head turns.
 OUTLINE = (
     10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136,
     172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )  # fmt: skip
-OUTLINE_WEIGHT = 0.1
+OUTLINE_WEIGHT = 0.2
+CHIN = (148, 152, 377)  # of the outline, but steady from wherever the face is seen
 # Inner rims of the lips: where they touch, nearest skin alone cannot tell which lip a point belongs to.
 UPPER_LIP = (191, 80, 81, 82, 13, 312, 311, 310, 415)
 LOWER_LIP = (95, 88, 178, 87, 14, 317, 402, 318, 324)
@@ -55,7 +56,7 @@ def face_mesh_points(head, people: int = PEOPLE) -> tuple[dict[str, np.ndarray],
     triangles, barycentric = locate(uv, head)
     spread = _spread_mm(samples, uv, triangles, head)
     weights = 1 / (1 + (spread / DOUBT_MM) ** 2)
-    weights[list(OUTLINE)] *= OUTLINE_WEIGHT
+    weights[list(set(OUTLINE) - set(CHIN))] *= OUTLINE_WEIGHT
     seen = np.isfinite(samples[..., 0]).mean(0)
     weights = weights * np.clip(seen * 2, 0, 1)
     inside = np.setdiff1d(np.arange(N_POINTS), OUTLINE)
