@@ -115,7 +115,7 @@ def chain():
     blank = Guidance(
         torch.zeros(1, 3, 64, 64), torch.ones(1, 1, 64, 64), scene, torch.zeros(1, K), torch.zeros(1, 468, 2),
         torch.ones(468), recognizer, recognizer.matrix(torch.zeros(1, 468, 2)), torch.zeros(1, 8), (),
-        torch.ones(1, 3, 32, 32),
+        torch.tensor([1.0, 1.0, 0.0, 0.0])[None, :, None, None].expand(1, 4, 32, 32),
     )
     from fitdiff_core.image import linear_to_srgb
     from fitdiff_core.render import render

@@ -41,7 +41,7 @@ class Guidance:
     photo `[1, 3, S, S]` sRGB crop; mask `[1, 1, S, S]`: 0 outside the photo and where hair or a hand hides the skin;
     scene: the fitted one; shape `[1, K]`: what the landmarks alone say; mesh `[1, 468, 2]` and its weights `[468]`;
     matrix `[1, 2, 3]`: crop px -> recogniser crop; embedding `[1, D]` and activations: the photo's features;
-    regions `[1, 3, h, w]`: photometric weight, skin, features in UV (`region_weights`).
+    regions `[1, 4, h, w]`: photometric weight, skin, features, mouth in UV (`region_weights`).
     """
 
     photo: Tensor
@@ -120,13 +120,17 @@ class PhotoObjective:
         maps = TextureMaps.from_stack(stack)
         # light and weights change slowly over the picture: half the resolution does
         surface = Surface.seen(vertices.detach(), self.head, scene.detach(), (g.size[0] // 2, g.size[1] // 2))
-        regions = surface.look_up(g.regions) * surface.facing
+        seen = surface.look_up(g.regions)
+        regions = seen * surface.facing
         scene = replace(scene, light=self.relight(surface, maps, scene, regions[:, 1:2]))
         out = render(vertices, self.head, maps, scene.camera, scene.light, size=g.size)
         image = linear_to_srgb(out.image.clamp(0, 1))
-        # hair, background and hands are the photo's own: the recogniser should judge the face, not their absence
-        shown = out.mask * g.mask
-        weight = F.interpolate(regions[:, :1], g.size, mode="bilinear", align_corners=False) * g.mask
+        weight, mouth = F.interpolate(
+            torch.cat([regions[:, :1], seen[:, 3:] * surface.mask], 1), g.size, mode="bilinear", align_corners=False
+        ).split(1, 1)
+        # background, hands and teeth are the photo's own: the recogniser should judge the face, not their absence
+        shown = out.mask * g.mask * (1 - mouth)
+        weight = weight * g.mask
         return image * shown + g.photo * (1 - shown), weight, scene
 
     @torch.no_grad()

@@ -46,7 +46,7 @@ def prepare_guidance(
         regions = region_weights(head).to(photo)
         vertices = head(shape, scene.expression, scene.gaze)
         surface = Surface.seen(vertices, head, scene, scene.size)
-        _, skin, features = (surface.look_up(regions) * surface.facing).split(1, 1)
+        _, skin, features, _ = (surface.look_up(regions) * surface.facing).split(1, 1)
         sh, visible = occlusion(crop.image, skin, features, surface.normal, crop.mask, mesh)
         scene = replace(scene, light=replace(scene.light, sh=sh))
         matrix = recognizer.matrix(mesh).to(photo)

@@ -10,8 +10,8 @@ from ..image import srgb_to_linear
 from .crop import CHIN, FOREHEAD
 from .light import MEAN_SKIN, fit_light, irradiance_basis
 
-# how much each region counts in the photometric loss; what is not named does not (scalp: under hair; mouth: teeth)
-PHOTOMETRIC = {"face": 1.0, "nose": 1.0, "lips": 1.0, "brows": 1.0, "eyelids": 1.0, "ears": 0.3, "neck": 0.2, "eyes": 0.5}
+# how much each region counts in the photometric loss; what is not named does not (scalp: hair; neck: collars)
+PHOTOMETRIC = {"face": 1.0, "nose": 1.0, "lips": 1.0, "brows": 1.0, "eyelids": 1.0, "ears": 0.3, "eyes": 0.5}
 SUBNASALE = 2  # MediaPipe face mesh index
 DARK, STRANGE = 1.1, 0.75  # log ratios: a third as bright as lit skin; of another colour
 FEATURES = ("lips", "brows", "eyelids", "mouth_interior", "eyes")
@@ -20,8 +20,9 @@ NOT_SKIN = (*FEATURES, "scalp")
 
 @torch.no_grad()
 def region_weights(head, size: int = 256) -> Tensor:
-    """`[1, 3, size, size]` in UV image orientation: the photometric weight, plain skin (for the light), and features
-    (brows, eyes, lips), which are dark or of another colour without being hidden."""
+    """`[1, 4, size, size]` in UV image orientation: the photometric weight; plain skin (for the light); features (brows,
+    eyes, lips), which are dark or of another colour without being hidden; and the inside of the mouth: the head has no
+    teeth, so nothing is to be learned there."""
     names = set(head.region_names)
     region = {n: torch.as_tensor(head.region(n, size)).float() for n in {*PHOTOMETRIC, *NOT_SKIN} & names}
     like = next(iter(region.values()))
@@ -33,9 +34,8 @@ def region_weights(head, size: int = 256) -> Tensor:
         if name in region:
             hidden = torch.maximum(hidden, region[name])
     features = torch.stack([v for n, v in region.items() if n in FEATURES] or [torch.zeros_like(like)]).amax(0)
-    if "mouth_interior" in region:
-        photometric = photometric * (1 - region["mouth_interior"])
-    return torch.stack([photometric, region["face"] * (1 - hidden), features])[None].to(head.uv.device)
+    mouth = region.get("mouth_interior", torch.zeros_like(like))
+    return torch.stack([photometric * (1 - mouth), region["face"] * (1 - hidden), features, mouth])[None].to(head.uv.device)
 
 
 @torch.no_grad()
