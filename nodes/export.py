@@ -6,12 +6,13 @@ import os
 from functools import partial
 
 import folder_paths
+import torch
 from comfy_api.latest import Types, io
 
 from ..fitdiff_core.errors import UserError
 from ..fitdiff_core.export import write_glb, write_obj
-from ..fitdiff_core.image import linear_to_srgb, to_image
 from . import host, types
+from .avatar import maps_to_images
 
 FORMATS = {  # name -> suffix, writer
     "glb": ("glb", write_glb),
@@ -42,14 +43,17 @@ def bad_prefix(prefix: str) -> str | None:
 
 
 def mesh_of(avatar) -> Types.MESH:
-    """ComfyUI's MESH: bare vertices and faces on 0.3.75, with UVs and the diffuse texture on hosts whose MESH has them."""
+    """ComfyUI's MESH: bare vertices and faces on 0.3.75, with UVs and textures on hosts whose MESH has them."""
     vertices = avatar.vertices().detach().float().cpu()
     n = len(avatar)
-    faces = avatar.head.triangles.cpu()[None].expand(n, -1, -1).contiguous()
+    u, v = avatar.head.uv.float().cpu().unbind(-1)
+    diffuse, _, normal = maps_to_images(avatar.maps)
     more = {
-        "uvs": avatar.head.uv.float().cpu()[None].expand(n, -1, -1).contiguous(),
-        "texture": to_image(linear_to_srgb(avatar.maps.diffuse)),
+        "uvs": torch.stack([u, 1 - v], -1)[None].repeat(n, 1, 1),  # ComfyUI's are glTF's: v from the top
+        "texture": diffuse,
+        "normal_map": normal,
     }
+    faces = avatar.head.triangles.cpu()[None].repeat(n, 1, 1)
     return Types.MESH(vertices, faces, **host.accepted(Types.MESH.__init__, **more))
 
 

@@ -101,3 +101,11 @@ def test_ui_workflow_and_its_headless_twin_agree(name, client, nodes):
                 assert [str(linked[name][1]), linked[name][2]] == value, f"{node_id}.{name}"
             else:
                 assert value in twin["widgets_values"], f"{node_id}.{name} = {value}"
+
+
+def test_translations_name_what_exists(client, nodes):
+    for language, content in client.get_json("/i18n").items():
+        for node, texts in content["nodeDefs"].items():
+            inputs = names(nodes[node])["inputs"]
+            assert set(texts["inputs"]) == set(inputs), f"{language}: {node}"
+            assert len(texts["outputs"]) == len(nodes[node]["output"]), f"{language}: {node}"
