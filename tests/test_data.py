@@ -1,4 +1,4 @@
-"""Synthetic people: pigment physics, maps that show what was asked for, photos, and shards that survive interruption."""
+"""Synthetic people: pigment physics, maps that show what was asked for, photos, shards that survive interruption."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def mean(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return (x * weight).sum((-2, -1)) / weight.sum()
 
 
-# -- pigment -------------------------------------------------------------------------------------------------------------
+# -- pigment -----------------------------------------------------------------------------------------------------------
 
 
 def test_more_melanin_is_darker_and_more_blood_is_redder():
@@ -83,7 +83,7 @@ def test_people_cover_all_tones_and_ages():
     assert {p.hair for p in people} == {"bald", "shaved", "short", "medium", "long"}
 
 
-# -- maps ----------------------------------------------------------------------------------------------------------------
+# -- maps --------------------------------------------------------------------------------------------------------------
 
 
 def test_maps_are_valid_and_repeatable(skin):
@@ -181,7 +181,7 @@ def test_spots_are_round_in_space(skin):
     assert 5 < (where[:, :, None] - where[:, None]).norm(dim=0).max() < 11
 
 
-# -- photos --------------------------------------------------------------------------------------------------------------
+# -- photos ------------------------------------------------------------------------------------------------------------
 
 
 def test_rolling_a_camera_turns_its_picture_about_the_centre():
@@ -232,7 +232,7 @@ def test_photo_is_repeatable_and_shows_the_head(head, skin):
     assert one.std() > 0.03
 
 
-# -- shards --------------------------------------------------------------------------------------------------------------
+# -- shards ------------------------------------------------------------------------------------------------------------
 
 
 def test_maps_survive_encoding(skin):

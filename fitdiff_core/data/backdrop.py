@@ -56,7 +56,7 @@ def hair_volume(head, vertices: Tensor, normals: Tensor, a: SkinAttributes, rng:
 
 
 class HairMass:
-    """Long hair as two flat layers in the picture: one behind the head, and strands that hang before it at the sides."""
+    """Long hair as two flat layers of the picture: one behind the head, and strands that hang beside the face."""
 
     def __init__(self, a: SkinAttributes, camera: Camera, size: tuple[int, int], rng: np.random.Generator):
         self.size, self.a = size, a
@@ -135,8 +135,8 @@ def teeth(
 ) -> Tensor:
     """Upper teeth where the mouth stands open.
 
-    image linear `[1, 3, H, W]`; inside `[1, 1, H, W]` visible share of the mouth's inside; corners `[5, 3]` metres: points
-    of the upper lip's inner edge from one corner to the other.
+    image linear `[1, 3, H, W]`; inside `[1, 1, H, W]` visible share of the mouth's inside; corners `[5, 3]` metres:
+    points of the upper lip's inner edge from one corner to the other.
     """
     if float(inside.sum()) < 6:
         return image

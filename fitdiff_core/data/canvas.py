@@ -129,7 +129,7 @@ class Canvas:
         return piece.T if rng.random() < 0.5 else piece
 
     def finish(self, x: Tensor, fill: Tensor) -> Tensor:
-        """Replace what lies outside every chart by `fill` (broadcast), so that compression has nothing to spend there."""
+        """Replace what lies outside every chart by `fill` (broadcast), so that nothing is spent on it later."""
         return torch.where(self.valid, x, fill)
 
 

@@ -63,8 +63,8 @@ def _windows(canvas: Canvas, centre: Tensor, reach: int) -> tuple[Tensor, Tensor
 def strands(canvas: Canvas, path: Tensor, opacity: Tensor) -> Tensor:
     """Thin strokes. path `[N, M, 2]` texels, opacity `[N, M]` per point (0 to about 1) -> coverage `[S, S]` 0..1.
 
-    Each point is shared bilinearly among four texels, and overlapping strands cover as independent layers do: a strand of
-    hair is far thinner than a texel, so this is what averaging a fine drawing would give.
+    Each point is shared bilinearly among four texels, and overlapping strands cover as independent layers do: a strand
+    of hair is far thinner than a texel, so this is what averaging a fine drawing would give.
     """
     s = canvas.size
     xy = path.reshape(-1, 2).clamp(0, s - 1.001)

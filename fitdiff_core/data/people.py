@@ -1,7 +1,7 @@
-"""Who the synthetic people are: attributes drawn jointly, so that tone, hair and eyes go together as a rule, not always.
+"""Who the synthetic people are: attributes drawn jointly, so that tone, hair and eyes go together as a rule.
 
-The distributions are ours, chosen to cover real photos rather than to copy a census: every skin tone from CIE L* 25 to 75,
-every age from 18 to 80, both sexes, and enough exceptions (dyed hair, make-up, shaved heads) that none of them is a
+The distributions are ours, chosen to cover real photos rather than to copy a census: every skin tone from L* 25 to
+75, every age from 18 to 80, both sexes, and enough exceptions (dyed hair, make-up, shaved heads) that none of them is a
 surprise to a network trained on it.
 """
 
@@ -289,7 +289,8 @@ def _make_up(a: SkinAttributes, rng: np.random.Generator, female: bool) -> None:
     if rng.random() < 0.65:
         a.lipstick = float(np.clip(rng.uniform(0.25, 1.0) * (0.4 + level), 0, 0.95))
         red, pink, nude, plum = (0.42, 0.025, 0.03), (0.55, 0.15, 0.19), (0.38, 0.15, 0.11), (0.13, 0.018, 0.03)
-        a.lipstick_colour = _vary(rng, (red, pink, nude, plum)[rng.choice(4, p=[0.3, 0.3, 0.28, 0.12])], 0.3)
+        colour = _vary(rng, (red, pink, nude, plum)[rng.choice(4, p=[0.3, 0.3, 0.28, 0.12])], 0.3)
+        a.lipstick_colour = _mix((0.0, 0.0, 0.0), colour, float(np.clip(0.25 + a.lightness / 85, 0, 1)))
         a.gloss, a.lip_edge = float(np.clip(a.gloss + 0.3 * rng.random(), 0, 1)), float(np.clip(a.lip_edge + 0.3, 0, 1))
     if rng.random() < 0.5:
         a.eye_shadow = float(rng.uniform(0.15, 0.75) * (0.3 + level))
@@ -314,6 +315,6 @@ def _make_up(a: SkinAttributes, rng: np.random.Generator, female: bool) -> None:
 
 
 def random_shape(head, rng: np.random.Generator, attributes: SkinAttributes | None = None) -> Tensor:
-    """`[1, K]` identity coefficients: unit normal, slightly drawn in and clipped at 2.6 so that no head is a caricature."""
-    x = 0.95 * rng.standard_normal((1, head.n_identity))
+    """`[1, K]` identity coefficients: unit normal, clipped at 2.6 so that no head is a caricature."""
+    x = rng.standard_normal((1, head.n_identity))
     return torch.from_numpy(np.clip(x, -2.6, 2.6)).float()

@@ -30,7 +30,7 @@ def photograph(
 ) -> Tensor:
     """-> sRGB `[1, 3, H, W]` in 0..1 of `scene.size`.
 
-    avatar, scene: one entry each. attributes: give the head hair with volume; without them it is what the texture shows.
+    avatar, scene: one entry each. attributes: give the head hair with volume; without them it is as the texture shows.
     degrade: add blur, noise and JPEG as cameras and web sites do.
     """
     size, camera, light, head = scene.size, scene.camera, scene.light, avatar.head

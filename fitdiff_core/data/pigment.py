@@ -3,8 +3,8 @@
 Two layers in Kubelka-Munk theory, as in Donner & Jensen, "A Spectral BSSRDF for Shading Human Skin" (EGSR 2006), with a
 (melanin x blood) colour table as in Jimenez et al., "A Practical Appearance Model for Dynamic Facial Color" (2010).
 Haemoglobin: S. Prahl's tabulated molar extinction (omlc.org). Colour matching: Wyman, Sloan & Shirley (JCGT 2013).
-Measured skin varies more in a* and b* than melanin and blood alone explain, so epidermis thickness, oxygenation, melanin
-type and a yellow dermal chromophore (carotene and bilirubin, peak near 455 nm) vary from person to person.
+Measured skin varies more in a* and b* than melanin and blood alone explain, so epidermis thickness, oxygenation,
+melanin type and a yellow dermal chromophore (carotene and bilirubin, peak near 455 nm) vary from person to person.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _OXY = (
     32613, 44496, 50104, 14401, 3200, 1506, 942, 610, 442, 368, 319.6, 294, 277.6, 276, 290,
 )  # fmt: skip
 _DEOXY = (
-    223296, 303956, 407560, 528600, 413280, 103292, 23389, 16156, 14550, 16684, 20862, 25774, 31590, 39036, 46592, 53412,
-    53788, 45072, 37020, 28324, 14677, 9444, 6510, 5149, 4345, 3750, 3227, 2795, 2408, 2052, 1794,
+    223296, 303956, 407560, 528600, 413280, 103292, 23389, 16156, 14550, 16684, 20862, 25774, 31590, 39036, 46592,
+    53412, 53788, 45072, 37020, 28324, 14677, 9444, 6510, 5149, 4345, 3750, 3227, 2795, 2408, 2052, 1794,
 )  # fmt: skip
 _D65 = (
     82.75, 91.49, 93.43, 86.68, 104.87, 117.01, 117.81, 114.86, 115.92, 108.81, 109.35, 107.80, 104.79, 107.69, 104.41,
@@ -110,7 +110,7 @@ def colour_table(optics: SkinOptics, size: int = TABLE_SIZE) -> Tensor:
 
 
 def look_up(table: Tensor, log_melanin: Tensor, log_blood: Tensor) -> Tensor:
-    """Natural logarithms `[H, W]` of both fractions -> `[3, H, W]` linear albedo, bilinear, clamped at the table's edge."""
+    """Natural logarithms `[H, W]` of both fractions -> `[3, H, W]` linear albedo, bilinear, clamped at the edge."""
 
     def position(x: Tensor, low: float, high: float) -> Tensor:
         return (x - math.log(low)) * (2 / math.log(high / low)) - 1
@@ -126,7 +126,7 @@ def lightness(rgb: Tensor) -> Tensor:
 
 
 def melanin_for(table: Tensor, lightness_wanted: float, blood: float) -> float:
-    """The melanin fraction that gives skin of CIE L* `lightness_wanted` at `blood` (clamped to what the table holds)."""
+    """The melanin fraction that gives skin of CIE L* `lightness_wanted` at `blood` (clamped to the table)."""
     logs = torch.linspace(math.log(MELANIN_RANGE[0]), math.log(MELANIN_RANGE[1]), 128)
     values = lightness(look_up(table, logs[None], torch.full((1, 128), math.log(blood)))[:, 0].T)
     i = int((values > lightness_wanted).sum().clamp(1, 127))  # L* falls as melanin rises

@@ -107,7 +107,7 @@ class Regions:
         f["outer_corner"] = sum(c.bump(q + torch.tensor([2.0, 2.0, 0]) * q.sign(), [7, 6, 8]) for q in corner)
 
     def _lid_margin(self, side: float) -> Tensor:
-        """Ring of points `[N, 3]` mm on the edge of the opening of the eye at x's sign `side`: around the eye's axis, the
+        """Ring of points `[N, 3]` mm on the edge of the eye's opening at x's sign `side`: around the eye's axis, the
         skin that comes closest to it."""
         c = self.canvas
         eyes = c.head.vertex_region("eyes") > 0.5
@@ -153,7 +153,8 @@ class Regions:
         band = c.distance_to(spline(p[48:55], 25))
         lip_y = _ramp(c.position[0], p[48:55, 0].tolist(), p[48:55, 1].tolist())
         wide = torch.sigmoid((float(p[54][0]) + 5 - x) / 2)
-        f["moustache"] = torch.exp(-0.5 * ((band - 3).clamp(min=0) / 4.5) ** 2) * torch.sigmoid((y - lip_y) / 1.2) * wide
+        band = torch.exp(-0.5 * ((band - 3).clamp(min=0) / 4.5) ** 2)
+        f["moustache"] = band * torch.sigmoid((y - lip_y) / 1.2) * wide
         f["chin_beard"] = torch.maximum(
             c.bump(torch.tensor([0.0, float(p[8][1]) + 4, float(p[8][2])]), [23, 17, 26]),
             0.8 * c.bumps(p[54] * torch.tensor([1.15, 1, 1]) + torch.tensor([0, -12.0, 0]), [7, 12, 14]),

@@ -56,7 +56,7 @@ def random_expression(names: tuple[str, ...], rng: np.random.Generator) -> Tenso
 
 
 def random_camera(rng: np.random.Generator, frame: tuple[float, float] = (0.215, 0.30)) -> Camera:
-    """A camera whose picture is `frame` metres high at the head: most are near frontal, from arm's length to a long lens."""
+    """A camera whose picture is `frame` metres high at the head: mostly near frontal, at any usual distance."""
     turn = rng.random()
     spread = 6.0 if turn < 0.35 else 18.0 if turn < 0.85 else 34.0
     yaw = float(np.clip(rng.normal(0, spread), -48, 48))
@@ -106,7 +106,7 @@ def _toward(yaw: float, pitch: float) -> np.ndarray:
 
 
 def random_light(rng: np.random.Generator, camera: Camera) -> Light:
-    """Area lights over an uneven surround in spherical harmonics, and up to two hard lights, seen from the camera's side."""
+    """Area lights over an uneven surround in spherical harmonics, and up to two hard lights, on the camera's side."""
     side = camera.position()[0]
     ahead = math.atan2(float(side[0]), float(side[2]))
     sh = np.zeros((9, 3))

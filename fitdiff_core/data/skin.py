@@ -1,7 +1,7 @@
 """A person's reflectance in the atlas: diffuse albedo, specular albedo and normals, from attributes and a seed.
 
-Order of work, all in the atlas at full size: melanin and blood are laid out as sums of logarithms over soft regions, noise
-and spots; one look-up turns them into colour; make-up, hair and eyes are painted over; relief follows from pores,
+Order of work, all in the atlas at full size: melanin and blood are laid out as sums of logarithms over soft regions,
+noise and spots; one look-up turns them into colour; make-up, hair and eyes are painted over; relief follows from pores,
 wrinkles, lips and hairs.
 """
 
@@ -26,18 +26,19 @@ from .wrinkles import Wrinkles
 
 # log-change of melanin and of blood per region at full contrast: (region, melanin, blood)
 _LAYOUT = (
-    ("cheek", -0.06, 0.0), ("forehead", 0.14, -0.18), ("temple", 0.08, -0.05), ("socket", 0.16, 0.02), ("perioral", 0.12, 0.0),
-    ("nasolabial", 0.10, 0.12), ("chin", -0.05, 0.1), ("lid", 0.06, 0.28), ("nose", 0.02, 0.15), ("glabella", 0.02, 0.06),
-    ("under_eye", 0.04, 0.05), ("neck", 0.05, -0.05), ("jaw", 0.04, -0.08), ("bridge", 0.0, -0.05), ("ear", 0.0, 0.35),
-    ("cheekbone", 0.02, 0.05), ("philtrum", 0.0, 0.06),
+    ("cheek", -0.06, 0.0), ("forehead", 0.14, -0.18), ("temple", 0.08, -0.05), ("socket", 0.16, 0.02),
+    ("perioral", 0.12, 0.0), ("nasolabial", 0.10, 0.12), ("chin", -0.05, 0.1), ("lid", 0.06, 0.28),
+    ("nose", 0.02, 0.15), ("glabella", 0.02, 0.06), ("under_eye", 0.04, 0.05), ("neck", 0.05, -0.05), ("jaw", 0.04, -0.08),
+    ("bridge", 0.0, -0.05), ("ear", 0.0, 0.35), ("cheekbone", 0.02, 0.05), ("philtrum", 0.0, 0.06),
 )  # fmt: skip
 _FLUSH = {"cheek": 0.7, "nose": 0.6, "chin": 0.35, "ear": 0.4, "glabella": 0.12, "cheekbone": 0.35, "nasolabial": 0.25}
-_DARKER = {"socket": 0.17, "perioral": 0.15, "nasolabial": 0.11, "temple": 0.12, "jaw": 0.10, "forehead": 0.08, "chin": -0.06}
+# what is added on dark skin, in melanin
+_DARKER = {"socket": 0.17, "perioral": 0.15, "nasolabial": 0.11, "temple": 0.12, "jaw": 0.1, "forehead": 0.08}
 _CIRCLES = {"under_eye": (0.30, 0.35), "inner_eye": (0.22, 0.25), "socket": (0.14, 0.0)}
 
 
 class SkinGenerator:
-    """`sample(seed)` draws a person; everything that depends on the head only is computed in the constructor (seconds)."""
+    """`sample(seed)` draws a person; what depends on the head only is computed in the constructor (seconds)."""
 
     def __init__(self, head, size: int = 512):
         self.canvas = c = Canvas(head, size)

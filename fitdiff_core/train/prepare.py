@@ -220,9 +220,8 @@ def prepare(
         start = time.time()
         for n, (_, shard) in enumerate(_run(jobs, workers), 1):
             rate = (time.time() - start) / (n * SHARD)
-            log(
-                f"{kind} shard {shard}: {n}/{len(jobs)} done, {rate:.3f} s a row, {rate * SHARD * (len(jobs) - n) / 60:.0f} min to go"
-            )
+            left = rate * SHARD * (len(jobs) - n) / 60
+            log(f"{kind} shard {shard}: {n}/{len(jobs)} done, {rate:.3f} s a row, {left:.0f} min to go")
 
 
 def _run(jobs: list[tuple], workers: int):
