@@ -22,10 +22,11 @@ from .pose import affine_pose, axis_angle_to_matrix, matrix_to_axis_angle, umeya
 
 LIPS = (
     61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409,
-    78, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415,
-)  # MediaPipe, outer and upper inner
-# the inner rim of the lower lip: the head's points were found on closed mouths, where it cannot be told from the upper lip
-LOWER_RIM = (95, 88, 178, 87, 14, 317, 402, 318, 324, 96, 89, 319, 325)
+    78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415,
+)  # MediaPipe, outer and inner
+# inside the lower lip near the corners: on closed mouths, where the head's points were found, they cannot be told from the
+# upper lip's
+UNSURE = (96, 89, 319, 325)
 FEATURES = (*LEFT_LIDS, *RIGHT_LIDS, *LIPS)
 FEATURE_WEIGHT = 2.5  # few points, but where an error of a pixel shows
 
@@ -80,7 +81,7 @@ def landmark_weights(head, which: str, like: Tensor) -> Tensor:
         return like.new_ones(5 if which == "5" else 68)
     w = torch.as_tensor(head.landmark_weights(which)).to(like).clone()
     w[list(FEATURES)] *= FEATURE_WEIGHT
-    w[list(LOWER_RIM)] = 0
+    w[list(UNSURE)] = 0
     return w / w.mean()
 
 
