@@ -28,8 +28,8 @@ from .wrinkles import Wrinkles
 _LAYOUT = (
     ("cheek", -0.06, 0.0), ("forehead", 0.14, -0.18), ("temple", 0.08, -0.05), ("socket", 0.16, 0.02),
     ("perioral", 0.12, 0.0), ("nasolabial", 0.10, 0.12), ("chin", -0.05, 0.1), ("lid", 0.06, 0.28),
-    ("nose", 0.02, 0.15), ("glabella", 0.02, 0.06), ("under_eye", 0.04, 0.05), ("neck", 0.05, -0.05), ("jaw", 0.04, -0.08),
-    ("bridge", 0.0, -0.05), ("ear", 0.0, 0.35), ("cheekbone", 0.02, 0.05), ("philtrum", 0.0, 0.06),
+    ("nose", 0.02, 0.15), ("glabella", 0.02, 0.06), ("under_eye", 0.04, 0.05), ("neck", 0.05, -0.05),
+    ("jaw", 0.04, -0.08), ("bridge", 0.0, -0.05), ("ear", 0.0, 0.35), ("cheekbone", 0.02, 0.05), ("philtrum", 0.0, 0.06),
 )  # fmt: skip
 _FLUSH = {"cheek": 0.7, "nose": 0.6, "chin": 0.35, "ear": 0.4, "glabella": 0.12, "cheekbone": 0.35, "nasolabial": 0.25}
 # what is added on dark skin, in melanin
