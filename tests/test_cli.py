@@ -37,7 +37,7 @@ def test_photo_becomes_every_promised_file(guided):
             assert im.size == (512, 512) and im.mode == "RGB"
     report = json.loads((out / "report.json").read_text())
     assert report["seed"] == 3 and report["steps"] == 4 and report["guided"] is True
-    assert -1 <= report["similarity"]["built-in"] <= 1
+    assert -1 <= report["similarity"]["dlib_resnet_v1"] <= 1
     assert {"load", "identity", "scene", "sample", "decode", "render", "export", "total"} <= set(report["seconds"])
     assert report["checkpoint"] and report["versions"]["fitdiff"]
 
