@@ -8,6 +8,7 @@ from .atlas import EYE_ANGLE, ISLAND_CENTRE, ISLAND_RADIUS
 
 RINGS = np.array([0, 3.75, 7.5, 11, 14.5, 18, 21.5, 25, 29, 34, 39, 45, 51, 58, 65, 72, 80, 92, 105.0])
 SECTORS = 36
+DARKEST = 0.7  # of the light, far round the ball
 CORNEA_ANGLE, CORNEA_HEIGHT = 26.0, 0.045  # degrees from the axis; height as a share of the radius
 
 
@@ -32,7 +33,8 @@ def eyeball(radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return vertices, np.concatenate(triangles), uv
 
 
-def even_out(values: np.ndarray) -> np.ndarray:
-    """[m] a value for each vertex of `eyeball`, replaced by its mean round the ring."""
-    rings = values[1:].reshape(-1, SECTORS)
-    return np.concatenate([values[:1], np.repeat(rings.mean(1), SECTORS)])
+def even_out(light: np.ndarray) -> np.ndarray:
+    """[m] share of light at each vertex of `eyeball`, made the same all round each ring: that of its best lit parts, since
+    what the lids cover at rest is in the light once it turns into sight."""
+    rings = np.quantile(light[1:].reshape(-1, SECTORS), 0.8, axis=1).clip(DARKEST, 1)
+    return np.concatenate([light[:1], np.repeat(rings, SECTORS)])

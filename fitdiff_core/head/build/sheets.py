@@ -55,7 +55,7 @@ def expressions(head: HeadModel, skins: SkinGenerator, size: int = 168) -> Image
     names = head.expression_names
     weights = torch.eye(len(names))
     weights[names.index("mouthClose"), names.index("jawOpen")] = 1  # ARKit's closed lips undo an open jaw
-    pictures = [portrait(head, head(none, w[None]), maps, size, 8.0, 13.0, (0.0, -0.01, 0.03)) for w in weights]
+    pictures = [portrait(head, head(none, w[None]), maps, size, 8.0, 14.5, (0.0, -0.03, 0.03)) for w in weights]
     return tile(pictures, 9, names)
 
 
