@@ -62,13 +62,16 @@ class LandmarkFit:
 
 @torch.no_grad()
 def landmark_basis(head, which: str = "mesh") -> tuple[Tensor, Tensor]:
-    """`[N, 3]` landmarks of the mean head and `[N, 3, K + 52]` their change per unit of identity and expression (float64)."""
+    """`[N, 3]` landmarks of the mean head and `[N, 3, K + 52]` their change per unit of identity and expression.
+
+    float64 on the CPU: the problem is small, and not every device has float64.
+    """
     k, e = head.n_identity, len(head.expression_names)
     device = head.triangles.device
     identity = torch.cat([torch.zeros(1, k, device=device), torch.eye(k, device=device), torch.zeros(e, k, device=device)])
     action = torch.cat([torch.zeros(1 + k, e, device=device), torch.eye(e, device=device)])
     rows = [
-        head.landmarks(head(i, a), which).double()
+        head.landmarks(head(i, a), which).cpu().double()
         for i, a in zip(identity.split(32), action.split(32), strict=True)  # 32 heads at a time bound the memory
     ]
     points = torch.cat(rows)

@@ -112,9 +112,9 @@ def fit_light(
     lights, trusts = [], []
     for i in range(n):
         used = weight[i, 0] > 1e-3
-        rows = [x[i][:, used].T.double() for x in (radiance, albedo, normal)]
+        rows = [x[i][:, used].T.cpu().double() for x in (radiance, albedo, normal)]  # not every device has float64
         rows[2] = F.normalize(rows[2], dim=1)
-        sh, t = solve_light(*rows, weight[i, 0][used].double(), clipped[i][:, used].T, prior)
+        sh, t = solve_light(*rows, weight[i, 0][used].cpu().double(), clipped[i][:, used].T.cpu(), prior)
         trust = torch.full_like(weight[i], float("nan"))
         trust[0][used] = t.to(trust)
         lights.append(sh.to(photo))
