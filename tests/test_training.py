@@ -124,7 +124,7 @@ def test_budget_and_learning_rate():
     assert Budget(steps=4).over(4) and not Budget(steps=4).over(3)
     spent = Budget(minutes=1, spent=61)
     assert spent.over(0) and spent.progress(0) == 1
-    assert learning_rate(1.0, 0, 0.0) == pytest.approx(0.01) and learning_rate(1.0, 500, 0.2) == 1
+    assert learning_rate(1.0, 0, 0.0) == pytest.approx(1 / 60) and learning_rate(1.0, 500, 0.2) == 1
     assert learning_rate(1.0, 500, 1.0) == pytest.approx(0.02)
 
 

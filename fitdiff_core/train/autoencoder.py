@@ -196,7 +196,7 @@ def train(
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = arguments(__doc__, "runs/ae", lr=1e-3, batch=8, data="folder made by fitdiff_core.train.prepare")
+    parser = arguments(__doc__, "runs/ae", lr=8e-4, batch=4, data="folder made by fitdiff_core.train.prepare")
     parser.add_argument("--cells", type=int, default=16, help="side of a training crop in latent cells of 16 texels")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)

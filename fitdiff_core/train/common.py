@@ -153,7 +153,7 @@ class Every:
         return due
 
 
-def learning_rate(base: float, step: int, progress: float, warmup: int = 100, cooldown: float = 0.35) -> float:
+def learning_rate(base: float, step: int, progress: float, warmup: int = 60, cooldown: float = 0.35) -> float:
     """Linear warm-up, constant, linear cool-down to 2 % over the last part of the budget."""
     return base * min(1.0, (step + 1) / warmup) * max(0.02, min(1.0, (1 - progress) / cooldown))
 

@@ -155,7 +155,7 @@ def train(
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = arguments(__doc__, "runs/denoiser", lr=1e-3, batch=24, data="folder made by fitdiff_core.train.latents").parse_args(argv)
+    args = arguments(__doc__, "runs/denoiser", lr=8e-4, batch=16, data="folder made by fitdiff_core.train.latents").parse_args(argv)
     torch.set_num_threads(args.threads)
     data = People(args.data)
     t, config = TrainConfig(), DenoiserConfig(
