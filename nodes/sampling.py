@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 from comfy_api.latest import io
 
 from ..fitdiff_core import pipeline
@@ -9,6 +11,9 @@ from ..fitdiff_core.denoiser import unpack_latent
 from ..fitdiff_core.diffusion import SAMPLERS
 from ..fitdiff_core.image import linear_to_srgb
 from . import host, types
+
+# the library's own defaults, so that graph and command line agree
+DEFAULT = {k: p.default for k, p in inspect.signature(pipeline.sample).parameters.items()}
 
 
 def diffuse_preview(model):
@@ -36,16 +41,16 @@ class Sampler(io.ComfyNode):
                     tooltip="The same seed gives the same head. Entry i of a batch takes seed + i.",
                 ),
                 io.Int.Input(
-                    "steps", default=50, min=1, max=1000,
+                    "steps", default=DEFAULT["steps"], min=1, max=1000,
                     tooltip="50 as in the paper. dpmpp_2m is done in 10 to 16 without guidance.",
                 ),
                 io.Float.Input(
-                    "cfg", default=1.5, min=0.0, max=10.0, step=0.1, round=0.01,
+                    "cfg", default=DEFAULT["cfg_scale"], min=0.0, max=10.0, step=0.1, round=0.01,
                     tooltip="Classifier-free guidance: how strictly the identity is followed. 1 is plain conditioning.",
                 ),
                 io.Int.Input("batch", default=1, min=1, max=64, tooltip="How many heads to sample."),
                 io.Combo.Input(
-                    "sampler", options=list(SAMPLERS), default=next(iter(SAMPLERS)),
+                    "sampler", options=list(SAMPLERS), default=DEFAULT["sampler"],
                     tooltip="ddim as in the paper; dpmpp_2m (DPM-Solver++ 2M) needs fewer steps.",
                 ),
                 types.Identity.Input(

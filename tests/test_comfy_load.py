@@ -109,3 +109,14 @@ def test_translations_name_what_exists(client, nodes):
             inputs = names(nodes[node])["inputs"]
             assert set(texts["inputs"]) == set(inputs), f"{language}: {node}"
             assert len(texts["outputs"]) == len(nodes[node]["output"]), f"{language}: {node}"
+
+
+@pytest.mark.parametrize("node", ["FitDiff_Guidance", "FitDiff_Sampler"])
+def test_photo_workflow_uses_the_tuned_defaults(nodes, node):
+    """The library's defaults are what was tuned; the shipped graph must not lag behind them."""
+    prompt = json.loads((ROOT / "workflows" / "api" / "photo_to_avatar.json").read_text())
+    shipped = next(n["inputs"] for n in prompt.values() if n["class_type"] == node)
+    required = nodes[node]["input"]["required"]
+    assert {k: v for k, v in shipped.items() if not isinstance(v, list)} == {
+        k: options["default"] for k, (_, options) in required.items() if "default" in options
+    }

@@ -56,7 +56,7 @@ LAYOUTS = {
             "13": (20, 980, 440, 470), "14": (480, 980, 440, 470), "15": (940, 980, 440, 470),
         },
         "notes": [(
-            "## One photo, one relightable head\n\nPick a photo with a face at the left and run. About a minute or two on a CPU.\n\n"
+            "## One photo, one relightable head\n\nPick a photo with a face at the left and run. The preview in the sampler shows the skin as it emerges.\n\n"
             "- **Likeness**: use a sharp, frontal, evenly lit photo; try another seed.\n"
             "- **Speed**: bypass *FitDiff Guidance* for a quick first look.\n"
             "- **Textures**: put an upscaler between *Decode UV* and a *Replace Maps* node.\n"
@@ -104,11 +104,13 @@ def tidy(graph: dict) -> dict:
 
 def main() -> None:
     folder = ROOT / "workflows"
-    with tempfile.TemporaryDirectory() as base, Server(Path(base)) as server, open_tab(server.url) as tab:
+    with tempfile.TemporaryDirectory() as base, Server(Path(base)) as server:
         for name, layout in LAYOUTS.items():
-            tab.load(json.loads((folder / "api" / f"{name}.json").read_text()))
-            tab.page.evaluate(PLACE, layout)
-            text = json.dumps(tidy(tab.serialize()), indent=1, ensure_ascii=False)
+            with open_tab(server.url) as tab:  # a fresh one: the page keeps pictures of nodes by their number
+                tab.load(json.loads((folder / "api" / f"{name}.json").read_text()))
+                tab.page.evaluate(PLACE, layout)
+                graph = tidy(tab.serialize())
+            text = json.dumps(graph, indent=1, ensure_ascii=False)
             (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
             print(f"workflows/{name}.json")
 
