@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip install -q --disable-pip-version-check $(PIP_ARGS) -c constraints/dev.txt
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m fitdiff_core examples/eileen_collins.jpg --out demo_out
+	$(BIN)/python -m fitdiff_core samples/eileen_collins.jpg --out demo_out
 
 test: $(VENV)/.installed-test host lint
 	$(BIN)/python -m pytest

@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> dict:
     with clock.stage("render"):
         size = config["render_size"]
         image, _ = pipeline.render_avatar(avatar, scene, size)
-        relit, _ = pipeline.render_avatar(avatar, scene, size, light=Light.rim().to(args.device))
+        relit, _ = pipeline.render_avatar(avatar, scene, size, light=Light.preset("side").to(args.device))
         panels = [image, relit]
         if guidance is not None:
             panels.insert(0, torch.nn.functional.interpolate(guidance.photo, (size, size), mode="bicubic").clamp(0, 1))

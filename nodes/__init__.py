@@ -7,7 +7,7 @@ from comfy_api.latest import ComfyExtension
 from .avatar import DecodeUV, ReplaceMaps
 from .export import ExportMesh
 from .guidance import Guidance
-from .host import register_folders, serve_workflows
+from .host import register_folders
 from .identity import BlendIdentities, EncodeIdentity
 from .models import LoadModel, LoadRecognizer
 from .render import Render
@@ -21,5 +21,4 @@ NODES = [
 class FitDiffExtension(ComfyExtension):
     async def get_node_list(self) -> list[type]:
         register_folders()  # here, because hosts of the 0.3 series never call on_load
-        serve_workflows()
         return NODES

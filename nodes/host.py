@@ -7,17 +7,14 @@ import inspect
 import os
 from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import comfy.model_management
 import comfy.utils
 import folder_paths
 import torch
-from aiohttp import web
 from comfy_api.latest import io
 from PIL import Image
-from server import PromptServer
 
 from ..fitdiff_core.image import from_image
 
@@ -45,27 +42,6 @@ def register_folders() -> None:
     folder = os.path.join(folder_paths.models_dir, MODEL_FOLDER)
     os.makedirs(folder, exist_ok=True)
     folder_paths.add_model_folder_path(MODEL_FOLDER, folder)
-
-
-def serve_workflows() -> None:
-    """Let the template browser open the files it lists.
-
-    ComfyUI lists the workflows of every folder it knows (example_workflows, ..., examples, ..., workflows) but serves files
-    of a pack's first such folder only, and ours is `examples`, the photo's. A route of the full path goes before that.
-    """
-    server = PromptServer.instance
-    if server is None:
-        return
-    pack = Path(__file__).parent.parent
-
-    def route(file: Path) -> None:
-        @server.routes.get(f"/workflow_templates/{pack.name}/{file.name}")
-        async def send(request):
-            return web.FileResponse(file)
-
-    for file in sorted((pack / "workflows").iterdir()):
-        if file.suffix in (".json", ".jpg"):
-            route(file)
 
 
 def checkpoints() -> list[str]:

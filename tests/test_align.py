@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module")
 def photo():
-    return load_photo(Path(__file__).parents[1] / "examples" / "eileen_collins.jpg")
+    return load_photo(Path(__file__).parents[1] / "samples" / "eileen_collins.jpg")
 
 
 def test_similarity_transform_recovers_a_known_one():

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-SAMPLE = ROOT / "examples" / "eileen_collins.jpg"
+SAMPLE = ROOT / "samples" / "eileen_collins.jpg"
 FILES = {"avatar.glb", "diffuse.png", "specular.png", "normal.png", "render.png", "report.json"}
 
 

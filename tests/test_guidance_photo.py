@@ -16,7 +16,7 @@ from fitdiff_core.image import load_photo
 from fitdiff_core.render import Camera
 
 torch.set_num_threads(1)
-PHOTO = Path(__file__).resolve().parents[1] / "examples" / "eileen_collins.jpg"
+PHOTO = Path(__file__).resolve().parents[1] / "samples" / "eileen_collins.jpg"
 
 
 @pytest.fixture(scope="module")

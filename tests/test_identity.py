@@ -31,7 +31,7 @@ from fitdiff_core.identity.weights import ASSET, load_graphs, load_resnet_state
 from fitdiff_core.image import load_photo
 
 torch.set_num_threads(1)
-PHOTO = Path(__file__).parents[1] / "examples" / "eileen_collins.jpg"
+PHOTO = Path(__file__).parents[1] / "samples" / "eileen_collins.jpg"
 # read off the photo by eye: pupils, nose tip, mouth corners (subject's right first), pixels
 POINTS = torch.tensor([[203.0, 101.0], [247.0, 103.0], [223.0, 128.0], [200.0, 139.0], [247.0, 141.0]])
 

@@ -268,7 +268,7 @@ def test_same_as_insightface_itself(pack):
     """Where insightface is installed: its own model object is understood, and crop and embedding agree with its own."""
     zoo = pytest.importorskip("insightface.model_zoo")
     face_align = pytest.importorskip("insightface.utils.face_align")
-    photo = load_photo(Path(__file__).parents[1] / "examples" / "eileen_collins.jpg")
+    photo = load_photo(Path(__file__).parents[1] / "samples" / "eileen_collins.jpg")
     face = load_detector().detect(photo[0])[0]
     theirs = zoo.get_model(str(pack / "models/small_pack/w_small.onnx"), providers=["CPUExecutionProvider"])
     ours = load_recognizer(SimpleNamespace(models={"recognition": theirs}))

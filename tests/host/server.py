@@ -52,7 +52,7 @@ class Server:
             if not link.exists():
                 link.symlink_to(target, target_is_directory=True)
         (self.base / "user/default/comfy.settings.json").write_text(json.dumps(SETTINGS))
-        for photo in (pack / "examples").glob("*.jpg"):
+        for photo in (pack / "samples").glob("*.jpg"):
             shutil.copy(photo, self.base / "input")
         self.process: subprocess.Popen | None = None
 
