@@ -3,7 +3,8 @@
 Each photo goes through the command line in a process of its own (so that seconds and peak memory are a user's), guided
 and unguided; a random identity rendered in the photo's scene is the floor. Writes `contact.jpg` (photo | guided | relit
 | unguided | random), `results.json` and a table on stdout. `--judge FILE` names a Python file with a class `Judge` whose
-`similarity(photo, render)` returns a cosine: a recogniser that took no part in the guidance.
+`similarity(photo, render)` returns a cosine and whose `embed(photo)` returns a unit vector or None where it finds no
+face: a recogniser that took no part in the guidance.
 """
 
 from __future__ import annotations
@@ -68,6 +69,52 @@ def random_renders(photos: Iterable[Path], out: Path, steps: int) -> dict[str, P
     return done
 
 
+def consistency(photos: Iterable[Path], out: Path, steps: int, judge) -> dict:
+    """Unguided portraits from two seeds of each photo's identity: is it one person, and another than the next photo's?
+
+    Mean distance of the built-in recogniser (below 0.6: the same person, dlib's own calibration) and mean cosine of the
+    judge, between two seeds of one identity and between two identities at one seed.
+    """
+    from . import pipeline
+    from .errors import UserError
+    from .image import load_photo, save_png
+
+    model, recognizer = pipeline.load_model(), pipeline.load_recognizer()
+    embeddings: list[list[torch.Tensor]] = []
+    files: list[list[Path]] = []
+    for photo in photos:
+        try:
+            identity = pipeline.encode(load_photo(photo), recognizer)
+            row, paths = [], []
+            for seed in (0, 1):
+                latent, scene = pipeline.sample(model, identity, seed=seed, steps=steps)
+                image, _ = pipeline.render_avatar(pipeline.decode(model, latent), scene, 384)
+                row.append(pipeline.encode(image, recognizer).embedding)
+                paths.append(save_png(out / "seeds" / f"{photo.stem}_{seed}.png", image))
+        except UserError:
+            continue
+        embeddings.append(row)
+        files.append(paths)
+    n = len(embeddings)
+    others = [(i, j) for i in range(n) for j in range(i + 1, n)]
+    result = {
+        "identities": n,
+        "two_seeds_distance": round(mean(float(recognizer.distance(a, b)) for a, b in embeddings), 3),
+        "two_identities_distance": round(
+            mean(float(recognizer.distance(embeddings[i][0], embeddings[j][0])) for i, j in others), 3
+        ),
+    }
+    if judge:
+        marks = [[judge.embed(str(f)) for f in row] for row in files]
+
+        def cosine(a, b) -> float:
+            return float("nan") if a is None or b is None else float(a @ b)
+
+        result["two_seeds_judge"] = round(mean(cosine(a, b) for a, b in marks), 3)
+        result["two_identities_judge"] = round(mean(cosine(marks[i][0], marks[j][0]) for i, j in others), 3)
+    return result
+
+
 def load_judge(path: str):
     spec = importlib.util.spec_from_file_location("judge", path)
     module = importlib.util.module_from_spec(spec)
@@ -114,7 +161,7 @@ def benchmark(photos: list[Path], out: Path, steps: int, jobs: int, judge_path: 
         renders = {"guided": guided[1], "unguided": plain[1], "random": Image.open(random[photo.name]).convert("RGB")}
         label = photo.stem[:16]
         if judge:
-            scores = {k: float(judge.similarity(guided[0], im)) for k, im in renders.items()}
+            scores = {k: float(judge.similarity(str(photo), im)) for k, im in renders.items()}
             results[photo.name]["judge"] = scores
             label = "  ".join(f"{v:.2f}" for v in scores.values())
         rows.append((label, [guided[0], guided[1], guided[2], renders["unguided"], renders["random"]]))
@@ -131,7 +178,9 @@ def benchmark(photos: list[Path], out: Path, steps: int, jobs: int, judge_path: 
     if judge:
         scored = [r["judge"] for r in results.values() if "judge" in r]
         summary["judge_mean"] = {k: round(mean(s[k] for s in scored), 3) for k in ("guided", "unguided", "random")}
+        summary["judge_guided_at_least_0.2"] = sum(s["guided"] >= 0.2 for s in scored)
         summary["judge_no_face"] = {k: sum(s[k] != s[k] for s in scored) for k in ("guided", "unguided", "random")}
+    summary["consistency"] = consistency(good, out, steps, judge)
     return {"summary": summary, "photos": results}
 
 
