@@ -5,6 +5,8 @@
   its attention layers, because the photo and the atlas are only roughly aligned.
 - Embedding and sigma steer it through adaptive group norm (Dhariwal & Nichol 2021, arXiv 2105.05233).
 - Shape and texture branches exchange adaptive-norm signals (measured against tokens, DiT and extra channels: best).
+- What the coarsest activation layer says of the shape linearly is not left to the network: a ridge regression gives the
+  conditional prior N(mean, variance) of each coefficient (`anchor`), and the branch learns what it leaves open.
 Everything that depends on the condition alone is computed once (`prepare`) and serves every step of a sampler.
 """
 
@@ -25,7 +27,7 @@ class DenoiserConfig:
     """latent, size: texture latent [latent, size, size]; shape: K; embedding, activations: the recogniser's dimension
     and its layers' channels, fine to coarse; widths: UNet features at size, size/2, size/4; heads: of the attention at
     the two coarser levels; cond: features of the spatial condition; emb: width of the modulating vector; mlp: width of
-    the shape branch."""
+    the shape branch; anchor: cells a side of the coarsest layer that the linear prior of the shape reads."""
 
     latent: int = 16
     size: int = 32
@@ -37,6 +39,7 @@ class DenoiserConfig:
     cond: int = 64
     emb: int = 256
     mlp: int = 256
+    anchor: int = 8
 
 
 @dataclass
@@ -54,11 +57,13 @@ class Condition:
 @dataclass
 class Prepared:
     """A condition as the network uses it. emb `[B, E]`; spade: (scale, shift) for each UNet block; tokens: (key, value)
-    of each attention layer. B is 1 or the batch's."""
+    of each attention layer; mean, variance `[B, K]`: the linear prior of the shape. B is 1 or the batch's."""
 
     emb: Tensor
     spade: list[tuple[Tensor, Tensor]]
     tokens: list[tuple[Tensor, Tensor]]
+    mean: Tensor | None = None
+    variance: Tensor | None = None
 
 
 def pack_latent(texture: Tensor, shape: Tensor) -> Tensor:
@@ -270,6 +275,10 @@ class Denoiser(nn.Module):
         for i, n in enumerate(c.activations):
             self.register_buffer(f"activation_mean_{i}", torch.zeros(n))
             self.register_buffer(f"activation_std_{i}", torch.ones(n))
+        # the linear prior of the shape; until it is fitted (`train.anchor`), N(0, 1) whatever the photo
+        self.register_buffer("anchor", torch.zeros(c.shape, c.activations[-1] * c.anchor**2))
+        self.register_buffer("anchor_bias", torch.zeros(c.shape))
+        self.register_buffer("anchor_variance", torch.ones(c.shape))
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -307,7 +316,13 @@ class Denoiser(nn.Module):
         for i, a in enumerate(cond.activations):
             mean, std = getattr(self, f"activation_mean_{i}"), getattr(self, f"activation_std_{i}")
             activations.append((a.float() - mean[:, None, None]) / std[:, None, None])
-        return self.net.prepare(embedding, activations, drop)
+        prepared = self.net.prepare(embedding, activations, drop)
+        mean = anchor_features(activations[-1], c.anchor) @ self.anchor.T + self.anchor_bias
+        variance = self.anchor_variance.expand_as(mean)
+        if drop is not None:
+            mean, variance = torch.where(drop[:, None], 0.0, mean), torch.where(drop[:, None], 1.0, variance)
+        prepared.mean, prepared.variance = mean, variance
+        return prepared
 
     def _prepared(self, cond: Condition, drop: Tensor | None) -> Prepared:
         if self.training:
@@ -322,7 +337,17 @@ class Denoiser(nn.Module):
         texture, shape = unpack_latent(x, self.config.shape)
         s = sigma.to(x).view(-1, 1)
         c_in, c_skip, c_out = (1 + s * s).rsqrt(), 1 / (1 + s * s), s * (1 + s * s).rsqrt()
+        # the same three for a shape of this mean and variance; without a condition they are the texture's
+        mean = torch.zeros_like(shape) if prepared.mean is None else prepared.mean.to(shape)
+        variance = torch.ones_like(shape) if prepared.variance is None else prepared.variance.to(shape)
+        spread = (variance + s * s).rsqrt()
         f_texture, f_shape = self.net(
-            texture * c_in[..., None, None], shape * c_in, s[:, 0].log() / 4, prepared)
+            texture * c_in[..., None, None], (shape - mean) * spread, s[:, 0].log() / 4, prepared)
+        linear = mean + (shape - mean) * variance * spread.square()
         return pack_latent(c_skip[..., None, None] * texture + c_out[..., None, None] * f_texture.to(x),
-                           c_skip * shape + c_out * f_shape.to(x))
+                           linear + variance.sqrt() * s * spread * f_shape.to(x))
+
+
+def anchor_features(activation: Tensor, cells: int) -> Tensor:
+    """Normalised activations `[B, C, h, w]` -> `[B, C cells^2]`, what the linear prior of the shape reads."""
+    return F.adaptive_avg_pool2d(activation, cells).flatten(1)

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..denoiser import Condition, Denoiser, DenoiserConfig, pack_latent
 from ..diffusion import edm_loss, lognormal_sigmas
 from ..errors import UserError
+from .anchor import set_anchor
 from .common import (
     Budget,
     Every,
@@ -122,6 +123,7 @@ def train(
         step, budget.spent = status["step"], status["seconds"]
         ema.load_state_dict(without_prefix("model", tensors) | without_prefix("ema", tensors))
     else:
+        set_anchor(model, data)
         ema.load_state_dict(model.state_dict())
 
     def save(finished: bool) -> None:
