@@ -2,7 +2,7 @@
 
 Each photo goes through the command line in a process of its own (so that seconds and peak memory are a user's), guided
 and unguided; a random identity rendered in the photo's scene is the floor. Writes `contact.jpg` (photo | guided | relit
-| unguided | random), `results.json` and a table on stdout. `--judge FILE` names a Python file with a class `Judge` whose
+| unguided | random), `renders.jpg` (the same without the photo), `results.json` and a table on stdout. `--judge FILE` names a Python file with a class `Judge` whose
 `similarity(photo, render)` returns a cosine and whose `embed(photo)` returns a unit vector or None where it finds no
 face: a recogniser that took no part in the guidance.
 """
@@ -167,6 +167,8 @@ def benchmark(photos: list[Path], out: Path, steps: int, jobs: int, judge_path: 
         rows.append((label, [guided[0], guided[1], guided[2], renders["unguided"], renders["random"]]))
     if rows:
         contact_sheet(rows, out / "contact.jpg")
+        # photos one may measure on are seldom photos one may publish
+        contact_sheet([(label, images[1:]) for label, images in rows], out / "renders.jpg")
     summary = {"photos": len(photos), "finished": len(good), "steps": steps, "jobs": jobs}
     for mode in modes:
         runs = [r[mode] for r in results.values() if r[mode]["exit"] == 0]
