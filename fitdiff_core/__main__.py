@@ -60,7 +60,18 @@ def read_config(args: argparse.Namespace) -> dict:
     for key in ("steps", "texture_size", "render_size"):
         if not isinstance(config[key], int) or not 1 <= config[key] <= 8192:
             raise UserError(f"{key} must be a whole number from 1 to 8192 (got {config[key]!r}).")
+    if not is_number(config["cfg_scale"]):
+        raise UserError(f"cfg_scale must be a number (got {config['cfg_scale']!r}).")
+    if not isinstance(config["weights"], dict):
+        raise UserError(f"weights must be an object such as {{\"identity\": 1.0}} (got {config['weights']!r}).")
+    window = config["sigma_window"]
+    if window is not None and not (isinstance(window, list) and len(window) == 2 and all(map(is_number, window))):
+        raise UserError(f"sigma_window must be two numbers, [start, end] (got {window!r}).")
     return config
+
+
+def is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
 
 
 def progress_bar(total: int):
@@ -78,7 +89,7 @@ def run(args: argparse.Namespace) -> dict:
         from . import __version__, pipeline
         from .export import write_glb, write_maps
         from .guidance import GuidanceWeights
-        from .image import load_photo, save_png
+        from .image import load_photo, save_png, write_atomic
         from .render import Light
     config = read_config(args)
     try:
@@ -143,8 +154,6 @@ def run(args: argparse.Namespace) -> dict:
         "device": str(args.device),
         "versions": {"fitdiff": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
-    from .image import write_atomic
-
     write_atomic(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     return report
 
@@ -161,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {e}; check free space and permissions of --out", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
     alike = "".join(f", similarity {v:.2f} ({k})" for k, v in report["similarity"].items())
     print(f"{args.out}: avatar.glb and maps in {report['seconds']['total']:.0f} s{alike}")

@@ -80,13 +80,23 @@ def bad_photo(tmp_path):
         (["SAMPLE", "--config", "BAD_JSON"], "Cannot read the config"),
         (["SAMPLE", "--config", "BAD_KEY"], "Unknown setting"),
         (["SAMPLE", "--config", "BAD_CHECKPOINT"], "heckpoint"),
+        (["SAMPLE", "--config", "BAD_CFG"], "cfg_scale must be"),
+        (["SAMPLE", "--config", "BAD_WEIGHTS"], "weights must be"),
+        (["SAMPLE", "--config", "BAD_WEIGHT"], "unconscious"),
+        (["SAMPLE", "--config", "BAD_WINDOW"], "sigma_window must be"),
     ],
 )
 def test_user_errors_are_one_line_and_exit_2(tmp_path, args, words):
     (tmp_path / "json").write_text("{")
     (tmp_path / "key").write_text('{"colour": 1}')
     (tmp_path / "checkpoint").write_text('{"checkpoint": "nowhere.safetensors"}')
+    (tmp_path / "cfg").write_text('{"cfg_scale": "high"}')
+    (tmp_path / "weights").write_text('{"weights": [1, 2]}')
+    (tmp_path / "weight").write_text('{"weights": {"unconscious": 1}}')
+    (tmp_path / "window").write_text('{"sigma_window": [3]}')
     names = {
+        "BAD_CFG": tmp_path / "cfg", "BAD_WEIGHTS": tmp_path / "weights", "BAD_WEIGHT": tmp_path / "weight",
+        "BAD_WINDOW": tmp_path / "window",
         "SAMPLE": SAMPLE, "NO_FACE": bad_photo(tmp_path), "BAD_JSON": tmp_path / "json", "BAD_KEY": tmp_path / "key",
         "BAD_CHECKPOINT": tmp_path / "checkpoint",
     }
