@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .avatar import Avatar
 from .checkpoint import FitDiffModel, load_model
-from .denoiser import Condition, pack_latent, unpack_latent
+from .denoiser import Condition, unpack_latent
 from .diffusion import SAMPLERS, sigmas
 from .errors import UserError
 from .guidance import Guidance, GuidanceWeights, GuidedDenoiser
@@ -159,8 +159,3 @@ def render_avatar(
             background=background,
         )
     return linear_to_srgb(out.image).clamp(0, 1), out.mask
-
-
-def repack(model: FitDiffModel, texture: Tensor, shape: Tensor) -> Tensor:
-    """Texture latent `[B, C, h, w]` and shape `[B, K]` -> one latent, the inverse of what `decode` unpacks."""
-    return pack_latent(texture, shape).to(model.device)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..denoiser import Denoiser, anchor_features
 from ..errors import UserError
-from .common import Run, load_state
+from .common import Run, config_of, load_state, without_prefix
 from .dataset import People, read_json
 
 RIDGE = 3.0  # times the number of people; features have unit variance
@@ -62,19 +62,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", required=True, help="folder made by fitdiff_core.train.latents")
     parser.add_argument("--out", default="runs/denoiser", help="the denoiser's run folder")
     args = parser.parse_args(argv)
-    from .denoiser import DenoiserConfig, held_out, load_denoiser, new_denoiser
+    from .denoiser import DenoiserConfig, held_out, new_denoiser
 
     folder, data = Path(args.out), People(args.data)
     tensors, status = load_state(folder / "state.safetensors")
     config = read_json(folder / "config.json", "train.denoiser")
     if config["latents_of"] != data.meta["latents_of"]:
         raise UserError(f"{folder} was trained on other latents than {args.data}.")
-    architecture = {k: tuple(v) if isinstance(v, list) else v for k, v in status["architecture"].items()}
-    blank = new_denoiser(DenoiserConfig(**architecture), data.meta)
-    explained = set_anchor(blank, data)
-    tensors.update({f"model.{name}": getattr(blank, name) for name in NAMES})
-    Run(folder, config).save(tensors, **status)
-    model, status = load_denoiser(folder)
+    model = new_denoiser(config_of(DenoiserConfig, status), data.meta).eval()
+    explained = set_anchor(model, data)
+    tensors.update({f"model.{name}": getattr(model, name) for name in NAMES})
+    model.load_state_dict(without_prefix("model", tensors) | without_prefix("ema", tensors))
     status["metrics"] = held_out(model, data)
     Run(folder, config).save(tensors, **status)
     print(f"R^2 mean {explained.mean():.3f}, first ten {[round(v, 2) for v in explained[:10].tolist()]}; {status['metrics']}")

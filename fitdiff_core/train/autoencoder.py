@@ -22,6 +22,7 @@ from .common import (
     Run,
     apply_step,
     arguments,
+    config_of,
     learning_rate,
     load_optimizer_tensors,
     load_state,
@@ -139,8 +140,7 @@ def load_autoencoder(folder) -> MapAutoencoder:
     tensors, status = load_state(f"{folder}/state.safetensors")
     if not status.get("finished"):
         raise UserError(f"The autoencoder run in {folder} has not finished; run its training command again to resume it.")
-    model = MapAutoencoder(AutoencoderConfig(**{k: tuple(v) if isinstance(v, list) else v
-                                                for k, v in status["architecture"].items()}))
+    model = MapAutoencoder(config_of(AutoencoderConfig, status))
     model.load_state_dict(without_prefix("model", tensors))
     return model.eval()
 

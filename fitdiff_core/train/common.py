@@ -76,6 +76,11 @@ def load_state(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
         raise UserError(f"{path} is not a readable training state ({e}); delete it to start the run again.") from e
 
 
+def config_of(kind: type, status: dict):
+    """The config dataclass `kind` that a run's status describes; fields it was begun without take their defaults."""
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in status["architecture"].items()})
+
+
 def write_json(path: Path, value: dict) -> None:
     part = path.with_name(f".{path.name}.part")
     part.write_text(json.dumps(value, indent=1) + "\n")

@@ -22,6 +22,7 @@ from .common import (
     Run,
     apply_step,
     arguments,
+    config_of,
     learning_rate,
     load_optimizer_tensors,
     load_state,
@@ -100,7 +101,7 @@ def held_out(model: Denoiser, data: People, levels: tuple[float, ...] = (0.3, 1.
 def load_denoiser(folder) -> tuple[Denoiser, dict]:
     """The averaged denoiser of a run folder and the run's status. Raises UserError where the run is missing."""
     tensors, status = load_state(f"{folder}/state.safetensors")
-    model = Denoiser(DenoiserConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in status["architecture"].items()}))
+    model = Denoiser(config_of(DenoiserConfig, status))
     model.load_state_dict(without_prefix("model", tensors) | without_prefix("ema", tensors))
     return model.eval(), status
 
