@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension
 
 from .avatar import DecodeUV, ReplaceMaps
+from .custom_sampling import EmptyLatent, FittedScene, Guider, Sigmas
 from .export import ExportMesh
 from .guidance import Guidance
 from .host import register_folders
@@ -15,6 +16,7 @@ from .sampling import Sampler
 
 NODES = [
     LoadModel, LoadRecognizer, EncodeIdentity, BlendIdentities, Guidance, Sampler, DecodeUV, ReplaceMaps, Render, ExportMesh,
+    Guider, Sigmas, EmptyLatent, FittedScene,
 ]
 
 

@@ -1,4 +1,4 @@
-"""A real ComfyUI loads the pack: no complaint in its log, ten nodes with frozen names, docs and workflows found."""
+"""A real ComfyUI loads the pack: no complaint in its log, its nodes with frozen names, docs and workflows found."""
 
 from __future__ import annotations
 

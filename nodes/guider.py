@@ -1,0 +1,156 @@
+"""Our denoiser behind ComfyUI's own samplers: what `SamplerCustomAdvanced` and the k-diffusion samplers ask of a GUIDER.
+
+Core asks three objects for it: the guider (`sample`, called by the node; `__call__`, called by the sampler), its
+`model_patcher`, and its `inner_model`. Their core classes load weights, patch and batch prompts; a denoiser that is
+loaded and conditioned already needs none of that, so only the questions that samplers ask are answered here.
+"""
+
+from __future__ import annotations
+
+import comfy.latent_formats
+import comfy.model_sampling
+import comfy.sampler_helpers
+import torch
+
+from ..fitdiff_core import pipeline
+from ..fitdiff_core.diffusion import SIGMA_MAX, SIGMA_MIN
+from ..fitdiff_core.errors import UserError
+from ..fitdiff_core.guidance import GuidedDenoiser
+from ..fitdiff_core.scene import Scene
+from . import host
+
+RUNS_KEPT = 8  # whose scenes `scene_of` still knows
+
+
+class LatentFormat(comfy.latent_formats.LatentFormat):
+    """Latents are of unit variance already. There are no preview factors: the guider shows decoded previews itself."""
+
+    def __init__(self, channels: int):
+        self.latent_channels = channels
+
+
+class ModelSampling(comfy.model_sampling.ModelSamplingContinuousEDM, comfy.model_sampling.EDM):
+    """x = x0 + sigma * noise at every level, also at the first, where core would scale the noise by sqrt(1 + sigma^2)."""
+
+    def __init__(self):
+        super().__init__()
+        self.set_parameters(SIGMA_MIN, SIGMA_MAX, 1.0)
+
+    def noise_scaling(self, sigma, noise, latent_image, max_denoise=False):
+        return noise * comfy.model_sampling.reshape_sigma(sigma, noise.ndim) + latent_image
+
+
+class HostModel:
+    """What samplers ask of the model itself."""
+
+    def __init__(self, model):
+        self.model_sampling, self.latent_format = ModelSampling(), LatentFormat(model.latent_shape[0])
+
+    def process_latent_in(self, latent):
+        return latent
+
+    def process_latent_out(self, latent):
+        return latent
+
+    def scale_latent_inpaint(self, sigma, noise, latent_image, **_):
+        return self.model_sampling.noise_scaling(sigma, noise, latent_image)
+
+
+class HostPatcher:
+    """What samplers and previews ask of the model's patcher."""
+
+    def __init__(self, model):
+        self.model, self.model_options = HostModel(model), {"transformer_options": {}}
+        self.load_device = self.offload_device = model.device
+
+    def get_model_object(self, name: str):
+        return getattr(self.model, name)
+
+    def model_dtype(self):
+        return torch.float32
+
+
+class Guider:
+    """A GUIDER: the denoiser with its identity, guidance and classifier-free guidance scale."""
+
+    def __init__(self, model, identity=None, guidance=None, cfg: float = 1.0, preview=None):
+        """preview: denoised latent -> sRGB `[3, H, W]`, shown some eight times in a run."""
+        self.model, self.guidance, self.cfg, self.preview = model, guidance, cfg, preview
+        self.condition = pipeline.condition(model, identity)
+        self.model_patcher = HostPatcher(model)
+        self.model_options = self.model_patcher.model_options
+        self.inner_model = self.model_patcher.model
+        self.runs: list[tuple[torch.Tensor, Scene]] = []
+        self._predict = self._denoise
+
+    def _denoise(self, x, sigma):
+        return self.model.denoiser(x, sigma, self.condition, cfg_scale=self.cfg)
+
+    def __call__(self, x, sigma, model_options=None, seed=None):
+        """x `[B, C + 1, h, w]`, sigma `[B]` -> denoised. The CFG++ samplers leave functions that want to see the parts."""
+        denoised = self._predict(x, sigma)
+        options = model_options or {}
+        after = options.get("sampler_post_cfg_function", [])
+        if after:
+            null = self.model.denoiser(x, sigma)
+            one = null if self.condition is None else self.model.denoiser(x, sigma, self.condition)
+            parts = {
+                "uncond_denoised": null, "cond_denoised": one, "cond": None, "uncond": None, "cond_scale": self.cfg,
+                "model": self.inner_model, "sigma": sigma, "model_options": options, "input": x,
+            }
+            for function in after:
+                denoised = function({"denoised": denoised, **parts})
+        return denoised
+
+    @host.with_gradients
+    def sample(
+        self, noise, latent_image, sampler, sigmas, denoise_mask=None, callback=None, disable_pbar=False, seed=None, **_
+    ):
+        """Called by SamplerCustomAdvanced, under inference mode. Returns the latent."""
+        if tuple(noise.shape[1:]) != tuple(self.model.latent_shape):
+            raise UserError(
+                f"This latent is {tuple(noise.shape)}; this model's are [B, {', '.join(map(str, self.model.latent_shape))}]. "
+                "Start from FitDiff Empty Latent, or from a latent of the FitDiff sampler."
+            )
+        if len(sigmas) == 0:
+            return latent_image
+        device = self.model.device
+        noise, latent_image, sigmas = (t.clone().float().to(device) for t in (noise, latent_image, sigmas))
+        mask = None if denoise_mask is None else self._mask(denoise_mask.clone(), noise, device)
+        self._predict = guided = self._denoise
+        if self.guidance is not None:
+            self._predict = guided = GuidedDenoiser(self._denoise, self.model, self.guidance)
+        steps = max(len(sigmas) - 1, 1)
+        progress = host.Progress(steps, self.preview)
+
+        def report(i, x0, x, n):
+            if callback is not None:
+                callback(i, x0, x, n)
+            if (i + 1) % progress.every == 0 or i + 1 == n:
+                progress(i, n, x0)
+
+        try:
+            latent = sampler.sample(
+                self, sigmas, {"model_options": {"transformer_options": {}}, "seed": seed}, report, noise, latent_image, mask,
+                disable_pbar,
+            )
+        finally:
+            self._predict = self._denoise
+        scene = Scene.portrait(len(noise), device) if self.guidance is None else guided.scene.detach()
+        self.runs = [*self.runs, (latent.cpu(), scene)][-RUNS_KEPT:]
+        return latent
+
+    def scene_of(self, latent) -> Scene:
+        """The scene refined on the way to this latent; of a latent changed since, that of the last run."""
+        if not self.runs:
+            raise UserError("Nothing was sampled with this guider yet; connect the latent that the sampler made with it.")
+        same = [scene for made, scene in self.runs if made.shape == latent.shape and torch.equal(made, latent.cpu())]
+        return (same or [self.runs[-1][1]])[-1]
+
+    @staticmethod
+    def _mask(mask, noise, device):
+        """Noise mask -> `[B, C + 1, h, w]`. A mask that keeps any texel keeps the shape: it has no place in the atlas."""
+        mask = comfy.sampler_helpers.prepare_mask(mask.float(), noise.shape, device)
+        if mask.min() < 1:
+            mask[:, -1] = 0
+        return mask
