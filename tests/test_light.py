@@ -8,6 +8,7 @@ from torch.autograd import gradcheck
 from fitdiff_core.errors import UserError
 from fitdiff_core.render import PRESETS, Light, shade
 from fitdiff_core.render.light import Y00, _panorama, sh_basis, toward
+from fitdiff_core.render.shading import environment_brdf, ggx, grazing, lobe_direction
 
 torch.set_num_threads(1)
 
@@ -171,6 +172,37 @@ def test_ggx_keeps_energy(rough):
          * solid).sum().item() for w in (0.0, 0.3)
     ]
     assert flux[0] == pytest.approx(flux[1], rel=0.01)
+
+
+@pytest.mark.parametrize("rough", [0.3, 0.45, 0.7])
+def test_environment_gloss_is_the_integral_of_the_lamps(rough):
+    """Share and mean direction of what a uniform surround sends to the camera, towards the silhouette."""
+    toward_light, solid = sphere_samples(256)
+    normal = torch.tensor([[[0.0, 0, 1]]]).double()
+    n_l = toward_light[None, :, 2:].clamp(min=0)
+    rough, f0 = torch.tensor(rough).double(), torch.tensor([0.04]).double()
+    for n_v in (0.1, 0.3, 0.5):
+        view = torch.tensor([[[math.sqrt(1 - n_v**2), 0, n_v]]]).double()
+        n_v = torch.tensor(n_v).double()
+        sent = (ggx(f0, normal, view, toward_light[None], n_l, n_v, rough) * n_l)[0, :, 0] * solid
+        assert float(environment_brdf(f0, n_v, rough)) == pytest.approx(float(sent.sum()), rel=0.25)
+        mean = F.normalize(sent @ toward_light, dim=0)
+        assert rough > 0.5 or lobe_direction(normal, view, n_v, rough)[0, 0] @ mean > math.cos(math.radians(12))
+
+
+def test_light_from_behind_draws_no_pale_line():
+    """A silhouette mirrors little of what is behind the head, also where the normal faces away (F90 = 1 gave 16 %)."""
+    sh = torch.zeros(1, 9, 3).double()
+    sh[:, 0], sh[:, 2] = 1 / Y00, -1 / Y00  # bright behind (-z)
+    back = Light(sh, torch.zeros(1, 0, 3).double(), torch.zeros(1, 0, 3).double())
+    view = torch.tensor([[[0.0, 0, 1]]]).double()
+    for angle in (80.0, 89.0, 95.0):
+        a = math.radians(angle)
+        normal = torch.tensor([[[math.sin(a), 0, math.cos(a)]]]).double()
+        white = torch.ones(1, 1, 3).double()
+        assert 0.005 < shade(0 * white, 0.5 * white, normal, view, back).max() < 0.055 * back.radiance(-view).max()
+    assert grazing(torch.tensor(0.08), torch.tensor(0.9)) == pytest.approx(0.08)  # never below F0
+    assert grazing(torch.tensor(0.04), torch.tensor(0.0)) == 1
 
 
 def test_shade_gradient():
