@@ -200,7 +200,7 @@ def test_light_from_behind_draws_no_pale_line():
         a = math.radians(angle)
         normal = torch.tensor([[[math.sin(a), 0, math.cos(a)]]]).double()
         white = torch.ones(1, 1, 3).double()
-        assert 0.005 < shade(0 * white, 0.5 * white, normal, view, back).max() < 0.055 * back.radiance(-view).max()
+        assert 0.005 < shade(0 * white, 0.5 * white, normal, view, back).max() < 0.07 * back.radiance(-view).max()
     assert grazing(torch.tensor(0.08), torch.tensor(0.9)) == pytest.approx(0.08)  # never below F0
     assert grazing(torch.tensor(0.04), torch.tensor(0.0)) == 1
 
