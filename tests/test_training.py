@@ -13,7 +13,7 @@ from fitdiff_core.autoencoder import AutoencoderConfig, from_codes
 from fitdiff_core.denoiser import Condition, DenoiserConfig
 from fitdiff_core.errors import UserError
 from fitdiff_core.train import autoencoder, denoiser, latents
-from fitdiff_core.train.common import Budget, Run, learning_rate
+from fitdiff_core.train.common import Budget, Run, initial_weights, learning_rate
 from fitdiff_core.train.dataset import People, Textures
 from fitdiff_core.train.prepare import SHARD
 from fitdiff_core.train.release import release
@@ -46,9 +46,9 @@ def data(tmp_path_factory):
     return folder
 
 
-def train_autoencoder(folder, data, steps=2):
-    autoencoder.train(Run(folder, {}), Textures(data), Budget(steps=steps), torch.ones(1, 64, 64), AE, lr=1e-3, batch=2,
-                      cells=2, bf16=False)
+def train_autoencoder(folder, data, steps=2, lr=1e-3, **options):
+    return autoencoder.train(Run(folder, {}), Textures(data), Budget(steps=steps), torch.ones(1, 64, 64), AE, lr=lr,
+                             batch=2, cells=2, bf16=False, **options)
 
 
 def test_from_data_to_checkpoint(tmp_path, data):
@@ -89,6 +89,61 @@ def test_from_data_to_checkpoint(tmp_path, data):
     train_autoencoder(other, data, steps=3)
     with pytest.raises(UserError, match="another autoencoder"):
         release(other, dn, tmp_path / "x.safetensors", head=HEAD)
+
+
+def same(a, b):
+    a, b = ({k: v for k, v in m.state_dict().items()} for m in (a, b))
+    return {k for k in a if torch.equal(a[k], b[k])}, {k for k in a if not torch.equal(a[k], b[k])}
+
+
+def test_a_run_begins_with_the_weights_of_another(tmp_path, data):
+    old = train_autoencoder(tmp_path / "old", data)
+    initial = initial_weights(tmp_path / "old", "autoencoder")
+    assert initial.record["from"] == "old" and initial.record["steps"] == 2 and len(initial.record["id"]) == 12
+    begun = train_autoencoder(tmp_path / "still", data, steps=1, lr=0.0, initial=initial)
+    assert not same(old, begun)[1]
+    trained = train_autoencoder(tmp_path / "new", data, initial=initial)
+    assert len(same(old, trained)[1]) > 10
+    status = Run(tmp_path / "new", {}).load()[1]
+    assert status["step"] == 2
+    # a run that has begun goes on with its own weights
+    assert not same(trained, train_autoencoder(tmp_path / "new", data, initial=initial))[1]
+
+    small = autoencoder.MapAutoencoder(AutoencoderConfig(**{**AE.__dict__, "head": 4}))
+    with pytest.raises(UserError, match="old does not fit"):
+        initial.load_into(small)
+    with pytest.raises(UserError, match="--init"):
+        initial_weights(tmp_path / "nowhere", "autoencoder")
+
+
+def test_a_frozen_encoder_keeps_its_latents(tmp_path, data):
+    ae, dn, encoded = tmp_path / "ae", tmp_path / "dn", tmp_path / "latents"
+    with pytest.raises(UserError, match="--init"):
+        autoencoder.main(["--data", str(data), "--out", str(tmp_path / "x"), "--steps", "1", "--freeze-encoder"])
+    assert not (tmp_path / "x").exists()
+    old = train_autoencoder(ae, data)
+    latents.encode(data, ae, encoded, recognizer)
+    denoiser.train(Run(dn, {"latents_of": People(encoded).meta["latents_of"]}), People(encoded), Budget(steps=1), DN, lr=1e-3,
+                   batch=2, bf16=False)
+    release(ae, dn, tmp_path / "fitdiff.safetensors", head=HEAD)
+
+    for source in (ae, tmp_path / "fitdiff.safetensors"):
+        out = tmp_path / f"of_{source.name}"
+        initial = initial_weights(source, "autoencoder")
+        new = train_autoencoder(out, data, steps=3, initial=initial, freeze_encoder=True)
+        start = autoencoder.MapAutoencoder(AE)
+        initial.load_into(start)
+        kept, changed = same(start, new)
+        assert {k.split(".")[0] for k in changed} == {"decoder"}
+        assert {k for k in kept if k.startswith("decoder")} == {"decoder.grain_quarter", "decoder.grain_half"}
+        codes = Textures(data).codes(torch.arange(2))
+        assert torch.allclose(new.posterior_mean(codes), old.posterior_mean(codes), atol=5e-3)
+        # neither the latents nor the denoiser trained on them need to be made again
+        before = (encoded / "latents.npy").stat().st_mtime_ns
+        latents.encode(data, out, encoded, recognizer)
+        assert (encoded / "latents.npy").stat().st_mtime_ns == before
+        metadata = release(out, dn, tmp_path / "again.safetensors", head=HEAD)
+        assert metadata["training"]["autoencoder"]["steps"] == 3
 
 
 def test_encoding_again_changes_nothing(tmp_path, data):

@@ -19,10 +19,12 @@ from ..head import load_head
 from .common import (
     Budget,
     Every,
+    Initial,
     Run,
     apply_step,
     arguments,
     config_of,
+    initial_weights,
     learning_rate,
     load_optimizer_tensors,
     load_state,
@@ -145,29 +147,51 @@ def load_autoencoder(folder) -> MapAutoencoder:
     return model.eval()
 
 
+def encoder_key(status: dict) -> list:
+    """What tells one encoder, and so its latents, from another: steps and seconds of the run that trained it."""
+    return status.get("encoder") or [status["step"], status["seconds"]]
+
+
+def kept_encoder(initial: Initial | None) -> list:
+    """The key of the encoder that --freeze-encoder keeps. UserError where there is none to keep."""
+    if initial is None or not initial.status.get("finished"):
+        raise UserError("--freeze-encoder keeps a trained encoder: give --init a finished run or a released checkpoint.")
+    return encoder_key(initial.status)
+
+
 def train(
     run: Run, data: Textures, budget: Budget, texel: Tensor, config: AutoencoderConfig, *, lr: float, batch: int,
     cells: int = 16, seed: int = 0, bf16: bool = True, save_seconds: float = 120, weights: LossWeights | None = None,
+    initial: Initial | None = None, freeze_encoder: bool = False,
 ) -> MapAutoencoder:
-    """Train, or go on with, the autoencoder of a run folder. texel `[1, S, S]`: how much each texel counts."""
+    """Train, or go on with, the autoencoder of a run folder. texel `[1, S, S]`: how much each texel counts.
+
+    initial: weights and statistics that a new run begins with. freeze_encoder: train the decoder alone, so that latents
+    made with the initial encoder stay valid.
+    """
     weights = weights or LossWeights()
     torch.manual_seed(seed)
     model = MapAutoencoder(config).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
+    encoder = {"encoder": kept_encoder(initial)} if freeze_encoder else {}
+    model.encoder.requires_grad_(not freeze_encoder)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lr, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
     step = 0
     if state := run.load():
         tensors, status = state
         model.load_state_dict(without_prefix("model", tensors))
         load_optimizer_tensors(optimizer, without_prefix("optimizer", tensors))
         step, budget.spent = status["step"], status["seconds"]
+    elif initial:
+        initial.load_into(model)
     else:
         set_map_statistics(model, data)
 
     def save(finished: bool) -> None:
-        if finished:
+        if finished and not freeze_encoder:
             set_latent_statistics(model, data)
         run.save({**prefixed("model", model.state_dict()), **prefixed("optimizer", optimizer_tensors(optimizer))},
-                 step=step, seconds=budget.seconds, finished=finished, architecture=asdict(config), psnr=psnr)
+                 step=step, seconds=budget.seconds, finished=finished, architecture=asdict(config), psnr=psnr,
+                 **encoder)
 
     psnr: dict[str, float] = {}
     due, recent = Every(save_seconds), []
@@ -198,14 +222,23 @@ def train(
 def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__, "runs/ae", lr=8e-4, batch=4, data="folder made by fitdiff_core.train.prepare")
     parser.add_argument("--cells", type=int, default=16, help="side of a training crop in latent cells of 16 texels")
+    parser.add_argument("--freeze-encoder", action="store_true",
+                        help="with --init: train the decoder alone; latents of the initial encoder stay valid")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    config, weights = AutoencoderConfig(), LossWeights()
-    run = Run(args.out, {"architecture": asdict(config), "loss": asdict(weights), "lr": args.lr, "batch": args.batch,
-                         "cells": args.cells, "seed": args.seed, "precision": args.precision})
-    train(run, Textures(args.data), Budget(args.minutes, args.steps).catch_signals(),
+    initial = initial_weights(args.init, "autoencoder") if args.init else None
+    config = config_of(AutoencoderConfig, initial.status) if initial else AutoencoderConfig()
+    weights = LossWeights()
+    settings = {"architecture": asdict(config), "loss": asdict(weights), "lr": args.lr, "batch": args.batch,
+                "cells": args.cells, "seed": args.seed, "precision": args.precision}
+    if initial:
+        settings["init"] = initial.record
+    if args.freeze_encoder:
+        settings["frozen_encoder"] = kept_encoder(initial)
+    train(Run(args.out, settings), Textures(args.data), Budget(args.minutes, args.steps).catch_signals(),
           texel_weights(load_head()), config, lr=args.lr, batch=args.batch, cells=args.cells, seed=args.seed,
-          bf16=args.precision == "bf16", save_seconds=args.save_seconds, weights=weights)
+          bf16=args.precision == "bf16", save_seconds=args.save_seconds, weights=weights, initial=initial,
+          freeze_encoder=args.freeze_encoder)
 
 
 if __name__ == "__main__":

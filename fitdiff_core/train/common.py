@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import os
 import signal
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ..checkpoint import read_header
 from ..errors import UserError
 
 
@@ -76,9 +79,58 @@ def load_state(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
         raise UserError(f"{path} is not a readable training state ({e}); delete it to start the run again.") from e
 
 
+class Initial(NamedTuple):
+    """What a new run begins with: fp32 weights, the status of the run that made them (its `architecture` above all), and
+    the record that the new run's config.json keeps: `from` (name without its folder), `id` of the file, `steps`."""
+
+    tensors: dict[str, Tensor]
+    status: dict
+    record: dict
+
+    def load_into(self, model: nn.Module) -> None:
+        """UserError where the weights are of another architecture than the model."""
+        try:
+            model.load_state_dict(self.tensors)
+        except RuntimeError as e:
+            lines = str(e).splitlines()
+            raise UserError(f"{self.record['from']} does not fit this network ({lines[min(1, len(lines) - 1)].strip()}); "
+                            "begin with weights of the same architecture.") from e
+
+
+def initial_weights(source: str | os.PathLike, part: str) -> Initial:
+    """The weights to begin a new run with: those of a run folder (its averaged ones, where it keeps them), or one part
+    ("autoencoder", "denoiser") of a released checkpoint. UserError where the file is missing or of another kind."""
+    path = Path(source)
+    if path.is_dir():
+        path = path / "state.safetensors"
+        name, (tensors, status) = path.resolve().parent.name, load_state(path)
+        tensors = without_prefix("model", tensors) | without_prefix("ema", tensors)
+    elif path.is_file():
+        name, status = path.name, _released_status(path, part)
+        tensors = {k: v.float() for k, v in without_prefix(part, load_file(path)).items()}
+    else:
+        raise UserError(f"No run folder or checkpoint at {path}; --init takes one of them.")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]  # of a checkpoint: the id that `load_model` reports
+    return Initial(tensors, status, {"from": name, "id": digest, "steps": status.get("step")})
+
+
+def _released_status(path: Path, part: str) -> dict:
+    """What a checkpoint's metadata tells of the run behind one part, in the words of that run's own status."""
+    metadata, _ = read_header(path)
+    try:
+        architecture, training = json.loads(metadata["architecture"])[part], json.loads(metadata.get("training", "{}"))
+    except (KeyError, TypeError, ValueError) as e:
+        raise UserError(f"{path.name} does not describe its {part} ({e!r}); begin with another checkpoint.") from e
+    return {"architecture": architecture, "finished": True, "step": training.get(part, {}).get("steps"),
+            "encoder": training.get("denoiser", {}).get("latents_of", [])[:2]}
+
+
 def config_of(kind: type, status: dict):
     """The config dataclass `kind` that a run's status describes; fields it was begun without take their defaults."""
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in status["architecture"].items()})
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in status["architecture"].items()})
+    except (KeyError, TypeError, AttributeError) as e:
+        raise UserError(f"These weights are of a network that this version does not know ({e}); use this version's.") from e
 
 
 def write_json(path: Path, value: dict) -> None:
@@ -183,6 +235,8 @@ def arguments(doc: str, out: str, lr: float, batch: int, data: str) -> argparse.
     p = argparse.ArgumentParser(description=doc, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--data", required=True, help=data)
     p.add_argument("--out", default=out, help="run folder; an unfinished run in it is resumed")
+    p.add_argument("--init", metavar="RUN_OR_CHECKPOINT",
+                   help="begin a new run with these weights: a run folder or a released .safetensors file")
     p.add_argument("--minutes", type=float, help="training time over all sessions")
     p.add_argument("--steps", type=int)
     p.add_argument("--lr", type=float, default=lr)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ..autoencoder import MapAutoencoder
 from ..identity import load_recognizer
-from .autoencoder import load_autoencoder
+from .autoencoder import encoder_key, load_autoencoder
 from .common import load_state, write_json
 from .dataset import Photos, Textures, read_json
 
@@ -87,7 +87,7 @@ def encode(data: str | Path, ae: str | Path, out: str | Path, recognizer=None, o
         write_json(meta_path, meta)
     if only != "features":
         textures, status = Textures(data), load_state(Path(ae) / "state.safetensors")[1]
-        key = [status["step"], status["seconds"], len(textures)]
+        key = [*encoder_key(status), len(textures)]
         if meta.get("latents_of") != key:
             encode_textures(textures, load_autoencoder(ae), out)
         write_json(meta_path, meta | {"latents_of": key})

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..checkpoint import DEFAULT, load_model, save_model
 from ..errors import UserError
 from ..head import load_head
-from .autoencoder import load_autoencoder
+from .autoencoder import encoder_key, load_autoencoder
 from .common import load_state
 from .dataset import read_json
 from .denoiser import load_denoiser
@@ -22,7 +22,7 @@ def release(ae: Path, denoiser: Path, out: Path, head=None) -> dict:
     autoencoder, network = load_autoencoder(ae), load_denoiser(denoiser)
     model, status = network
     ae_status, config = load_state(ae / "state.safetensors")[1], read_json(denoiser / "config.json", "train.denoiser")
-    if config["latents_of"][:2] != [ae_status["step"], ae_status["seconds"]]:
+    if config["latents_of"][:2] != encoder_key(ae_status):
         raise UserError(f"{denoiser} was trained on latents of another autoencoder than {ae}; encode them again and retrain.")
     training = {
         "autoencoder": {"steps": ae_status["step"], "minutes": round(ae_status["seconds"] / 60, 1),
