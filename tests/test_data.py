@@ -134,7 +134,8 @@ def test_brows_lie_on_the_brow_landmarks(skin):
     full = skin.sample(0, plain(brow_density=1.0, brow_colour=(0.01, 0.01, 0.01)))[0].diffuse[0]
     darker = (bare - full).mean(0).clamp(min=0)
     at = skin.canvas.to_texel(skin.canvas.landmarks[[18, 19, 20, 23, 24, 25]]).round().long()
-    assert darker[at[:, 1], at[:, 0]].min() > 0.05
+    near = torch.nn.functional.max_pool2d(darker[None], 5, 1, 2)[0]  # the tail is thinner than the landmarks' error
+    assert near[at[:, 1], at[:, 0]].min() > 0.05
     spine = skin.canvas.landmarks[17:27]
     away = torch.minimum(skin.canvas.distance_to(spine[:5]), skin.canvas.distance_to(spine[5:]))
     assert darker[(away > 18) & skin.canvas.skin].max() < 1e-4
