@@ -1,9 +1,3 @@
-import io
-import json
-import os
-import shutil
-import struct
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,14 +9,14 @@ from PIL import Image
 
 from fitdiff_core import __version__
 from fitdiff_core.errors import UserError
-from fitdiff_core.export import write_glb, write_maps, write_obj
+from fitdiff_core.export import write_glb, write_maps, write_obj, write_ply, write_usdz
 from fitdiff_core.image import linear_to_srgb
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.render import tangents
+from tests.gltf import Glb, clean, validate
 from tests.meshes import front_uv, sphere
 
 torch.set_num_threads(1)
-HERE = Path(__file__).parent
 
 
 def avatar(batch=1, columns=24, size=32):
@@ -43,96 +37,41 @@ def avatar(batch=1, columns=24, size=32):
     return SimpleNamespace(head=head, shape=shape, maps=maps, vertices=lambda: vertices[None] + shape[:, :1, None])
 
 
-class Glb:
-    """A reader of its own, from the glTF 2.0 specification."""
-
-    def __init__(self, path):
-        data = Path(path).read_bytes()
-        magic, version, size = struct.unpack_from("<4sII", data)
-        assert (magic, version, size) == (b"glTF", 2, len(data))
-        length, kind = struct.unpack_from("<I4s", data, 12)
-        assert kind == b"JSON" and length % 4 == 0
-        self.json = json.loads(data[20 : 20 + length])
-        length2, kind = struct.unpack_from("<I4s", data, 20 + length)
-        assert kind == b"BIN\0" and length2 % 4 == 0
-        self.binary = data[28 + length :]
-        assert len(self.binary) == length2
-
-    def view(self, i):
-        v = self.json["bufferViews"][i]
-        return self.binary[v["byteOffset"] : v["byteOffset"] + v["byteLength"]]
-
-    def accessor(self, i):
-        a = self.json["accessors"][i]
-        dtype = {5126: "<f4", 5123: "<u2", 5125: "<u4"}[a["componentType"]]
-        values = np.frombuffer(self.view(a["bufferView"]), dtype)
-        return values.reshape(a["count"], *{"SCALAR": [], "VEC2": [2], "VEC3": [3], "VEC4": [4]}[a["type"]])
-
-    def primitive(self, mesh):
-        (p,) = self.json["meshes"][mesh]["primitives"]
-        return {k: self.accessor(i) for k, i in p["attributes"].items()}, self.accessor(p["indices"]).reshape(-1, 3)
-
-    def texture(self, i):
-        image = self.json["images"][self.json["textures"][i]["source"]]
-        return np.asarray(Image.open(io.BytesIO(self.view(image["bufferView"])))) / 255.0
-
-
 def picture(x):
     """`[1, 3, H, W]` in 0..1 -> `[H, W, 3]` numpy"""
     return x[0].permute(1, 2, 0).numpy()
 
 
-@pytest.fixture(scope="session")
-def validator_modules(tmp_path_factory):
-    """A node_modules folder with Khronos' validator; installed when there is none."""
-    for place in (os.environ.get("FITDIFF_GLTF_VALIDATOR"), HERE.parent / ".comfy-host" / "node_modules"):
-        if place and (Path(place) / "gltf-validator").is_dir():
-            return Path(place)
-    if not (shutil.which("npm") and shutil.which("node")):
-        pytest.skip("Khronos' glTF validator needs node and npm")
-    folder = tmp_path_factory.mktemp("validator")
-    subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), "gltf-validator@2.0.0-dev.3.10"],
-        check=True, capture_output=True, text=True,
-    )
-    return folder / "node_modules"
-
-
-def validate(modules, path):
-    done = subprocess.run(
-        ["node", str(HERE / "gltf_validate.mjs"), str(modules), str(path)], check=True, capture_output=True, text=True
-    )
-    return json.loads(done.stdout)
-
-
 @pytest.mark.parametrize("columns", [24, 400])  # 16-bit and 32-bit indices
-def test_khronos_validator_finds_nothing(tmp_path, validator_modules, columns):
+def test_khronos_validator_finds_nothing(tmp_path, columns):
     path = write_glb(tmp_path / "a.glb", avatar(columns=columns))
-    report = validate(validator_modules, path)
-    issues = report["issues"]
-    assert issues["numErrors"] == issues["numWarnings"] == issues["numInfos"] == issues["numHints"] == 0, issues["messages"]
+    report = validate(path)
+    assert clean(report)
     assert report["info"]["generator"] == f"FitDiff {__version__}"
-    assert report["info"]["drawCallCount"] == 2 and report["info"]["materialCount"] == 2
+    assert report["info"]["drawCallCount"] == 3 and report["info"]["materialCount"] == 3
 
 
-def test_the_validator_test_can_fail(tmp_path, validator_modules):
+def test_the_validator_test_can_fail(tmp_path):
     path = write_glb(tmp_path / "a.glb", avatar())
     data = path.read_bytes()
     path.write_bytes(data.replace(b'"type":"VEC4"', b'"type":"VEC3"'))
-    assert validate(validator_modules, path)["issues"]["numErrors"] > 0
+    assert validate(path)["issues"]["numErrors"] > 0
 
 
 def test_glb_holds_the_mesh(tmp_path):
     one = avatar()
     glb = Glb(write_glb(tmp_path / "a.glb", one))
-    assert [m["name"] for m in glb.json["materials"]] == ["FitDiff_Skin", "FitDiff_Eyes"]
-    assert [n["name"] for n in glb.json["nodes"]] == ["Head", "Eyes"]
+    assert [m["name"] for m in glb.json["materials"]] == ["Skin", "Eye_L", "Eye_R"]
+    assert [n["name"] for n in glb.json["nodes"]] == ["Head", "Eye_L", "Eye_R"]
     frames = tangents(one.vertices().double(), one.head.uv.double(), one.head.triangles)[0].numpy()
     n, start, triangles = one.head.n_skin, 0, []
-    for mesh, rows in enumerate([slice(0, n), slice(n, None)]):
+    half = n + (len(one.head.uv) - n) // 2
+    for mesh, rows in enumerate([slice(0, n), slice(n, half), slice(half, None)]):
         attributes, indices = glb.primitive(mesh)
         assert indices.dtype == np.uint16
-        np.testing.assert_array_equal(attributes["POSITION"], one.vertices()[0].numpy()[rows])
+        pivot = np.array(glb.json["nodes"][mesh].get("translation", [0, 0, 0]))
+        np.testing.assert_allclose(attributes["POSITION"] + pivot, one.vertices()[0].numpy()[rows], atol=1e-8)
+        assert mesh == 0 or np.abs(attributes["POSITION"].max(0) + attributes["POSITION"].min(0)).max() < 1e-7, "pivot in the middle"
         uv = attributes["TEXCOORD_0"]
         np.testing.assert_allclose(np.stack([uv[:, 0], 1 - uv[:, 1]], 1), one.head.uv.numpy()[rows], atol=1e-6)
         normal, tangent = attributes["NORMAL"], attributes["TANGENT"]
@@ -180,8 +119,9 @@ def test_glb_textures_and_materials(tmp_path, flip):
         linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
         f0 = 0.04 * np.array(specular["specularColorFactor"]) * linear * specular.get("specularFactor", 1)
         np.testing.assert_allclose(f0, 0.08 * picture(one.maps.specular), atol=0.0004)
-    skin, eyes = (m["pbrMetallicRoughness"]["roughnessFactor"] for m in glb.json["materials"])
-    assert eyes < 0.2 < skin < 0.6
+        assert specular["specularFactor"] == pytest.approx((1 - pbr["roughnessFactor"]) ** 2)  # F90, as `shade` has it
+    skin, left, right = (m["pbrMetallicRoughness"]["roughnessFactor"] for m in glb.json["materials"])
+    assert left == right < 0.2 < skin < 0.6
 
 
 def test_roughness_of_the_head_is_written(tmp_path):
@@ -189,7 +129,7 @@ def test_roughness_of_the_head_is_written(tmp_path):
     one.head.roughness = torch.full((len(one.head.uv),), 0.5)
     one.head.roughness[one.head.n_skin :] = 0.08
     glb = Glb(write_glb(tmp_path / "a.glb", one))
-    assert [m["pbrMetallicRoughness"]["roughnessFactor"] for m in glb.json["materials"]] == [0.5, 0.08]
+    assert [m["pbrMetallicRoughness"]["roughnessFactor"] for m in glb.json["materials"]] == [0.5, 0.08, 0.08]
 
 
 def test_texture_size(tmp_path):
@@ -197,12 +137,12 @@ def test_texture_size(tmp_path):
     assert glb.texture(0).shape == (16, 16, 3)
 
 
-def test_head_without_eyes(tmp_path, validator_modules):
+def test_head_without_eyes(tmp_path):
     one = avatar()
     one.head.n_skin = len(one.head.uv)
     path = write_glb(tmp_path / "a.glb", one)
-    assert [m["name"] for m in Glb(path).json["materials"]] == ["FitDiff_Skin"]
-    assert validate(validator_modules, path)["issues"]["numErrors"] == 0
+    assert [m["name"] for m in Glb(path).json["materials"]] == ["Skin"]
+    assert validate(path)["issues"]["numErrors"] == 0
 
 
 def read_obj(path):
@@ -226,11 +166,12 @@ def test_obj(tmp_path):
     assert (corners == corners[..., :1]).all()
     np.testing.assert_array_equal(corners[..., 0] - 1, one.head.triangles.numpy())
     n_skin_faces = int((one.head.triangles < one.head.n_skin).all(1).sum())
-    assert obj["usemtl"] == [(0, ["FitDiff_Skin"]), (n_skin_faces, ["FitDiff_Eyes"])]
-    assert obj["o"] == [["Head"], ["Eyes"]]
+    n_eye_faces = (len(obj["f"]) - n_skin_faces) // 2
+    assert obj["usemtl"] == [(0, ["Skin"]), (n_skin_faces, ["Eye_L"]), (n_skin_faces + n_eye_faces, ["Eye_R"])]
+    assert obj["o"] == [["Head"], ["Eye_L"], ["Eye_R"]]
 
     material = (tmp_path / "my_head.mtl").read_text()
-    assert material.count("newmtl ") == 2
+    assert material.count("newmtl ") == 3
     for key, name in (("map_Kd", "diffuse"), ("map_Ks", "specular"), ("norm", "normal"), ("map_Bump", "normal")):
         assert f"\n{key} my_head_{name}.png\n" in material
         assert (tmp_path / f"my_head_{name}.png").is_file()
@@ -241,7 +182,7 @@ def test_obj_opens_in_another_reader(tmp_path):
     one = avatar()
     for path in (write_obj(tmp_path / "a.obj", one), write_glb(tmp_path / "a.glb", one)):
         scene = trimesh.load_scene(path)
-        assert len(scene.geometry) == 2
+        assert len(scene.geometry) == 3
         assert sum(len(m.faces) for m in scene.geometry.values()) == len(one.head.triangles)
         for mesh in scene.geometry.values():
             assert mesh.visual.uv is not None and mesh.is_watertight and mesh.volume > 0
@@ -259,7 +200,7 @@ def test_maps(tmp_path):
     np.testing.assert_allclose(flipped * [1, -1, 1], normal, atol=1.02 / 255)
 
 
-@pytest.mark.parametrize("write", [write_glb, write_obj])
+@pytest.mark.parametrize("write", [write_glb, write_obj, write_ply, write_usdz])
 def test_errors(tmp_path, write):
     path = tmp_path / "a.x"
     with pytest.raises(UserError, match="one head, not 2"):

@@ -1,7 +1,13 @@
-"""Avatars as files: GLB, OBJ, and the texture maps as PNGs."""
+"""Avatars as files: GLB with blendshapes, OBJ, PLY, USDZ, and the texture maps as PNGs."""
 
+from .files import FORMATS, MAP_FILES, write_avatar
 from .glb import write_glb
+from .mesh import UNITS
 from .obj import write_obj
+from .ply import write_ply
 from .textures import write_maps
+from .usdz import write_usdz
 
-__all__ = ["write_glb", "write_maps", "write_obj"]
+__all__ = [
+    "FORMATS", "MAP_FILES", "UNITS", "write_avatar", "write_glb", "write_maps", "write_obj", "write_ply", "write_usdz",
+]

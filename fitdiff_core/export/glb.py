@@ -1,14 +1,17 @@
 """glTF 2.0 binary: mesh and textures in one file, for Blender, Unreal, three.js and every viewer.
 
-Two meshes, "Head" and "Eyes", share three PNGs. `KHR_materials_specular` carries the specular albedo; it is used, not
+Three meshes, "Head", "Eye_L" and "Eye_R", share three PNGs. The head has the 52 ARKit actions as morph targets; each eye
+hangs at its centre, to be turned, and has the four eyeLook targets that are its own. `KHR_materials_specular` carries the specular albedo; it is used, not
 required, so a viewer that does not know it shows plain 4 % gloss.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,37 +19,60 @@ import numpy as np
 
 from .. import __version__
 from ..image import encode_png, write_atomic
+from ..render.shading import rough_f90
+from .blendshapes import Target, eye_targets, skin_targets
+from .gltf_binary import INDEX_BUFFER, VERTEX_BUFFER, Binary
 from .mesh import Part, split
 from .textures import map_images
 
 if TYPE_CHECKING:
     from ..avatar import Avatar
+    from ..scene import Scene
 
-FLOAT, UINT16, UINT32 = 5126, 5123, 5125
-VERTEX_BUFFER, INDEX_BUFFER = 34962, 34963
 LINEAR, LINEAR_MIPMAP_LINEAR, CLAMP = 9729, 9987, 33071
 IMAGES = ("diffuse", "normal", "specular")
 
 
 def write_glb(
-    path: str | os.PathLike, avatar: Avatar, texture_size: int | None = None, flip_green: bool = False
+    path: str | os.PathLike, avatar: Avatar, texture_size: int | None = None, flip_green: bool = False,
+    scene: Scene | None = None, blendshapes: bool = True,
 ) -> Path:
-    """Write a batch-1 avatar's neutral head as `.glb`; returns the path.
+    """Write a batch-1 avatar's head as `.glb`; returns the path.
 
     texture_size: resize the maps to this many pixels a side (default: as they are). flip_green: write the normal map
-    y-down for engines that expect DirectX's (not what glTF specifies). Metres, +y up, facing +z.
+    y-down for engines that expect DirectX's (not what glTF specifies). Metres, as glTF has it, +y up, facing +z.
+    scene: the vertices stay neutral; its expression becomes the weights the morph targets start with, and its gaze the
+    turn of the eyes. blendshapes: with the morph targets (some 9 MB); without them a scene's expression is in the vertices.
     Raises UserError for a batch, values that are not finite, or a file that cannot be written.
     """
-    return write_atomic(path, encode_glb(avatar, texture_size, flip_green))
+    return write_atomic(path, encode_glb(avatar, texture_size, flip_green, scene, blendshapes))
 
 
-def encode_glb(avatar: Avatar, texture_size: int | None = None, flip_green: bool = False) -> bytes:
+def encode_glb(
+    avatar: Avatar, texture_size: int | None = None, flip_green: bool = False, scene: Scene | None = None,
+    blendshapes: bool = True,
+) -> bytes:
     """The bytes `write_glb` writes."""
     maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
     pictures = map_images(maps, flip_green)
-    parts = split(avatar)
-    binary = _Binary()
-    meshes = [_mesh(part, material, binary) for material, part in enumerate(parts)]
+    blendshapes = blendshapes and bool(getattr(avatar.head, "expression_names", ()))
+    parts = split(avatar, None if blendshapes else scene)
+    binary = Binary()
+    meshes, nodes = [], []
+    for material, part in enumerate(parts):
+        node, targets, weights = {"name": part.object, "mesh": material}, (), None
+        pivot = None if part.name == "Skin" else (part.positions.max(0) + part.positions.min(0)) / 2
+        if blendshapes and pivot is None:
+            targets = skin_targets(avatar, part)
+            weights = None if scene is None else scene.expression[0].tolist()
+        elif blendshapes:
+            targets = eye_targets(part, pivot)
+            if scene is not None:
+                node["rotation"] = _quaternion(*scene.gaze[0].tolist())
+        if pivot is not None:
+            node["translation"] = pivot.astype(float).tolist()
+        meshes.append(_mesh(part, material, binary, pivot, targets, weights))
+        nodes.append(node)
     images = [
         {"name": name, "mimeType": "image/png", "bufferView": binary.view(encode_png(pictures[name]))}
         for name in IMAGES
@@ -55,8 +81,8 @@ def encode_glb(avatar: Avatar, texture_size: int | None = None, flip_green: bool
         "asset": {"version": "2.0", "generator": f"FitDiff {__version__}"},
         "extensionsUsed": ["KHR_materials_specular"],
         "scene": 0,
-        "scenes": [{"name": "FitDiff", "nodes": list(range(len(meshes)))}],
-        "nodes": [{"name": mesh["name"], "mesh": i} for i, mesh in enumerate(meshes)],
+        "scenes": [{"name": "FitDiff", "nodes": list(range(len(nodes)))}],
+        "nodes": nodes,
         "meshes": meshes,
         "materials": [_material(part) for part in parts],
         "textures": [{"name": name, "sampler": 0, "source": i} for i, name in enumerate(IMAGES)],
@@ -76,30 +102,35 @@ def encode_glb(avatar: Avatar, texture_size: int | None = None, flip_green: bool
 
 
 def _material(part: Part) -> dict:
+    f90 = max(rough_f90(part.roughness), 0.08)  # never below the largest F0
     return {
-        "name": f"FitDiff_{part.name}",
+        "name": part.name,
         "pbrMetallicRoughness": {
             "baseColorTexture": {"index": IMAGES.index("diffuse")},
             "metallicFactor": 0,
             "roughnessFactor": part.roughness,
         },
         "normalTexture": {"index": IMAGES.index("normal")},
-        # F0 = 0.04 * factor * texture; ours is 0.08 * specular
+        # F90 = specularFactor, F0 = 0.04 * specularColorFactor * texture * specularFactor; ours is 0.08 * specular
         "extensions": {
             "KHR_materials_specular": {
-                "specularColorFactor": [2, 2, 2],
+                "specularFactor": f90,
+                "specularColorFactor": [2 / f90] * 3,
                 "specularColorTexture": {"index": IMAGES.index("specular")},
             }
         },
     }
 
 
-def _mesh(part: Part, material: int, binary: _Binary) -> dict:
+def _mesh(
+    part: Part, material: int, binary: Binary, pivot: np.ndarray | None, targets: Iterable[Target], weights: list | None
+) -> dict:
     # glTF counts v from the top. The tangent's w stays: it points the bitangent up in the picture, as +Y normals want
     uv = np.stack([part.uv[:, 0], 1 - part.uv[:, 1]], 1)
+    positions = part.positions if pivot is None else part.positions - pivot
     primitive = {
         "attributes": {
-            "POSITION": binary.accessor(part.positions, "VEC3", VERTEX_BUFFER, bounds=True),
+            "POSITION": binary.accessor(positions, "VEC3", VERTEX_BUFFER, bounds=True),
             "NORMAL": binary.accessor(part.normals, "VEC3", VERTEX_BUFFER),
             "TANGENT": binary.accessor(part.tangents, "VEC4", VERTEX_BUFFER),
             "TEXCOORD_0": binary.accessor(uv, "VEC2", VERTEX_BUFFER),
@@ -110,31 +141,23 @@ def _mesh(part: Part, material: int, binary: _Binary) -> dict:
         ),
         "material": material,
     }
-    return {"name": {"Skin": "Head"}.get(part.name, part.name), "primitives": [primitive]}
+    mesh = {"name": part.object, "primitives": [primitive]}
+    names, moves, n = [], [], len(part.positions)
+    for target in targets:
+        names.append(target.name)
+        moves.append({
+            "POSITION": binary.sparse(n, target.rows, target.offsets, bounds=True),
+            "NORMAL": binary.sparse(n, target.normal_rows, target.normal_offsets),
+        })
+    if names:
+        primitive["targets"] = moves
+        mesh |= {"weights": weights or [0.0] * len(names), "extras": {"targetNames": names}}
+    return mesh
 
 
-class _Binary:
-    """The file's binary chunk as it grows, every view on a 4-byte border."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.views: list[dict] = []
-        self.accessors: list[dict] = []
-
-    def view(self, data: bytes, target: int | None = None) -> int:
-        view = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(data)}
-        self.views.append(view if target is None else {**view, "target": target})
-        self.data += data + b"\0" * (-len(data) % 4)
-        return len(self.views) - 1
-
-    def accessor(self, values: np.ndarray, kind: str, target: int, bounds: bool = False) -> int:
-        component = {"u2": UINT16, "u4": UINT32, "f4": FLOAT}[values.dtype.str[1:]]
-        values = values.astype(values.dtype.newbyteorder("<"))
-        accessor = {
-            "bufferView": self.view(values.tobytes(), target), "componentType": component, "count": len(values),
-            "type": kind,
-        }
-        if bounds:  # as float32: the validator compares them with the stored values
-            accessor |= {"min": values.min(0).astype(float).tolist(), "max": values.max(0).astype(float).tolist()}
-        self.accessors.append(accessor)
-        return len(self.accessors) - 1
+def _quaternion(yaw: float, pitch: float) -> list[float]:
+    """The turn of `gaze_rotation`, yaw about y after pitch about -x, as (x, y, z, w)."""
+    a, b = yaw / 2, -pitch / 2
+    return [
+        math.cos(a) * math.sin(b), math.sin(a) * math.cos(b), -math.sin(a) * math.sin(b), math.cos(a) * math.cos(b),
+    ]

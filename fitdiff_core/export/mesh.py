@@ -15,7 +15,9 @@ from ..render.shading import ROUGHNESS
 
 if TYPE_CHECKING:
     from ..avatar import Avatar
+    from ..scene import Scene
 
+UNITS = {"metres": 1.0, "centimetres": 100.0}  # units a metre
 EYE_ROUGHNESS = 0.12  # a wet cornea, where the head has no roughness of its own
 
 
@@ -23,46 +25,61 @@ EYE_ROUGHNESS = 0.12  # a wet cornea, where the head has no roughness of its own
 class Part:
     """One material's share of the mesh; numpy float32, `indices` refer to this part's own vertices.
 
-    positions, normals `[N, 3]`; tangents `[N, 4]`; uv `[N, 2]` with v from the BOTTOM; indices `[T, 3]` int64;
-    roughness perceptual.
+    name: of the material; object: of the mesh. positions, normals `[N, 3]`; tangents `[N, 4]`; uv `[N, 2]` with v from
+    the BOTTOM; indices `[T, 3]` int64; roughness perceptual; rows `[N]`: the head's vertices these are.
     """
 
     name: str
+    object: str
     positions: np.ndarray
     normals: np.ndarray
     tangents: np.ndarray
     uv: np.ndarray
     indices: np.ndarray
     roughness: float
+    rows: np.ndarray
 
 
 @torch.no_grad()
-def split(avatar: Avatar) -> list[Part]:
-    """The neutral mesh of a batch-1 avatar as parts "Skin" and "Eyes" (a part without triangles is left out).
+def split(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
+    """The mesh of a batch-1 avatar as parts "Skin", "Eye_L" (+x) and "Eye_R" (a part without triangles is left out).
+
+    scene: pose it with this expression and gaze; without, it is neutral.
 
     Raises UserError for a batch of several heads or a shape that is not finite.
     """
     if avatar.shape.shape[0] != 1:
         raise UserError(f"A file holds one head, not {avatar.shape.shape[0]}; pick one of the batch.")
     head = avatar.head
-    vertices = avatar.vertices().double().cpu()
+    vertices = (avatar.vertices() if scene is None else avatar.vertices(scene)).double().cpu()
     if not torch.isfinite(vertices).all():
         raise UserError("The head's shape holds NaN or infinite values; sample it again.")
     tri, uv = head.triangles.cpu().long(), head.uv.cpu().double()
     normals, tangents = frames(vertices, uv, tri)
-    eye = (tri >= head.n_skin).all(1)
+    first = head.n_skin + (vertices.shape[1] - head.n_skin) // 2  # of the right eye
+    eye, right = (tri >= head.n_skin).all(1), (tri >= first).all(1)
     own = getattr(head, "roughness", None)
     parts = []
-    for name, faces, usual in (("Skin", tri[~eye], ROUGHNESS), ("Eyes", tri[eye], EYE_ROUGHNESS)):
+    for name, thing, faces, usual in (
+        ("Skin", "Head", tri[~eye], ROUGHNESS), ("Eye_L", "Eye_L", tri[eye & ~right], EYE_ROUGHNESS),
+        ("Eye_R", "Eye_R", tri[right & eye], EYE_ROUGHNESS),
+    ):
         if len(faces) == 0:
             continue
         used, indices = torch.unique(faces, return_inverse=True)
         rough = usual if own is None else float(own.cpu().float()[used].mean())
         parts.append(
-            Part(name, _floats(vertices[0][used]), _floats(_sound(normals[0][used])), _floats(tangents[0][used]),
-                 _floats(uv[used]), indices.numpy(), round(rough, 3))
+            Part(name, thing, _floats(vertices[0][used]), _floats(_sound(normals[0][used])), _floats(tangents[0][used]),
+                 _floats(uv[used]), indices.numpy(), round(rough, 3), used.numpy())
         )
     return parts
+
+
+def unit_scale(unit: str) -> float:
+    """File units a metre. Raises UserError for a unit that is not in `UNITS`."""
+    if unit not in UNITS:
+        raise UserError(f"Unknown unit '{unit}'; choose one of {', '.join(UNITS)}.")
+    return UNITS[unit]
 
 
 def _sound(normals: Tensor) -> Tensor:

@@ -11,31 +11,35 @@ import numpy as np
 
 from .. import __version__
 from ..image import write_atomic
-from .mesh import Part, split
+from .mesh import Part, split, unit_scale
 from .textures import write_maps
 
 if TYPE_CHECKING:
     from ..avatar import Avatar
+    from ..scene import Scene
 
 
 def write_obj(
-    path: str | os.PathLike, avatar: Avatar, texture_size: int | None = None, flip_green: bool = False
+    path: str | os.PathLike, avatar: Avatar, texture_size: int | None = None, flip_green: bool = False,
+    scene: Scene | None = None, unit: str = "metres", bits: int = 8,
 ) -> Path:
-    """Write a batch-1 avatar's neutral head as `NAME.obj`, `NAME.mtl` and `NAME_{diffuse,specular,normal}.png`.
+    """Write a batch-1 avatar's head as `NAME.obj`, `NAME.mtl` and `NAME_{diffuse,specular,normal}.png`.
 
-    Returns the path of the OBJ, which is written last, so that it never names a file that is not there. Arguments and
-    errors as `write_glb`.
+    scene: pose the head with its expression and gaze (default: neutral). unit: "metres" or "centimetres". bits: of the
+    PNGs, 8 or 16 a channel. Returns the path of the OBJ, which is written last, so that it never names a file that is
+    not there. Other arguments and errors as `write_glb`.
     """
     path = Path(path)
+    scale = unit_scale(unit)
     maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
-    parts = split(avatar)
+    parts = split(avatar, scene)
     stem = re.sub(r"\s+", "_", path.stem)  # neither format has a way to quote a blank
-    pictures = write_maps(path.parent, maps, flip_green, prefix=f"{stem}_")
+    pictures = write_maps(path.parent, maps, flip_green, bits, prefix=f"{stem}_")
     library = write_atomic(
         path.with_name(f"{stem}.mtl"),
         _materials(parts, {name: picture.name for name, picture in pictures.items()}).encode(),
     )
-    return write_atomic(path, _mesh(parts, library.name).encode())
+    return write_atomic(path, _mesh(parts, library.name, unit, scale).encode())
 
 
 def _materials(parts: list[Part], pictures: dict[str, str]) -> str:
@@ -43,7 +47,7 @@ def _materials(parts: list[Part], pictures: dict[str, str]) -> str:
     for part in parts:
         shininess = min(2 / part.roughness**4 - 2, 1000)  # Blinn-Phong's exponent for a GGX of alpha = roughness^2
         lines += [
-            f"newmtl FitDiff_{part.name}",
+            f"newmtl {part.name}",
             "Ka 0 0 0",
             "Kd 1 1 1",
             f"map_Kd {pictures['diffuse']}",
@@ -59,14 +63,14 @@ def _materials(parts: list[Part], pictures: dict[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _mesh(parts: list[Part], library: str) -> str:
-    chunks = [f"# FitDiff {__version__}: metres, y up, facing +z", f"mtllib {library}"]
+def _mesh(parts: list[Part], library: str, unit: str, scale: float) -> str:
+    chunks = [f"# FitDiff {__version__}: {unit}, y up, facing +z", f"mtllib {library}"]
     start = 1
     for part in parts:
-        chunks.append(f"o {'Head' if part.name == 'Skin' else part.name}")
-        for key, values, digits in (("v", part.positions, 7), ("vt", part.uv, 6), ("vn", part.normals, 5)):
+        chunks.append(f"o {part.object}")
+        for key, values, digits in (("v", part.positions * scale, 7), ("vt", part.uv, 6), ("vn", part.normals, 5)):
             chunks.append("\n".join(key + "".join(f" {x:.{digits}f}" for x in row) for row in values.tolist()))
-        chunks.append(f"usemtl FitDiff_{part.name}\ns 1")
+        chunks.append(f"usemtl {part.name}\ns 1")
         faces = np.repeat((part.indices + start)[:, :, None], 3, 2).reshape(-1, 9).tolist()
         chunks.append("\n".join("f {}/{}/{} {}/{}/{} {}/{}/{}".format(*face) for face in faces))
         start += len(part.positions)

@@ -1,0 +1,65 @@
+"""The binary chunk of a GLB: buffer views and accessors (glTF 2.0, section 3.6)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+FLOAT, UINT16, UINT32 = 5126, 5123, 5125
+VERTEX_BUFFER, INDEX_BUFFER = 34962, 34963
+COMPONENTS = {"u2": UINT16, "u4": UINT32, "f4": FLOAT}
+
+
+class Binary:
+    """The chunk as it grows, every view on a 4-byte border. `views` and `accessors` are the document's lists."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.views: list[dict] = []
+        self.accessors: list[dict] = []
+
+    def view(self, data: bytes, target: int | None = None) -> int:
+        """Append bytes as a buffer view; returns its number."""
+        view = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(data)}
+        self.views.append(view if target is None else {**view, "target": target})
+        self.data += data + b"\0" * (-len(data) % 4)
+        return len(self.views) - 1
+
+    def accessor(self, values: np.ndarray, kind: str, target: int, bounds: bool = False) -> int:
+        """Append an array `[N, ...]` as an accessor; returns its number. bounds: write min and max (positions need them)."""
+        accessor = {
+            "bufferView": self.view(little(values), target), "componentType": COMPONENTS[values.dtype.str[1:]],
+            "count": len(values), "type": kind,
+        }
+        if bounds:  # as float32: the validator compares them with the stored values
+            accessor |= {"min": values.min(0).astype(float).tolist(), "max": values.max(0).astype(float).tolist()}
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+    def sparse(self, count: int, rows: np.ndarray, values: np.ndarray, bounds: bool = False) -> int:
+        """An accessor of `count` float32 vectors that are zero except `values [M, 3]` at `rows [M]`, which ascend.
+
+        Where that saves nothing, or for M = 0, it is written as zeros or in full, which every reader takes.
+        """
+        wide = 2 if count <= 0xFFFF else 4
+        accessor = {"componentType": FLOAT, "count": count, "type": "VEC3"}
+        if len(rows) * (12 + wide) >= count * 12:
+            dense = np.zeros((count, 3), np.float32)
+            dense[rows] = values
+            accessor["bufferView"] = self.view(little(dense), VERTEX_BUFFER)
+        elif len(rows):
+            accessor["sparse"] = {
+                "count": len(rows),
+                "indices": {"bufferView": self.view(little(rows.astype(f"<u{wide}"))), "componentType": COMPONENTS[f"u{wide}"]},
+                "values": {"bufferView": self.view(little(values.astype("<f4")))},
+            }
+        if bounds:
+            low, high = (np.zeros(3), np.zeros(3)) if not len(rows) else (values.min(0), values.max(0))
+            if len(rows) < count:
+                low, high = np.minimum(low, 0), np.maximum(high, 0)
+            accessor |= {"min": low.astype(float).tolist(), "max": high.astype(float).tolist()}
+        self.accessors.append(accessor)
+        return len(self.accessors) - 1
+
+
+def little(values: np.ndarray) -> bytes:
+    return values.astype(values.dtype.newbyteorder("<")).tobytes()

@@ -1,0 +1,73 @@
+"""Stanford PLY, binary: one mesh whose vertices carry normal, uv and colour, for MeshLab, CloudCompare and point tools."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .. import __version__
+from ..image import linear_to_srgb, write_atomic
+from .mesh import split, unit_scale
+from .textures import write_maps
+
+if TYPE_CHECKING:
+    from ..avatar import Avatar
+    from ..scene import Scene
+
+VERTEX = np.dtype(
+    [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz", "s", "t")] + [(c, "u1") for c in ("red", "green", "blue")]
+)
+FACE = np.dtype([("count", "u1"), ("indices", "<i4", 3)])
+
+
+def write_ply(
+    path: str | os.PathLike, avatar: Avatar, texture_size: int | None = None, flip_green: bool = False,
+    scene: Scene | None = None, unit: str = "metres", bits: int = 8,
+) -> Path:
+    """Write a batch-1 avatar's head as binary little-endian `NAME.ply` and `NAME_{diffuse,specular,normal}.png`.
+
+    Skin and eyes are one mesh: PLY has no materials. Colours are the diffuse map at each vertex, sRGB bytes; `s`, `t` are
+    the uv, t from the bottom. Arguments and errors as `write_obj`.
+    """
+    path = Path(path)
+    scale = unit_scale(unit)
+    maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
+    parts = split(avatar, scene)
+    stem = re.sub(r"\s+", "_", path.stem)
+    pictures = write_maps(path.parent, maps, flip_green, bits, prefix=f"{stem}_")
+    uv = np.concatenate([p.uv for p in parts])
+    vertices = np.zeros(len(uv), VERTEX)
+    positions = np.concatenate([p.positions for p in parts]) * scale
+    for names, values in (
+        ("xyz", positions), (("nx", "ny", "nz"), np.concatenate([p.normals for p in parts])), ("st", uv),
+        (("red", "green", "blue"), vertex_colors(avatar, uv)),
+    ):
+        for name, column in zip(names, values.T, strict=True):
+            vertices[name] = column
+    starts = np.cumsum([0] + [len(p.positions) for p in parts])[:-1]
+    triangles = np.concatenate([p.indices + start for p, start in zip(parts, starts, strict=True)])
+    faces = np.zeros(len(triangles), FACE)
+    faces["count"], faces["indices"] = 3, triangles
+    types = {"<f4": "float", "|u1": "uchar"}
+    header = [
+        "ply", "format binary_little_endian 1.0", f"comment FitDiff {__version__}: {unit}, y up, facing +z",
+        f"comment TextureFile {pictures['diffuse'].name}", f"element vertex {len(vertices)}",
+        *(f"property {types[VERTEX[name].str]} {name}" for name in VERTEX.names),
+        f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header\n",
+    ]
+    return write_atomic(path, "\n".join(header).encode() + vertices.tobytes() + faces.tobytes())
+
+
+@torch.no_grad()
+def vertex_colors(avatar: Avatar, uv: np.ndarray) -> np.ndarray:
+    """Diffuse map at uv `[N, 2]` (v from the bottom), bilinear in linear light -> sRGB `[N, 3]` uint8."""
+    at = torch.from_numpy(uv) * torch.tensor([2.0, -2.0]) + torch.tensor([-1.0, 1.0])
+    diffuse = avatar.maps.diffuse[:1].detach().float().cpu()
+    values = F.grid_sample(diffuse, at[None, None], padding_mode="border", align_corners=False)[0, :, 0].T
+    return (linear_to_srgb(values.clamp(0, 1)) * 255 + 0.5).byte().numpy()
