@@ -41,7 +41,7 @@ class Hair:
         self._polar = torch.acos(cosine.clamp(-1, 1))
         sine = torch.sin(self._polar).clamp(min=1e-3)
         turn = torch.atan2(x / 85.0, torch.einsum("k,khw->hw", front, v))
-        self._across, self._down = turn * 85.0 / 300.0, self._polar / 1.3 - 1
+        self._across, self._down = turn * 85.0 / 300.0, self._polar / 2.1 - 1
         away = (v * cosine - pole.view(3, 1, 1)) / sine
         self._away = _along_skin(canvas, away)
         # strands crowd at the whorl, and where texels are long (the nape, the neck) they would smear into streaks
@@ -56,7 +56,7 @@ class Hair:
         self._sideburn = ((azimuth - 60) / 6).clamp(0, 1) * torch.sigmoid((95 - azimuth) / 3)
         nape = regions["behind_mm"].clamp(max=40)
         self._behind = torch.minimum(nape, self._y + brow - float(canvas.landmarks[33, 1]) + 22)
-        self._blur = _texel_change(torch.maximum(self._front.clamp(-60, 60), self._behind.clamp(-60, 60)))
+        self._blur = _texel_change(torch.maximum(self._front, self._behind).clamp(-14, 14))
 
     def _strands(self, rng: np.random.Generator, wave: Tensor) -> Tensor:
         """`[2, S, S]`: single hairs and locks, about unit deviation."""
@@ -76,12 +76,11 @@ class Hair:
             fringe = fringe * (0.72 + 0.36 * side * (self._x / 50).clamp(-1, 1))
         elif cut < 0.55:  # parted in the middle like a curtain
             fringe = fringe * (0.25 + 0.75 * (self._x.abs() / 42).clamp(max=1) ** 1.5)
-        short = float(rng.uniform(4, 24)) + 14 * a.feminine  # mm of sideburn that are missing
-        front = self._front - self._sideburn * short / self._steep.clamp(min=1)
-        front = torch.minimum(front, (self._y + 44 - short) + 60 * (1 - self._sideburn))
+        short = float(rng.uniform(4, 22)) + 6 * a.feminine  # mm of sideburn that are missing
+        front = torch.minimum(self._front, (self._y + 44 - short) + 60 * (1 - self._sideburn))
         lift = a.hairline + float(rng.normal(0, 3)) * (self._x / 40).clamp(-1, 1) ** 2
         front = front - (lift + a.recede * r["recede"]) / self._steep.clamp(max=2) + 38.0 * a.fringe * fringe
-        return torch.maximum(front + 2.0 * wave, self._behind + 1.2 * wave)
+        return torch.maximum(front + 1.6 * wave, self._behind + 1.2 * wave)
 
     def cover(self, a: SkinAttributes, rng: np.random.Generator, wave: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """-> (scalp cover `[S, S]`, colour factor `[S, S]`, strand noise `[2, S, S]`)."""
@@ -91,7 +90,7 @@ class Hair:
             field = torch.minimum(field, (self._polar - 1.22) * _RADIUS + 4 * wave)
         cropped = a.hair in ("shaved", "bald") and not _fell_out(a)
         loose = 0.8 if cropped else 2.6 + 3.0 * a.fringe
-        edge = field - (1.5 if cropped else 3.0) + loose * s[0] + (0.6 * loose) * s[1]
+        edge = field - (1.5 if cropped else 3.0) + loose * s[0] + (0.35 * loose) * s[1]
         soft = {"shaved": 5.0, "bald": 5.0, "short": 3.2}.get(a.hair, 2.4)
         soft = (soft * soft + (0.9 * self._blur) ** 2).sqrt()
         ear = 1 - self.regions["ear"]
@@ -102,27 +101,27 @@ class Hair:
             bare = a.thinning * self.regions["crown"] * torch.sigmoid((self.regions["behind_mm"] + 25) / -12)
             cover = cover * (1 - (bare * (1.1 + 0.35 * s[0])).clamp(0, 1))
         if a.hair in ("short", "medium", "long") and a.fringe == 0 and rng.random() < 0.4:
-            cover = cover * (1 - 0.6 * self._parting(rng, wave))
+            cover = cover * (1 - 0.5 * self._parting(rng, wave))
         return cover, self._shade(a, rng, s, wave, field), s
 
     def _fine_hairs(self, a: SkinAttributes, rng: np.random.Generator, field: Tensor) -> Tensor:
         """Single hairs along the edge, fewer the farther out, so that nowhere does hair end in a line."""
         edge = torch.exp(-(((field + 2.0) / 4.5) ** 2)) * (self._y > -50) * self._clear
-        root = scatter_on(self.canvas, rng, edge, 1500)
+        root = scatter_on(self.canvas, rng, edge, 2000)
         n = len(root)
         if n == 0:
             return torch.zeros_like(field)
         step = self._away[:, root[:, 1], root[:, 0]].T[:, None]
         lean = torch.from_numpy(rng.normal(0, 0.35, (n, 1, 1))).float() * step.flip(-1) * torch.tensor([1.0, -1.0])
-        length = torch.from_numpy(rng.uniform(3, 9, (n, 1, 1))).float()
+        length = torch.from_numpy(rng.uniform(4, 12, (n, 1, 1))).float()
         t = torch.linspace(-0.5, 0.5, _POINTS)[None, :, None]
         path = root[:, None] + length * (t * step + t * t * lean)
-        amount = torch.from_numpy(rng.uniform(0.10, 0.45, (n, 1))).float()
+        amount = torch.from_numpy(rng.uniform(0.15, 0.6, (n, 1))).float()
         return strands(self.canvas, path, amount * (0.75 - t[..., 0]))
 
     def _parting(self, rng: np.random.Generator, wave: Tensor) -> Tensor:
         at = float(rng.uniform(14, 32)) * (1 if rng.random() < 0.5 else -1)
-        path = torch.exp(-(((self._x - at - 0.6 * wave) / 1.1) ** 2))
+        path = torch.exp(-(((self._x - at - 1.2 * wave) / 0.9) ** 2))
         return path * torch.sigmoid((self._z + 25) / 8) * torch.sigmoid((self._y - 30) / 4)
 
     def _shade(self, a: SkinAttributes, rng: np.random.Generator, s: Tensor, wave: Tensor, field: Tensor) -> Tensor:
