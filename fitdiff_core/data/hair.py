@@ -56,7 +56,7 @@ class Hair:
         self._sideburn = ((azimuth - 60) / 6).clamp(0, 1) * torch.sigmoid((95 - azimuth) / 3)
         self._side = (azimuth - 74) * 1.5  # mm behind the temple
         # beards reach back to the ear, where they meet the sideburns
-        back = torch.sigmoid((z - float(canvas.landmarks[0, 2]) + 10) / 4)
+        back = torch.sigmoid((z - float(canvas.landmarks[0, 2]) + 14) / 4)
         lips = torch.sigmoid((-regions["lips_mm"] - 0.5) / 0.8)
         self._beard_area = back * lips * (1 - regions["ear"]).clamp(0, 1)
         nape = regions["behind_mm"].clamp(max=40)
@@ -93,7 +93,9 @@ class Hair:
         s = self._strands(rng, wave)
         field = self._outline(a, rng, wave)
         if _fell_out(a):
-            field = torch.minimum(field, torch.minimum(self._side, (self._polar - 1.22) * _RADIUS) + 4 * wave)
+            top = (self._polar - 1.22) * _RADIUS
+            round_off = 14 * torch.exp(-(((self._side - top) / 24) ** 2))
+            field = torch.minimum(field, torch.minimum(self._side, top) - round_off + 4 * wave)
         cropped = a.hair in ("shaved", "bald") and not _fell_out(a)
         loose = 0.8 if cropped else 2.6 + 3.0 * a.fringe
         edge = field - (1.5 if cropped else 3.0) + loose * s[0] + (0.35 * loose) * s[1]
