@@ -129,15 +129,15 @@ class SkinGenerator:
         c = self.canvas
         out = {}
         if a.freckles > 0:
-            where = self._freckled**1.5 * torch.sigmoid(1.3 * cloud)  # thickest on the cheeks and nose, in patches
+            where = self._freckled**1.5 * self._drawable * torch.sigmoid(1.3 * cloud)  # thickest on the cheeks and nose, in patches
             n = int(1300 * a.freckles)
             out["freckles"] = spots(c, rng, where, n, (0.28, 1.3), 0.55, 3.0, 0.06, grain)
         if a.moles:
-            out["moles"] = spots(c, rng, self._face, a.moles, (0.5, 1.5), 0.3, 2.5, 0.3, grain)
+            out["moles"] = spots(c, rng, self._face * self._drawable, a.moles, (0.5, 1.5), 0.3, 2.5, 0.3, grain)
         if a.sun_spots:
-            out["sun"] = spots(c, rng, self._sun_area, a.sun_spots, (0.9, 4.2), 0.6, 2.0, 0.15, grain)
+            out["sun"] = spots(c, rng, self._sun_area * self._drawable, a.sun_spots, (0.9, 4.2), 0.6, 2.0, 0.15, grain)
         if a.blemishes:
-            out["blemishes"] = spots(c, rng, self._spotty, a.blemishes, (0.8, 2.2), 0.6, 2.0, 0.2)
+            out["blemishes"] = spots(c, rng, self._spotty * self._drawable, a.blemishes, (0.8, 2.2), 0.6, 2.0, 0.2)
         return out
 
     def _colour(self, a: SkinAttributes, clouds: Tensor, fine: Tensor, grains, creases, marks: dict[str, Tensor]) -> Tensor:
