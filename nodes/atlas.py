@@ -8,7 +8,7 @@ from ..fitdiff_core.atlas import REGIONS, region_mask, template
 from ..fitdiff_core.head import load_head
 from ..fitdiff_core.image import to_image
 from . import host
-from .render import check_choices
+from .widgets import check_choices
 
 
 def head():

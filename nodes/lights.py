@@ -13,9 +13,17 @@ from ..fitdiff_core.hdr import SUFFIXES, load_hdr
 from ..fitdiff_core.image import linear_to_srgb, srgb_to_linear
 from ..fitdiff_core.render import Light, rig
 from . import host, types
-from .render import angle, check_choices
+from .widgets import angle, check_choices
 
 ENCODINGS = ("sRGB", "linear")
+
+
+def environment_light(image: torch.Tensor, sources: int = 1, encoding: str = "sRGB") -> Light:
+    """Equirectangular panoramas as IMAGE `[B, H, W, C]` -> lights. Values above 1 (HDR) are kept."""
+    if image.ndim != 4 or image.shape[0] == 0 or image.shape[-1] < 3 or not torch.isfinite(image).all():
+        raise UserError("The environment is not an RGB image with finite values; connect an equirectangular panorama.")
+    pixels = image[..., :3].clone().permute(0, 3, 1, 2).float().clamp(min=0).to(host.device())
+    return Light.from_environment(srgb_to_linear(pixels) if encoding == "sRGB" else pixels, sources)
 
 
 def light_output():
@@ -58,15 +66,7 @@ class EnvironmentLight(io.ComfyNode):
     @classmethod
     @host.with_gradients
     def execute(cls, image, intensity, rotation, sources, encoding):
-        if image.ndim != 4 or image.shape[0] == 0 or image.shape[-1] < 3:
-            raise UserError("The environment is not an RGB image; connect an equirectangular panorama.")
-        pixels = image[..., :3].clone().permute(0, 3, 1, 2).float()
-        if not torch.isfinite(pixels).all():
-            raise UserError("The environment holds NaN or infinite values; save it again.")
-        pixels = pixels.clamp(min=0)
-        if encoding == "sRGB":
-            pixels = srgb_to_linear(pixels)
-        light = Light.from_environment(pixels.to(host.device()), sources).scaled(intensity)
+        light = environment_light(image, sources, encoding).scaled(intensity)
         return io.NodeOutput(light.rotated(rotation) if rotation else light)
 
 

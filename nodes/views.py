@@ -11,19 +11,11 @@ from ..fitdiff_core.image import to_image
 from ..fitdiff_core.render import Camera, Light
 from ..fitdiff_core.render.passes import NORMAL_STYLES, depth_image, normal_image, passes, uv_image
 from ..fitdiff_core.render.turn import SPINS, turntable
+from ..fitdiff_core.scene import Scene
 from . import host, types
-from .render import (
-    CAMERAS,
-    LIGHTS,
-    angle,
-    check_choices,
-    lens_inputs,
-    pick_head,
-    render_each,
-    scene_at,
-    scene_for,
-    size_inputs,
-)
+from .pictures import count_pictures, pick_head, render_each, scene_at
+from .render import CAMERAS, LIGHTS
+from .widgets import angle, check_choices, lens_inputs, size_inputs
 
 
 class Turntable(io.ComfyNode):
@@ -70,18 +62,20 @@ class Turntable(io.ComfyNode):
     def execute(
         cls, avatar, spin, frames, start, end, yaw, pitch, distance, fov, light, width, height, scene=None, lighting=None
     ):
-        device, n = avatar.shape.device, len(avatar)
-        scene = scene_for(scene, n, device)
+        device = avatar.shape.device
+        scene = Scene.portrait(1, device) if scene is None else scene.to(device)
         lamp = lighting if lighting is not None else scene.light if light == "scene" else Light.preset(light)
         lens = {"pitch_deg": pitch, "distance_m": distance, "fov_deg": fov}
+        scene = replace(scene, light=lamp.to(device), size=(height, width))
+        count = count_pictures(avatar, scene)
         turns, images, masks = [], [], []
-        for i in range(n):
-            one = replace(scene_at(replace(scene, light=lamp.to(device)), i), size=(height, width))
+        for i in range(count):
+            one = scene_at(scene, i)
             turns.append(turntable(one, frames, start, end, spin, yaw, **lens).to(device))
             image, mask = render_each(pick_head(avatar, i), turns[-1], frames, (height, width))
             images.append(image)
             masks.append(mask)
-        return io.NodeOutput(torch.cat(images), torch.cat(masks), turns[0] if n == 1 else join(turns))
+        return io.NodeOutput(torch.cat(images), torch.cat(masks), turns[0] if count == 1 else join(turns))
 
 
 def join(scenes):
@@ -136,10 +130,10 @@ class RenderPasses(io.ComfyNode):
     @host.with_gradients
     def execute(cls, avatar, camera, yaw, pitch, distance, fov, width, height, normals, detail, scene=None):
         device = avatar.shape.device
-        scene = scene_for(scene, len(avatar), device)
-        count = max(len(avatar), len(scene.camera))
+        scene = Scene.portrait(1, device) if scene is None else scene.to(device)
         if camera == "orbit":
             scene = replace(scene, camera=Camera.orbit(yaw, pitch, distance, fov).to(device))
+        count = count_pictures(avatar, scene)
         found, progress = [], host.Progress(count)
         for i in range(count):
             head, one = pick_head(avatar, i), scene_at(scene, i)

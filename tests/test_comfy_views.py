@@ -53,6 +53,23 @@ def test_turntable_spins_head_camera_and_light(client):
     assert run.progress("head")[-1] == (4, 4)
 
 
+def test_render_follows_a_turntable(client):
+    """One head in the turntable's scenes: the same pictures again. Two heads in its three scenes do not fit."""
+    again = {"avatar": ["3", 0], "camera": "scene", "light": "scene", "light_yaw": 0.0, **VIEW, "scene": ["t", 2]}
+    nodes = {"t": turntable(frames=3), "r": ("FitDiff_Render", again), "a": preview(["t", 0]), "b": preview(["r", 0])}
+    prompt = head(**nodes)
+    run = client.run(prompt)
+    first, second = seen(client, run, "a"), seen(client, run, "b")
+    assert first.shape == (3, 128, 128, 3) and np.abs(first - second).max() < 0.02
+
+    nodes["t"] = turntable(frames=3, width=64, height=64)
+    prompt = head(**nodes, two=("FitDiff_Sampler", {**prompt["2"]["inputs"], "batch": 2}), heads=(
+        "FitDiff_DecodeUV", {"model": ["1", 0], "latent": ["two", 0]}))
+    prompt["r"]["inputs"]["avatar"] = ["heads", 0]
+    run = client.run(prompt)
+    assert run.end == "execution_error" and "2 heads" in run.error and "3 cameras" in run.error
+
+
 def test_passes_follow_a_turntable(client):
     nodes = {
         "t": turntable(frames=3),
