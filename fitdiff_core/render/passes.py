@@ -6,6 +6,7 @@ Made for models that redraw a picture from such passes (ControlNet); the `*_imag
 from __future__ import annotations
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +26,7 @@ LINE_WIDTH = 1.6 / 512  # of the picture's height
 STEP = 0.003  # a jump in depth that makes a line, metres
 CREASE = 0.28  # radians that the surface turns within one line's width
 EDGE_ON = 0.16  # cosine below which a surface counts as seen edge-on: lines of folds that hide nothing yet
+_region_maps = WeakKeyDictionary()  # of a head: drawn once, looked up in every picture
 
 
 @dataclass
@@ -128,8 +130,9 @@ def _regions(head, at: Tensor) -> Tensor:
     names = [n for n in LINE_REGIONS if n in getattr(head, "region_names", ())]
     if not names:
         return at[..., :0]
-    stack = torch.stack([head.region(n, 512) for n in names])[None].to(at)
-    return texture(stack, at)
+    if head not in _region_maps:
+        _region_maps[head] = torch.stack([head.region(n, 512) for n in names])[None]
+    return texture(_region_maps[head].to(at), at)
 
 
 def _lines(depth: Tensor, normal: Tensor, seen: Tensor, regions: Tensor, height: int) -> Tensor:
