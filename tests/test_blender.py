@@ -5,14 +5,7 @@ Needs Blender on the path, the `bpy` package, or FITDIFF_BLENDER (a blender exec
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import os
-import shutil
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,26 +17,16 @@ from fitdiff_core.export import write_glb
 from fitdiff_core.head import load_head
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.scene import Scene
+from tests.host.blender import blender, render
 
 pytestmark = pytest.mark.timeout(300)
-SCRIPT = Path(__file__).parent / "host" / "blender_scene.py"
 SIDE = 160
-
-
-def blender() -> list[str] | None:
-    """How to run a script in Blender, or None."""
-    named = os.environ.get("FITDIFF_BLENDER") or shutil.which("blender")
-    if named and "python" in Path(named).name:
-        return [named]
-    if named:
-        return [named, "-b", "--factory-startup", "--python-exit-code", "1", "--python"]
-    return [sys.executable] if importlib.util.find_spec("bpy") else None
 
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory):
     """(what Blender reports, pictures, avatar, scene)"""
-    if (command := blender()) is None:
+    if blender() is None:
         pytest.skip("no Blender here: install it, or `pip install bpy`, or set FITDIFF_BLENDER")
     folder = tmp_path_factory.mktemp("blender")
     head = load_head()
@@ -56,16 +39,11 @@ def opened(tmp_path_factory):
     scene = replace(Scene.portrait(), expression=expression)
     glb = write_glb(folder / "a.glb", avatar, scene=scene)
     pictures = {}
-    for name, weights in (("shut", ["jawOpen=0"]), ("open", ["jawOpen=1"])):
+    for name, weights in (("shut", {}), ("open", {"jawOpen": 1})):
         picture = folder / f"{name}.png"
-        done = subprocess.run(
-            [*command, str(SCRIPT), "--", str(glb), str(picture), str(SIDE), "4", *weights],
-            capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        report = render(glb, picture, SIDE, 4, weights)
         pictures[name] = np.asarray(Image.open(picture).convert("RGB")) / 255.0
-    line = next(x for x in done.stdout.splitlines() if x.startswith("REPORT "))
-    return json.loads(line.removeprefix("REPORT ")), pictures, avatar, scene
+    return report, pictures, avatar, scene
 
 
 def test_objects_materials_and_shape_keys(opened):

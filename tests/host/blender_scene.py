@@ -13,8 +13,8 @@ import sys
 import bpy
 from mathutils import Vector
 
-AIM = Vector((0, 0, -0.045))
-LIGHTS = ((0.7, -0.8, 0.5, 9.0), (-0.9, -0.5, 0.1, 3.0), (-0.3, 0.8, 0.6, 8.0))  # x, y, z in metres; watts
+AIM = Vector((0, 0, -0.04))
+LIGHTS = ((0.6, -0.8, 0.45, 22.0), (-0.9, -0.5, 0.1, 5.0), (-0.4, 0.8, 0.5, 5.0))  # x, y, z in metres; watts
 
 
 def place(name, data, location):
@@ -54,14 +54,15 @@ def main(glb, picture, side, samples, *weights):
 
     scene = bpy.context.scene
     lens = bpy.data.cameras.new("camera")
-    lens.angle = math.radians(19)
+    lens.angle = math.radians(21)
     scene.camera = place("camera", lens, (0.16, -0.78, -0.02))
     for x, y, z, watts in LIGHTS:
         lamp = bpy.data.lights.new("lamp", "AREA")
         lamp.energy, lamp.size = watts, 0.4
         place("lamp", lamp, (x, y, z))
     scene.world = bpy.data.worlds.new("world")
-    scene.world.color = (0.03, 0.03, 0.035)
+    scene.world.use_nodes = True
+    scene.world.node_tree.nodes["Background"].inputs[0].default_value = (0.03, 0.03, 0.035, 1)
     scene.render.engine, scene.cycles.device, scene.cycles.samples = "CYCLES", "CPU", int(samples)
     scene.cycles.use_denoising = False
     scene.render.threads_mode, scene.render.threads = "FIXED", 1
