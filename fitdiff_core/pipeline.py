@@ -74,6 +74,8 @@ def condition(model: FitDiffModel, identity: Identity | None) -> Condition | Non
             f"This checkpoint was trained with the recogniser '{model.recognizer}', the identity comes from "
             f"'{identity.recognizer}'. Encode the photo with '{model.recognizer}'; others may still guide the sampling."
         )
+    if len(identity) == 0:
+        raise UserError("The identity is empty; encode a photo.")
     c = model.denoiser.config
     seen = (identity.embedding.shape[1], *(a.shape[1] for a in identity.activations))
     if seen != (c.embedding, *c.activations):

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import folder_paths
 
+from .spoil import TestSpoil
+
 
 class TestFaceAnalysis:
     CATEGORY = "test"
@@ -24,4 +26,4 @@ class TestFaceAnalysis:
         return analysis, analysis, SimpleNamespace(face_analysis=analysis)
 
 
-NODE_CLASS_MAPPINGS = {"TestFaceAnalysis": TestFaceAnalysis}
+NODE_CLASS_MAPPINGS = {"TestFaceAnalysis": TestFaceAnalysis, "TestSpoil": TestSpoil}
