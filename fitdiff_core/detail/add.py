@@ -1,0 +1,100 @@
+"""The steps in their order: unwrap the photo, take the light off, carry it to the other side, fill, blend."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..avatar import Avatar
+from ..denoiser import Condition
+from ..errors import UserError
+from ..maps import TextureMaps
+from ..scene import Scene
+from .blend import multiband
+from .delight import EPSILON, anchor, delight
+from .fill import fill
+from .unwrap import unwrap
+
+FEATURES = ("brows", "eyelids", "lips")
+MIRROR = 0.6  # how much of a seen cheek's detail the hidden one gets
+
+
+@dataclass
+class PhotoDetail:
+    """avatar: the head with the photo's detail; weight `[1, 1, S, S]`: the share of each texel that came from the photo."""
+
+    avatar: Avatar
+    weight: Tensor
+
+
+@torch.no_grad()
+def photo_detail(
+    model, avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None = None, strength: float = 1.0,
+    texture_size: int | None = None, condition: Condition | None = None, seed: int = 0, mirror: float = MIRROR,
+) -> PhotoDetail:
+    """One head in the scene of its photo `[1, 3, H, W]` sRGB -> the same head with the photo's detail in its maps.
+
+    model: the autoencoder and denoiser that fill what is hidden; None leaves hidden parts as they are.
+    mask: `[1, 1, H, W]`, 1 where the photo may be used; None: where the face is not hidden (found in the photo).
+    strength: 0 returns the avatar as it is, 1 all of the detail. texture_size: side of the maps; None keeps it.
+    condition: who it is, for the hidden parts. mirror: how much of one side's detail the hidden other side gets.
+    Shape, eyes, mouth, scalp and neck stay as they are, and so does what the photo cannot show. Raises UserError for a
+    batch, a scene without a photo, sizes that do not fit, or a strength outside 0..1.
+    """
+    if not math.isfinite(strength) or not 0 <= strength <= 1:
+        raise UserError(f"The strength of the photo detail must be from 0 to 1, not {strength}.")
+    size = texture_size or avatar.maps.size[0]
+    if strength == 0:
+        # asked for the size, it is still given
+        maps = avatar.maps if avatar.maps.size == (size, size) else avatar.maps.resize(size)
+        return PhotoDetail(Avatar(avatar.head, avatar.shape, maps), photo.new_zeros(1, 1, size, size))
+    maps = avatar.maps.resize(size)
+    seen = unwrap(avatar, scene, photo, mask, size)
+    albedo, weight = delight(seen, maps, scene)
+    kept = anchor(albedo, maps.diffuse, weight, features(avatar.head, size).to(weight))
+    detailed = add_log(maps, kept)
+
+    # the hidden side has the detail of the seen one, as far as faces are symmetric
+    kept, other = kept.flip(3), weight.flip(3) * (1 - weight) * symmetric(seen.geometry.position) * mirror
+    echoed = TextureMaps.from_stack(multiband(add_log(maps, kept).stack(), maps.stack(), other))
+    merged = TextureMaps.from_stack(multiband(detailed.stack(), echoed.stack(), weight))
+    if model is not None:
+        filled = fill(model, merged, torch.maximum(seen.shown, other), avatar.shape, condition, seed=seed).resize(size)
+        # eyes, mouth and hair are not hidden parts of the photo's skin: they stay the sampled ones
+        paint = fillable(avatar.head, size).to(weight) * (1 - seen.shown)
+        merged = TextureMaps.from_stack(multiband(filled.stack(), merged.stack(), paint))
+    stack = torch.lerp(maps.stack(), merged.stack(), strength)
+    return PhotoDetail(Avatar(avatar.head, avatar.shape, TextureMaps.from_stack(stack)), weight * strength)
+
+
+def add_log(maps: TextureMaps, ratio: Tensor) -> TextureMaps:
+    """The maps with the diffuse albedo times exp(ratio `[1, 3, S, S]`)."""
+    diffuse = ((maps.diffuse + EPSILON) * ratio.exp() - EPSILON).clamp(0, 1)
+    return TextureMaps(diffuse, maps.specular, maps.normal)
+
+
+def features(head, size: int) -> Tensor:
+    """`[1, 1, size, size]`: brows, lids and lips."""
+    return regions(head, FEATURES, size)
+
+
+def fillable(head, size: int) -> Tensor:
+    """`[1, 1, size, size]`: skin that a photo could have shown."""
+    skin = regions(head, ("face", "nose", "ears"), size)
+    return skin * (1 - regions(head, ("scalp", "mouth_interior", "eyes"), size))
+
+
+def regions(head, names: tuple[str, ...], size: int) -> Tensor:
+    known = [n for n in names if n in getattr(head, "region_names", ())]
+    found = [head.region(n, size).float() for n in known]
+    return (torch.stack(found).amax(0) if found else torch.zeros(size, size))[None, None]
+
+
+def symmetric(position: Tensor) -> Tensor:
+    """`[1, 1, S, S]`: 1 where the texel mirrored in the atlas lies mirrored on the head, position `[1, 3, S, S]` m."""
+    x, y = position[:, :1], position[:, 1:2]
+    error = torch.maximum((x + x.flip(3)).abs(), (y - y.flip(3)).abs())
+    return (1.5 - error / 0.006).clamp(0, 1) * (x != 0)

@@ -1,0 +1,57 @@
+"""The posed head as the atlas sees it: position, normal and the like of every texel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..render import interpolate, rasterize
+from ..render.normals import frames
+from ..render.shading import ROUGHNESS
+
+
+@dataclass
+class AtlasGeometry:
+    """Texels of one head's skin, image orientation. covered `[1, 1, S, S]`; position, normal `[1, 3, S, S]`, world;
+    tangent `[1, 4, S, S]`; occlusion, roughness `[1, 1, S, S]`. Eyes are not covered: both share one island."""
+
+    covered: Tensor
+    position: Tensor
+    normal: Tensor
+    tangent: Tensor
+    occlusion: Tensor
+    roughness: Tensor
+
+    @classmethod
+    @torch.no_grad()
+    def bake(cls, vertices: Tensor, head, size: int) -> AtlasGeometry:
+        """Vertices `[1, V, 3]` of `head` -> its atlas at `size`. Eyeballs begin at `head.n_skin`, where it has any."""
+        tri, uv = head.triangles.long(), head.uv.to(vertices)
+        n_skin = getattr(head, "n_skin", len(uv))
+        skin = tri[(tri < n_skin).all(1)]
+        one = torch.ones_like(uv[:, :1])
+        rast = rasterize(torch.cat([uv * 2 - 1, 0 * one, one], 1)[None], skin, (size, size))
+        normal, tangent = frames(vertices, uv, tri)
+        occlusion, roughness = (
+            one * default if (value := getattr(head, name, None)) is None else value.to(vertices)[:, None]
+            for name, default in (("occlusion", 1.0), ("roughness", ROUGHNESS))
+        )
+        parts = [vertices[0], normal[0], tangent[0], occlusion, roughness]
+        values = interpolate(torch.cat(parts, 1)[None], rast, skin).flip(1).permute(0, 3, 1, 2)
+        position, normal, tangent, occlusion, roughness = values.split((3, 3, 4, 1, 1), 1)
+        covered = (rast[..., 3:] > 0).flip(1).permute(0, 3, 1, 2).to(vertices)
+        return cls(covered, position, F.normalize(normal, dim=1), tangent, occlusion, roughness)
+
+    def view(self, camera) -> Tensor:
+        """Unit vectors to the camera `[1, 3, S, S]`."""
+        return F.normalize(camera.position()[:, :, None, None] - self.position, dim=1)
+
+    def bent(self, texels: Tensor) -> Tensor:
+        """Shading normals `[1, 3, S, S]`: the normal map `[1, 3, S, S]` in the tangent frame, as the renderer bends them."""
+        tangent, hand = self.tangent[:, :3], self.tangent[:, 3:].sign()
+        bitangent = torch.linalg.cross(self.normal, tangent, dim=1) * hand
+        bent = tangent * texels[:, 0:1] + bitangent * texels[:, 1:2] + self.normal * texels[:, 2:3]
+        return F.normalize(bent, dim=1, eps=1e-8)

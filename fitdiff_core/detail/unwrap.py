@@ -1,0 +1,166 @@
+"""The photo, laid out in the atlas: for each texel the pixel that shows it, and how well it shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..avatar import Avatar
+from ..errors import UserError
+from ..guidance.balance import blur
+from ..guidance.crop import crop_image
+from ..guidance.light import CLIPPED
+from ..guidance.regions import occlusion, region_weights
+from ..guidance.surface import Surface
+from ..image import srgb_to_linear
+from ..render import interpolate, rasterize
+from ..scene import Scene
+from .filters import shrink
+from .geometry import AtlasGeometry
+
+GRAZING, FRONTAL = 0.25, 0.6  # cosines to the camera between which a texel's weight grows from 0 to 1
+TOLERANCE = 0.004  # metres a texel may lie behind the surface seen there
+DEPTH_SIZE = 512
+USED = ("face", "nose", "lips", "brows", "eyelids")  # scalp, neck and ears: hair and collars hide them, or the fit is off
+UNUSED = ("mouth_interior", "scalp", "ears", "neck")
+FEATHER = 0.02  # of the atlas' side
+
+
+@dataclass
+class Unwrapped:
+    """radiance `[1, 3, S, S]` linear, 0 where nothing is seen; weight `[1, 1, S, S]` 0..1: how well the photo shows it;
+    shown: 1 where the photo shows anything of it, well or not; clipped: 1 where the photo is burnt out; geometry: of these texels."""
+
+    radiance: Tensor
+    weight: Tensor
+    shown: Tensor
+    clipped: Tensor
+    geometry: AtlasGeometry
+
+
+@torch.no_grad()
+def unwrap(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None = None, size: int = 512) -> Unwrapped:
+    """Photo `[1, 3, H, W]` sRGB, at its full resolution, into the atlas of one head in the photo's scene.
+
+    mask: `[1, 1, H, W]`, 1 where the photo may be used; None leaves that to the occlusion found in the photo.
+    Raises UserError for a batch, and for a scene that was not fitted to a photo.
+    """
+    _check(avatar, scene, photo, mask)
+    vertices = avatar.vertices(scene)
+    geometry = AtlasGeometry.bake(vertices, avatar.head, size)
+    pixels = project(geometry.position, scene)  # [1, S, S, 2], of the scene's picture
+    seen = visible(geometry, vertices, avatar.head, scene, pixels)
+    cosine = (geometry.normal * geometry.view(scene.camera)).sum(1, keepdim=True)
+    facing = ((cosine - GRAZING) / (FRONTAL - GRAZING)).clamp(0, 1)
+
+    at = to_photo(pixels, scene.crop)
+    sharp = prefilter(photo, at, geometry.covered)
+    picture = look_up(sharp, at, photo.shape)
+    # red alone clips on many a bright skin, and still leaves its detail in green and blue
+    burnt = ((photo > CLIPPED).sum(1, keepdim=True) > 1).to(photo)
+    clipped = (look_up(burnt, at, photo.shape) > 0.1).to(photo)
+    inside = ((at > 0) & (at < at.new_tensor([photo.shape[3], photo.shape[2]]))).all(-1)[:, None].to(photo)
+    hidden = occluders(avatar, vertices, scene, photo)
+    free = look_up(hidden, pixels, (1, 1, *scene.size)) if mask is None else look_up(mask.to(photo), at, photo.shape)
+
+    usable = seen * inside * (free > 0.9) * (cosine > GRAZING)
+    # hair, silhouettes and folds: the fit may be off by some texels, so what lies beside them fades; the rims of eyes and
+    # mouth are the model's and fade over less
+    weight = shrink(usable, 0.004 * size, FEATHER * size) * facing
+    weight = weight * shrink(usable_regions(avatar.head, size).to(photo), 0, FEATHER / 3 * size)
+    # half a pixel of the photo a texel is plenty, a fifth is a smear
+    density = (pixel_steps(at) / 0.3).clamp(0, 1)
+    shown = blur(usable * facing, FEATHER / 4 * size)
+    return Unwrapped(srgb_to_linear(picture) * usable, weight * density, shown, clipped, geometry)
+
+
+def _check(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None) -> None:
+    if len(avatar) != 1 or len(scene.camera) != 1 or len(scene.expression) != 1:
+        raise UserError(f"Photo detail works on one head at a time, got {len(avatar)} heads; pick one of the batch.")
+    if photo.ndim != 4 or photo.shape[0] != 1 or photo.shape[1] != 3:
+        raise UserError(f"Photo detail needs one photo [1,3,H,W], not {tuple(photo.shape)}; pick one image of the batch.")
+    if scene.crop is None:
+        raise UserError("This scene was not fitted to a photo; use the scene of a guided sampler, not a portrait or turntable.")
+    if not torch.isfinite(photo).all():
+        raise UserError("The photo holds NaN or infinite values; load it again.")
+    if mask is not None and mask.shape[-2:] != photo.shape[-2:]:
+        raise UserError(
+            f"The mask is {mask.shape[-1]}x{mask.shape[-2]} pixels, the photo {photo.shape[-1]}x{photo.shape[-2]}; "
+            "give a mask of the photo's size."
+        )
+
+
+def project(position: Tensor, scene: Scene) -> Tensor:
+    """World `[1, 3, S, S]` -> pixels `[1, S, S, 2]` of the scene's picture."""
+    pixels = scene.camera.project(position.flatten(2).mT, scene.size)
+    return pixels.view(1, *position.shape[-2:], 2)
+
+
+def to_photo(pixels: Tensor, crop: Tensor) -> Tensor:
+    """Scene pixels `[1, S, S, 2]` -> pixels of the photo that `crop` `[1, 2, 3]` was cut from."""
+    m = crop[0].to(pixels)
+    return (pixels - m[:, 2]) @ torch.linalg.inv(m[:, :2]).T
+
+
+def look_up(image: Tensor, at: Tensor, frame: tuple[int, ...]) -> Tensor:
+    """`[1, C, h, w]` at pixels `[1, S, S, 2]` of a frame `(.., .., H, W)` that the image fills -> `[1, C, S, S]`."""
+    grid = at / at.new_tensor([frame[-1], frame[-2]]) * 2 - 1
+    return F.grid_sample(image, grid.to(image), mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def pixel_steps(at: Tensor) -> Tensor:
+    """`[1, 1, S, S]`: photo pixels from a texel to its neighbour, by the root of the area."""
+    step = torch.zeros_like(at[..., 0])
+    dx, dy = at[:, 1:, 1:] - at[:, 1:, :-1], at[:, 1:, 1:] - at[:, :-1, 1:]
+    step[:, 1:, 1:] = (dx[..., 0] * dy[..., 1] - dx[..., 1] * dy[..., 0]).abs().sqrt()
+    return step[:, None]
+
+
+def prefilter(photo: Tensor, at: Tensor, covered: Tensor) -> Tensor:
+    """The photo, shrunk where it has several pixels a texel, so that the atlas does not alias."""
+    step = pixel_steps(at)[covered > 0.5]
+    factor = float(step.median()) if len(step) else 1.0
+    if factor <= 1.4:
+        return photo
+    size = tuple(max(8, round(n / factor)) for n in photo.shape[-2:])
+    return F.interpolate(photo, size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def visible(geometry: AtlasGeometry, vertices: Tensor, head, scene: Scene, pixels: Tensor) -> Tensor:
+    """`[1, 1, S, S]`: 1 where nothing of the head stands between texel and camera (a depth buffer says so)."""
+    height, width = DEPTH_SIZE, max(1, round(DEPTH_SIZE * scene.size[1] / scene.size[0]))
+    tri = head.triangles.long()
+    rast = rasterize(scene.camera.clip(vertices, scene.size[1] / scene.size[0]), tri, (height, width))
+    far = 1e3
+    depth = interpolate(-scene.camera.view(vertices)[..., 2:], rast, tri)
+    depth = torch.where(rast[..., 3:] > 0, depth, far).flip(1).permute(0, 3, 1, 2)
+    nearest = -F.max_pool2d(-depth, 3, 1, 1)
+    own = -scene.camera.view(geometry.position.flatten(2).mT)[..., 2].view(1, 1, *geometry.position.shape[-2:])
+    front = look_up(nearest, pixels, (1, 1, *scene.size))
+    return ((own < front + TOLERANCE) & (own > 0)).to(vertices) * geometry.covered
+
+
+def usable_regions(head, size: int) -> Tensor:
+    """`[1, 1, size, size]`: skin and features of the face proper."""
+    names = set(getattr(head, "region_names", ()))
+    if not names:
+        return torch.ones(1, 1, size, size)
+    used, unused = (
+        torch.stack([head.region(n, size).float() for n in some if n in names]).amax(0) for some in (USED, UNUSED)
+    )
+    return ((used > 0.5) & (unused < 0.3)).float()[None, None]
+
+
+def occluders(avatar: Avatar, vertices: Tensor, scene: Scene, photo: Tensor) -> Tensor:
+    """`[1, 1, h, w]` at the scene's size: 0 where hair, a hand or glasses hide the skin, and outside the photo."""
+    head = avatar.head
+    crop = crop_image(photo, scene.crop, scene.size[0])
+    if not getattr(head, "region_names", ()):
+        return crop.mask
+    surface = Surface.seen(vertices, head, replace(scene), scene.size)
+    _, skin, features, _ = (surface.look_up(region_weights(head).to(photo)) * surface.facing).split(1, 1)
+    mesh = scene.camera.project(head.landmarks(vertices, "mesh"), scene.size)
+    return occlusion(crop.image, skin, features, surface.normal, crop.mask, mesh)[1]
