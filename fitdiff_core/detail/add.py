@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..avatar import Avatar
@@ -16,7 +17,8 @@ from ..scene import Scene
 from .blend import multiband
 from .delight import EPSILON, anchor, delight
 from .fill import fill
-from .unwrap import unwrap
+from .strange import bare, strange
+from .unwrap import Unwrapped, unwrap
 
 FEATURES = ("brows", "eyelids", "lips")
 MIRROR = 0.6  # how much of a seen cheek's detail the hidden one gets
@@ -54,20 +56,37 @@ def photo_detail(
     maps = avatar.maps.resize(size)
     seen = unwrap(avatar, scene, photo, mask, size)
     albedo, weight = delight(seen, maps, scene)
-    kept = anchor(albedo, maps.diffuse, weight, features(avatar.head, size).to(weight))
-    detailed = add_log(maps, kept)
+    like, own_edges = symmetric(seen.geometry.position), features(avatar.head, size).to(weight)
+    weight, shown, clean = without_hair(avatar, seen, albedo, weight, maps, like)
+    kept = anchor(albedo, clean.diffuse, weight, own_edges)
+    detailed = add_log(clean, kept)
 
     # the hidden side has the detail of the seen one, as far as faces are symmetric
-    kept, other = kept.flip(3), weight.flip(3) * (1 - weight) * symmetric(seen.geometry.position) * mirror
-    echoed = TextureMaps.from_stack(multiband(add_log(maps, kept).stack(), maps.stack(), other))
+    other = weight.flip(3) * (1 - weight) * like * mirror
+    echoed = TextureMaps.from_stack(multiband(add_log(clean, kept.flip(3)).stack(), clean.stack(), other))
     merged = TextureMaps.from_stack(multiband(detailed.stack(), echoed.stack(), weight))
     if model is not None:
-        filled = fill(model, merged, torch.maximum(seen.shown, other), avatar.shape, condition, seed=seed).resize(size)
+        filled = fill(model, merged, torch.maximum(shown, other), avatar.shape, condition, seed=seed).resize(size)
         # eyes, mouth and hair are not hidden parts of the photo's skin: they stay the sampled ones
-        paint = fillable(avatar.head, size).to(weight) * (1 - seen.shown)
+        paint = fillable(avatar.head, size).to(weight) * (1 - shown)
         merged = TextureMaps.from_stack(multiband(filled.stack(), merged.stack(), paint))
     stack = torch.lerp(maps.stack(), merged.stack(), strength)
     return PhotoDetail(Avatar(avatar.head, avatar.shape, TextureMaps.from_stack(stack)), weight * strength)
+
+
+def without_hair(
+    avatar: Avatar, seen: Unwrapped, albedo: Tensor, weight: Tensor, maps: TextureMaps, like: Tensor
+) -> tuple[Tensor, Tensor, TextureMaps]:
+    """Hair over the skin is neither the photo's detail nor the model's albedo: weight and `shown` without it, and the maps
+    with a guess of the skin below."""
+    size = maps.size[0]
+    skin = plain_skin(avatar.head, size).to(weight)
+    upper = above_nose(avatar.head, seen.geometry.position, size)
+    # ears and neck too: long hair comes round the sides
+    rim, face = (regions(avatar.head, names, size).to(weight) for names in (("scalp", "ears", "neck"), ("face",)))
+    hair = strange(maps.diffuse, skin, torch.ones_like(skin), upper, rim, face)
+    hair = torch.maximum(hair, strange(albedo, skin, weight, upper, rim, face))
+    return weight * (1 - hair), seen.shown * (1 - hair), bare(maps, hair, face, like)
 
 
 def add_log(maps: TextureMaps, ratio: Tensor) -> TextureMaps:
@@ -85,6 +104,23 @@ def fillable(head, size: int) -> Tensor:
     """`[1, 1, size, size]`: skin that a photo could have shown."""
     skin = regions(head, ("face", "nose", "ears"), size)
     return skin * (1 - regions(head, ("scalp", "mouth_interior", "eyes"), size))
+
+
+def plain_skin(head, size: int) -> Tensor:
+    """`[1, 1, size, size]`: skin of the face away from brows, lids, lips and hairline."""
+    near = regions(head, (*FEATURES, "mouth_interior", "eyes"), size)
+    reach = round(0.012 * size)
+    near = F.max_pool2d(near, 2 * reach + 1, 1, reach)
+    return regions(head, ("face",), size) * (1 - near) * (1 - regions(head, ("scalp", "ears", "neck"), size))
+
+
+def above_nose(head, position: Tensor, size: int) -> Tensor:
+    """`[1, 1, S, S]`: 1 above the lower third of the nose, 0 below; position `[1, 3, S, S]`, m."""
+    nose = regions(head, ("nose",), size).to(position) > 0.5
+    if not nose.any():
+        return torch.ones_like(position[:, :1])
+    height = position[:, 1:2]
+    return ((height - height[nose].quantile(0.33)) / 0.01).clamp(0, 1)
 
 
 def regions(head, names: tuple[str, ...], size: int) -> Tensor:
