@@ -59,3 +59,7 @@ class TestInsightFaceLoader:
 
 NODE_CLASS_MAPPINGS = {
     "TestFaceAnalysis": TestFaceAnalysis, "TestInsightFaceLoader": TestInsightFaceLoader, "TestSpoil": TestSpoil}
+if os.path.exists("/proc/self/statm"):
+    from .limit import TestLimitMemory
+
+    NODE_CLASS_MAPPINGS["TestLimitMemory"] = TestLimitMemory
