@@ -72,7 +72,7 @@ def load_photo(path: str | os.PathLike) -> Tensor:
         if not path.is_file():
             raise UserError(f"No such photo: '{path}'. Give the path of a JPEG, PNG or WebP file.")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the limit here
+            warnings.simplefilter("ignore")  # of size, where MAX_PIXELS is the limit here, or of odd metadata
             im = _decode(path)
     except PermissionError as e:
         raise UserError(f"The photo {path} may not be read ({e.strerror}); check its permissions.") from e
@@ -98,7 +98,8 @@ def load_photo(path: str | os.PathLike) -> Tensor:
 
 def _decode(path: Path) -> Image.Image:
     """The first picture in the file, upright."""
-    with Image.open(path) as im:
+    # from a handle: by name Pillow 13 maps plain TIFFs into memory, and loses the turn that EXIF asks for
+    with path.open("rb") as file, Image.open(file) as im:
         im.draft("RGB", (MAX_SIDE, MAX_SIDE))  # a huge JPEG is decoded at a fraction of its size, which also bounds memory
         if im.width * im.height > MAX_PIXELS:
             raise UserError(f"The photo {path} of {im.width}x{im.height} px is too large; scale it down to {MAX_SIDE} px.")

@@ -75,10 +75,10 @@ def saved(change, **options):
     return lambda path: change(sample()).save(path, **options)
 
 
-def rotated(path):
+def rotated(path, mode="RGB"):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn 90 degrees clockwise to view
-    sample().rotate(90, expand=True).save(path, exif=exif, quality=95)
+    sample().resize((512, 400)).rotate(90, expand=True).convert(mode).save(path, exif=exif)
 
 
 def two_faces(path):
@@ -146,6 +146,7 @@ PHOTOS = [
     ("CMYK JPEG", "works", "the same person", photo("a.jpg", saved(lambda im: im.convert("CMYK"), quality=95))),
     ("a palette of 64 colours", "works", "the same person", photo("a.png", saved(lambda im: im.quantize(64)))),
     ("turned by EXIF", "works", "the same person", photo("a.jpg", rotated)),
+    ("a grey TIFF turned by EXIF", "works", "the same person", photo("a.tiff", lambda path: rotated(path, "L"))),
     ("an animated GIF", "works", "the first picture", photo("a.gif", animated)),
     ("a JPEG of 12000 x 12000 px", "works", "read at a fraction of its size",
      photo("a.jpg", saved(lambda im: im.convert("L").resize((12000, 12000), Image.Resampling.NEAREST), quality=50))),

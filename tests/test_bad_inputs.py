@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -82,6 +83,15 @@ def test_refused_in_a_process_of_its_own(tmp_path):
     run = subprocess.run([sys.executable, "-m", "fitdiff_core", "a.jpg"], capture_output=True, text=True, cwd=tmp_path, env=env)
     assert run.returncode == 2 and run.stderr.startswith("error: Cannot read a.jpg") and run.stderr.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("where", ["fitdiff_core.pipeline.sample", "fitdiff_core.image.os.replace"])
+def test_interrupted(where, tmp_path, capfd):
+    """While sampling, and between writing a file and giving it its name."""
+    with mock.patch(where, side_effect=KeyboardInterrupt):
+        assert main(["--steps", "1", "--out", str(tmp_path / "out")]) == 130
+    assert capfd.readouterr().err.strip().splitlines()[-1] == "interrupted"
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
 @pytest.mark.comfy
