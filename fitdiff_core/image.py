@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from .errors import UserError
@@ -80,7 +80,7 @@ def load_photo(path: str | os.PathLike) -> Tensor:
         raise
     except (Image.DecompressionBombError, MemoryError) as e:
         raise UserError(f"The photo {path} is too large; scale it down to {MAX_SIDE} px ({e}).") from e
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as e:
+    except Exception as e:  # Pillow's readers raise nearly anything at a damaged file
         raise UserError(f"Cannot read {path} as an image ({e}). Save it again as JPEG or PNG.") from e
     if im.mode.startswith("I") or im.mode == "F":  # 16-bit and float grey: Pillow would clip at 255
         a = np.asarray(im, np.float32)
