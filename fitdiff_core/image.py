@@ -84,6 +84,8 @@ def load_photo(path: str | os.PathLike) -> Tensor:
         raise UserError(f"Cannot read {path} as an image ({e}). Save it again as JPEG or PNG.") from e
     if im.mode.startswith("I") or im.mode == "F":  # 16-bit and float grey: Pillow would clip at 255
         a = np.asarray(im, np.float32)
+        if not np.isfinite(a).all():
+            raise UserError(f"The photo {path} holds NaN or infinite values; save it again as JPEG or PNG.")
         top = 65535.0 if a.max() > 255 else 255.0 if a.max() > 1 else 1.0
         im = Image.fromarray(np.clip(a / top * 255 + 0.5, 0, 255).astype(np.uint8))
     if im.mode in ("RGBA", "LA", "PA") or "transparency" in im.info:

@@ -103,6 +103,12 @@ def sixteen_bit(path):
     Image.fromarray(np.asarray(sample().convert("L")).astype(np.uint16) * 257).save(path)
 
 
+def float_nan(path):
+    import numpy as np
+
+    Image.fromarray(np.full((64, 64), np.nan, np.float32)).save(path)
+
+
 def bomb(path):
     """A PNG header that promises 60000 x 60000 pixels."""
     import struct
@@ -143,6 +149,7 @@ PHOTOS = [
     ("face 3 of one", "exit 2", "There is no face number 3: only one face was found", at_index(3, saved(lambda im: im))),
     ("face 5 of two", "exit 2", "There is no face number 5: 2 faces were found", at_index(5, two_faces)),
     ("face \"second\"", "exit 2", "Give 'largest' or an index", at_index("second", two_faces)),
+    ("a TIFF with NaN", "exit 2", "holds NaN or infinite values", photo("a.tiff", float_nan)),
     ("greyscale", "works", "the same person", photo("a.png", saved(lambda im: im.convert("L")))),
     ("RGBA", "works", "the same person", photo("a.png", saved(lambda im: im.convert("RGBA")))),
     ("16-bit greyscale", "works", "the same person", photo("a.png", sixteen_bit)),
