@@ -94,6 +94,17 @@ def test_interrupted(where, tmp_path, capfd):
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
+@pytest.fixture(scope="module")
+def comfy(tmp_path_factory):
+    """A server of this file's own: other tests read the shared one's log for complaints."""
+    from tests.host import server
+
+    if not server.installed():
+        pytest.skip("the ComfyUI test host is not installed: run `make host`")
+    with server.Server(tmp_path_factory.mktemp("comfy_bad_inputs")) as running:
+        yield running
+
+
 @pytest.mark.comfy
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("case", bad_inputs.table("nodes"), ids=lambda c: c.id)
