@@ -106,7 +106,7 @@ def comfy(tmp_path_factory):
 
 
 @pytest.mark.comfy
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", bad_inputs.table("nodes"), ids=lambda c: c.id)
 def test_in_a_real_comfyui(case, comfy, client):
     from tests.host.client import Rejected
