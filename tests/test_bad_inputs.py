@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -84,8 +85,28 @@ def test_refused_in_a_process_of_its_own(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.jpg"]
 
 
+@pytest.mark.parametrize("where", ["fitdiff_core.pipeline.sample", "fitdiff_core.image.os.replace"])
+def test_interrupted(where, tmp_path, capfd):
+    """While sampling, and between writing a file and giving it its name."""
+    with mock.patch(where, side_effect=KeyboardInterrupt):
+        assert main(["--steps", "1", "--out", str(tmp_path / "out")]) == 130
+    assert capfd.readouterr().err.strip().splitlines()[-1] == "interrupted"
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+@pytest.fixture(scope="module")
+def comfy(tmp_path_factory):
+    """A server of this file's own: other tests read the shared one's log for complaints."""
+    from tests.host import server
+
+    if not server.installed():
+        pytest.skip("the ComfyUI test host is not installed: run `make host`")
+    with server.Server(tmp_path_factory.mktemp("comfy_bad_inputs")) as running:
+        yield running
+
+
 @pytest.mark.comfy
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", bad_inputs.table("nodes"), ids=lambda c: c.id)
 def test_in_a_real_comfyui(case, comfy, client):
     from tests.host.client import Rejected
