@@ -34,6 +34,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     p.add_argument("--seed", type=int, default=0, help="the same seed gives the same head (default: %(default)s)")
     p.add_argument("--steps", type=int, help=f"diffusion steps (default: {DEFAULTS['steps']})")
     p.add_argument("--no-guidance", action="store_true", help="sample from the identity alone: quicker, less alike")
+    p.add_argument(
+        "--photo-detail", nargs="?", const=1.0, default=0.0, type=float, metavar="STRENGTH",
+        help="add the photo's own detail where it is seen well, 0 to 1 (default: off; without a number: 1)",
+    )
     p.add_argument("--device", default="cpu", help="cpu, cuda, mps, ... (default: %(default)s)")
     export = p.add_argument_group("files")
     export.add_argument("--format", default="glb", metavar="F,F", help="mesh files: glb, obj, ply, usdz (default: %(default)s)")
@@ -44,6 +48,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     export.add_argument("--map-bits", type=int, choices=(8, 16), default=8, help="bits a channel of the maps' PNGs")
     p.add_argument("--config", help="JSON file with further settings; see docs/cli.md")
     args = p.parse_args(argv)
+    if not 0 <= args.photo_detail <= 1:
+        raise UserError(f"--photo-detail must be from 0 to 1 (got {args.photo_detail}).")
+    if args.photo_detail and (args.photo is None or args.no_guidance):
+        raise UserError("--photo-detail needs a photo that the head is fitted to: give one, without --no-guidance.")
     if args.seed < 0:
         raise UserError(f"--seed must not be negative (got {args.seed}).")
     return args
@@ -148,6 +156,11 @@ def run(args: argparse.Namespace) -> dict:
         scene = guidance.scene
     with clock.stage("decode"):
         avatar = pipeline.decode(model, latent, config["texture_size"])
+    if args.photo_detail:
+        with clock.stage("detail"):
+            avatar = pipeline.add_photo_detail(
+                model, avatar, scene, photo, strength=args.photo_detail, identity=identity, seed=args.seed
+            )
     with clock.stage("render"):
         size = config["render_size"]
         image, _ = pipeline.render_avatar(avatar, scene, size)
@@ -175,6 +188,7 @@ def run(args: argparse.Namespace) -> dict:
         "seed": args.seed,
         "steps": config["steps"],
         "guided": guidance is not None and not args.no_guidance,
+        "photo_detail": args.photo_detail,
         "similarity": similarity,
         "seconds": dict(clock, total=round(sum(clock.values()), 3)),
         "checkpoint": model.id,

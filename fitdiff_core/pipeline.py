@@ -4,6 +4,7 @@
     guidance = prepare_guidance(photo, model, recognizer)    photo -> scene, and losses through the renderer
     latent, scene = sample(model, identity, guidance)        noise -> latent of texture and shape, T = 50 steps
     avatar = decode(model, latent)                           latent -> maps and shape
+    avatar = add_photo_detail(model, avatar, scene, photo)   optional: the photo's own detail where it is seen well
     image, mask = render_avatar(avatar, scene)               maps, shape, scene -> picture
 
 Images are sRGB `[B, 3, H, W]` in 0..1.
@@ -21,6 +22,7 @@ from torch import Tensor
 from .avatar import Avatar
 from .checkpoint import FitDiffModel, load_model
 from .denoiser import Condition, unpack_latent
+from .detail import PhotoDetail, photo_detail
 from .diffusion import SAMPLERS, sigmas
 from .errors import UserError
 from .guidance import Guidance, GuidanceWeights, GuidedDenoiser
@@ -32,8 +34,8 @@ from .render import Camera, Light, render
 from .scene import Scene
 
 __all__ = [
-    "Callback", "condition", "decode", "encode", "load_model", "load_recognizer", "noise", "prepare_guidance",
-    "render_avatar", "sample",
+    "Callback", "add_photo_detail", "condition", "decode", "encode", "load_model", "load_recognizer", "noise", "photo_detail_of",
+    "prepare_guidance", "render_avatar", "sample",
 ]
 
 Callback = Callable[[int, int, Tensor], None]
@@ -161,6 +163,44 @@ def decode(model: FitDiffModel, latent: Tensor, texture_size: int = 512) -> Avat
         stack = torch.cat([model.autoencoder.decode(t[None], size=512) for t in texture])
     maps = TextureMaps.from_stack(stack)
     return Avatar(model.head, shape, maps if texture_size == 512 else maps.resize(texture_size))
+
+
+def photo_detail_of(
+    model: FitDiffModel,
+    avatar: Avatar,
+    scene: Scene,
+    photo: Tensor,
+    mask: Tensor | None = None,
+    strength: float = 1.0,
+    texture_size: int | None = None,
+    identity: Identity | None = None,
+    seed: int = 0,
+) -> PhotoDetail:
+    """`add_photo_detail`, and with it the share of each texel that came from the photo, `.weight` `[1, 1, S, S]`."""
+    cond = condition(model, identity)
+    photo, scene = photo.to(model.device), scene.detach()
+    mask = None if mask is None else mask.to(model.device)
+    return photo_detail(model, avatar, scene, photo, mask, strength, texture_size, cond, seed)
+
+
+def add_photo_detail(
+    model: FitDiffModel,
+    avatar: Avatar,
+    scene: Scene,
+    photo: Tensor,
+    mask: Tensor | None = None,
+    strength: float = 1.0,
+    texture_size: int | None = None,
+    identity: Identity | None = None,
+    seed: int = 0,
+) -> Avatar:
+    """The avatar with the photo's own detail where the photo `[1, 3, H, W]` shows the skin well (see `detail/`).
+
+    scene: of the guided sampling that made the avatar. mask: `[1, 1, H, W]`, 1 where the photo may be used; None finds hair
+    and hands itself. strength: 0 (pure FitDiff) to 1. texture_size: of the maps; None keeps it. identity: who it is, which
+    helps to fill what is hidden. Raises UserError for a batch, a scene without a photo, sizes that do not fit.
+    """
+    return photo_detail_of(model, avatar, scene, photo, mask, strength, texture_size, identity, seed).avatar
 
 
 def render_avatar(

@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension
 from .atlas import RegionMasks, UVTemplate
 from .avatar import DecodeUV, ReplaceMaps
 from .custom_sampling import EmptyLatent, FittedScene, Guider, Sigmas
+from .detail import PhotoDetail
 from .export import ExportMesh
 from .guidance import Guidance
 from .host import register_folders
@@ -19,7 +20,7 @@ from .views import RenderPasses, Turntable
 
 NODES = [
     LoadModel, LoadRecognizer, EncodeIdentity, BlendIdentities, WalkIdentities, Guidance, Sampler, DecodeUV, ReplaceMaps,
-    Render, ExportMesh,
+    PhotoDetail, Render, ExportMesh,
     Guider, Sigmas, EmptyLatent, FittedScene, RegionMasks, UVTemplate,
     EnvironmentLight, DirectionalLight, SceneLight, LoadEnvironment, Turntable, RenderPasses,
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -63,6 +63,8 @@ def unwrap(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None = No
     burnt = ((photo > CLIPPED).sum(1, keepdim=True) > 1).to(photo)
     clipped = (look_up(burnt, at, photo.shape) > 0.1).to(photo)
     inside = ((at > 0) & (at < at.new_tensor([photo.shape[3], photo.shape[2]]))).all(-1)[:, None].to(photo)
+    if (seen * inside).sum() < 0.05 * seen.sum():
+        raise UserError("The face of this scene lies outside the photo; give the photo that the scene was fitted to.")
     hidden = occluders(avatar, vertices, scene, photo)
     free = look_up(hidden, pixels, (1, 1, *scene.size)) if mask is None else look_up(mask.to(photo), at, photo.shape)
 
@@ -160,7 +162,7 @@ def occluders(avatar: Avatar, vertices: Tensor, scene: Scene, photo: Tensor) -> 
     crop = crop_image(photo, scene.crop, scene.size[0])
     if not getattr(head, "region_names", ()):
         return crop.mask
-    surface = Surface.seen(vertices, head, replace(scene), scene.size)
+    surface = Surface.seen(vertices, head, scene, scene.size)
     _, skin, features, _ = (surface.look_up(region_weights(head).to(photo)) * surface.facing).split(1, 1)
     mesh = scene.camera.project(head.landmarks(vertices, "mesh"), scene.size)
     return occlusion(crop.image, skin, features, surface.normal, crop.mask, mesh)[1]
