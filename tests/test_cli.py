@@ -42,6 +42,16 @@ def test_photo_becomes_every_promised_file(guided):
     assert report["checkpoint"] and report["versions"]["fitdiff"]
 
 
+def test_photo_detail_changes_the_maps_it_should(guided, tmp_path):
+    out, _ = guided
+    run = cli(SAMPLE, "--out", tmp_path, "--steps", 4, "--seed", 3, "--photo-detail", "0.8")
+    assert run.returncode == 0, run.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["photo_detail"] == 0.8 and report["seconds"]["detail"] > 0
+    assert (tmp_path / "diffuse.png").read_bytes() != (out / "diffuse.png").read_bytes()
+    assert json.loads((out / "report.json").read_text())["photo_detail"] == 0
+
+
 def test_seed_repeats_bit_for_bit(guided, tmp_path):
     out, _ = guided
     assert cli(SAMPLE, "--out", tmp_path, "--steps", 4, "--seed", 3).returncode == 0
@@ -89,6 +99,9 @@ def bad_photo(tmp_path):
         (["SAMPLE", "--device", "warp9"], "--device cpu"),
         (["SAMPLE", "--steps", "0"], "steps must be"),
         (["SAMPLE", "--seed", "-1"], "--seed"),
+        (["SAMPLE", "--photo-detail", "2"], "--photo-detail must be"),
+        (["SAMPLE", "--photo-detail", "--no-guidance"], "--photo-detail needs a photo"),
+        (["--photo-detail"], "--photo-detail needs a photo"),
         (["SAMPLE", "--format", "glb,stl"], "Unknown format 'stl'"),
         (["SAMPLE", "--unit", "centimetres"], "metres by definition"),
         (["SAMPLE", "--config", "BAD_JSON"], "Cannot read the config"),

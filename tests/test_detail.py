@@ -188,6 +188,7 @@ def test_the_hidden_cheek_has_the_seen_one_s_detail(case):
         (lambda a, s, p: (a, s, p, None, float("nan")), "strength"),
         (lambda a, s, p: (a, s, p, torch.ones(1, 1, 9, 9), 1.0), "mask"),
         (lambda a, s, p: (a, s, p * float("nan"), None, 1.0), "NaN"),
+        (lambda a, s, p: (replace(a, maps=replace(a.maps, diffuse=a.maps.diffuse / 0 * 0)), s, p, None, 1.0), "maps hold NaN"),
         (lambda a, s, p: (a, replace(s, crop=s.crop + torch.tensor([0, 0, 900.0])), p, None, 1.0), "outside the photo"),
     ],
 )
@@ -244,7 +245,7 @@ def test_the_shipped_model_fills_what_is_hidden():
     def error(filled):
         return float((filled.diffuse - diffuse)[..., 300:][skin].abs().mean())
 
-    kept, painted = (fill(model, maps, w, avatar.shape, steps=6) for w in (torch.ones_like(weight), weight))
+    kept, painted = (fill(model, maps, w, avatar.shape, steps=6, start=3.0) for w in (torch.ones_like(weight), weight))
     assert painted.size == (512, 512) and error(painted) < 0.75 * error(kept)
     assert (painted.diffuse - diffuse)[..., 60:200, 60:200].abs().mean() < 0.02
-    assert torch.equal(painted.diffuse, fill(model, maps, weight, avatar.shape, steps=6).diffuse)  # a seed names a result
+    assert torch.equal(painted.diffuse, fill(model, maps, weight, avatar.shape, steps=6, start=3.0).diffuse)  # a seed names a result

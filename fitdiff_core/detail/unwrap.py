@@ -88,6 +88,8 @@ def _check(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None) -> 
         raise UserError("This scene was not fitted to a photo; use the scene of a guided sampler, not a portrait or turntable.")
     if not torch.isfinite(photo).all():
         raise UserError("The photo holds NaN or infinite values; load it again.")
+    if not torch.isfinite(avatar.maps.stack()).all():
+        raise UserError("The texture maps hold NaN or infinite values; sample the head again.")
     if mask is not None and mask.shape[-2:] != photo.shape[-2:]:
         raise UserError(
             f"The mask is {mask.shape[-1]}x{mask.shape[-2]} pixels, the photo {photo.shape[-1]}x{photo.shape[-2]}; "
