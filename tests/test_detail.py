@@ -249,3 +249,24 @@ def test_the_shipped_model_fills_what_is_hidden():
     assert painted.size == (512, 512) and error(painted) < 0.75 * error(kept)
     assert (painted.diffuse - diffuse)[..., 60:200, 60:200].abs().mean() < 0.02
     assert torch.equal(painted.diffuse, fill(model, maps, weight, avatar.shape, steps=6, start=3.0).diffuse)  # a seed names a result
+
+
+def test_hair_from_the_hairline_goes_and_a_dark_cheek_spot_stays(case):
+    from fitdiff_core.detail.add import plain_skin, regions
+    from fitdiff_core.detail.strange import bare, strange
+
+    head, size = case[0].head, SIZE
+    skin, face = plain_skin(head, size), regions(head, ("face",), size)
+    scalp = regions(head, ("scalp",), size)
+    rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
+    lowest = int(rows[(scalp[0, 0] > 0.5) & (columns > size * 0.55) & (columns < size * 0.75) & (rows < size / 2)].max())
+    fringe = ((rows < lowest + 15) & (columns > size * 0.55) & (columns < size * 0.75))[None, None].float() * face
+    spot = ((rows - size * 0.6) ** 2 + (columns - size * 0.3) ** 2 < 8**2)[None, None].float() * skin
+    assert fringe.sum() > 100 and spot.sum() > 50
+    albedo = SKIN * (1 - 0.8 * torch.maximum(fringe, spot))
+    one = torch.ones_like(skin)
+    hair = strange(albedo, skin, one, one, scalp, face)
+    inside = (fringe * skin) > 0.9
+    assert hair[inside].mean() > 0.9 and hair[spot > 0.9].max() < 0.05
+    clean = bare(maps_of(albedo), hair, face, one).diffuse
+    assert (clean / SKIN)[inside.expand_as(clean)].quantile(0.05) > 0.8

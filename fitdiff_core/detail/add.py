@@ -86,7 +86,10 @@ def without_hair(
     rim, face = (regions(avatar.head, names, size).to(weight) for names in (("scalp", "ears", "neck"), ("face",)))
     hair = strange(maps.diffuse, skin, torch.ones_like(skin), upper, rim, face)
     hair = torch.maximum(hair, strange(albedo, skin, weight, upper, rim, face))
-    return weight * (1 - hair), seen.shown * (1 - hair), bare(maps, hair, face, like)
+    # brows and lids go only where the other side has them to give
+    given = (hair.flip(3) < 0.02) * like
+    gone = hair * (1 - features(avatar.head, size).to(weight) * (1 - given))
+    return weight * (1 - hair), seen.shown * (1 - gone), bare(maps, gone, face, like)
 
 
 def add_log(maps: TextureMaps, ratio: Tensor) -> TextureMaps:

@@ -40,8 +40,9 @@ def strange(
     found = torch.maximum(dark, off) * known
     sigma = AREA * albedo.shape[-1]
     area = smooth(found, known, sigma) * (blur(known, sigma) > 0.05)
-    wide = grown_from(scalp, ((area - 0.35) / 0.2).clamp(0, 1))
-    wide = closed(F.max_pool2d(wide, 2 * round(sigma) + 1, 1, round(sigma)), round(CLOSE * albedo.shape[-1]))
+    wide = grown_from(scalp, ((area - 0.3) / 0.1).clamp(0, 1))
+    reach = round(2 * sigma)  # hair ends in single strands and a shadow
+    wide = closed(F.max_pool2d(wide, 2 * reach + 1, 1, reach), round(CLOSE * albedo.shape[-1]))
     return blur(wide, sigma / 2) * face
 
 
@@ -71,11 +72,14 @@ def closed(mask: Tensor, radius: int) -> Tensor:
 def bare(maps: TextureMaps, hair: Tensor, skin: Tensor, symmetric: Tensor) -> TextureMaps:
     """The maps without hair `[1, 1, S, S]`: a first guess for the diffusion model to go on from. The other side of the face
     where that is bare and lies mirrored (`symmetric`), the surroundings' tone elsewhere."""
-    clean = skin * (1 - hair)
-    tone = smooth(maps.diffuse, clean, 0.08 * hair.shape[-1])
-    tone = torch.where(tone.mean(1, keepdim=True) > 1e-3, tone, maps.diffuse)
-    other = blur(clean.flip(3) * symmetric, 2.0)
+    clean = skin * (hair < 0.02)
+    tone = (maps.diffuse * clean).sum((2, 3), keepdim=True) / clean.sum().clamp(min=1)
+    for share in (0.2, 0.1, 0.05):  # from the whole face's tone to the surroundings', as far as these are known
+        sigma = share * hair.shape[-1]
+        sure = smooth(clean, torch.ones_like(clean), sigma)
+        tone = torch.lerp(tone.expand_as(maps.diffuse), smooth(maps.diffuse, clean, sigma), (sure / 0.2).clamp(0, 1))
+    other = blur((blur(clean.flip(3), 4.0) > 0.85) * symmetric, 3.0)
     # the other side may be lit or flushed otherwise: it gives its detail, this side its tone
-    there = maps.diffuse.flip(3) / tone.flip(3).clamp(min=EPSILON) * tone
+    there = (maps.diffuse.flip(3) / tone.flip(3).clamp(min=EPSILON)).clamp(0.2, 1.3) * tone
     guess = torch.lerp(tone, there, other)
     return replace(maps, diffuse=torch.lerp(maps.diffuse, guess, hair).clamp(0, 1))
