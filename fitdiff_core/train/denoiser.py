@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, DenoiserConfig, pack_latent
-from ..diffusion import edm_loss, lognormal_sigmas
+from ..diffusion import SIGMA_MAX, SIGMA_MIN, edm_loss, lognormal_sigmas, uniform_logsnr_sigmas
 from ..errors import UserError
-from .anchor import set_anchor
 from .common import (
     Budget,
     Every,
@@ -32,6 +31,7 @@ from .common import (
     without_prefix,
 )
 from .dataset import People
+from .prior import set_prior
 
 EMA_GAMMA = 6.94  # averages the last tenth or so of the run (sigma_rel = 0.10)
 
@@ -39,11 +39,12 @@ EMA_GAMMA = 6.94  # averages the last tenth or so of the run (sigma_rel = 0.10)
 @dataclass(frozen=True)
 class TrainConfig:
     """sigma_mean, sigma_std: of ln sigma. The mean is above EDM's, as neighbouring cells of a face say much the same.
-    shape: share of the loss; dropout: of the condition; feature_noise: added to the embedding, in its standard
+    sigma_even: share of a batch whose levels lie evenly over the sampler's whole range instead. shape: share of the loss; dropout: of the condition; feature_noise: added to the embedding, in its standard
     deviations, against learning the synthetic photos by heart."""
 
     sigma_mean: float = 0.3
     sigma_std: float = 1.6
+    sigma_even: float = 0.25
     shape: float = 0.3
     dropout: float = 0.15
     feature_noise: float = 0.15
@@ -54,6 +55,15 @@ def element_weights(c: DenoiserConfig, shape_share: float) -> Tensor:
     texture = torch.full((1, c.latent, c.size, c.size), (1 - shape_share) / (c.latent * c.size**2))
     packed = pack_latent(texture, torch.full((1, c.shape), shape_share / c.shape))
     return packed * packed.numel()
+
+
+def config_for(data: People) -> DenoiserConfig:
+    """The architecture that fits the data. Raises UserError for a recogniser without three activation layers."""
+    if len(data.activations) != 3:
+        raise UserError(f"The denoiser reads three activation layers; {data.meta['recognizer']} gave {len(data.activations)}.")
+    return DenoiserConfig(
+        latent=data.latents.shape[1], size=data.latents.shape[2], shape=data.shape.shape[1],
+        embedding=data.embedding.shape[1], activations=tuple(a.shape[1] for a in data.activations))
 
 
 def new_denoiser(config: DenoiserConfig, meta: dict) -> Denoiser:
@@ -72,7 +82,9 @@ def step_loss(model: Denoiser, data: People, t: TrainConfig, weight: Tensor, bat
     index = data.train[torch.randint(len(data.train), (batch,), generator=generator).numpy()]
     texture, shape, embedding, activations = data.batch(index)
     x0 = pack_latent(texture, shape).contiguous(memory_format=torch.channels_last)
-    sigma = lognormal_sigmas(batch, t.sigma_mean, t.sigma_std, generator)
+    even = round(batch * t.sigma_even)
+    sigma = torch.cat([uniform_logsnr_sigmas(even, SIGMA_MIN, SIGMA_MAX, generator),
+                       lognormal_sigmas(batch - even, t.sigma_mean, t.sigma_std, generator)])
     noise = torch.randn(x0.shape, generator=generator)
     drop = torch.rand(batch, generator=generator) < t.dropout
     jitter = torch.randn(embedding.shape, generator=generator) * model.embedding_std
@@ -124,7 +136,7 @@ def train(
         step, budget.spent = status["step"], status["seconds"]
         ema.load_state_dict(without_prefix("model", tensors) | without_prefix("ema", tensors))
     else:
-        set_anchor(model, data)
+        set_prior(model, data)
         ema.load_state_dict(model.state_dict())
 
     def save(finished: bool) -> None:
@@ -161,11 +173,8 @@ def main(argv: list[str] | None = None) -> None:
     args = arguments(__doc__, "runs/denoiser", lr=8e-4, batch=16, data="folder made by fitdiff_core.train.latents").parse_args(argv)
     torch.set_num_threads(args.threads)
     data = People(args.data)
-    t, config = TrainConfig(), DenoiserConfig(
-        latent=data.latents.shape[1], size=data.latents.shape[2], shape=data.shape.shape[1],
-        embedding=data.embedding.shape[1], activations=tuple(a.shape[1] for a in data.activations))
-    if len(data.activations) != 3:
-        raise UserError(f"The denoiser reads three activation layers; {data.meta['recognizer']} gave {len(data.activations)}.")
+    t = TrainConfig()
+    config = config_for(data)
     run = Run(args.out, {"architecture": asdict(config), "training": asdict(t), "lr": args.lr, "batch": args.batch,
                          "seed": args.seed, "precision": args.precision, "recognizer": data.meta["recognizer"],
                          "latents_of": data.meta["latents_of"]})
