@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from functools import partial
+from dataclasses import replace
 
 import folder_paths
 import torch
 from comfy_api.latest import Types, io
 
 from ..fitdiff_core.errors import UserError
-from ..fitdiff_core.export import write_glb, write_obj
+from ..fitdiff_core.export import FORMATS, MAP_FILES, UNITS, write_avatar
+from ..fitdiff_core.export.files import problem
+from ..fitdiff_core.render.normals import frames
 from . import host, types
 from .avatar import maps_to_images
 
-FORMATS = {  # name -> suffix, writer
-    "glb": ("glb", write_glb),
-    "glb, green flipped": ("glb", partial(write_glb, flip_green=True)),
-    "obj": ("obj", write_obj),
-}
+FLIPPED = "glb, green flipped"  # a format of the first version, now glb with normals down
+CHOICES = ("glb", FLIPPED, *FORMATS[1:])
+EXPRESSIONS, NORMALS = ("neutral", "photo"), ("up (OpenGL, Blender)", "down (DirectX, Unreal)")
 HAS_FILE_TYPE = hasattr(io, "File3DGLB") and hasattr(Types, "File3D")
+HAS_ANY_FILE = HAS_FILE_TYPE and hasattr(io, "File3DAny")
 
 
 def output_path(prefix: str) -> tuple[str, str, int, str]:
@@ -42,19 +43,35 @@ def bad_prefix(prefix: str) -> str | None:
     return None
 
 
-def mesh_of(avatar) -> Types.MESH:
-    """ComfyUI's MESH: bare vertices and faces on 0.3.75, with UVs and textures on hosts whose MESH has them."""
-    vertices = avatar.vertices().detach().float().cpu()
+def mesh_of(avatar, scenes: list | None = None) -> Types.MESH:
+    """ComfyUI's MESH: bare vertices and faces on 0.3.75; uvs, normals and textures on hosts whose MESH has them.
+
+    scenes: one a head, to pose it; None leaves it neutral.
+    """
     n = len(avatar)
+    heads = [avatar[i].vertices(None if scenes is None else scenes[i]) for i in range(n)]
+    vertices, tri = torch.cat(heads).detach().float().cpu(), avatar.head.triangles.cpu()
     u, v = avatar.head.uv.float().cpu().unbind(-1)
     diffuse, _, normal = maps_to_images(avatar.maps)
+    normals, tangents = frames(vertices, avatar.head.uv.float().cpu(), tri)
     more = {
         "uvs": torch.stack([u, 1 - v], -1)[None].repeat(n, 1, 1),  # ComfyUI's are glTF's: v from the top
+        "normals": normals,
+        "tangents": tangents,
         "texture": diffuse,
         "normal_map": normal,
+        "metallic_roughness": roughness_image(avatar.head).repeat(n, 1, 1, 1),
     }
-    faces = avatar.head.triangles.cpu()[None].repeat(n, 1, 1)
-    return Types.MESH(vertices, faces, **host.accepted(Types.MESH.__init__, **more))
+    return Types.MESH(vertices, tri[None].repeat(n, 1, 1), **host.accepted(Types.MESH.__init__, **more))
+
+
+def roughness_image(head, size: int = 64) -> torch.Tensor:
+    """glTF's metallic-roughness texture `[1, S, S, 3]`: roughness in green, for a mesh whose one material is skin and eyes."""
+    eyes = head.region("eyes", size).cpu().float()
+    rough = head.roughness.cpu().float()
+    skin, wet = rough[: head.n_skin].mean(), rough[head.n_skin :].mean()
+    green = skin + (wet - skin) * eyes
+    return torch.stack([torch.zeros_like(green), green, torch.zeros_like(green)], -1)[None]
 
 
 class ExportMesh(io.ComfyNode):
@@ -64,14 +81,16 @@ class ExportMesh(io.ComfyNode):
             io.String.Output(
                 "model_file", display_name="model_file", tooltip="Path below output/, for Preview 3D; of a batch, the first."
             ),
-            io.Mesh.Output("mesh", display_name="mesh"),
+            io.Mesh.Output("mesh", display_name="mesh", tooltip="For core's 3D nodes; newer hosts get uvs, normals and textures too."),
         ]
         if HAS_FILE_TYPE:
             outputs.append(io.File3DGLB.Output("file", display_name="glb"))
+        if HAS_ANY_FILE:
+            outputs.append(io.File3DAny.Output("any_file", display_name="file"))
         return host.schema(
             "ExportMesh", "FitDiff Export Mesh",
-            description="Saves the head with its maps. GLB opens in Blender, Unreal, three.js and ComfyUI's own 3D preview; "
-            "OBJ comes with an .mtl and PNG textures.",
+            description="Saves the head with its maps. GLB opens in Blender, Unreal, three.js and ComfyUI's own 3D preview and "
+            "has the 52 ARKit blendshapes; OBJ and PLY come with PNG textures, USDZ holds them.",
             is_output_node=True,
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The head to save; a batch gives one file a head."),
@@ -79,32 +98,87 @@ class ExportMesh(io.ComfyNode):
                     "filename_prefix", default="fitdiff/avatar", tooltip="Folder and name below output/; a number is added."
                 ),
                 io.Combo.Input(
-                    "format", options=list(FORMATS), default="glb",
-                    tooltip="glb: one file. green flipped: normals as Unreal wants them. obj: with .mtl and PNGs.",
+                    "format", options=list(CHOICES), default="glb",
+                    tooltip="glb: one file. green flipped: normals as Unreal wants them. obj: with .mtl and PNGs. ply: with "
+                    "vertex colours. usdz: one file for Apple, Omniverse, Houdini.",
                 ),
+                io.Boolean.Input(
+                    "blendshapes", default=True, optional=True,
+                    tooltip="glb: the 52 ARKit expressions as morph targets; some 8 MB. The other formats have none.",
+                ),
+                io.Combo.Input(
+                    "expression", options=list(EXPRESSIONS), default="neutral", optional=True,
+                    tooltip="photo: the scene's expression and gaze, as starting weights of a glb's blendshapes, or in the "
+                    "mesh itself. Needs the scene input.",
+                ),
+                io.Int.Input(
+                    "texture_size", default=0, min=0, max=8192, step=64, optional=True,
+                    tooltip="Pixels a side of the saved maps; 0 leaves them as they are.",
+                ),
+                io.Combo.Input(
+                    "normals", options=list(NORMALS), default=NORMALS[0], optional=True,
+                    tooltip="Which way green points in the normal map. down is for Unreal and other DirectX engines.",
+                ),
+                io.Combo.Input(
+                    "unit", options=list(UNITS), default="metres", optional=True,
+                    tooltip="For obj, ply and usdz. A glb is in metres by definition, and importers (Unreal's too) scale it themselves.",
+                ),
+                io.Combo.Input(
+                    "map_files", options=list(MAP_FILES), default="none", optional=True,
+                    tooltip="PNGs of the maps beside the file, 8 or 16 bits a channel. obj and ply always have them, 8-bit for none.",
+                ),
+                types.Scene.Input("scene", optional=True, tooltip="From FitDiff Sampler: the photo's expression and gaze."),
             ],
             outputs=outputs,
         )
 
     @classmethod
-    def validate_inputs(cls, filename_prefix, format):
-        if format is not None and format not in FORMATS:
-            return f"Unknown format '{format}'; choose one of {', '.join(FORMATS)}."
+    def validate_inputs(cls, filename_prefix, format, unit="metres"):
+        if format is not None and format not in CHOICES:
+            return f"Unknown format '{format}'; choose one of {', '.join(CHOICES)}."
+        if format is not None and unit is not None and (wrong := problem(suffix_of(format), unit)):
+            return wrong
         return True if filename_prefix is None else bad_prefix(filename_prefix) or True
 
     @classmethod
     @host.with_gradients
-    def execute(cls, avatar, filename_prefix, format):
+    def execute(
+        cls, avatar, filename_prefix, format, blendshapes=True, expression="neutral", texture_size=0, normals=NORMALS[0],
+        unit="metres", map_files="none", scene=None,
+    ):
+        n, suffix, scenes = len(avatar), suffix_of(format), None
+        if expression == "photo":
+            scenes = scenes_of(scene, n, avatar.shape.device)
         folder, name, counter, subfolder = output_path(filename_prefix)
-        suffix, write = FORMATS[format]
         files = []
-        for i in range(len(avatar)):
+        for i in range(n):
             file = f"{name}_{counter + i:05}_.{suffix}"
-            write(os.path.join(folder, file), avatar[i])
+            write_avatar(
+                os.path.join(folder, file), avatar[i], suffix, texture_size or None,
+                flip_green=format == FLIPPED or normals == NORMALS[1], scene=scenes and scenes[i], unit=unit,
+                map_files=map_files, blendshapes=blendshapes,
+            )
             files.append({"filename": file, "subfolder": subfolder, "type": "output"})
         first = "/".join(filter(None, (subfolder, files[0]["filename"])))
-        values = [first, mesh_of(avatar)]
+        values = [first, mesh_of(avatar, scenes)]
         if HAS_FILE_TYPE:
-            full = os.path.join(folder, files[0]["filename"])
-            values.append(Types.File3D(full, suffix) if suffix == "glb" else None)
+            file = Types.File3D(os.path.join(folder, files[0]["filename"]), suffix)
+            values.append(file if suffix == "glb" else None)
+            if HAS_ANY_FILE:
+                values.append(file)
         return io.NodeOutput(*values, ui={"3d": files})
+
+
+def suffix_of(choice: str) -> str:
+    return "glb" if choice == FLIPPED else choice
+
+
+def scenes_of(scene, n: int, device) -> list:
+    """One scene a head. Raises UserError where there is none, or not one for each."""
+    if scene is None:
+        raise UserError("The photo's expression needs the scene; connect that output of FitDiff Sampler, or choose neutral.")
+    if len(scene.expression) not in (1, n):
+        raise UserError(f"The scene is of {len(scene.expression)} pictures, the avatar of {n} heads; connect those of one sampler.")
+    scene = scene.to(device)
+    rows = [slice(0, 1) if len(scene.expression) == 1 else slice(i, i + 1) for i in range(n)]
+    return [replace(scene, expression=scene.expression[row], gaze=scene.gaze[row]) for row in rows]

@@ -147,6 +147,34 @@ def test_wrinkles_come_with_age(skin):
     assert (1 - old[forehead]).mean() > 1.5 * (1 - young[forehead]).mean()
 
 
+def test_neck_has_no_streaks(head):
+    """The neck is a rim of few texels, so detail laid out in texels would run down it as streaks: along the rim, where
+    texels are fine, colour and normals must change no faster per millimetre than on the cheek."""
+    generator = SkinGenerator(head, 512)
+    c, r = generator.canvas, generator.regions
+    scalp = torch.maximum(r["hairline_mm"], r["behind_mm"]) > -25
+    neck = c.skin & (r["neck"] > 0.9) & (c.coarse > 6) & ~scalp & (r["ear"] < 0.01)
+    neck = neck & neck.roll(1, 1) & neck.roll(-1, 1) & (c.scale[0] < 1.0)  # rows that run along the rim
+    assert neck.sum() > 300
+    cheek = (r["cheek"] > 0.6) & c.skin
+    for seed in range(3):
+        maps, _ = generator.sample(seed, plain(mottle=0.6, wrinkles=0.8, pores=0.8, jaw_beard=1.0, chin_beard=1.0))
+        for image in (maps.diffuse[0].clamp(min=1e-3).log(), maps.normal[0, :2]):
+            step = (image.roll(-1, 2) - image.roll(1, 2)).abs().mean(0) / (2 * c.scale[0])
+            assert step[neck].mean() < 0.8 * step[cheek].mean()
+
+
+def test_ground_colour_keeps_to_measured_skin():
+    chalk, clay = torch.tensor([0.46, 0.33, 0.33]), torch.tensor([0.16, 0.055, 0.014])
+    for rgb in (chalk, clay):
+        before, after = pigment.to_lab(rgb), pigment.to_lab(pigment.plausible(rgb))
+        assert abs(float(after[0] - before[0])) < 0.5 and (after - before).norm() > 4
+        assert 45 < math.degrees(math.atan2(after[2], after[1])) < 70 and after[1:].norm() < 25
+    usual = torch.tensor([0.36, 0.21, 0.14])
+    assert (pigment.plausible(usual) - usual).abs().max() < 1e-3
+    assert (pigment.from_lab(pigment.to_lab(usual)) - usual).abs().max() < 1e-4
+
+
 def test_a_bump_faces_its_light_whichever_way_rows_run(skin):
     """A hill's upper flank must lean to +Y and its left flank to -X."""
     s = SIZE // 2

@@ -1,4 +1,4 @@
-"""What surrounds a head in a photo: a background, shoulders, and hair that has volume. Crude on purpose.
+"""What surrounds a head in a photo: a background, shoulders, hair that has volume, glasses, hands. Crude on purpose.
 
 The recogniser crops close to the face; these only have to keep it from learning that heads are bald and float in grey.
 """
@@ -16,23 +16,64 @@ from torch import Tensor
 from ..render.camera import Camera
 from .people import SkinAttributes
 
-LONG = ("medium", "long")
+# linear RGB of what lies behind people, out of focus
+_WALLS = ((0.75, 0.73, 0.70), (0.55, 0.50, 0.42), (0.38, 0.39, 0.40), (0.30, 0.34, 0.40), (0.16, 0.15, 0.14), (0.20, 0.10, 0.07))
+_OUTDOORS = (
+    (0.55, 0.68, 0.85), (0.85, 0.88, 0.90), (0.10, 0.16, 0.04), (0.05, 0.09, 0.03), (0.22, 0.27, 0.10), (0.22, 0.18, 0.13),
+    (0.35, 0.34, 0.32),
+)
+_INDOORS = (
+    (0.60, 0.54, 0.45), (0.30, 0.18, 0.09), (0.12, 0.08, 0.06), (0.45, 0.42, 0.38), (0.05, 0.05, 0.06), (0.85, 0.82, 0.75),
+    (0.10, 0.13, 0.20), (0.30, 0.05, 0.04),
+)
 
 
 def random_background(rng: np.random.Generator, size: tuple[int, int]) -> Tensor:
-    """Linear RGB `[1, 3, H, W]`: a plain wall, a gradient, or out-of-focus clutter."""
-    height, width = size
-    base = np.exp(rng.normal(-1.6, 0.9, 3) * [0.25, 0.25, 0.25] + rng.normal(-1.2, 0.9))
-    out = torch.from_numpy(base).float().view(1, 3, 1, 1).expand(1, 3, height, width)
-    for cells in (2, 5, 14):
-        if rng.random() < 0.65:
-            lattice = torch.from_numpy(
-                rng.normal(0, rng.uniform(0.1, 0.7), (1, 1, cells, cells)) + rng.normal(0, 0.15, (1, 3, cells, cells))
-            ).float()
-            mode = "bilinear" if rng.random() < 0.8 else "nearest"
-            field = F.interpolate(lattice, size, mode=mode, align_corners=False if mode == "bilinear" else None)
-            out = out * torch.exp(field)
-    return out.clamp(0, 3)
+    """Linear RGB `[1, 3, H, W]`: black or white, a wall, or out-of-focus places indoors and outdoors."""
+    kind = rng.random()
+    if kind < 0.14:
+        return torch.full((1, 3, *size), 0.03 * rng.random() ** 2)
+    if kind < 0.22:
+        return torch.full((1, 3, *size), rng.uniform(0.8, 1.6))
+    if kind < 0.50:
+        wall = np.array(_WALLS[rng.integers(len(_WALLS))]) * np.exp(rng.normal(0, 0.3) + rng.normal(0, 0.05, 3))
+        small = torch.from_numpy(wall).float().view(1, 3, 1, 1) * torch.exp(_field(rng, 2, 0.25) + _field(rng, 20, 0.04))
+    else:
+        palette = np.array(_OUTDOORS if kind < 0.74 else _INDOORS)
+        small = _clutter(rng, palette, kind >= 0.74)
+    return F.interpolate(small, size, mode="bilinear", align_corners=False).clamp(0, 6)
+
+
+def _field(rng: np.random.Generator, cells: int, amount: float, side: int = 56) -> Tensor:
+    """Smooth grey noise `[1, 1, side, side]`."""
+    lattice = torch.from_numpy(rng.standard_normal((1, 1, cells, cells), dtype=np.float32)) * amount
+    return F.interpolate(lattice, (side, side), mode="bicubic", align_corners=False)
+
+
+def _clutter(rng: np.random.Generator, palette: np.ndarray, straight: bool) -> Tensor:
+    """Patches of a few of a place's colours, `[1, 3, 56, 56]`; straight: with upright and level edges, as rooms have."""
+    colours = palette[rng.choice(len(palette), 4)] * np.exp(rng.normal(0, 0.35, (4, 1)))
+    out = np.empty((56, 56, 3))
+    if straight:
+        out[:] = colours[0]
+        for c in colours[np.r_[1:4, rng.integers(0, 4, 3)]]:
+            x, y = rng.integers(-10, 50, 2)
+            w, h = rng.integers(4, 40, 2)
+            out[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)] = c
+    else:
+        score = torch.cat([_field(rng, int(rng.integers(3, 12)), 1.0) for _ in range(4)], 1)
+        height = torch.linspace(1.5, -1.5, 56).view(1, 1, 56, 1) * torch.tensor(colours.mean(1) * 2 - 0.6).view(1, 4, 1, 1)
+        out[:] = torch.einsum("khw,kc->hwc", torch.softmax((score + height) * 4, 1)[0].double(), torch.from_numpy(colours))
+    image = torch.from_numpy(out).float().permute(2, 0, 1)[None]
+    image = image * torch.exp(_field(rng, 3, 0.25) + _field(rng, 14, 0.12))
+    if rng.random() < 0.3:  # lights out of focus
+        at = torch.arange(56.0)
+        for _ in range(rng.integers(1, 9)):
+            x, y, r = rng.uniform(0, 56), rng.uniform(0, 40), rng.uniform(1.5, 4)
+            disk = torch.sigmoid((r - ((at[:, None] - y) ** 2 + (at - x) ** 2).sqrt()) * 2)
+            image = image + disk * torch.tensor([1.0, 0.85, 0.6]).view(1, 3, 1, 1) * float(rng.gamma(1.0, 0.6))
+    blur = 2 * int(rng.integers(0, 4)) + 1
+    return F.avg_pool2d(F.pad(image, [blur // 2] * 4, mode="replicate"), blur, 1)
 
 
 def hair_volume(head, vertices: Tensor, normals: Tensor, a: SkinAttributes, rng: np.random.Generator) -> Tensor:
@@ -55,64 +96,6 @@ def hair_volume(head, vertices: Tensor, normals: Tensor, a: SkinAttributes, rng:
     return vertices + normals * rise.clamp(min=0)[None, :, None]
 
 
-class HairMass:
-    """Long hair as two flat layers of the picture: one behind the head, and strands that hang beside the face."""
-
-    def __init__(self, a: SkinAttributes, camera: Camera, size: tuple[int, int], rng: np.random.Generator):
-        self.size, self.a = size, a
-        height, width = size
-        self.back = torch.zeros(1, 1, *size)
-        self.front = torch.zeros(1, 1, *size)
-        if a.hair not in LONG:
-            self.colour = None
-            return
-        length = rng.uniform(0.02, 0.10) if a.hair == "medium" else rng.uniform(0.10, 0.30)
-        spread = rng.uniform(0.078, 0.110) * (1.0 if a.hair == "long" else 0.95)
-        heights = np.linspace(0.125, -length, 14)
-        outline = spread * np.interp(heights, [-0.3, -0.06, 0.03, 0.09, 0.125], [1.15, 1.08, 1.0, 0.8, 0.15])
-        wobble = 0.006 * np.cumsum(rng.standard_normal((2, len(heights))), 1) * 0.6
-        self.back = self._layer(camera, outline + wobble[0], -outline - wobble[1], heights, -0.035)
-        if rng.random() < 0.75:
-            side_seen = float(camera.position()[0, 0])
-            for side in (1, -1):
-                if rng.random() < 0.18:
-                    continue
-                inner = side * (rng.uniform(0.056, 0.072) + 0.004 * np.cumsum(rng.standard_normal(len(heights))) * 0.5)
-                inner = inner + side * np.interp(heights, [0.03, 0.1], [0, -0.03])
-                panel = self._layer(camera, side * outline, inner, heights, 0.012)
-                if side * side_seen < -0.08 * float(camera.position().norm()):
-                    self.back = torch.maximum(self.back, panel)  # the far side lies behind the cheek
-                else:
-                    self.front = torch.maximum(self.front, panel * (torch.linspace(1, 0, height).view(1, 1, -1, 1) < 2))
-        strand = torch.from_numpy(rng.standard_normal((1, 1, 6, width))).float()
-        noise = F.interpolate(strand, size, mode="bilinear", align_corners=False)
-        locks = F.interpolate(
-            torch.from_numpy(rng.standard_normal((1, 1, 4, 18))).float(), size, mode="bicubic", align_corners=False
-        )
-        self.colour = torch.tensor(a.hair_colour).view(1, 3, 1, 1) * torch.exp(0.25 * noise + 0.30 * locks)
-
-    def _layer(self, camera: Camera, left: np.ndarray, right: np.ndarray, heights: np.ndarray, depth: float) -> Tensor:
-        height, width = self.size
-        edge = np.concatenate([np.stack([left, heights], 1), np.stack([right, heights], 1)[::-1]])
-        points = torch.from_numpy(np.concatenate([edge, np.full((len(edge), 1), depth)], 1)).float()[None]
-        polygon = camera.project(points, self.size)[0].clamp(-4 * width, 5 * width)
-        image = Image.new("L", (width, height))
-        ImageDraw.Draw(image).polygon([(float(x), float(y)) for x, y in polygon], fill=255)
-        mask = torch.from_numpy(np.asarray(image, np.float32) / 255)[None, None]
-        return F.avg_pool2d(mask, 5, 1, 2, count_include_pad=False)
-
-    def behind(self, background: Tensor, lit: Tensor) -> Tensor:
-        """Lay the back layer over the background; lit `[3]` is the light's mean colour."""
-        if self.colour is None:
-            return background
-        return background + self.back * (self.colour * lit.view(1, 3, 1, 1) * 0.8 - background)
-
-    def before(self, image: Tensor, lit: Tensor) -> Tensor:
-        if self.colour is None:
-            return image
-        return image + self.front * (self.colour * lit.view(1, 3, 1, 1) - image)
-
-
 def shoulders(background: Tensor, camera: Camera, lit: Tensor, rng: np.random.Generator) -> Tensor:
     """Clothes below the neck, as one flat shape of a random colour."""
     size = background.shape[-2:]
@@ -126,7 +109,7 @@ def shoulders(background: Tensor, camera: Camera, lit: Tensor, rng: np.random.Ge
     mask = F.avg_pool2d(
         torch.from_numpy(np.asarray(image, np.float32) / 255)[None, None], 3, 1, 1, count_include_pad=False
     )
-    cloth = torch.from_numpy(np.exp(rng.normal(-2.0, 1.0) + rng.normal(0, 0.35, 3))).float().clamp(max=0.85)
+    cloth = torch.from_numpy(np.exp(rng.normal(-2.2, 1.1) + rng.normal(0, 0.3 * rng.random(), 3))).float().clamp(max=0.8)
     return background + mask * ((cloth * lit).view(1, 3, 1, 1) - background)
 
 
@@ -147,14 +130,27 @@ def teeth(
     polygon = camera.project(torch.cat([arch + torch.tensor([0.0, 0.004, 0.0]), lower.flip(0)])[None], size)[0]
     shape = Image.new("L", (size[1] * 2, size[0] * 2))
     ImageDraw.Draw(shape).polygon([(float(x) * 2, float(y) * 2) for x, y in polygon], fill=255)
+    top, low = arch + torch.tensor([0.0, 0.004, 0.0]), arch - torch.tensor([0.0, 0.0095, 0.0])
+    pen = ImageDraw.Draw(shape)
+    for t in torch.linspace(0.06, 0.94, 9):  # the gaps between them
+        ends = torch.stack([_along(top, float(t)), _along(low, float(t))])
+        (x0, y0), (x1, y1) = (camera.project(ends[None], size)[0] * 2).tolist()
+        pen.line([(x0, y0), (x1, y1)], fill=170, width=1)
     mask = (
         torch.from_numpy(np.asarray(shape.resize((size[1], size[0]), Image.Resampling.BOX), np.float32) / 255)[
             None, None
         ]
         * inside
     )
-    white = torch.from_numpy(np.array([0.62, 0.58, 0.48]) * math.exp(rng.normal(0, 0.12))).float() * lit * 0.75
+    white = torch.from_numpy(np.array([0.60, 0.54, 0.43]) * math.exp(rng.normal(-0.1, 0.15))).float() * lit * 0.65
     return image + mask * (white.view(1, 3, 1, 1) - image)
+
+
+def _along(line: Tensor, t: float) -> Tensor:
+    """The point at share t of a polyline `[N, 3]` of about even steps."""
+    at = t * (len(line) - 1)
+    i = min(int(at), len(line) - 2)
+    return line[i] + (line[i + 1] - line[i]) * (at - i)
 
 
 def glasses(image: Tensor, landmarks: Tensor, camera: Camera, rng: np.random.Generator) -> Tensor:
@@ -187,3 +183,28 @@ def glasses(image: Tensor, landmarks: Tensor, camera: Camera, rng: np.random.Gen
     mask = torch.from_numpy(np.asarray(small, np.float32) / 255)[None, None] * rng.uniform(0.6, 1)
     dark = np.exp(rng.normal(-3.6, 0.8) + rng.normal(0, 0.3, 3))
     return image + mask * (torch.from_numpy(dark).float().view(1, 3, 1, 1) - image)
+
+
+def fingers(image: Tensor, landmarks: Tensor, camera: Camera, rng: np.random.Generator) -> Tensor:
+    """A few fingers before the lower face, of the face's own colour: linear image `[1, 3, H, W]`, landmarks `[68, 3]` metres."""
+    size = image.shape[-2:]
+    points = camera.project(landmarks[None], size)[0]
+    unit = float((points[16] - points[0]).norm()) / 10
+    anchor = points[int(rng.integers(3, 14))] + torch.from_numpy(rng.normal(0, 1.2 * unit, 2)).float()
+    along = np.array([rng.normal(0, 0.6), 1.0])
+    along, width = along / np.linalg.norm(along), max(unit * rng.uniform(0.8, 1.1), 2.0)
+    shape = Image.new("L", (size[1], size[0]))
+    draw = ImageDraw.Draw(shape)
+    shade = 255
+    for k in range(rng.integers(2, 5)):
+        start = anchor.numpy() + np.array([along[1], -along[0]]) * k * width * 1.02 + along * rng.normal(0, 0.4 * unit)
+        thick = width * (1 - 0.04 * k)
+        end = start + along * 12 * unit
+        draw.line([tuple(start), tuple(end)], fill=shade, width=int(thick))
+        draw.ellipse([*(start - thick / 2), *(start + thick / 2)], fill=shade)
+        shade -= 22  # each finger a little darker than the last
+    mask = F.avg_pool2d(torch.from_numpy(np.asarray(shape, np.float32) / 255)[None, None], 3, 1, 1)
+    cheek = points[[2, 14, 30]].round().long()
+    x, y = cheek[:, 0].clamp(0, size[1] - 1), cheek[:, 1].clamp(0, size[0] - 1)
+    colour = image[0, :, y, x].mean(1) * 0.9
+    return image + mask.sqrt() * (colour.view(1, 3, 1, 1) * (0.45 + 0.55 * mask) - image)

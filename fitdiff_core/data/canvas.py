@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 EXTENT = 170.0  # mm; half the side of the cube that noise is defined in
-_BANK = 1024  # side of the noise tiles, texels
-_GRAINS = (0.6, 1.0, 1.8)  # blur of each noise tile, texels at size 512
+_BANK = 8  # fields of each kind of fine noise; a person's is a random mixture of them
+_GRAINS = (1.1, 1.9, 3.4)  # wavelengths of the fine noise, mm
+_LATTICE = 32  # points along each side of the periodic lattice behind the fine noise
 
 
 def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
@@ -33,6 +34,8 @@ class Canvas:
         position  `[3, S, S]`, extended past the chart's edge to the nearest texel that is on the head
         valid     `[S, S]` bool, texels that a triangle covers
         scale     `[2, S, S]` length in mm of one texel step along x and y
+        coarse    `[S, S]` length in mm of one texel step in the direction that is stretched most
+        drawn     `[S, S]` bool, texels that keep what is painted: the charts and a margin for filtering
         landmarks `[68, 3]`
     """
 
@@ -50,10 +53,46 @@ class Canvas:
         self.scale = gaussian_blur(torch.stack([self.step_x.norm(dim=0), self.step_y.norm(dim=0)]), 1.5).clamp(
             0.15, 4.0
         )
+        self.coarse = self._stretch()
+        near = F.max_pool2d(self.valid[None, None].float(), 7, 1, 3)[0, 0] > 0
+        self.drawn = self.valid | (near & ~self.island)
         self._coarse = self.position[:, 2::4, 2::4].reshape(3, -1).T.contiguous()
         self._coarse_ok = self.skin[2::4, 2::4].reshape(-1)
         self._grids = {n: self._grid(n) for n in (128, 256) if n <= size} | {size: self._grid(size)}
-        self._bank = _noise_bank(size)
+        self._resolved: dict[float, Tensor] = {}
+        rng = np.random.default_rng(20231204)
+        self._bank = [self._fine_noise(rng, (w, w, w)) for w in _GRAINS]
+        self._creases = self._fine_noise(rng, (1.5, 9.0, 9.0), 2.6)
+
+    def _stretch(self) -> Tensor:
+        """The larger singular value of the step matrix, at its worst within two texels (the neck is a rim of few)."""
+        aa, bb = self.step_x.square().sum(0), self.step_y.square().sum(0)
+        ab = (self.step_x * self.step_y).sum(0)
+        major = (0.5 * (aa + bb) + (0.25 * (aa - bb) ** 2 + ab**2).sqrt()).sqrt()
+        return gaussian_blur(F.max_pool2d(major.clamp(max=20)[None], 5, 1, 2), 1.5)[0]
+
+    def resolved(self, wavelength: float) -> Tensor:
+        """How well the atlas can show features of `wavelength` mm: `[S, S]`, 1 where a wave spans 2.2 texels or more,
+        0 where it spans less than 1.4, so that nothing aliases into streaks where few texels cover much."""
+        if wavelength not in self._resolved:
+            t = ((wavelength / self.coarse - 1.4) / 0.8).clamp(0, 1)
+            self._resolved[wavelength] = t * t * (3 - 2 * t)
+        return self._resolved[wavelength]
+
+    def _fine_noise(self, rng: np.random.Generator, wavelength, resolve: float | None = None) -> Tensor:
+        """`[_BANK, S, S]` smooth noise in space, about unit deviation where the atlas resolves it, periodic over
+        `_LATTICE / 2` waves; `wavelength` in mm along x, y, z."""
+        n = _LATTICE
+        lattice = torch.from_numpy(rng.standard_normal((1, _BANK, n, n, n), dtype=np.float32))
+        lattice = F.pad(lattice, (0, 1, 0, 1, 0, 1), mode="circular")
+        step = torch.tensor(wavelength).view(3, 1, 1) / 2
+        # turned away from the axes, so that the lattice's planes do not show on a flat forehead
+        turn = torch.linalg.qr(torch.tensor([[1.0, 0.4, -0.3], [-0.5, 1.0, 0.6], [0.2, -0.7, 1.0]]))[0]
+        at = self.position if wavelength[0] != wavelength[1] else torch.einsum("ij,jhw->ihw", turn, self.position)
+        grid = ((at / step) % n).permute(1, 2, 0)[None, None] * (2 / n) - 1
+        x = F.grid_sample(lattice, grid, align_corners=True)[0, :, 0]
+        x = x / x[:, self.skin].std(1).view(-1, 1, 1)
+        return x * self.resolved(resolve or wavelength[0])
 
     def _grid(self, n: int) -> Tensor:
         p = (
@@ -107,7 +146,8 @@ class Canvas:
     # -- noise -----------------------------------------------------------------------------------------------------
 
     def cloud(self, rng: np.random.Generator, wavelengths, size: int = 128) -> Tensor:
-        """Smooth noise in space, one channel a wavelength (mm): `[C, S, S]`, about unit deviation."""
+        """Smooth noise in space, one channel a wavelength (mm): `[C, S, S]`, about unit deviation; it fades where the
+        atlas is too coarse for it."""
         out, size = [], min(size, self.size)
         for w in wavelengths:
             n = int(np.ceil(2 * EXTENT / w)) + 2
@@ -115,22 +155,21 @@ class Canvas:
             scaled = self._grids[size] * (2 * EXTENT / w / (n - 1))
             out.append(F.grid_sample(lattice, scaled, align_corners=True, padding_mode="border")[0, 0, 0] * 1.8)
         x = torch.stack(out)[None]
-        return (
-            F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False)[0]
-            if size != self.size
-            else x[0]
-        )
+        if size != self.size:
+            x = F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False)
+        return x[0] * torch.stack([self.resolved(w) for w in wavelengths])
 
     def grain(self, rng: np.random.Generator, level: int) -> Tensor:
-        """Fine noise `[S, S]` of unit deviation; level 0 finest (about 1, 2, 3.5 texels): a random piece of a tile."""
-        tile = self._bank[level]
-        y, x = rng.integers(0, _BANK - self.size, 2)
-        piece = tile[y : y + self.size, x : x + self.size]
-        return piece.T if rng.random() < 0.5 else piece
+        """Fine noise in space `[S, S]`, about unit deviation; level 0 finest (wavelengths of 1.1, 1.9 and 3.4 mm)."""
+        return _mixture(rng, self._bank[level])
+
+    def creases(self, rng: np.random.Generator) -> Tensor:
+        """Noise `[S, S]` that is fine across the face (1.5 mm) and long up and down, as the lips' creases are."""
+        return _mixture(rng, self._creases)
 
     def finish(self, x: Tensor, fill: Tensor) -> Tensor:
-        """Replace what lies outside every chart by `fill` (broadcast), so that nothing is spent on it later."""
-        return torch.where(self.valid, x, fill)
+        """Replace what lies outside every chart and its margin by `fill` (broadcast): nothing is spent on it later."""
+        return torch.where(self.drawn, x, fill)
 
 
 def _extend(position: Tensor, known: Tensor) -> Tensor:
@@ -148,11 +187,7 @@ def _extend(position: Tensor, known: Tensor) -> Tensor:
     return x
 
 
-def _noise_bank(size: int) -> Tensor:
-    rng = np.random.default_rng(20231204)
-    out = []
-    for sigma in _GRAINS:
-        white = torch.from_numpy(rng.standard_normal((1, _BANK, _BANK), dtype=np.float32))
-        x = gaussian_blur(white, max(sigma * size / 512, 0.35))[0]
-        out.append((x - x.mean()) / x.std())
-    return torch.stack(out)
+def _mixture(rng: np.random.Generator, bank: Tensor) -> Tensor:
+    """A random rotation's worth of the bank's fields: as random as each of them, and never the same twice."""
+    w = rng.standard_normal(len(bank))
+    return torch.tensordot(torch.from_numpy(w / np.linalg.norm(w)).float(), bank, 1)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .canvas import Canvas
-from .marks import over, strands
+from .marks import over, spline, strands
 from .people import SkinAttributes
 from .regions import Regions
 
@@ -33,18 +33,34 @@ class Eyes:
         self.angle = (x * x + y * y).sqrt() * canvas.head.eye_angle
         self.turn = torch.atan2(y, x)
         self._side = x.abs() / (x * x + y * y).sqrt().clamp(min=1e-6)  # 1 towards the corners of the eye
-        near = (torch.minimum(regions["upper_lid_mm"], regions["lower_lid_mm"]) < 16) & canvas.skin
+        upper, lower = self._lid_distances()
+        near = (torch.minimum(upper, lower) < 16) & canvas.skin
         rows, columns = torch.where(near.any(1))[0], torch.where(near.any(0))[0]
         self.around = (slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1))
         x = canvas.position[0].abs()
         inner, outer = (float(canvas.landmarks[k, 0].abs().mean()) for k in ([39, 42], [36, 45]))
-        fields = {n: regions[n] for n in ("upper_lid_mm", "lower_lid_mm", "above_eye", "bridge")}
+        fields = {"upper": upper, "lower": lower, "above": regions["above_eye"], "bridge": regions["bridge"]}
         fields["outward"] = ((x - inner) / (outer - inner)).clamp(-0.3, 1.3)  # 0 inner corner .. 1 outer corner
         fields["duct"] = canvas.bumps(
             canvas.landmarks[42] + torch.tensor([1.0, 0.3, 1.0]), [2.4, 1.9, 4.0]
         ) * torch.sigmoid((inner + 4 - x) / 0.7)
         self._near = tuple(f[self.around] for f in fields.values())
-        self._lash_roots = [self._roots(fields["upper_lid_mm"], True), self._roots(fields["lower_lid_mm"], False)]
+        self._lash_roots = [self._roots(upper, True), self._roots(lower, False)]
+
+    def _lid_distances(self) -> tuple[Tensor, Tensor]:
+        """Distance in mm `[S, S]` to the front edges of the upper and of the lower lids, where lashes grow."""
+        c, p = self.canvas, self.canvas.landmarks
+        position = c.position.permute(1, 2, 0)[c.skin]
+        halves: dict[bool, list[Tensor]] = {True: [], False: []}
+        for corners in ((39, 36), (42, 45)):
+            inner, outer = p[corners[0]], p[corners[1]]
+            ring = p[36:42] if corners[0] == 39 else p[42:48]
+            for above in (True, False):
+                between = [*ring[1:3], *ring[4:6]]
+                between = [q for q in between if (q[1] > ring[:, 1].mean()) == above]
+                guide = torch.stack([inner, *sorted(between, key=lambda q: abs(float(q[0]))), outer])
+                halves[above].append(_lid_edge(position, spline(guide, 22), above))
+        return tuple(torch.minimum(*(c.distance_to(line) for line in halves[above])) for above in (True, False))
 
     def ball(self, a: SkinAttributes, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """-> (albedo `[3, h, w]`, specular `[h, w]`) of the island's window."""
@@ -160,3 +176,24 @@ class Eyes:
 
 def _fall(distance: Tensor, width: float | Tensor) -> Tensor:
     return torch.exp(-((distance / width) ** 2))
+
+
+def _lid_edge(position: Tensor, guide: Tensor, above: bool) -> Tensor:
+    """Move each point of `guide [N, 3]` (inner to outer corner, mm) to the lid's front edge.
+
+    Landmarks lie a little inside. Looked at from the front, the edge is what reaches farthest into the eye's opening
+    and, of the flat rim found there, the foremost part.
+    """
+    out = []
+    for q in guide:
+        d = position - q
+        near = position[(d[:, 0].abs() < 0.8) & (d[:, 1].abs() < 3.5) & (d[:, 2] > -1.0) & (d[:, 2] < 5.0)]
+        if len(near) == 0:
+            out.append(q)
+            continue
+        reach = near[:, 1] if above else -near[:, 1]
+        rim = near[reach < reach.min() + 0.5]
+        out.append(rim[rim[:, 2].argmax()])
+    line = torch.stack(out)
+    padded = torch.cat([line[:1], line, line[-1:]])
+    return (padded[:-2] + 2 * line + padded[2:]) / 4

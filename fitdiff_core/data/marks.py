@@ -28,10 +28,14 @@ def spots(
     radius: tuple[float, float],
     soft: float,
     skew=2.0,
+    faint=0.45,
+    ragged: Tensor | None = None,
 ) -> Tensor:
     """Roundish spots of `radius` (least, most; mm; small ones commoner by `skew`): `[S, S]` 0..1.
 
-    Distance is measured in space, so a spot is as round on the cheek as it is on the ear.
+    The weakest spot has strength `faint`, and edges differ in softness (`soft` on average, as a share of the radius).
+    Distance is measured in space, so a spot is as round on the cheek as it is on the ear; `ragged` `[S, S]` (noise of
+    unit deviation) makes outlines uneven.
     """
     centre = scatter_on(canvas, rng, weight, count)
     n = len(centre)
@@ -39,15 +43,19 @@ def spots(
     if n == 0:
         return out.view(canvas.size, canvas.size)
     r = torch.from_numpy(radius[0] + (radius[1] - radius[0]) * rng.random(n) ** skew).float()
-    strength = torch.from_numpy(0.45 + 0.55 * rng.random(n)).float()
+    strength = torch.from_numpy(faint + (1 - faint) * rng.random(n) ** (1.0 if faint > 0.4 else 1.7)).float()
+    edge = torch.from_numpy(soft * rng.uniform(0.6, 1.4, n)).float()[:, None]
     squash = torch.from_numpy(np.exp(0.14 * rng.standard_normal((3, n, 1)))).float()
     fine = float(canvas.scale[:, centre[:, 1], centre[:, 0]].quantile(0.1))
-    reach = int(np.clip(np.ceil(float(r.max()) * (1 + 2 * soft) / max(fine, 0.25)), 1, 16))
+    reach = int(np.clip(np.ceil(float((r[:, None] * (1 + 2.2 * edge)).max()) / max(fine, 0.25)), 1, 16))
     xs, ys, index = _windows(canvas, centre, reach)
     p = canvas.position.reshape(3, -1)
     here = p[:, centre[:, 1] * canvas.size + centre[:, 0]][:, :, None]
     d = ((p[:, index.reshape(-1)].view(3, n, -1) - here) * squash).norm(dim=0) / r[:, None]
-    value = torch.sigmoid((1 - d) / soft) * strength[:, None]
+    if ragged is not None:
+        d = d * (1 + 0.16 * ragged.reshape(-1)[index.reshape(-1)].view(n, -1))
+    # a sigmoid that reaches nought where the window ends, so that no spot has a rim
+    value = ((torch.sigmoid((1 - d) / edge) - 0.1) / 0.9).clamp(min=0) * strength[:, None]
     out.scatter_reduce_(0, index.reshape(-1), value.reshape(-1), "amax")
     return out.view(canvas.size, canvas.size)
 
@@ -81,8 +89,9 @@ def strands(canvas: Canvas, path: Tensor, opacity: Tensor) -> Tensor:
     return 1 - torch.exp(-out.view(s, s))
 
 
-def lines(canvas: Canvas, path: Tensor, amount: Tensor, width: Tensor, reach_mm: float = 3.0) -> Tensor:
-    """Soft grooves. path `[N, 2]` texels (dense points of all lines together), amount `[N]`, width `[N]` mm (Gaussian).
+def lines(canvas: Canvas, path: Tensor, amount: Tensor, width: Tensor, reach_mm: float = 5.0) -> Tensor:
+    """Soft grooves. path `[N, 2]` texels (dense points of all lines together), amount `[N]`, width `[N]` mm (like a
+    Gaussian's deviation; the profile is a biweight, which ends at 2.2 widths without a step).
 
     Returns `[S, S]`: at each texel the largest amount * profile of any point near it.
     """
@@ -92,11 +101,11 @@ def lines(canvas: Canvas, path: Tensor, amount: Tensor, width: Tensor, reach_mm:
         return out.view(s, s)
     centre = path.round().long().clamp(0, s - 1)
     fine = float(canvas.scale[:, centre[:, 1], centre[:, 0]].quantile(0.1))
-    reach = int(np.clip(np.ceil(min(reach_mm, 2.3 * float(width.max())) / max(fine, 0.3)), 1, 10))
+    reach = int(np.clip(np.ceil(min(reach_mm, 2.2 * float(width.max())) / max(fine, 0.3)), 1, 10))
     xs, ys, index = _windows(canvas, centre, reach)
     scale = canvas.scale[:, centre[:, 1], centre[:, 0]]
     d2 = ((xs - path[:, :1]) * scale[0][:, None]) ** 2 + ((ys - path[:, 1:]) * scale[1][:, None]) ** 2
-    value = amount[:, None] * torch.exp(-0.5 * d2 / width[:, None] ** 2)
+    value = amount[:, None] * (1 - d2 / (2.2 * width[:, None]) ** 2).clamp(min=0) ** 2
     out.scatter_reduce_(0, index.reshape(-1), value.reshape(-1), "amax")
     return out.view(s, s)
 

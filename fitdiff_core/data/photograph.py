@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from ..image import linear_to_srgb
 from ..render import render, vertex_normals
-from .backdrop import HairMass, glasses, hair_volume, random_background, shoulders, teeth
+from .backdrop import fingers, glasses, hair_volume, random_background, shoulders, teeth
 from .canvas import gaussian_blur
+from .mane import Mane
 from .people import SkinAttributes
 from .scenes import tint
 from .shadows import cast_shadows
@@ -45,23 +47,31 @@ def photograph(
         surface = cast_shadows(head, vertices, light)
         image = render(vertices, surface, avatar.maps, camera, light, size, background).image
     else:
-        mass = HairMass(attributes, camera, size, rng)
-        background = shoulders(mass.behind(background, lit), camera, lit, rng)
+        mane = Mane(attributes, camera, light, size, rng)
+        background = shoulders(mane.behind(background), camera, lit, rng)
         haired = hair_volume(head, vertices, vertex_normals(vertices, head.triangles), attributes, rng)
         surface = cast_shadows(head, haired, light, int(rng.integers(1, 4)))
         out = render(haired, surface, avatar.maps, camera, light, size, background)
         image = _with_teeth(out, head, vertices, scene, lit, rng)
+        points = head.landmarks(vertices, "68")[0]
         if rng.random() < (0.06 if attributes.age < 45 else 0.16):
-            image = glasses(image, head.landmarks(vertices, "68")[0], camera, rng)
-        image = mass.before(image, lit)
+            image = glasses(image, points, camera, rng)
+        image = mane.before(image)
+        if rng.random() < 0.03:
+            image = fingers(image, points, camera, rng)
     face = _face_luminance(image, camera, head, vertices, size)
-    return _develop(image, face, rng, degrade)
+    return _develop(image, face, lit, rng, degrade)
+
+
+_mouths = WeakKeyDictionary()  # head -> where its texture shows the inside of the mouth
 
 
 def _with_teeth(out, head, vertices: Tensor, scene, lit: Tensor, rng: np.random.Generator) -> Tensor:
     if "mouth_interior" not in head.region_names:
         return out.image
-    region = head.region("mouth_interior", 256)[None, None].float()
+    if head not in _mouths:
+        _mouths[head] = head.region("mouth_interior", 256)[None, None].float()
+    region = _mouths[head]
     grid = torch.stack([out.uv[..., 0] * 2 - 1, 1 - out.uv[..., 1] * 2], -1)
     inside = F.grid_sample(region, grid, align_corners=False) * out.mask
     lip = head.landmarks(vertices, "68")[0][[60, 61, 62, 63, 64]]
@@ -77,29 +87,33 @@ def _face_luminance(image: Tensor, camera, head, vertices: Tensor, size: tuple[i
     return float((part * torch.tensor([0.2126, 0.7152, 0.0722]).view(1, 3, 1, 1)).sum(1).mean().clamp(min=1e-4))
 
 
-def _develop(image: Tensor, face: float, rng: np.random.Generator, degrade: bool) -> Tensor:
+def _develop(image: Tensor, face: float, lit: Tensor, rng: np.random.Generator, degrade: bool) -> Tensor:
     """Exposure, white balance, tone curve, then what lenses, sensors and compression do."""
     # cameras expose for the whole scene: darker faces come out darker, yet by less than their albedo
     target = 0.21 * (face / 0.25) ** rng.uniform(0.1, 0.5) * math.exp(rng.normal(0, 0.28))
     gain = min(target, 0.42) / face
-    balance = tint(rng, 0.45) if rng.random() < 0.7 else np.ones(3)
-    x = image * (gain * torch.from_numpy(balance).float().view(1, 3, 1, 1))
+    # white balance takes most of the light's colour out, and errs a little
+    white = (lit / lit.mean().clamp(min=1e-4)).clamp(min=0.2) ** -rng.uniform(0.5, 1.0)
+    balance = white * torch.from_numpy(tint(rng, 0.3)).float()
+    x = image * (gain * balance / balance.mean()).view(1, 3, 1, 1)
     if degrade:
-        if rng.random() < 0.5:  # a small picture enlarged
-            scale = rng.uniform(0.45, 1.0)
+        if rng.random() < 0.4:  # a small picture enlarged
+            scale = rng.uniform(0.5, 1.0)
             small = F.interpolate(x, scale_factor=scale, mode="bilinear", antialias=True, align_corners=False)
             x = F.interpolate(small, image.shape[-2:], mode="bicubic", align_corners=False).clamp(min=0)
-        if rng.random() < 0.6:
-            x = gaussian_blur(x[0], rng.uniform(0.35, 1.2))[None]
-        shot = 0.007 * rng.random() ** 3
+        if rng.random() < 0.4:
+            x = gaussian_blur(x[0], rng.uniform(0.35, 1.1))[None]
+        shot = 0.006 * rng.random() ** 4
         noise = torch.from_numpy(rng.standard_normal(x.shape, dtype=np.float32))
         x = x + noise * (shot * x.clamp(min=0) * 0.5 + (0.004 * rng.random()) ** 2).sqrt()
     x = x.clamp(min=0)
     x = torch.where(x > 0.7, 0.7 + 0.3 * torch.tanh((x - 0.7) / 0.3 * 0.8), x)  # highlights roll off
     x = linear_to_srgb(x).clamp(0, 1)
-    x = x + rng.uniform(0.0, 0.55) * (x * x * (3 - 2 * x) - x)  # contrast
+    if degrade and rng.random() < 0.75:  # cameras and web sites sharpen
+        x = (x + rng.uniform(0.2, 1.3) * (x - gaussian_blur(x[0], rng.uniform(0.7, 1.4))[None])).clamp(0, 1)
+    x = x + rng.uniform(0.1, 1.0) * (x * x * (3 - 2 * x) - x)  # contrast
     grey = x.mean(1, keepdim=True)
-    x = grey + (x - grey) * (0.0 if rng.random() < 0.03 else math.exp(rng.normal(0.02, 0.14)))
+    x = grey + (x - grey) * (0.0 if rng.random() < 0.03 else math.exp(rng.normal(0.07, 0.14)))
     x = x.clamp(0, 1)
     if degrade and rng.random() < 0.75:
         x = _jpeg(x, int(rng.integers(35, 96)))

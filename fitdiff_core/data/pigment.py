@@ -140,3 +140,39 @@ def to_lab(rgb: Tensor) -> Tensor:
     xyz = rgb @ torch.linalg.inv(torch.tensor(_XYZ_TO_RGB)).T / torch.tensor([0.95047, 1.0, 1.08883])
     f = torch.where(xyz > 0.008856, xyz.clamp(min=1e-6) ** (1 / 3), 7.787 * xyz + 16 / 116)
     return torch.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1)
+
+
+def from_lab(lab: Tensor) -> Tensor:
+    """CIE L*a*b* (D65) `[..., 3]` -> linear sRGB `[..., 3]`, not clamped."""
+    y = (lab[..., 0] + 16) / 116
+    f = torch.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], -1)
+    xyz = torch.where(f > 0.206893, f**3, (f - 16 / 116) / 7.787) * torch.tensor([0.95047, 1.0, 1.08883])
+    return xyz @ torch.tensor(_XYZ_TO_RGB).T
+
+
+def plausible(rgb: Tensor) -> Tensor:
+    """Ground colour `[3]`, linear sRGB -> the nearest like those of measured skin: hue and chroma are eased into range.
+
+    In CIELAB facial redness is much the same for all groups and groups differ in L* and b* (Xiao et al., "Characterising
+    the variations in ethnic skin colours", Skin Research and Technology 2017); chroma is largest for skin of middling
+    lightness and falls towards both ends of the L*-C* curve (Wang et al., "Measuring Human Skin Colour", CIC 2015, and
+    later comparisons of skin groups). The limits themselves are ours, set wide around those trends: pigment drawn
+    freely strays into chalk (pale, hue under 45 degrees) and orange clay (dark, chroma over 20).
+    """
+    light, a, b = to_lab(rgb).double().tolist()
+    hue, chroma = math.degrees(math.atan2(b, a)), math.hypot(a, b)
+    middle = math.exp(-0.5 * ((light - 53) / 17) ** 2)
+    hue = _eased(hue, 47.0 + 3.0 * (light > 62), 69.0)
+    chroma = _eased(chroma, 5.0 + 10.0 * middle, 10.0 + 15.0 * middle)
+    turn = math.radians(hue)
+    return from_lab(torch.tensor([light, chroma * math.cos(turn), chroma * math.sin(turn)])).clamp(0.002, 0.95)
+
+
+def _eased(x: float, low: float, high: float) -> float:
+    """`x` left alone well inside `low`..`high`, bent towards the limit near it (tanh), never past it."""
+    knee = 0.3 * (high - low)
+    if x > high - knee:
+        return high - knee + knee * math.tanh((x - high + knee) / knee)
+    if x < low + knee:
+        return low + knee - knee * math.tanh((low + knee - x) / knee)
+    return x

@@ -55,14 +55,15 @@ def random_expression(names: tuple[str, ...], rng: np.random.Generator) -> Tenso
     return torch.from_numpy(x * min(1.0, LIMIT / max(total, 1e-6))).float()[None]
 
 
-def random_camera(rng: np.random.Generator, frame: tuple[float, float] = (0.215, 0.30)) -> Camera:
+def random_camera(rng: np.random.Generator, frame: tuple[float, float] = (0.225, 0.31)) -> Camera:
     """A camera whose picture is `frame` metres high at the head: mostly near frontal, at any usual distance."""
     turn = rng.random()
-    spread = 6.0 if turn < 0.35 else 18.0 if turn < 0.85 else 34.0
-    yaw = float(np.clip(rng.normal(0, spread), -48, 48))
-    pitch = float(np.clip(rng.normal(1, 4.0 + 0.25 * spread), -25, 25))
-    roll = float(np.clip(rng.normal(0, 5), -18, 18))
-    distance = float(np.exp(rng.uniform(math.log(0.38), math.log(2.4))))
+    spread = 7.0 if turn < 0.35 else 18.0 if turn < 0.82 else 36.0
+    yaw = float(np.clip(rng.normal(0, spread), -58, 58))
+    pitch = float(np.clip(rng.normal(1, 4.0 + 0.22 * spread), -30, 30))
+    roll = float(np.clip(rng.normal(0, 6), -22, 22))
+    # a phone at arm's length (24 mm equivalent) to a portrait lens across the room (120 mm): half a metre to three
+    distance = float(np.exp(rng.uniform(math.log(0.42), math.log(3.0))))
     height = rng.uniform(*frame)
     target = (float(rng.normal(0, 0.010)), float(rng.normal(-0.012, 0.010)), 0.05)
     camera = Camera.orbit(yaw, pitch, distance, math.degrees(2 * math.atan(height / 2 / (distance - 0.03))), target)
@@ -88,9 +89,9 @@ def axis_angle(matrix: Tensor) -> Tensor:
 
 
 def tint(rng: np.random.Generator, amount: float = 1.0) -> np.ndarray:
-    """A light's colour: somewhere between candle and sky, of mean 1."""
-    warm = rng.normal(0, 0.12 * amount)
-    c = np.exp([warm, 0.03 * amount * rng.standard_normal(), -1.2 * warm])
+    """A light's colour: somewhere between lamp and sky, hardly ever green or pink; of mean 1."""
+    warm = rng.normal(0.03, 0.13) * amount
+    c = np.exp([warm, 0.015 * amount * rng.standard_normal() + 0.15 * warm, -1.3 * warm])
     return c / c.mean()
 
 
@@ -112,19 +113,19 @@ def random_light(rng: np.random.Generator, camera: Camera) -> Light:
     sh = np.zeros((9, 3))
 
     surround = tint(rng)
-    sh[0] += rng.uniform(0.25, 1.0) * surround * 2 * math.sqrt(math.pi)
-    sky = rng.normal(0.22, 0.2)
-    sh[1] += sky * tint(rng) * math.sqrt(math.pi)
-    for _ in range(rng.integers(1, 4)):
-        half = rng.uniform(0.25, 1.1)
-        axis = _toward(ahead + rng.normal(0, 1.1), float(np.clip(rng.normal(0.45, 0.45), -0.6, 1.4)))
+    sh[0] += rng.gamma(2.0, 0.16) * surround * 2 * math.sqrt(math.pi)
+    sh[1] += rng.normal(0.5, 0.25) * sh[0].mean() * 0.5 * tint(rng)  # brighter above than below
+    for _ in range(rng.integers(0, 3)):
+        half = rng.uniform(0.25, 0.9)
+        axis = _toward(ahead + rng.normal(0, 1.1), float(np.clip(rng.normal(0.5, 0.4), -0.5, 1.4)))
         power = 0.8 * rng.gamma(1.5, 0.5) / (1 - math.cos(half))
         sh += power * tint(rng) * cap_light(axis, half)[:, None]
     directions, colours = [], []
-    for _ in range(rng.choice(3, p=[0.35, 0.4, 0.25])):
-        yaw, pitch = ahead + rng.normal(0, 0.8), float(np.clip(rng.normal(0.5, 0.4), -0.5, 1.3))
+    for k in range(rng.choice(3, p=[0.15, 0.55, 0.30])):
+        # the first is the key light: sun, window, lamp or flash; another may come from behind
+        yaw, pitch = ahead + rng.normal(0, 0.75 if k == 0 else 1.3), float(np.clip(rng.normal(0.55, 0.4), -0.4, 1.25))
         directions.append(_toward(yaw, pitch).tolist())
-        colours.append(rng.gamma(1.6, 0.7) * tint(rng))
+        colours.append(rng.gamma(2.2, 0.8) * tint(rng))
     n = len(directions)
     return Light(
         torch.from_numpy(sh).float()[None],

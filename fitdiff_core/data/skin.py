@@ -20,18 +20,18 @@ from .eyes import Eyes
 from .hair import Hair
 from .marks import over, spots
 from .people import SkinAttributes, random_attributes
-from .pigment import SkinOptics, colour_table, look_up, melanin_for
+from .pigment import SkinOptics, colour_table, look_up, melanin_for, plausible
 from .regions import Regions
 from .wrinkles import Wrinkles
 
 # log-change of melanin and of blood per region at full contrast: (region, melanin, blood)
 _LAYOUT = (
-    ("cheek", -0.06, 0.0), ("forehead", 0.14, -0.18), ("temple", 0.08, -0.05), ("socket", 0.16, 0.02),
+    ("cheek", -0.06, 0.06), ("forehead", 0.14, -0.28), ("temple", 0.08, -0.05), ("socket", 0.16, 0.02),
     ("perioral", 0.12, 0.0), ("nasolabial", 0.10, 0.12), ("chin", -0.05, 0.1), ("lid", 0.06, 0.28),
     ("nose", 0.02, 0.15), ("glabella", 0.02, 0.06), ("under_eye", 0.04, 0.05), ("neck", 0.05, -0.05),
     ("jaw", 0.04, -0.08), ("bridge", 0.0, -0.05), ("ear", 0.0, 0.35), ("cheekbone", 0.02, 0.05), ("philtrum", 0.0, 0.06),
 )  # fmt: skip
-_FLUSH = {"cheek": 0.7, "nose": 0.6, "chin": 0.35, "ear": 0.4, "glabella": 0.12, "cheekbone": 0.35, "nasolabial": 0.25}
+_FLUSH = {"cheek": 0.6, "nose": 0.6, "chin": 0.35, "ear": 0.4, "glabella": 0.12, "cheekbone": 0.35, "nasolabial": 0.25}
 # what is added on dark skin, in melanin
 _DARKER = {"socket": 0.17, "perioral": 0.15, "nasolabial": 0.11, "temple": 0.12, "jaw": 0.1, "forehead": 0.08}
 _CIRCLES = {"under_eye": (0.30, 0.35), "inner_eye": (0.22, 0.25), "socket": (0.14, 0.0)}
@@ -61,6 +61,12 @@ class SkinGenerator:
         self._t_zone = (
             0.8 * r["forehead"] + 1.1 * r["nose"] + 0.8 * r["bridge"] + 0.6 * r["chin"] + 0.4 * r["glabella"]
         ).clamp(0, 1.3)
+        # where strands and relief may show: everywhere but on the neck, a rim of few texels that would show streaks
+        scalp = torch.sigmoid(torch.maximum(r["hairline_mm"], r["behind_mm"] + 6) / 3)
+        self._drawable = scalp + (1 - scalp) * c.resolved(6.0)
+        self._shaved = r["beard_area"] * torch.sigmoid((r["beard_mm"] - 2) / 4) * (1 - 0.4 * r["neck"])
+        self._relief = 0.45 + 0.35 * r["cheek"] + 0.5 * r["nose"] + 0.4 * r["forehead"] + 0.55 * r["chin"]
+        self._relief = (self._relief - 0.25 * r["lid"] - 0.2 * r["under_eye"]).clamp(0.15, 1.0) * self._drawable
         self._pore_area = 0.25 + 1.0 * r["cheek"] + 1.2 * r["nose"] + 0.45 * r["forehead"] + 0.45 * r["chin"]
         self._sun_area = (1.5 * r["temple"] + 0.6 * r["forehead"] + 0.8 * r["cheek"] + 0.05) * self._face
         self._spotty = (r["chin"] + 0.6 * r["cheek"] + 0.6 * r["forehead"] + 0.1) * self._face
@@ -79,19 +85,21 @@ class SkinGenerator:
         clouds = c.cloud(rng, (42.0, 19.0, 11.0, 11.0))
         fine = c.cloud(rng, (6.0,), 256)[0]
         grains = [c.grain(rng, k) for k in range(3)]
+        creases = c.creases(stream(7)) * r["lips"]
 
-        marks = self._spots(a, stream(1))
-        albedo = self._colour(a, clouds, fine, grains, marks)
+        marks = self._spots(a, stream(1), clouds[2], grains[1])
+        albedo = self._colour(a, clouds, fine, grains, creases, marks)
         folds, lines = self.wrinkles.draw(a, stream(2))
-        albedo = albedo * (1 - 0.30 * folds - 0.22 * lines - 0.10 * a.pores * self._pores(a, grains))
+        albedo = albedo * (1 - 0.13 * folds - 0.10 * lines - 0.10 * (0.3 + a.pores) * self._pores(a, grains))
         albedo = self._make_up(a, albedo, fine)
         cover, shade, strand = self.hair.cover(a, stream(3), clouds[2])
         beard = self.hair.beard(a, stream(4), strand, clouds[1], grains[0])
         whiskers = torch.zeros_like(cover)
         if beard is not None:
+            beard = beard[0], beard[1] * self._drawable
             albedo = self.hair.paint_beard(a, albedo, *beard, shade)
             whiskers = beard[1]
-        albedo = self._lip_paint(a, albedo)
+        albedo = self._lip_paint(a, albedo, creases)
         albedo = self.eyes.lids(a, albedo, clouds[2])
         brow, under = self.brows.draw(a, stream(5))
         colour = torch.tensor(a.brow_colour).view(3, 1, 1)
@@ -99,32 +107,37 @@ class SkinGenerator:
         albedo = over(albedo, (under * min(1.0, a.brow_density) * (0.30 + 0.5 * a.brow_drawn)).clamp(0, 0.9), shadow)
         albedo = over(albedo, (brow * 1.05).clamp(0, 0.95), 0.85 * colour)
         albedo, hair = self.hair.paint_scalp(a, albedo, cover, shade, grains[0])
+        folds, lines = folds * (1 - hair), lines * (1 - hair)  # a brow's lines do not show through a fringe
         albedo = albedo * (1 - 0.6 * r["nostril"].clamp(0, 1))
         albedo = over(albedo, r["mouth_inside"], torch.tensor([0.085, 0.018, 0.016]))
 
-        specular = self._specular(a, fine, grains, folds, lines, brow, hair, whiskers)
-        height = self._height(a, grains, fine, folds, lines, marks, brow, whiskers, hair, strand)
+        specular = self._specular(a, fine, grains, creases, folds, lines, brow, hair, whiskers)
+        height = self._height(a, grains, fine, creases, folds, lines, marks, brow, whiskers, hair, strand)
         normal = self._normals(height)
         return self._finish(a, stream(6), albedo, specular, normal), a
 
     # -- pigment ---------------------------------------------------------------------------------------------------
 
-    def _spots(self, a: SkinAttributes, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _spots(self, a: SkinAttributes, rng: np.random.Generator, cloud: Tensor, grain: Tensor) -> dict[str, Tensor]:
         c = self.canvas
         out = {}
         if a.freckles > 0:
-            out["freckles"] = spots(c, rng, self._freckled, int(1000 * a.freckles), (0.35, 1.15), 0.3)
+            where = self._freckled**1.5 * torch.sigmoid(1.3 * cloud)  # thickest on the cheeks and nose, in patches
+            n = int(1300 * a.freckles)
+            out["freckles"] = spots(c, rng, where, n, (0.28, 1.3), 0.55, 3.0, 0.06, grain)
         if a.moles:
-            out["moles"] = spots(c, rng, self._face, a.moles, (0.6, 1.8), 0.15)
+            out["moles"] = spots(c, rng, self._face, a.moles, (0.5, 1.5), 0.3, 2.5, 0.3, grain)
         if a.sun_spots:
-            out["sun"] = spots(c, rng, self._sun_area, a.sun_spots, (1.0, 4.2), 0.35)
+            out["sun"] = spots(c, rng, self._sun_area, a.sun_spots, (0.9, 4.2), 0.6, 2.0, 0.15, grain)
         if a.blemishes:
-            out["blemishes"] = spots(c, rng, self._spotty, a.blemishes, (0.8, 2.2), 0.45)
+            out["blemishes"] = spots(c, rng, self._spotty, a.blemishes, (0.8, 2.2), 0.6, 2.0, 0.2)
         return out
 
-    def _colour(self, a: SkinAttributes, clouds: Tensor, fine: Tensor, grains, marks: dict[str, Tensor]) -> Tensor:
+    def _colour(self, a: SkinAttributes, clouds: Tensor, fine: Tensor, grains, creases, marks: dict[str, Tensor]) -> Tensor:
         table = colour_table(SkinOptics(a.thickness, a.oxygen, a.eumelanin, a.yellow))
         melanin = melanin_for(table, a.lightness, a.blood)
+        ground = look_up(table, torch.tensor([[math.log(melanin)]]), torch.tensor([[math.log(a.blood)]])).view(3)
+        gain = plausible(ground * torch.tensor(a.tint)) / ground
         dark = float(np.clip((65 - a.lightness) / 25, 0, 1.4))
         change = torch.tensor([[m, b] for _, m, b in _LAYOUT] + [[0.0, 0.0]]).T * a.contrast
         for name, v in _FLUSH.items():
@@ -157,21 +170,28 @@ class SkinGenerator:
         if "blemishes" in marks:
             b = b + 0.8 * marks["blemishes"]
         # lips: thin epidermis with little melanin and much blood, except where lips are dark
-        lip = torch.sigmoid(r["lips_mm"] / (0.45 + 1.5 * (1 - a.lip_edge)))
+        lip = torch.sigmoid((r["lips_mm"] - 0.3) / (0.75 + 1.5 * (1 - a.lip_edge)))
         lip_m = (
             math.log(melanin)
             + 0.22
             - 0.32 * (1 - a.lip_dark) * (1 - 0.6 * min(1, dark))
             + 0.75 * a.lip_dark
-            + 0.05 * grains[0]
+            + 0.07 * creases
         )
-        lip_b = math.log(a.blood) + 0.95 + 1.35 * a.lip_blood + 0.10 * grains[0] + 0.10 * fine
-        edge = torch.exp(-((r["lip_line_mm"] / 1.6) ** 2))
+        lip_b = math.log(a.blood) + 0.70 + 1.1 * a.lip_blood + 0.09 * creases + 0.10 * fine
+        edge = torch.exp(-((r["lip_line_mm"] / 2.6) ** 2))  # redder towards the wet inside
         m, b = m + lip * (lip_m - m + 0.3 * edge), b + lip * (lip_b - b + 0.25 * edge)
-        albedo = look_up(table, m, b) * torch.tensor(a.tint).view(3, 1, 1)
+        albedo = look_up(table, m, b) * gain.view(3, 1, 1)
+        albedo = self._beard_shadow(a, albedo)
         # venous blue-grey below the eyes lies deeper than the two layers reach
         tired = (0.30 * a.circles) * (r["under_eye"] + 0.7 * r["inner_eye"]).clamp(0, 1)
         return albedo * (1 - tired * torch.tensor([0.42, 0.36, 0.24]).view(3, 1, 1))
+
+    def _beard_shadow(self, a: SkinAttributes, albedo: Tensor) -> Tensor:
+        """A shaved man's beard still lies below the skin: jaw and chin are a little darker and cooler, fair beards less."""
+        dark = max(0.0, 1 - sum(a.beard_colour) / 0.5)
+        amount = 0.8 * max(0.0, 1 - 2 * a.feminine) * (0.25 + 0.75 * dark)
+        return albedo * (1 - amount * self._shaved * torch.tensor([0.20, 0.13, 0.07]).view(3, 1, 1))
 
     def _make_up(self, a: SkinAttributes, albedo: Tensor, fine: Tensor) -> Tensor:
         r = self.regions
@@ -186,44 +206,49 @@ class SkinGenerator:
             albedo = over(albedo, cover, torch.tensor(a.blush_colour).view(3, 1, 1) * level.clamp(0.15, 1.2))
         return albedo
 
-    def _lip_paint(self, a: SkinAttributes, albedo: Tensor) -> Tensor:
+    def _lip_paint(self, a: SkinAttributes, albedo: Tensor, creases: Tensor) -> Tensor:
         if a.lipstick <= 0:
             return albedo
         r = self.regions
-        area = torch.sigmoid(r["lips_mm"] / 0.5)
+        area = torch.sigmoid(r["lips_mm"] / 0.75)
         level = albedo.mean(0, keepdim=True) / albedo.mean(0)[area > 0.5].mean().clamp(min=0.02)
-        return over(albedo, a.lipstick * area, torch.tensor(a.lipstick_colour).view(3, 1, 1) * level.clamp(0.5, 1.5))
+        cover = (0.88 * a.lipstick * area * (1 - 0.10 * creases.abs())).clamp(0, 1)
+        return over(albedo, cover, torch.tensor(a.lipstick_colour).view(3, 1, 1) * level.clamp(0.5, 1.5))
 
     # -- surface ---------------------------------------------------------------------------------------------------
 
     def _pores(self, a: SkinAttributes, grains) -> Tensor:
-        return (grains[1] - 1.0).clamp(0, 1.5) * self._pore_area
+        return (0.6 * grains[0] + 0.75 * grains[1] - 0.85).clamp(0, 1.5) * self._pore_area
 
-    def _specular(self, a: SkinAttributes, fine, grains, folds, lines, brow, hair, whiskers) -> Tensor:
+    def _specular(self, a: SkinAttributes, fine, grains, creases, folds, lines, brow, hair, whiskers) -> Tensor:
+        """The same level for every skin tone: melanin lies below the surface that mirrors."""
         r = self.regions
-        s = (0.31 + 0.06 * (a.oil - 0.5)) * (
-            1 + (0.05 + 0.32 * a.oil) * self._t_zone - 0.18 * r["socket"] - 0.10 * r["temple"]
+        dry = 0.20 * (1 - a.oil) * r["cheek"] + 0.12 * r["jaw"] + 0.10 * r["neck"]
+        s = (0.32 + 0.06 * (a.oil - 0.5)) * (
+            1 + (0.04 + 0.36 * a.oil) * self._t_zone - 0.18 * r["socket"] - 0.10 * r["temple"] - dry
         )
-        s = s * (
-            1 + 0.06 * fine + 0.05 * grains[0] - 0.5 * folds - 0.4 * lines - 0.12 * a.pores * self._pores(a, grains)
-        )
-        s = s * (1 - 0.15 * a.foundation) + (0.05 + 0.22 * a.gloss) * r["lips"]
+        pits = (0.06 + 0.18 * a.pores) * self._pores(a, grains)
+        rough = self._drawable * (0.05 * fine + 0.06 * grains[1] + 0.06 * grains[2])
+        s = s * (1 + rough - 0.22 * folds - 0.18 * lines - pits)
+        wet = (0.02 + 0.20 * a.gloss) * r["lips"] * (1 + 0.25 * creases).clamp(0.2, 1.8)
+        s = s * (1 - 0.15 * a.foundation) + wet
         s = s * (1 - 0.6 * brow) * (1 - 0.45 * hair) * (1 - 0.35 * whiskers)
         return over(s[None].expand(3, -1, -1), r["mouth_inside"], torch.tensor([0.3, 0.3, 0.3]))[:1].clamp(0.02, 0.9)
 
-    def _height(self, a: SkinAttributes, grains, fine, folds, lines, marks, brow, whiskers, hair, strand) -> Tensor:
-        """Relief in millimetres."""
+    def _height(self, a: SkinAttributes, grains, fine, creases, folds, lines, marks, brow, whiskers, hair, strand):
+        """Relief in millimetres `[S, S]`."""
         r = self.regions
-        h = 0.011 * grains[0] + 0.012 * grains[1] + 0.02 * (1 + a.wrinkles) * fine
-        h = h - 0.04 * (0.4 + a.pores) * self._pores(a, grains)
-        h = h * (1 - r["lips"]) + r["lips"] * (0.035 * grains[0] - 0.03 * grains[1].abs())
-        h = h - 0.55 * folds - 0.20 * lines
+        skin = 0.010 * grains[0] + 0.019 * grains[1] + 0.022 * grains[2] + 0.02 * (1 + a.wrinkles) * fine
+        skin = skin * (0.75 + 0.25 * a.pores + 0.35 * min(a.wrinkles, 1.0)) * self._relief
+        skin = skin - 0.05 * (0.4 + a.pores) * self._pores(a, grains)
+        h = skin * (1 - r["lips"]) + 0.05 * creases - 0.03 * creases.abs()
+        h = h - 0.55 * folds - 0.18 * lines
         h = h + 0.10 * brow + whiskers * (0.10 + 0.10 * strand[0]) + hair * (0.10 * strand[0] + 0.15 * strand[1])
         if "blemishes" in marks:
             h = h + 0.2 * marks["blemishes"]
         if "moles" in marks:
             h = h + 0.15 * marks["moles"]
-        return h
+        return h * self._drawable
 
     def _normals(self, height: Tensor) -> Tensor:
         """Height in mm -> `[3, S, S]` tangent-space normals, +Y up (rows run down, hence the sign)."""
@@ -239,7 +264,8 @@ class SkinGenerator:
         window = self.eyes.window
         ball, shine = self.eyes.ball(a, rng)
         flat = torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1)
-        skin = albedo[:, c.skin].mean(1).view(3, 1, 1)
+        neck = self.regions["neck"] * c.skin  # the neck is what borders on the void
+        skin = ((albedo * neck).sum((1, 2)) / neck.sum()).view(3, 1, 1)
         albedo, specular, normal = c.finish(albedo, skin), c.finish(specular, torch.tensor(0.3)), c.finish(normal, flat)
         island = c.island[window]
         albedo[(slice(None), *window)] = torch.where(island, ball, albedo[(slice(None), *window)])

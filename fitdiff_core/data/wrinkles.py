@@ -38,11 +38,11 @@ class Wrinkles:
         points = np.stack([i[0] for i in items]) + wobble * rng.standard_normal((len(items), _CONTROL, 3)) * [1, 1, 0]
         texel = self.canvas.to_texel(torch.from_numpy(points.reshape(-1, 3)).float()).view(len(items), _CONTROL, 2)
         path = spline(texel, _DENSE)
-        taper = torch.sin(torch.linspace(0.06, np.pi - 0.06, _DENSE)) ** 0.7
+        taper = torch.sin(torch.linspace(0.06, np.pi - 0.06, _DENSE)) ** 1.3  # lines fade in and out
         broken = torch.from_numpy(rng.uniform(0.55, 1.0, (len(items), 6))).float()
         broken = torch.nn.functional.interpolate(broken[:, None], _DENSE, mode="linear", align_corners=True)[:, 0]
         amount = torch.tensor([i[1] for i in items])[:, None] * taper * broken
-        width = torch.tensor([i[2] for i in items])[:, None].expand(-1, _DENSE)
+        width = torch.tensor([i[2] for i in items])[:, None] * (0.75 + 0.45 * broken)
         return lines(self.canvas, path.reshape(-1, 2), amount.reshape(-1), width.reshape(-1))
 
     def _forehead(self, folds, rng: np.random.Generator, level: float) -> None:
@@ -59,7 +59,7 @@ class Wrinkles:
                 (
                     np.stack([xs * half + rng.normal(0, 6), y, z], 1),
                     level * habit * rng.uniform(0.3, 1.0),
-                    rng.uniform(0.6, 1.0),
+                    rng.uniform(0.9, 1.5),
                 )
             )
         frown = rng.uniform(0.2, 1.1)
@@ -70,7 +70,7 @@ class Wrinkles:
                 (
                     np.stack([x + side * 1.2 * np.cos(t / 6), y + t, np.full(_CONTROL, p[27, 2] + 3)], 1),
                     level * frown * rng.uniform(0.4, 1),
-                    0.8,
+                    1.3,
                 )
             )
 
@@ -87,17 +87,17 @@ class Wrinkles:
                     (
                         start + way * t * rng.uniform(9, 20) + [0, 1, 0] * t * (1 - t) * rng.normal(0, 5),
                         level * habit * rng.uniform(0.35, 0.9),
-                        0.5,
+                        0.75,
                     )
                 )
         for ids, side in (((39, 40, 41, 36), -1), ((42, 47, 46, 45), 1)):
             for k, drop in enumerate((5.0, 8.5, 13.0)):
                 c = p[list(ids)] - [0, 1, 0] * np.array([drop * 0.75, drop, drop, drop * 0.7])[:, None]
                 c = np.concatenate([c, c[-1:] + [side * 4, -1, -4]])
-                fine.append((c + [0, 0, 3], (0.12 + level) * rng.uniform(0.2, 0.65), 0.45 + 0.2 * k))
+                fine.append((c + [0, 0, 3], (0.12 + level) * rng.uniform(0.2, 0.65), 0.7 + 0.25 * k))
             inner, outer = p[ids[0]], p[ids[3]]
             way = (inner * 0.75 + outer * 0.25) - [0, 9, -2] - inner  # tear trough
-            folds.append((inner + [0, -4, 3] + way * t * 1.9, (0.10 + 0.5 * level) * rng.uniform(0.2, 0.9), 1.4))
+            folds.append((inner + [0, -4, 3] + way * t * 1.9, (0.10 + 0.5 * level) * rng.uniform(0.2, 0.9), 2.0))
 
     def _mouth(self, fine, folds, rng: np.random.Generator, level: float, age: float) -> None:
         p = self.p
@@ -106,10 +106,10 @@ class Wrinkles:
             start, end = p[wing] + [side * 5, 5, -2], p[corner] + [side * 10, -3, -3]
             mid = start * 0.5 + end * 0.5 + [side * 4, 1, 2]
             path = spline(torch.from_numpy(np.stack([start, mid, end])).float(), _CONTROL).numpy()
-            folds.append((path, (0.16 + 0.85 * level) * habit, 1.1))
+            folds.append((path, (0.16 + 0.85 * level) * habit, 2.0))
             t = np.linspace(0, 1, _CONTROL)[:, None]
             folds.append(
-                (p[corner] + [side * 3.5, -4, -1] + t * [side * 3, -17, -2], level * habit * rng.uniform(0.2, 0.8), 1.0)
+                (p[corner] + [side * 3.5, -4, -1] + t * [side * 3, -17, -2], level * habit * rng.uniform(0.2, 0.8), 1.5)
             )
         if age > 48:
             for _ in range(10):
@@ -120,6 +120,6 @@ class Wrinkles:
                     (
                         top + [0, 1, 0] + t * [rng.normal(0, 1), rng.uniform(4, 9), -0.5],
                         0.6 * level * rng.random(),
-                        0.45,
+                        0.7,
                     )
                 )
