@@ -18,10 +18,12 @@ from ..errors import UserError
 from .common import (
     Budget,
     Every,
+    Initial,
     Run,
     apply_step,
     arguments,
     config_of,
+    initial_weights,
     learning_rate,
     load_optimizer_tensors,
     load_state,
@@ -66,15 +68,27 @@ def config_for(data: People) -> DenoiserConfig:
         embedding=data.embedding.shape[1], activations=tuple(a.shape[1] for a in data.activations))
 
 
-def new_denoiser(config: DenoiserConfig, meta: dict) -> Denoiser:
+def new_denoiser(config: DenoiserConfig, meta: dict, kind: type[Denoiser] = Denoiser) -> Denoiser:
     """An untrained denoiser that knows the statistics of the recogniser's features."""
-    model = Denoiser(config)
+    model = kind(config)
     model.embedding_mean.copy_(torch.tensor(meta["embedding_mean"]))
     model.embedding_std.copy_(torch.tensor(meta["embedding_std"]))
     for i, (mean, std) in enumerate(zip(meta["activation_mean"], meta["activation_std"], strict=True)):
         getattr(model, f"activation_mean_{i}").copy_(torch.tensor(mean))
         getattr(model, f"activation_std_{i}").copy_(torch.tensor(std))
     return model
+
+
+def begin_with(model: Denoiser, initial: Initial) -> int:
+    """Take over the network's weights that fit by name and shape, but for its outputs, which count in the deviations of
+    another prior; feature statistics are the new data's. Returns how many tensors fit; UserError where few do."""
+    own = model.net.state_dict()
+    fit = {k: v for k, v in without_prefix("net", initial.tensors).items()
+           if k in own and own[k].shape == v.shape and not k.startswith(("out.", "shape_out."))}
+    if len(fit) < len(own) / 2:
+        raise UserError(f"{initial.record['from']} is of another architecture: {len(fit)} of {len(own)} tensors fit.")
+    model.net.load_state_dict(fit, strict=False)
+    return len(fit)
 
 
 def step_loss(model: Denoiser, data: People, t: TrainConfig, weight: Tensor, batch: int, generator: torch.Generator) -> Tensor:
@@ -120,13 +134,17 @@ def load_denoiser(folder) -> tuple[Denoiser, dict]:
 
 def train(
     run: Run, data: People, budget: Budget, config: DenoiserConfig, *, lr: float, batch: int, seed: int = 0,
-    bf16: bool = True, save_seconds: float = 120, t: TrainConfig | None = None,
+    bf16: bool = True, save_seconds: float = 120, t: TrainConfig | None = None, initial: Initial | None = None,
+    kind: type[Denoiser] = Denoiser,
 ) -> Denoiser:
-    """Train, or go on with, the denoiser of a run folder. Returns the averaged network."""
+    """Train, or go on with, the denoiser of a run folder. Returns the averaged network.
+
+    initial: weights that a new run begins with. kind: another network, to compare.
+    """
     t = t or TrainConfig()
     torch.manual_seed(seed)
-    model = new_denoiser(config, data.meta).to(memory_format=torch.channels_last)
-    ema = new_denoiser(config, data.meta).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    model = new_denoiser(config, data.meta, kind).to(memory_format=torch.channels_last)
+    ema = new_denoiser(config, data.meta, kind).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
     step = 0
     if state := run.load():
@@ -137,6 +155,8 @@ def train(
         ema.load_state_dict(without_prefix("model", tensors) | without_prefix("ema", tensors))
     else:
         set_prior(model, data)
+        if initial:
+            begin_with(model, initial)
         ema.load_state_dict(model.state_dict())
 
     def save(finished: bool) -> None:
@@ -175,11 +195,15 @@ def main(argv: list[str] | None = None) -> None:
     data = People(args.data)
     t = TrainConfig()
     config = config_for(data)
-    run = Run(args.out, {"architecture": asdict(config), "training": asdict(t), "lr": args.lr, "batch": args.batch,
-                         "seed": args.seed, "precision": args.precision, "recognizer": data.meta["recognizer"],
-                         "latents_of": data.meta["latents_of"]})
+    settings = {"architecture": asdict(config), "training": asdict(t), "lr": args.lr, "batch": args.batch,
+                "seed": args.seed, "precision": args.precision, "recognizer": data.meta["recognizer"],
+                "latents_of": data.meta["latents_of"]}
+    initial = initial_weights(args.init, "denoiser") if args.init else None
+    if initial:
+        settings["init"] = initial.record
+    run = Run(args.out, settings)
     train(run, data, Budget(args.minutes, args.steps).catch_signals(), config, lr=args.lr, batch=args.batch, seed=args.seed,
-          bf16=args.precision == "bf16", save_seconds=args.save_seconds, t=t)
+          bf16=args.precision == "bf16", save_seconds=args.save_seconds, t=t, initial=initial)
 
 
 if __name__ == "__main__":
