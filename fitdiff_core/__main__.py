@@ -35,6 +35,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     p.add_argument("--steps", type=int, help=f"diffusion steps (default: {DEFAULTS['steps']})")
     p.add_argument("--no-guidance", action="store_true", help="sample from the identity alone: quicker, less alike")
     p.add_argument("--device", default="cpu", help="cpu, cuda, mps, ... (default: %(default)s)")
+    export = p.add_argument_group("files")
+    export.add_argument("--format", default="glb", metavar="F,F", help="mesh files: glb, obj, ply, usdz (default: %(default)s)")
+    export.add_argument("--expression", choices=("neutral", "photo"), default="neutral", help="photo: as in the photo")
+    export.add_argument("--no-blendshapes", action="store_true", help="a GLB without the 52 ARKit morph targets")
+    export.add_argument("--normals", choices=("up", "down"), default="up", help="green of the normal map; down for Unreal")
+    export.add_argument("--unit", choices=("metres", "centimetres"), default="metres", help="of obj, ply and usdz; a GLB is in metres")
+    export.add_argument("--map-bits", type=int, choices=(8, 16), default=8, help="bits a channel of the maps' PNGs")
     p.add_argument("--config", help="JSON file with further settings; see docs/cli.md")
     args = p.parse_args(argv)
     if args.seed < 0:
@@ -87,11 +94,15 @@ def run(args: argparse.Namespace) -> dict:
         import torch
 
         from . import __version__, pipeline
-        from .export import write_glb, write_maps
+        from .export import write_avatar, write_maps
+        from .export.files import problem
         from .guidance import GuidanceWeights
         from .image import load_photo, save_png, write_atomic
         from .render import Light
-    config = read_config(args)
+    config, formats = read_config(args), [name.strip() for name in args.format.split(",")]
+    units = [args.unit if formats == ["glb"] or name != "glb" else "metres" for name in formats]
+    if wrong := next(filter(None, map(problem, formats, units)), None):
+        raise UserError(wrong)
     try:
         torch.empty(1, device=args.device)
     except (RuntimeError, AssertionError) as e:
@@ -140,8 +151,13 @@ def run(args: argparse.Namespace) -> dict:
     with clock.stage("export"):
         out.mkdir(parents=True, exist_ok=True)
         save_png(out / "render.png", torch.cat(panels, 3))
-        write_maps(out, avatar.maps)
-        write_glb(out / "avatar.glb", avatar)
+        flip, posed = args.normals == "down", scene if args.expression == "photo" else None
+        write_maps(out, avatar.maps, flip, args.map_bits)
+        for name, unit in zip(formats, units, strict=True):
+            write_avatar(
+                out / f"avatar.{name}", avatar, name, flip_green=flip, scene=posed, unit=unit,
+                map_files=f"{args.map_bits}-bit" if name in ("obj", "ply") else "none", blendshapes=not args.no_blendshapes,
+            )
 
     report = {
         "photo": None if args.photo is None else os.path.basename(args.photo),
@@ -173,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     alike = "".join(f", similarity {v:.2f} ({k})" for k, v in report["similarity"].items())
-    print(f"{args.out}: avatar.glb and maps in {report['seconds']['total']:.0f} s{alike}")
+    print(f"{args.out}: avatar.{args.format.replace(',', ', avatar.')} and maps in {report['seconds']['total']:.0f} s{alike}")
     return 0
 
 

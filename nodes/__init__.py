@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension
 
+from .atlas import RegionMasks, UVTemplate
 from .avatar import DecodeUV, ReplaceMaps
 from .custom_sampling import EmptyLatent, FittedScene, Guider, Sigmas
 from .export import ExportMesh
 from .guidance import Guidance
 from .host import register_folders
 from .identity import BlendIdentities, EncodeIdentity
+from .lights import DirectionalLight, EnvironmentLight, LoadEnvironment, SceneLight
 from .models import LoadModel, LoadRecognizer
 from .render import Render
 from .sampling import Sampler
+from .views import RenderPasses, Turntable
 
 NODES = [
     LoadModel, LoadRecognizer, EncodeIdentity, BlendIdentities, Guidance, Sampler, DecodeUV, ReplaceMaps, Render, ExportMesh,
-    Guider, Sigmas, EmptyLatent, FittedScene,
+    Guider, Sigmas, EmptyLatent, FittedScene, RegionMasks, UVTemplate,
+    EnvironmentLight, DirectionalLight, SceneLight, LoadEnvironment, Turntable, RenderPasses,
 ]
 
 

@@ -117,7 +117,8 @@ class ExportMesh(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "normals", options=list(NORMALS), default=NORMALS[0], optional=True,
-                    tooltip="Which way green points in the normal map. down is for Unreal and other DirectX engines.",
+                    tooltip="Which way green points in the normal map. down is for Unreal and other DirectX "
+                    "engines. Inside a usdz it is up by definition, and importers turn it.",
                 ),
                 io.Combo.Input(
                     "unit", options=list(UNITS), default="metres", optional=True,

@@ -4,38 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import torch
 from comfy_api.latest import io
 
-from ..fitdiff_core import pipeline
-from ..fitdiff_core.errors import UserError
-from ..fitdiff_core.image import srgb_to_linear, to_image
 from ..fitdiff_core.render import Camera, Light
 from ..fitdiff_core.render.light import PRESETS
 from ..fitdiff_core.scene import Scene
 from . import host, types
+from .lights import environment_light
+from .pictures import count_pictures, render_each
+from .widgets import angle, check_choices, lens_inputs, size_inputs
 
 CAMERAS = ("scene", "orbit")
 LIGHTS = ("scene", *PRESETS)
 
 
-def environment_light(image: torch.Tensor) -> Light:
-    """An equirectangular panorama as IMAGE `[1, H, W, C]` -> light. Values above 1 (HDR) are kept."""
-    if image.ndim != 4 or image.shape[0] == 0 or image.shape[-1] < 3 or not torch.isfinite(image).all():
-        raise UserError("The environment is not an RGB image with finite values; connect an equirectangular panorama.")
-    pixels = image[:1, ..., :3].clone().permute(0, 3, 1, 2).float().clamp(min=0)
-    return Light.from_environment(srgb_to_linear(pixels).to(host.device()))
-
-
-def pick(batch, i: int):
-    """Entry i, batch axis kept; a batch of one serves every i."""
-    return batch if len(batch) == 1 else batch[i : i + 1] if torch.is_tensor(batch) else batch[i]
-
-
 class Render(io.ComfyNode):
     @classmethod
     def define_schema(cls):
-        angle = {"step": 1.0, "display_mode": io.NumberDisplay.slider}
         return host.schema(
             "Render", "FitDiff Render",
             description="Renders the avatar: from the photo's view or any other, in the photo's light, a preset or a panorama.",
@@ -45,23 +30,22 @@ class Render(io.ComfyNode):
                     "camera", options=list(CAMERAS), default="scene",
                     tooltip="scene: as in the photo (needs the scene input; without it a portrait). orbit: by the angles below.",
                 ),
-                io.Float.Input("yaw", default=0.0, min=-180.0, max=180.0, tooltip="Orbit: degrees to the subject's left.", **angle),
-                io.Float.Input("pitch", default=0.0, min=-89.0, max=89.0, tooltip="Orbit: degrees upwards.", **angle),
-                io.Float.Input("distance", default=0.8, min=0.2, max=20.0, step=0.05, tooltip="Orbit: metres from the head."),
-                io.Float.Input("fov", default=20.0, min=2.0, max=100.0, step=1.0, tooltip="Orbit: vertical field of view, degrees."),
+                angle("yaw", "Orbit: degrees to the subject's left."),
+                angle("pitch", "Orbit: degrees upwards.", 89.0),
+                *lens_inputs(),
                 io.Combo.Input(
                     "light", options=list(LIGHTS), default="scene",
                     tooltip="scene: as in the photo; the others are presets. A connected environment replaces it.",
                 ),
-                io.Float.Input("light_yaw", default=0.0, min=-180.0, max=180.0, tooltip="Turns the light, degrees.", **angle),
-                io.Int.Input("width", default=512, min=64, max=4096, step=8, tooltip="Pixels."),
-                io.Int.Input("height", default=512, min=64, max=4096, step=8, tooltip="Pixels."),
+                angle("light_yaw", "Turns the light, degrees."),
+                *size_inputs(),
                 types.Scene.Input(
                     "scene", optional=True, tooltip="From FitDiff Sampler: the photo's camera, light, expression and gaze."
                 ),
                 io.Image.Input(
                     "environment", optional=True, tooltip="An equirectangular panorama that lights the head; HDR values are kept."
                 ),
+                types.Light.Input("lighting", optional=True, tooltip="From a FitDiff light node; replaces all other light."),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image"),
@@ -71,33 +55,23 @@ class Render(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, camera, light):
-        for name, value, options in (("camera", camera, CAMERAS), ("light", light, LIGHTS)):
-            if value is not None and value not in options:
-                return f"Unknown {name} '{value}'; choose one of {', '.join(options)}."
-        return True
+        return check_choices(camera=(camera, CAMERAS), light=(light, LIGHTS))
 
     @classmethod
     @host.with_gradients
     def execute(
-        cls, avatar, camera, yaw, pitch, distance, fov, light, light_yaw, width, height, scene=None, environment=None
+        cls, avatar, camera, yaw, pitch, distance, fov, light, light_yaw, width, height, scene=None, environment=None,
+        lighting=None,
     ):
-        device, n = avatar.shape.device, len(avatar)
+        device = avatar.shape.device
         scene = Scene.portrait(1, device) if scene is None else scene.to(device)
-        if len(scene.camera) not in (1, n):
-            raise UserError(f"The scene is of {len(scene.camera)} pictures, the avatar of {n} heads; connect those of one sampler.")
         lens = scene.camera if camera == "scene" else Camera.orbit(yaw, pitch, distance, fov).to(device)
         lamp = scene.light if light == "scene" else Light.preset(light).to(device)
         if environment is not None:
-            lamp = environment_light(environment).to(device)
+            lamp = environment_light(environment[:1]).to(device)
+        if lighting is not None:
+            lamp = lighting.to(device)
         if light_yaw:
             lamp = lamp.rotated(light_yaw)
-        images, masks, progress = [], [], host.Progress(n)
-        for i in range(n):
-            one = replace(
-                scene, camera=pick(lens, i), light=pick(lamp, i), expression=pick(scene.expression, i), gaze=pick(scene.gaze, i)
-            )
-            image, mask = pipeline.render_avatar(avatar[i], one, (height, width))
-            images.append(to_image(image))
-            masks.append(mask[:, 0].detach().clamp(0, 1).float().cpu())
-            progress(i, n)
-        return io.NodeOutput(torch.cat(images), torch.cat(masks))
+        scene = replace(scene, camera=lens, light=lamp)
+        return io.NodeOutput(*render_each(avatar, scene, count_pictures(avatar, scene), (height, width)))

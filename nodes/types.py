@@ -10,6 +10,7 @@ Identity = io.Custom("FITDIFF_IDENTITY")
 Guidance = io.Custom("FITDIFF_GUIDANCE")
 Scene = io.Custom("FITDIFF_SCENE")
 Avatar = io.Custom("FITDIFF_AVATAR")
+Light = io.Custom("FITDIFF_LIGHT")
 
 # insightface's FaceAnalysis object under the names that IPAdapter, InstantID/PuLID and FaceAnalysis packs give it
 FOREIGN_RECOGNIZERS = [io.Custom("INSIGHTFACE"), io.Custom("FACEANALYSIS"), io.Custom("FACE_ANALYSIS")]

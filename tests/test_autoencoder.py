@@ -14,6 +14,7 @@ from fitdiff_core.train import autoencoder as training
 from fitdiff_core.train.common import Budget, Run
 from fitdiff_core.train.dataset import Textures
 from fitdiff_core.train.prepare import SHARD, encode_maps
+from fitdiff_core.train.quantiser import QuantisedAutoencoder, Quantiser, QuantiserConfig
 
 torch.set_num_threads(1)
 TINY = AutoencoderConfig(size=64, latent=4, widths=(8, 16, 16), blocks=(1, 1, 1), head=8, detail=4)
@@ -132,24 +133,86 @@ def fit(folder, data, steps, of=None, **options):
     return training.train(run, data, budget, torch.ones(1, 64, 64), TINY, batch=4, cells=2, bf16=False, **options)
 
 
-def test_training_learns_resumes_bit_exactly_and_records(tmp_path, textures):
-    one = fit(tmp_path / "one", textures, 4, lr=1e-3)
-    fit(tmp_path / "two", textures, 2, of=4, lr=1e-3)
-    two = fit(tmp_path / "two", textures, 4, lr=1e-3)
+VQ = QuantiserConfig(codes=8, groups=2)
+
+
+@pytest.mark.parametrize("quantiser", [None, VQ])
+def test_training_learns_resumes_bit_exactly_and_records(tmp_path, textures, quantiser):
+    one = fit(tmp_path / "one", textures, 4, lr=1e-3, quantiser=quantiser)
+    fit(tmp_path / "two", textures, 2, of=4, lr=1e-3, quantiser=quantiser)
+    two = fit(tmp_path / "two", textures, 4, lr=1e-3, quantiser=quantiser)
     for name, value in one.state_dict().items():
         assert torch.equal(value, two.state_dict()[name]), name
     log = (tmp_path / "two" / "log.csv").read_text().splitlines()
     assert log[0].startswith("step,minutes,lr,loss") and [r.split(",")[0] for r in log[1:]] == ["2", "4"]
+    assert {"psnr_diffuse", "psnr_specular", "psnr_normal"} < set(log[0].split(","))
+    if quantiser:
+        assert log[0].endswith(",perplexity") and 1 <= float(log[-1].split(",")[-1]) <= 8
+        with pytest.raises(UserError, match="without --codebook"):
+            training.load_autoencoder(tmp_path / "one")
+        return
     loaded = training.load_autoencoder(tmp_path / "one")
     z = loaded.encode(from_codes(textures.codes(torch.arange(4))))
     assert torch.allclose(z.std((0, 2, 3)), torch.ones(4), atol=0.1)
 
 
-def test_overfits_a_few_textures(tmp_path, textures):
+def test_codes_are_the_nearest_and_gradients_pass_straight_through(textures):
+    torch.manual_seed(0)
+    model = QuantisedAutoencoder(TINY, VQ).train()
+    codes = textures.codes(torch.arange(3))
+    first = model(codes)
+    model.eval()
+    mean = model.posterior_mean(codes)
+    code = model.quantiser(mean)
+    book = model.quantiser.codebook
+    for g in range(2):
+        rows = mean[:, 2 * g : 2 * g + 2].permute(0, 2, 3, 1).reshape(-1, 2)
+        distance = torch.cdist(rows, book[g])
+        wanted = book[g][distance.argmin(1)].reshape(3, 4, 4, 2).permute(0, 3, 1, 2)
+        assert torch.allclose(code[:, 2 * g : 2 * g + 2], wanted)
+    r = model(codes)
+    assert torch.allclose(r.full, model._decode(code, None, detail=True)[0], atol=1e-5)
+    assert r.commitment.item() == pytest.approx(0.25 * (mean - code).square().mean().item(), rel=1e-5)
+    assert first.full.shape == codes.shape
+    r.full.square().mean().backward()
+    weight = model.encoder.tail[2].weight.grad
+    assert weight[:4].abs().sum() > 0 and not weight[4:].any()  # the variance is not used
+
+
+def test_codes_find_the_clusters_and_unused_ones_move():
+    """Eight far clusters, all codes begun on the first of them: each cluster gets a code."""
+    g = torch.Generator().manual_seed(0)
+    centres = 10 * torch.randn(8, 2, generator=g)
+    q = Quantiser(QuantiserConfig(codes=16, decay=0.8, dead=0.3), 2).train()
+
+    def batch(upto):
+        which = torch.randint(upto, (1, 16, 16), generator=g)
+        return (centres[which] + 0.05 * torch.randn(1, 16, 16, 2, generator=g)).permute(0, 3, 1, 2)
+
+    q(batch(1))
+    q.eval()
+    z = batch(8)
+    assert (q(z) - z).square().mean() > 10
+    q.train()
+    for _ in range(60):
+        q(batch(8))
+    q.eval()
+    z = batch(8)
+    assert (q(z) - z).square().mean() < 0.02
+    assert len(q.nearest(z)[1].unique()) >= 8
+
+
+def test_groups_that_do_not_divide_the_latent_are_refused():
+    with pytest.raises(UserError, match="4 channels"):
+        QuantisedAutoencoder(TINY, QuantiserConfig(codes=8, groups=3))
+
+
+@pytest.mark.parametrize("quantiser", [None, QuantiserConfig(codes=32, groups=2)])
+def test_overfits_a_few_textures(tmp_path, textures, quantiser):
     model = MapAutoencoder(TINY)
     training.set_map_statistics(model, textures)
     before = training.held_out_psnr(model, textures)  # the held-out rows repeat the training rows here
-    after = training.held_out_psnr(fit(tmp_path / "run", textures, 300, lr=3e-3), textures)
+    after = training.held_out_psnr(fit(tmp_path / "run", textures, 300, lr=3e-3, quantiser=quantiser), textures)
     assert after["diffuse"] > before["diffuse"] + 3 and after["normal"] > before["normal"] + 1.5, (before, after)
 
 

@@ -64,6 +64,18 @@ def test_unguided_run_says_so(tmp_path):
     assert json.loads((tmp_path / "report.json").read_text())["guided"] is False
 
 
+def test_files_as_asked_for(tmp_path):
+    run = cli("--out", tmp_path, "--steps", 1, "--format", "glb,obj,ply,usdz", "--unit", "centimetres", "--map-bits", 16,
+              "--no-blendshapes", "--expression", "photo", "--normals", "down")
+    assert run.returncode == 0, run.stderr
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == FILES | {"avatar.obj", "avatar.mtl", "avatar.ply", "avatar.usdz"} | {
+        f"avatar_{m}.png" for m in ("diffuse", "specular", "normal")
+    }
+    assert (tmp_path / "diffuse.png").read_bytes()[24] == (tmp_path / "avatar_normal.png").read_bytes()[24] == 16
+    assert b"centimetres" in (tmp_path / "avatar.obj").read_bytes()[:60] and b"targetNames" not in (tmp_path / "avatar.glb").read_bytes()
+
+
 def bad_photo(tmp_path):
     Image.new("RGB", (256, 256), (90, 120, 60)).save(tmp_path / "no_face.png")
     return tmp_path / "no_face.png"
@@ -77,6 +89,8 @@ def bad_photo(tmp_path):
         (["SAMPLE", "--device", "warp9"], "--device cpu"),
         (["SAMPLE", "--steps", "0"], "steps must be"),
         (["SAMPLE", "--seed", "-1"], "--seed"),
+        (["SAMPLE", "--format", "glb,stl"], "Unknown format 'stl'"),
+        (["SAMPLE", "--unit", "centimetres"], "metres by definition"),
         (["SAMPLE", "--config", "BAD_JSON"], "Cannot read the config"),
         (["SAMPLE", "--config", "BAD_KEY"], "Unknown setting"),
         (["SAMPLE", "--config", "BAD_CHECKPOINT"], "heckpoint"),

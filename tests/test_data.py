@@ -10,13 +10,15 @@ import torch
 
 from fitdiff_core.avatar import Avatar
 from fitdiff_core.data import marks, pigment, scenes
+from fitdiff_core.data.backdrop import random_background
+from fitdiff_core.data.mane import Mane
 from fitdiff_core.data.people import SkinAttributes, random_person, random_shape
 from fitdiff_core.data.photograph import photograph
 from fitdiff_core.data.shadows import visibility
 from fitdiff_core.data.skin import SkinGenerator
 from fitdiff_core.errors import UserError
 from fitdiff_core.head import load_head
-from fitdiff_core.render import Camera, vertex_normals
+from fitdiff_core.render import Camera, Light, vertex_normals
 from fitdiff_core.render.light import sh_basis
 from fitdiff_core.train import prepare as prepare_module
 from fitdiff_core.train.prepare import Maker, People, Textures, decode_maps, encode_maps, prepare
@@ -250,6 +252,40 @@ def test_the_nose_shades_the_far_cheek(head):
     wing_near, wing_far = head.landmarks(v, "68")[0][[35, 31]]
     near, far = (lit[((v[0] - p).norm(dim=1) < 0.012)].mean() for p in (wing_near, wing_far))
     assert near > far + 0.3
+
+
+def test_poses_and_distances_cover_what_photos_show():
+    rng = np.random.default_rng(4)
+    at = torch.stack([scenes.random_camera(rng).position()[0] for _ in range(400)]) - torch.tensor([0.0, 0.0, 0.05])
+    yaw = torch.rad2deg(torch.atan2(at[:, 0], at[:, 2])).abs()
+    assert 0.7 < (yaw < 25).float().mean() < 0.95 and yaw.max() > 45
+    distance = at.norm(dim=1)
+    assert distance.min() < 0.55 and distance.max() > 2.5
+
+
+def test_backgrounds_and_lamps_have_no_garish_colours():
+    """Averages: no picture's surroundings are pink, lilac or neon green as a whole."""
+    rng = np.random.default_rng(5)
+    for _ in range(150):
+        colour = random_background(rng, (40, 40)).mean((0, 2, 3))
+        red, green, blue = (colour / colour.mean()).tolist()
+        assert green > 0.6 * min(red, blue) and green < 2.0, "pink or neon"
+        light = torch.from_numpy(scenes.tint(rng)).float()
+        assert abs(float(light[1] / (light[0] * light[2]).sqrt()) - 1) < 0.2, "off the line from lamp to sky"
+
+
+def test_long_hair_hangs_beside_the_face_and_short_hair_does_not():
+    rng = np.random.default_rng(6)
+    camera, light, size = Camera.orbit(0.0, 0.0, 1.0, 17.0), Light.studio(), (96, 96)
+    grey = torch.full((1, 3, *size), 0.5)
+    assert torch.equal(Mane(SkinAttributes(hair="short"), camera, light, size, rng).behind(grey), grey)
+    a = SkinAttributes(hair="long", hair_colour=(0.02, 0.01, 0.01))
+    for _ in range(5):
+        mane = Mane(a, camera, light, size, rng)
+        behind, before = mane.behind(grey), mane.before(grey)
+        assert behind[0, 1, 30:60, 40:56].mean() < 0.1, "the middle is covered"
+        assert behind[0, 1, :, :4].mean() > 0.45, "and the margin is not"
+        assert before[0, 1, 45:75, 44:52].mean() > 0.4, "the face stays free"
 
 
 def test_photo_is_repeatable_and_shows_the_head(head, skin):

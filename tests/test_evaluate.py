@@ -137,14 +137,25 @@ def test_likeness_knows_who_is_who():
 
 
 def test_training_latents_must_be_the_checkpoints(tmp_path):
-    np.save(tmp_path / "latents.npy", np.ones((5, 2, 3, 3), np.float16))
+    np.save(tmp_path / "latents.npy", np.arange(90, dtype=np.float16).reshape(5, 2, 3, 3))
     (tmp_path / "meta.json").write_text(json.dumps({"latents_of": [10, 2.5, 5]}))
     model = SimpleNamespace(metadata={"training": {"denoiser": {"latents_of": [10, 2.5, 5]}}})
-    rows, words = training_latents(model, None, tmp_path)
-    assert rows.shape == (5, 18) and words == "all 5 training textures"
+    train, held_out, words = training_latents(model, None, tmp_path)
+    assert train.shape == (4, 18) and held_out[0].tolist() == list(range(72, 90)) and words == "all 4 training textures"
     model.metadata["training"]["denoiser"]["latents_of"] = [11, 2.5, 5]
     with pytest.raises(UserError, match="another autoencoder"):
         training_latents(model, None, tmp_path)
+
+
+def test_training_textures_encoded_here_are_those_of_train_latents(tmp_path, data):
+    from fitdiff_core.train import autoencoder, latents
+
+    tiny.train_autoencoder(tmp_path / "ae", data)
+    latents.encode_textures(tiny.Textures(data), autoencoder.load_autoencoder(tmp_path / "ae"), tmp_path, bf16=False)
+    stored = torch.from_numpy(np.load(tmp_path / "latents.npy")).flatten(1).float()
+    model = SimpleNamespace(autoencoder=autoencoder.load_autoencoder(tmp_path / "ae"))
+    train, held_out, words = training_latents(model, data, None)
+    assert torch.allclose(torch.cat([train, held_out]), stored, atol=2e-3, rtol=1e-2) and words.startswith("125 of 125")
 
 
 def test_a_copy_of_the_training_set_is_found():
@@ -154,8 +165,8 @@ def test_a_copy_of_the_training_set_is_found():
     def heads(latent):
         return SimpleNamespace(latent=latent)
 
-    same = evaluate.memorisation(heads(training[:20] + 0.01), heads(fresh), training, "test")["nearest_training"]
-    new = evaluate.memorisation(heads(torch.randn(20, 30, generator=g)), heads(fresh), training, "test")["nearest_training"]
+    same = evaluate.memorisation(heads(training[:20] + 0.01), training, fresh, "test")["nearest_training"]
+    new = evaluate.memorisation(heads(torch.randn(20, 30, generator=g)), training, fresh, "test")["nearest_training"]
     assert same["ratio"] < 0.05 and 0.8 < new["ratio"] < 1.25
 
 

@@ -59,7 +59,7 @@ class Canvas:
         self._coarse = self.position[:, 2::4, 2::4].reshape(3, -1).T.contiguous()
         self._coarse_ok = self.skin[2::4, 2::4].reshape(-1)
         self._grids = {n: self._grid(n) for n in (128, 256) if n <= size} | {size: self._grid(size)}
-        self._resolved: dict[float, Tensor] = {}
+        self._resolved: dict[float | tuple[float, ...], Tensor] = {}
         rng = np.random.default_rng(20231204)
         self._bank = [self._fine_noise(rng, (w, w, w)) for w in _GRAINS]
         self._creases = self._fine_noise(rng, (1.5, 9.0, 9.0), 2.6)
@@ -78,6 +78,11 @@ class Canvas:
             t = ((wavelength / self.coarse - 1.4) / 0.8).clamp(0, 1)
             self._resolved[wavelength] = t * t * (3 - 2 * t)
         return self._resolved[wavelength]
+
+    def _faded(self, wavelengths: tuple[float, ...]) -> Tensor:
+        if wavelengths not in self._resolved:
+            self._resolved[wavelengths] = torch.stack([self.resolved(w) for w in wavelengths])
+        return self._resolved[wavelengths]
 
     def _fine_noise(self, rng: np.random.Generator, wavelength, resolve: float | None = None) -> Tensor:
         """`[_BANK, S, S]` smooth noise in space, about unit deviation where the atlas resolves it, periodic over
@@ -157,7 +162,7 @@ class Canvas:
         x = torch.stack(out)[None]
         if size != self.size:
             x = F.interpolate(x, (self.size, self.size), mode="bilinear", align_corners=False)
-        return x[0] * torch.stack([self.resolved(w) for w in wavelengths])
+        return x[0].mul_(self._faded(tuple(wavelengths)))
 
     def grain(self, rng: np.random.Generator, level: int) -> Tensor:
         """Fine noise in space `[S, S]`, about unit deviation; level 0 finest (wavelengths of 1.1, 1.9 and 3.4 mm)."""

@@ -54,6 +54,11 @@ class Hair:
         steep = (1 + (slope * 57.3 / 85.0) ** 2).sqrt()
         self._front, self._steep = (self._y - line) / steep, steep
         self._sideburn = ((azimuth - 60) / 6).clamp(0, 1) * torch.sigmoid((95 - azimuth) / 3)
+        self._side = (azimuth - 74) * 1.5  # mm behind the temple
+        # beards reach back to the ear, where they meet the sideburns
+        back = torch.sigmoid((z - float(canvas.landmarks[0, 2]) + 14) / 4)
+        lips = torch.sigmoid((-regions["lips_mm"] - 0.5) / 0.8)
+        self._beard_area = back * lips * (1 - regions["ear"]).clamp(0, 1)
         nape = regions["behind_mm"].clamp(max=40)
         self._behind = torch.minimum(nape, self._y + brow - float(canvas.landmarks[33, 1]) + 22)
         self._blur = _texel_change(torch.maximum(self._front, self._behind).clamp(-14, 14))
@@ -77,6 +82,7 @@ class Hair:
         elif cut < 0.55:  # parted in the middle like a curtain
             fringe = fringe * (0.25 + 0.75 * (self._x.abs() / 42).clamp(max=1) ** 1.5)
         short = float(rng.uniform(4, 22)) + 6 * a.feminine  # mm of sideburn that are missing
+        short = short * (0.3 if a.jaw_beard > 0.2 else 1.0)
         front = torch.minimum(self._front, (self._y + 44 - short) + 60 * (1 - self._sideburn))
         lift = a.hairline + float(rng.normal(0, 3)) * (self._x / 40).clamp(-1, 1) ** 2
         front = front - (lift + a.recede * r["recede"]) / self._steep.clamp(max=2) + 38.0 * a.fringe * fringe
@@ -87,7 +93,9 @@ class Hair:
         s = self._strands(rng, wave)
         field = self._outline(a, rng, wave)
         if _fell_out(a):
-            field = torch.minimum(field, (self._polar - 1.22) * _RADIUS + 4 * wave)
+            top = (self._polar - 1.22) * _RADIUS
+            round_off = 14 * torch.exp(-(((self._side - top) / 24) ** 2))
+            field = torch.minimum(field, torch.minimum(self._side, top) - round_off + 4 * wave)
         cropped = a.hair in ("shaved", "bald") and not _fell_out(a)
         loose = 0.8 if cropped else 2.6 + 3.0 * a.fringe
         edge = field - (1.5 if cropped else 3.0) + loose * s[0] + (0.35 * loose) * s[1]
@@ -159,7 +167,7 @@ class Hair:
         if max(a.stubble, a.moustache, a.chin_beard, a.jaw_beard) < 0.02:
             return None
         r = self.regions
-        area = r["beard_area"] * torch.sigmoid((r["beard_mm"] - float(rng.normal(4, 4)) + 4.0 * cloud) / 4.5)
+        area = self._beard_area * torch.sigmoid((r["beard_mm"] - float(rng.normal(4, 4)) + 4.0 * cloud) / 4.5)
         chin_y = float(self.canvas.landmarks[8, 1] - self.canvas.landmarks[19, 1])
         neck_line = chin_y - float(rng.uniform(2, 18))  # grown wild or shaved to a line below the jaw
         area = area * torch.sigmoid((self._y - neck_line + 3 * cloud) / float(rng.uniform(2.5, 6)))
@@ -172,8 +180,8 @@ class Hair:
         lip, chin = r["moustache"], r["chin_beard"] * (1 - 0.8 * r["soul_patch_gap"] * float(rng.random()))
         rest = (1 - mouth.clamp(0, 1)).clamp(min=0)
         length = (
-            a.moustache * _steep(lip) * r["beard_area"]
-            + a.chin_beard * _steep(chin) * r["beard_area"]
+            a.moustache * _steep(lip) * self._beard_area
+            + a.chin_beard * _steep(chin) * self._beard_area
             + a.jaw_beard * rest * area
         )
         edge = (length * 3).clamp(max=1)  # where the beard thins out, hairs stand apart
@@ -226,5 +234,5 @@ def _polyline(at: Tensor, xs: Tensor, ys: Tensor) -> tuple[Tensor, Tensor]:
 
 def _steep(x: Tensor) -> Tensor:
     """Harden a Gaussian's edge into the edge of a groomed area."""
-    t = ((x - 0.22) / 0.46).clamp(0, 1)
+    t = ((x - 0.16) / 0.58).clamp(0, 1)
     return t * t * (3 - 2 * t)

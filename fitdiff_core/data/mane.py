@@ -57,7 +57,7 @@ class Mane:
             temple, jaw = rng.uniform(0.058, 0.076), rng.uniform(0.060, 0.090)
             inner = np.interp(_HEIGHTS, [-0.4, -0.05, 0.0, 0.045, 0.08, 0.11], [jaw, jaw, temple + 0.004, temple, 0.045, 0.02])
             inner = inner + 0.03 * np.clip(1 - (_HEIGHTS + length) / 0.06, 0, 1) ** 2  # tips fall back
-            inner = torch.from_numpy(np.interp(y.numpy(), _HEIGHTS, inner + self._wave(0.005))).float()
+            inner = _at_height([inner + self._wave(0.005)], y)
             ragged = 0.003 * self._sample(side * 3 + x * 2, y)[:, 1:]
             panel = torch.sigmoid((side * x - inner + ragged) / 0.0022) * torch.sigmoid((0.085 - y) / 0.010)
             if rng.random() < 0.2 or side * math.sin(yaw) < -0.12:
@@ -73,7 +73,7 @@ class Mane:
 
     def _outline(self, x: Tensor, y: Tensor, outer: list[np.ndarray]) -> tuple[Tensor, Tensor]:
         """-> place across the hair (-1..1 between its edges) and the half width in metres, `[1, 1, H, W]`."""
-        right, left = (torch.from_numpy(np.interp(y.numpy(), _HEIGHTS, o)).float() for o in outer)
+        right, left = _at_height(outer, y).split(1, 1)
         edge = torch.where(x > 0, right, left).clamp(min=0.004)
         return x / edge, edge
 
@@ -98,7 +98,8 @@ class Mane:
         if not self.worn:
             return image
         if self.front.any():
-            image = image * (1 - 0.45 * F.avg_pool2d(self.front, 15, 1, 7))
+            shadow = F.avg_pool2d(F.avg_pool2d(self.front, 4, ceil_mode=True), 5, 1, 2)
+            image = image * (1 - 0.45 * F.interpolate(shadow, self.size, mode="bilinear", align_corners=False))
             image = image + self.front * (self.front_colour - image)
         if self.rng.random() < 0.25:
             image = image + self._stray() * (self.front_colour - image)
@@ -120,6 +121,14 @@ class Mane:
             draw.line(line, fill=int(self.rng.integers(90, 230)), width=int(self.rng.integers(1, 4)))
         small = shape.resize((self.size[1], self.size[0]), Image.Resampling.BOX)
         return torch.from_numpy(np.asarray(small, np.float32) / 255)[None, None]
+
+
+def _at_height(knots: list[np.ndarray], y: Tensor) -> Tensor:
+    """Curves given at `_HEIGHTS`, read at heights y `[1, 1, H, W]`: `[1, K, H, W]`."""
+    table = torch.from_numpy(np.stack(knots)).float()[None, :, None]
+    at = (y[:, 0] - _HEIGHTS[0]) * float(2 / (_HEIGHTS[-1] - _HEIGHTS[0])) - 1
+    grid = torch.stack([at, torch.zeros_like(at)], -1)
+    return F.grid_sample(table, grid, padding_mode="border", align_corners=True)
 
 
 def _plane(camera: Camera, size: tuple[int, int], yaw: float, depth: float) -> tuple[Tensor, Tensor]:

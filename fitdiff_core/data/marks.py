@@ -53,7 +53,7 @@ def spots(
     here = p[:, centre[:, 1] * canvas.size + centre[:, 0]][:, :, None]
     d = ((p[:, index.reshape(-1)].view(3, n, -1) - here) * squash).norm(dim=0) / r[:, None]
     if ragged is not None:
-        d = d * (1 + 0.16 * ragged.reshape(-1)[index.reshape(-1)].view(n, -1))
+        d = d * (1 + 0.10 * ragged.reshape(-1)[index.reshape(-1)].view(n, -1))
     # a sigmoid that reaches nought where the window ends, so that no spot has a rim
     value = ((torch.sigmoid((1 - d) / edge) - 0.1) / 0.9).clamp(min=0) * strength[:, None]
     out.scatter_reduce_(0, index.reshape(-1), value.reshape(-1), "amax")

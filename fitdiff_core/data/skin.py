@@ -61,6 +61,12 @@ class SkinGenerator:
         self._t_zone = (
             0.8 * r["forehead"] + 1.1 * r["nose"] + 0.8 * r["bridge"] + 0.6 * r["chin"] + 0.4 * r["glabella"]
         ).clamp(0, 1.3)
+        rows, columns = torch.nonzero(r["lips_mm"] > -16, as_tuple=True)
+        self._lip_window = (
+            slice(int(rows.min()), int(rows.max()) + 1),
+            slice(int(columns.min()), int(columns.max()) + 1),
+        )
+        self._lip_inside = torch.exp(-((r["lip_line_mm"][self._lip_window] / 2.6) ** 2))  # redder towards the wet inside
         # where strands and relief may show: everywhere but on the neck, a rim of few texels that would show streaks
         scalp = torch.sigmoid(torch.maximum(r["hairline_mm"], r["behind_mm"] + 6) / 3)
         self._drawable = scalp + (1 - scalp) * c.resolved(6.0)
@@ -85,12 +91,13 @@ class SkinGenerator:
         clouds = c.cloud(rng, (42.0, 19.0, 11.0, 11.0))
         fine = c.cloud(rng, (6.0,), 256)[0]
         grains = [c.grain(rng, k) for k in range(3)]
+        pores = (0.6 * grains[0] + 0.75 * grains[1] - 0.85).clamp(0, 1.5) * self._pore_area
         creases = c.creases(stream(7)) * r["lips"]
 
         marks = self._spots(a, stream(1), clouds[2], grains[1])
         albedo = self._colour(a, clouds, fine, grains, creases, marks)
         folds, lines = self.wrinkles.draw(a, stream(2))
-        albedo = albedo * (1 - 0.13 * folds - 0.10 * lines - 0.10 * (0.3 + a.pores) * self._pores(a, grains))
+        albedo = albedo * (1 - 0.08 * folds - 0.07 * lines - 0.10 * (0.3 + a.pores) * pores)
         albedo = self._make_up(a, albedo, fine)
         cover, shade, strand = self.hair.cover(a, stream(3), clouds[2])
         beard = self.hair.beard(a, stream(4), strand, clouds[1], grains[0])
@@ -111,8 +118,8 @@ class SkinGenerator:
         albedo = albedo * (1 - 0.6 * r["nostril"].clamp(0, 1))
         albedo = over(albedo, r["mouth_inside"], torch.tensor([0.085, 0.018, 0.016]))
 
-        specular = self._specular(a, fine, grains, creases, folds, lines, brow, hair, whiskers)
-        height = self._height(a, grains, fine, creases, folds, lines, marks, brow, whiskers, hair, strand)
+        specular = self._specular(a, fine, grains, pores, creases, folds, lines, brow, hair, whiskers)
+        height = self._height(a, grains, pores, fine, creases, folds, lines, marks, brow, whiskers, hair, strand)
         normal = self._normals(height)
         return self._finish(a, stream(6), albedo, specular, normal), a
 
@@ -122,15 +129,15 @@ class SkinGenerator:
         c = self.canvas
         out = {}
         if a.freckles > 0:
-            where = self._freckled**1.5 * torch.sigmoid(1.3 * cloud)  # thickest on the cheeks and nose, in patches
+            where = self._freckled**1.5 * self._drawable * torch.sigmoid(1.3 * cloud)  # thickest on the cheeks and nose, in patches
             n = int(1300 * a.freckles)
             out["freckles"] = spots(c, rng, where, n, (0.28, 1.3), 0.55, 3.0, 0.06, grain)
         if a.moles:
-            out["moles"] = spots(c, rng, self._face, a.moles, (0.5, 1.5), 0.3, 2.5, 0.3, grain)
+            out["moles"] = spots(c, rng, self._face * self._drawable, a.moles, (0.5, 1.5), 0.3, 2.5, 0.3, grain)
         if a.sun_spots:
-            out["sun"] = spots(c, rng, self._sun_area, a.sun_spots, (0.9, 4.2), 0.6, 2.0, 0.15, grain)
+            out["sun"] = spots(c, rng, self._sun_area * self._drawable, a.sun_spots, (0.9, 4.2), 0.6, 2.0, 0.15, grain)
         if a.blemishes:
-            out["blemishes"] = spots(c, rng, self._spotty, a.blemishes, (0.8, 2.2), 0.6, 2.0, 0.2)
+            out["blemishes"] = spots(c, rng, self._spotty * self._drawable, a.blemishes, (0.8, 2.2), 0.6, 2.0, 0.2)
         return out
 
     def _colour(self, a: SkinAttributes, clouds: Tensor, fine: Tensor, grains, creases, marks: dict[str, Tensor]) -> Tensor:
@@ -146,16 +153,17 @@ class SkinGenerator:
             change[0, self._names.index(name)] += v * dark * a.contrast
         for name, (m, b) in _CIRCLES.items():
             change[:, self._names.index(name)] += torch.tensor([m, b]) * (1.4 - 0.5 * min(dark, 1.2)) * a.circles
-        m, b = (change @ self._tone).view(2, self.canvas.size, self.canvas.size)
-        m = m + math.log(melanin) + 0.05 * clouds[0] + (0.02 + 0.05 * a.mottle) * (clouds[1] + 0.6 * clouds[2])
-        m = m + (0.02 + 0.04 * a.mottle) * fine + 0.03 * grains[2] + 0.04 * grains[0]
-        b = (
-            b
-            + math.log(a.blood)
-            + (0.05 + 0.12 * a.mottle) * (clouds[3] + 0.7 * fine)
-            + 0.08 * (0.5 + a.mottle) * grains[2]
-            + 0.05 * grains[1]
+        # one product lays out regions and noise: rows of `noise` are clouds of 42, 19, 11, 11 and 6 mm and the grains
+        mottle, blotch = (0.02 + 0.05 * a.mottle) * (1 - 0.3 * min(1.0, dark)), 0.05 + 0.12 * a.mottle
+        noise = torch.cat([clouds, fine[None], *(g[None] for g in grains)]).flatten(1)
+        mix = torch.tensor(
+            [
+                [0.05, mottle, 0.6 * mottle, 0.0, 0.9 * mottle, 0.04, 0.0, 0.03],
+                [0.0, 0.0, 0.0, blotch, 0.7 * blotch, 0.0, 0.05, 0.08 * (0.5 + a.mottle)],
+            ]
         )
+        base = torch.tensor([[math.log(melanin)], [math.log(a.blood)]])
+        m, b = torch.addmm(base, change, self._tone).addmm_(mix, noise).view(2, *fine.shape)
         r = self.regions
         veins = (
             (grains[2] - 0.9).clamp(0, 1.5) * (r["cheek"] + r["nose"]) * (0.1 + 0.8 * a.flush * min(1.0, a.age / 60))
@@ -170,19 +178,21 @@ class SkinGenerator:
         if "blemishes" in marks:
             b = b + 0.8 * marks["blemishes"]
         # lips: thin epidermis with little melanin and much blood, except where lips are dark
-        lip = torch.sigmoid((r["lips_mm"] - 0.3) / (0.75 + 1.5 * (1 - a.lip_edge)))
+        w = self._lip_window
+        lip, edge = torch.sigmoid((r["lips_mm"][w] - 0.3) / (0.75 + 1.5 * (1 - a.lip_edge))), self._lip_inside
         lip_m = (
             math.log(melanin)
-            + 0.22
+            + 0.15
             - 0.32 * (1 - a.lip_dark) * (1 - 0.6 * min(1, dark))
-            + 0.75 * a.lip_dark
-            + 0.07 * creases
+            + (0.75 - 0.4 * min(1, dark)) * a.lip_dark
+            + 0.07 * creases[w]
         )
-        lip_b = math.log(a.blood) + 0.70 + 1.1 * a.lip_blood + 0.09 * creases + 0.10 * fine
-        edge = torch.exp(-((r["lip_line_mm"] / 2.6) ** 2))  # redder towards the wet inside
-        m, b = m + lip * (lip_m - m + 0.3 * edge), b + lip * (lip_b - b + 0.25 * edge)
+        lip_b = math.log(a.blood) + 0.70 + 1.1 * a.lip_blood + 0.09 * creases[w] + 0.10 * fine[w]
+        m[w] += lip * (lip_m - m[w] + 0.3 * edge)
+        b[w] += lip * (lip_b - b[w] + 0.25 * edge)
         albedo = look_up(table, m, b) * gain.view(3, 1, 1)
-        albedo = self._beard_shadow(a, albedo)
+        if a.feminine < 0.5:
+            albedo = self._beard_shadow(a, albedo)
         # venous blue-grey below the eyes lies deeper than the two layers reach
         tired = (0.30 * a.circles) * (r["under_eye"] + 0.7 * r["inner_eye"]).clamp(0, 1)
         return albedo * (1 - tired * torch.tensor([0.42, 0.36, 0.24]).view(3, 1, 1))
@@ -190,7 +200,7 @@ class SkinGenerator:
     def _beard_shadow(self, a: SkinAttributes, albedo: Tensor) -> Tensor:
         """A shaved man's beard still lies below the skin: jaw and chin are a little darker and cooler, fair beards less."""
         dark = max(0.0, 1 - sum(a.beard_colour) / 0.5)
-        amount = 0.8 * max(0.0, 1 - 2 * a.feminine) * (0.25 + 0.75 * dark)
+        amount = 0.8 * (1 - 2 * a.feminine) * (0.25 + 0.75 * dark)
         return albedo * (1 - amount * self._shaved * torch.tensor([0.20, 0.13, 0.07]).view(3, 1, 1))
 
     def _make_up(self, a: SkinAttributes, albedo: Tensor, fine: Tensor) -> Tensor:
@@ -217,31 +227,28 @@ class SkinGenerator:
 
     # -- surface ---------------------------------------------------------------------------------------------------
 
-    def _pores(self, a: SkinAttributes, grains) -> Tensor:
-        return (0.6 * grains[0] + 0.75 * grains[1] - 0.85).clamp(0, 1.5) * self._pore_area
-
-    def _specular(self, a: SkinAttributes, fine, grains, creases, folds, lines, brow, hair, whiskers) -> Tensor:
+    def _specular(self, a: SkinAttributes, fine, grains, pores, creases, folds, lines, brow, hair, whiskers) -> Tensor:
         """The same level for every skin tone: melanin lies below the surface that mirrors."""
         r = self.regions
         dry = 0.20 * (1 - a.oil) * r["cheek"] + 0.12 * r["jaw"] + 0.10 * r["neck"]
         s = (0.32 + 0.06 * (a.oil - 0.5)) * (
             1 + (0.04 + 0.36 * a.oil) * self._t_zone - 0.18 * r["socket"] - 0.10 * r["temple"] - dry
         )
-        pits = (0.06 + 0.18 * a.pores) * self._pores(a, grains)
+        pits = (0.06 + 0.18 * a.pores) * pores
         rough = self._drawable * (0.05 * fine + 0.06 * grains[1] + 0.06 * grains[2])
         s = s * (1 + rough - 0.22 * folds - 0.18 * lines - pits)
-        wet = (0.02 + 0.20 * a.gloss) * r["lips"] * (1 + 0.25 * creases).clamp(0.2, 1.8)
+        wet = (0.02 + 0.20 * a.gloss) * r["lips"] * (1 + 0.15 * creases)
         s = s * (1 - 0.15 * a.foundation) + wet
         s = s * (1 - 0.6 * brow) * (1 - 0.45 * hair) * (1 - 0.35 * whiskers)
         return over(s[None].expand(3, -1, -1), r["mouth_inside"], torch.tensor([0.3, 0.3, 0.3]))[:1].clamp(0.02, 0.9)
 
-    def _height(self, a: SkinAttributes, grains, fine, creases, folds, lines, marks, brow, whiskers, hair, strand):
+    def _height(self, a: SkinAttributes, grains, pores, fine, creases, folds, lines, marks, brow, whiskers, hair, strand):
         """Relief in millimetres `[S, S]`."""
         r = self.regions
         skin = 0.010 * grains[0] + 0.019 * grains[1] + 0.022 * grains[2] + 0.02 * (1 + a.wrinkles) * fine
         skin = skin * (0.75 + 0.25 * a.pores + 0.35 * min(a.wrinkles, 1.0)) * self._relief
-        skin = skin - 0.05 * (0.4 + a.pores) * self._pores(a, grains)
-        h = skin * (1 - r["lips"]) + 0.05 * creases - 0.03 * creases.abs()
+        skin = skin - 0.05 * (0.4 + a.pores) * pores
+        h = skin * (1 - r["lips"]) + 0.042 * creases - 0.025 * creases.abs()
         h = h - 0.55 * folds - 0.18 * lines
         h = h + 0.10 * brow + whiskers * (0.10 + 0.10 * strand[0]) + hair * (0.10 * strand[0] + 0.15 * strand[1])
         if "blemishes" in marks:

@@ -55,10 +55,10 @@ def skin_targets(avatar: Avatar, part: Part) -> Iterator[Target]:
 
 
 @torch.no_grad()
-def eye_targets(part: Part, pivot: np.ndarray) -> Iterator[Target]:
-    """The four eyeLook targets of one eyeball about its `pivot [3]`: the chord of a turn by `LOOK_ANGLE`."""
+def eye_targets(part: Part) -> Iterator[Target]:
+    """The four eyeLook targets of one eyeball about its pivot: the chord of a turn by `LOOK_ANGLE`."""
     left = part.name.endswith("L")
-    points, normals = torch.from_numpy(part.positions - pivot).double(), torch.from_numpy(part.normals).double()
+    points, normals = torch.from_numpy(part.positions - part.pivot).double(), torch.from_numpy(part.normals).double()
     for action, (yaw, pitch) in LOOKS.items():
         gaze = torch.tensor([[yaw if left else -yaw, pitch]], dtype=torch.float64) * LOOK_ANGLE
         turn = gaze_rotation(gaze)[0].T - torch.eye(3, dtype=torch.float64)

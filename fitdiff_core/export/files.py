@@ -37,7 +37,7 @@ def write_avatar(
     """Write a batch-1 avatar in any of `FORMATS`; returns the path of the mesh.
 
     map_files: "none", "8-bit" or "16-bit" PNGs named `NAME_diffuse.png`, ... beside the mesh; obj and ply always have
-    them (8-bit for "none"). Other arguments as `write_glb` (which alone has blendshapes) and `write_obj`.
+    them (8-bit for "none"). flip_green: not inside a usdz, whose normals are +Y by definition. Other arguments as `write_glb` (which alone has blendshapes) and `write_obj`.
     Raises UserError for a choice that the format has not, and as those two.
     """
     if wrong := problem(format, unit):
@@ -51,7 +51,7 @@ def write_avatar(
     if format == "glb":
         path = write_glb(path, avatar, texture_size, flip_green, scene, blendshapes)
     else:
-        path = write_usdz(path, avatar, texture_size, flip_green, scene, unit)
+        path = write_usdz(path, avatar, texture_size, scene, unit)
     if bits:
         maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
         write_maps(path.parent, maps, flip_green, bits, prefix=f"{path.stem}_")

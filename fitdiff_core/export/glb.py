@@ -61,17 +61,16 @@ def encode_glb(
     meshes, nodes = [], []
     for material, part in enumerate(parts):
         node, targets, weights = {"name": part.object, "mesh": material}, (), None
-        pivot = None if part.name == "Skin" else (part.positions.max(0) + part.positions.min(0)) / 2
-        if blendshapes and pivot is None:
+        if blendshapes and part.pivot is None:
             targets = skin_targets(avatar, part)
             weights = None if scene is None else scene.expression[0].tolist()
         elif blendshapes:
-            targets = eye_targets(part, pivot)
+            targets = eye_targets(part)
             if scene is not None:
                 node["rotation"] = _quaternion(*scene.gaze[0].tolist())
-        if pivot is not None:
-            node["translation"] = pivot.astype(float).tolist()
-        meshes.append(_mesh(part, material, binary, pivot, targets, weights))
+        if part.pivot is not None:
+            node["translation"] = part.pivot.astype(float).tolist()
+        meshes.append(_mesh(part, material, binary, targets, weights))
         nodes.append(node)
     images = [
         {"name": name, "mimeType": "image/png", "bufferView": binary.view(encode_png(pictures[name]))}
@@ -122,12 +121,10 @@ def _material(part: Part) -> dict:
     }
 
 
-def _mesh(
-    part: Part, material: int, binary: Binary, pivot: np.ndarray | None, targets: Iterable[Target], weights: list | None
-) -> dict:
+def _mesh(part: Part, material: int, binary: Binary, targets: Iterable[Target], weights: list | None) -> dict:
     # glTF counts v from the top. The tangent's w stays: it points the bitangent up in the picture, as +Y normals want
     uv = np.stack([part.uv[:, 0], 1 - part.uv[:, 1]], 1)
-    positions = part.positions if pivot is None else part.positions - pivot
+    positions = part.positions if part.pivot is None else part.positions - part.pivot
     primitive = {
         "attributes": {
             "POSITION": binary.accessor(positions, "VEC3", VERTEX_BUFFER, bounds=True),

@@ -26,7 +26,7 @@ class Part:
     """One material's share of the mesh; numpy float32, `indices` refer to this part's own vertices.
 
     name: of the material; object: of the mesh. positions, normals `[N, 3]`; tangents `[N, 4]`; uv `[N, 2]` with v from
-    the BOTTOM; indices `[T, 3]` int64; roughness perceptual; rows `[N]`: the head's vertices these are.
+    the BOTTOM; indices `[T, 3]` int64; roughness perceptual; rows `[N]`: the head's vertices these are; pivot `[3]`: the centre an eye turns about, None for skin.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Part:
     indices: np.ndarray
     roughness: float
     rows: np.ndarray
+    pivot: np.ndarray | None = None
 
 
 @torch.no_grad()
@@ -54,6 +55,7 @@ def split(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
     vertices = (avatar.vertices() if scene is None else avatar.vertices(scene)).double().cpu()
     if not torch.isfinite(vertices).all():
         raise UserError("The head's shape holds NaN or infinite values; sample it again.")
+    rest = vertices[0] if scene is None else avatar.vertices()[0].double().cpu()
     tri, uv = head.triangles.cpu().long(), head.uv.cpu().double()
     normals, tangents = frames(vertices, uv, tri)
     first = head.n_skin + (vertices.shape[1] - head.n_skin) // 2  # of the right eye
@@ -70,9 +72,18 @@ def split(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
         rough = usual if own is None else float(own.cpu().float()[used].mean())
         parts.append(
             Part(name, thing, _floats(vertices[0][used]), _floats(_sound(normals[0][used])), _floats(tangents[0][used]),
-                 _floats(uv[used]), indices.numpy(), round(rough, 3), used.numpy())
+                 _floats(uv[used]), indices.numpy(), round(rough, 3), used.numpy(),
+                 None if name == "Skin" else _floats(_eye_centre(head, rest[used])))
         )
     return parts
+
+
+def _eye_centre(head, points: Tensor) -> Tensor:
+    """The centre of the eyeball: not the middle of its vertices, for the cornea bulges."""
+    ball = getattr(head, "eyeball", None)
+    if ball is None or len(ball) != len(points):
+        return (points.amin(0) + points.amax(0)) / 2
+    return (points - ball.double().cpu()).mean(0)
 
 
 def unit_scale(unit: str) -> float:

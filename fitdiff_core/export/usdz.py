@@ -29,18 +29,18 @@ ALIGNMENT = 64  # of each file's data inside the archive (USDZ specification)
 
 
 def write_usdz(
-    path: str | os.PathLike, avatar: Avatar, texture_size: int | None = None, flip_green: bool = False,
-    scene: Scene | None = None, unit: str = "metres", bits: int = 8,
+    path: str | os.PathLike, avatar: Avatar, texture_size: int | None = None, scene: Scene | None = None,
+    unit: str = "metres", bits: int = 8,
 ) -> Path:
     """Write a batch-1 avatar's head as `.usdz` with its maps inside; returns the path. Arguments and errors as `write_obj`.
 
     UsdPreviewSurface in its specular workflow: `specularColor` is F0, so readers that know only metalness fall back to
-    an index of refraction of 1.5, which is 4 %.
+    an index of refraction of 1.5, which is 4 %. Its normal map is +Y up, always: USD says so, and importers convert.
     """
     maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
-    pictures = {f"textures/{k}.png": encode_png(v, bits) for k, v in map_images(maps, flip_green).items()}
+    pictures = {f"textures/{k}.png": encode_png(v, bits) for k, v in map_images(maps).items()}
     name = re.sub(r"[^A-Za-z0-9_]", "_", Path(path).stem)
-    stage = _stage(split(avatar, scene), unit, -1.0 if flip_green else 1.0)
+    stage = _stage(split(avatar, scene), unit)
     return write_atomic(path, _archive({f"{name}.usda": stage.encode(), **pictures}))
 
 
@@ -57,10 +57,10 @@ def _archive(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _stage(parts: list[Part], unit: str, green: float) -> str:
+def _stage(parts: list[Part], unit: str) -> str:
     scale = unit_scale(unit)
     meshes = "".join(_mesh(part, scale) for part in parts)
-    materials = "".join(_material(part, green) for part in parts)
+    materials = "".join(_material(part) for part in parts)
     return f'''#usda 1.0
 (
     defaultPrim = "Avatar"
@@ -102,7 +102,7 @@ def _mesh(part: Part, scale: float) -> str:
 '''
 
 
-def _material(part: Part, green: float) -> str:
+def _material(part: Part) -> str:
     f0 = F0_SCALE
     return f'''
         def Material "{part.name}"
@@ -130,7 +130,7 @@ def _material(part: Part, green: float) -> str:
             }}
 {_texture(part, "Diffuse", "sRGB", (1, 1, 1, 1), (0, 0, 0, 0))}
 {_texture(part, "Specular", "sRGB", (f0, f0, f0, 1), (0, 0, 0, 0))}
-{_texture(part, "Normal", "raw", (2, 2 * green, 2, 1), (-1, -green, -1, 0))}        }}
+{_texture(part, "Normal", "raw", (2, 2, 2, 1), (-1, -1, -1, 0))}        }}
 '''
 
 

@@ -2,11 +2,13 @@
 
 L1 and gradient differences on random crops (now and then whole atlases), a small KL term, and one on the local energy of
 fine detail: pores and hairs cannot be coded texel by texel, but skin must not come back smooth (the decoder turns fixed
-noise into them). Everything is measured in units of each channel's spread around the mean map.
+noise into them). Everything is measured in units of each channel's spread around the mean map. `--codebook N` trains the
+same networks with a discrete latent, to compare the two.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import torch
@@ -34,6 +36,7 @@ from .common import (
     without_prefix,
 )
 from .dataset import Textures
+from .quantiser import Quantised, QuantisedAutoencoder, QuantiserConfig
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,9 @@ def local_energy(x: Tensor, cell: int = 8) -> Tensor:
     return (F.avg_pool2d(bands.square(), cell) + 1e-4).sqrt()
 
 
-def losses(r: Reconstruction, codes: Tensor, std: Tensor, texel: Tensor, weights: LossWeights) -> dict[str, Tensor]:
+def losses(
+    r: Reconstruction | Quantised, codes: Tensor, std: Tensor, texel: Tensor, weights: LossWeights
+) -> dict[str, Tensor]:
     """Loss terms, their sum first. codes `[B, 9, H, W]`; std [9]: the unit of each channel; texel `[B|1, 1, H, W]`."""
     unit = torch.tensor(weights.maps, device=codes.device).repeat_interleave(3)[:, None, None] / std[:, None, None]
     target_half = F.avg_pool2d(codes, 2)
@@ -73,14 +78,17 @@ def losses(r: Reconstruction, codes: Tensor, std: Tensor, texel: Tensor, weights
     for out, target, w in ((r.full, codes, texel), (r.half, target_half, texel_half)):
         energy = (local_energy(out * unit) - local_energy(target * unit)).abs()
         grain = grain + (energy * F.avg_pool2d(w, 16)).mean()
-    mean, log_variance = r.mean.float(), r.log_variance.float()
     terms = {
         "l1": (error.abs() * texel).mean(),
         "half": weights.half * (error_half.abs() * texel_half).mean(),
         "gradient": weights.gradient * gradient,
         "grain": weights.grain * grain,
-        "kl": weights.kl * 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean(),
     }
+    if isinstance(r, Quantised):
+        terms["commitment"] = r.commitment
+    else:
+        mean, log_variance = r.mean.float(), r.log_variance.float()
+        terms["kl"] = weights.kl * 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
     return {"loss": sum(terms.values()), **terms}
 
 
@@ -124,13 +132,17 @@ def set_latent_statistics(model: MapAutoencoder, data: Textures, n: int = 200) -
     model.latent_std.copy_(z.std((0, 2, 3)).clamp(min=1e-3))
 
 
+def held_out_codes(data: Textures, n: int) -> Iterator[Tensor]:
+    """Up to n held-out atlases `[1, 9, S, S]`."""
+    return (data.codes(torch.tensor([i])) for i in range(data.n_train, min(data.n_train + n, len(data))))
+
+
 @torch.no_grad()
 def held_out_psnr(model: MapAutoencoder, data: Textures, n: int = 6) -> dict[str, float]:
     """Mean PSNR in dB of each map over held-out atlases: codes (square-root albedo, normals) against a range of 2."""
     model.eval()
     errors = []
-    for i in range(data.n_train, min(data.n_train + n, len(data))):
-        codes = data.codes(torch.tensor([i]))
+    for codes in held_out_codes(data, n):
         errors.append((model(codes).full - codes).square().mean((0, 2, 3)).view(3, 3).mean(1))
     model.train()
     psnr = 10 * torch.log10(4 / torch.stack(errors)).mean(0)
@@ -142,6 +154,9 @@ def load_autoencoder(folder) -> MapAutoencoder:
     tensors, status = load_state(f"{folder}/state.safetensors")
     if not status.get("finished"):
         raise UserError(f"The autoencoder run in {folder} has not finished; run its training command again to resume it.")
+    if "quantiser" in status:
+        raise UserError(f"The autoencoder in {folder} is vector-quantised, which is for comparison only; train one without "
+                        "--codebook.")
     model = MapAutoencoder(config_of(AutoencoderConfig, status))
     model.load_state_dict(without_prefix("model", tensors))
     return model.eval()
@@ -162,19 +177,23 @@ def kept_encoder(initial: Initial | None) -> list:
 def train(
     run: Run, data: Textures, budget: Budget, texel: Tensor, config: AutoencoderConfig, *, lr: float, batch: int,
     cells: int = 16, seed: int = 0, bf16: bool = True, save_seconds: float = 120, weights: LossWeights | None = None,
-    initial: Initial | None = None, freeze_encoder: bool = False,
+    initial: Initial | None = None, freeze_encoder: bool = False, quantiser: QuantiserConfig | None = None,
 ) -> MapAutoencoder:
     """Train, or go on with, the autoencoder of a run folder. texel `[1, S, S]`: how much each texel counts.
 
     initial: weights and statistics that a new run begins with. freeze_encoder: train the decoder alone, so that latents
-    made with the initial encoder stay valid.
+    made with the initial encoder stay valid. quantiser: a discrete latent in place of the KL one.
     """
     weights = weights or LossWeights()
     torch.manual_seed(seed)
-    model = MapAutoencoder(config).to(memory_format=torch.channels_last)
-    encoder = {"encoder": kept_encoder(initial)} if freeze_encoder else {}
+    model = QuantisedAutoencoder(config, quantiser) if quantiser else MapAutoencoder(config)
+    model.to(memory_format=torch.channels_last)
+    kind = {"encoder": kept_encoder(initial)} if freeze_encoder else {}
+    if quantiser:
+        kind["quantiser"] = asdict(quantiser)
     model.encoder.requires_grad_(not freeze_encoder)
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=lr, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
     step = 0
     if state := run.load():
         tensors, status = state
@@ -191,7 +210,7 @@ def train(
             set_latent_statistics(model, data)
         run.save({**prefixed("model", model.state_dict()), **prefixed("optimizer", optimizer_tensors(optimizer))},
                  step=step, seconds=budget.seconds, finished=finished, architecture=asdict(config), psnr=psnr,
-                 **encoder)
+                 **kind)
 
     psnr: dict[str, float] = {}
     due, recent = Every(save_seconds), []
@@ -203,14 +222,15 @@ def train(
         terms = losses(r, codes, model.map_std, w, weights)
         terms["loss"].backward()
         rate = learning_rate(lr, step, budget.progress(step))
-        norm = apply_step(optimizer, model.parameters(), rate, clip=2.0)
+        norm = apply_step(optimizer, trained, rate, clip=2.0)
         recent.append([float(t.detach()) for t in terms.values()] + [norm])
         step += 1
         if due() or budget.over(step):
             psnr = held_out_psnr(model, data)
+            use = {"perplexity": model.perplexity(held_out_codes(data, 6))} if quantiser else {}
             means = torch.tensor(recent).mean(0).tolist()
             run.log(step=step, minutes=budget.seconds / 60, lr=rate, **dict(zip([*terms, "norm"], means, strict=True)),
-                    **{f"psnr_{k}": v for k, v in psnr.items()})
+                    **{f"psnr_{k}": v for k, v in psnr.items()}, **use)
             recent = []
             save(finished=False)
     if not budget.interrupted:
@@ -224,10 +244,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--cells", type=int, default=16, help="side of a training crop in latent cells of 16 texels")
     parser.add_argument("--freeze-encoder", action="store_true",
                         help="with --init: train the decoder alone; latents of the initial encoder stay valid")
+    parser.add_argument("--codebook", type=int, default=0, metavar="N",
+                        help="for comparison: a vector-quantised latent with N codes in place of the KL one")
+    parser.add_argument("--groups", type=int, default=1, help="with --codebook: codes a cell, each for a part of its channels")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
+    if args.init and args.codebook:
+        raise UserError("--codebook trains from scratch, for comparison only; leave out --init.")
     initial = initial_weights(args.init, "autoencoder") if args.init else None
     config = config_of(AutoencoderConfig, initial.status) if initial else AutoencoderConfig()
+    quantiser = QuantiserConfig(args.codebook, args.groups) if args.codebook else None
     weights = LossWeights()
     settings = {"architecture": asdict(config), "loss": asdict(weights), "lr": args.lr, "batch": args.batch,
                 "cells": args.cells, "seed": args.seed, "precision": args.precision}
@@ -235,10 +261,12 @@ def main(argv: list[str] | None = None) -> None:
         settings["init"] = initial.record
     if args.freeze_encoder:
         settings["frozen_encoder"] = kept_encoder(initial)
+    if quantiser:
+        settings["quantiser"] = asdict(quantiser)
     train(Run(args.out, settings), Textures(args.data), Budget(args.minutes, args.steps).catch_signals(),
           texel_weights(load_head()), config, lr=args.lr, batch=args.batch, cells=args.cells, seed=args.seed,
           bf16=args.precision == "bf16", save_seconds=args.save_seconds, weights=weights, initial=initial,
-          freeze_encoder=args.freeze_encoder)
+          freeze_encoder=args.freeze_encoder, quantiser=quantiser)
 
 
 if __name__ == "__main__":

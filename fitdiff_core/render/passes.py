@@ -1,0 +1,178 @@
+"""What a picture of the head is made of, apart from its light: depth, normals, coverage, uv and lines.
+
+Made for models that redraw a picture from such passes (ControlNet); the `*_image` functions give the colours they know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..maps import TextureMaps
+from .camera import Camera
+from .interpolate import filtered_texture, interpolate, texture, texture_level
+from .normals import frames
+from .rasterize import rasterize
+from .renderer import _perturbed
+
+FLOOR = 0.2  # grey of the head's farthest point: apart from the black background
+NORMAL_STYLES = ("controlnet", "opengl")
+LINE_REGIONS = ("lips", "brows", "eyes", "iris", "mouth_interior")
+LINE_WIDTH = 1.6 / 512  # of the picture's height
+STEP = 0.003  # a jump in depth that makes a line, metres
+CREASE = 0.28  # radians that the surface turns within one line's width
+EDGE_ON = 0.16  # cosine below which a surface counts as seen edge-on: lines of folds that hide nothing yet
+_region_maps = WeakKeyDictionary()  # of a head: drawn once, looked up in every picture
+
+
+@dataclass
+class Passes:
+    """Row 0 at the top, 0 where nothing is seen.
+
+    depth:  `[B, 1, H, W]` metres from the camera along its axis
+    normal: `[B, 3, H, W]` unit, camera space: x right, y up, z towards the viewer
+    mask:   `[B, 1, H, W]` coverage, 0..1
+    uv:     `[B, 2, H, W]` of the pixel's centre, v from the bottom
+    line:   `[B, 1, H, W]` 0..1: outlines, creases and the borders of lips, brows and eyes
+    """
+
+    depth: Tensor
+    normal: Tensor
+    mask: Tensor
+    uv: Tensor
+    line: Tensor
+
+
+@torch.no_grad()
+def passes(
+    vertices: Tensor, head, camera: Camera, size: tuple[int, int], maps: TextureMaps | None = None, samples: int = 2
+) -> Passes:
+    """Passes of vertices `[B, V, 3]` of `head` at `size` (H, W).
+
+    maps: their normal map bends `normal`; None leaves the mesh's own. samples: a pixel's side is cut into so many.
+    `head` offers `triangles` and `uv`; with `region` and `region_names` the lines follow lips, brows and eyes too.
+    """
+    height, width = size
+    fine = (height * samples, width * samples)
+    tri, uv = head.triangles, head.uv.to(vertices)
+    pos = camera.clip(vertices, width / height)
+    rast = rasterize(pos, tri, fine)
+    seen = rast[..., 3:] > 0
+    normal, tangent = frames(vertices, uv, tri)
+    depth = -camera.view(vertices)[..., 2:]
+    values = torch.cat([normal, tangent, depth, uv.expand(len(vertices), -1, -1)], -1)
+    normal, tangent, depth, at = interpolate(values, rast, tri).split([3, 4, 1, 2], -1)
+    smooth = F.normalize(normal, dim=-1, eps=1e-8)
+    if maps is not None:
+        bend = maps.normal.to(vertices)
+        smooth_map = filtered_texture(bend, at, texture_level(at, seen[..., 0], bend.shape[-2:]).clamp(max=4))
+        normal = _perturbed(normal, tangent, F.normalize(smooth_map, dim=-1, eps=1e-8))
+    turn = camera.matrix().mT[:, None]
+    flat, normal = smooth @ turn, F.normalize(normal, dim=-1, eps=1e-8) @ turn
+
+    mask = _mean(_up(seen.to(vertices)), samples)
+    share = 1 / mask.clamp(min=1e-6)
+    line = _lines(_up(depth), _up(flat * seen), _up(seen), _up(_regions(head, at)), height * samples)
+    coarse = interpolate(uv, rasterize(pos, tri, size), tri)
+    return Passes(
+        _mean(_up(depth * seen), samples) * share, F.normalize(_mean(_up(normal * seen), samples), dim=1, eps=1e-8), mask,
+        _up(coarse), _mean(line, samples),
+    )
+
+
+def depth_image(depth: Tensor, mask: Tensor) -> Tensor:
+    """Depth `[B, 1, H, W]` -> `[B, 3, H, W]` as MiDaS draws it: inverse depth, near is white, nothing is black.
+
+    One range for the whole batch, so that a turning head does not flicker; the head's far side keeps FLOOR.
+    """
+    seen = mask > 1e-3
+    if not seen.any():
+        return torch.zeros_like(mask).expand(-1, 3, -1, -1)
+    inverse = 1 / torch.where(seen, depth, 1.0).clamp(min=1e-6)
+    low, high = inverse[seen].min(), inverse[seen].max()
+    grey = FLOOR + (1 - FLOOR) * (inverse - low) / (high - low).clamp(min=1e-9)
+    return (grey * mask).clamp(0, 1).expand(-1, 3, -1, -1)
+
+
+def normal_image(normal: Tensor, mask: Tensor, style: str = "controlnet") -> Tensor:
+    """Normals `[B, 3, H, W]` -> colours; nothing is drawn as a wall that faces the viewer.
+
+    style: "controlnet": blue is front, red is left, green is top (the protocol of ControlNet 1.1's normal model, after
+    NYU-V2 and Bae); "opengl": red is right, as 3D programs draw camera-space normals.
+    """
+    if style not in NORMAL_STYLES:
+        raise ValueError(f"Unknown style '{style}'; choose one of {', '.join(NORMAL_STYLES)}.")
+    sign = normal.new_tensor([-1.0 if style == "controlnet" else 1.0, 1.0, 1.0])[:, None, None]
+    wall = normal.new_tensor([0.5, 0.5, 1.0])[:, None, None]
+    return (normal * sign / 2 + 0.5) * mask + wall * (1 - mask)
+
+
+def uv_image(uv: Tensor, mask: Tensor) -> Tensor:
+    """uv `[B, 2, H, W]` -> red is u, green is v (from the bottom), blue is the coverage."""
+    return torch.cat([uv, mask], 1)
+
+
+def _up(x: Tensor) -> Tensor:
+    """`[B, H, W, C]`, row 0 at the bottom -> `[B, C, H, W]`, row 0 at the top."""
+    return x.flip(1).permute(0, 3, 1, 2)
+
+
+def _mean(x: Tensor, samples: int) -> Tensor:
+    return x if samples == 1 else F.avg_pool2d(x.contiguous(), samples)
+
+
+def _regions(head, at: Tensor) -> Tensor:
+    """Weights of LINE_REGIONS at the pixels' uv `[B, H, W, 2]` -> `[B, H, W, R]`, R may be 0."""
+    names = [n for n in LINE_REGIONS if n in getattr(head, "region_names", ())]
+    if not names:
+        return at[..., :0]
+    if head not in _region_maps:
+        _region_maps[head] = torch.stack([head.region(n, 512) for n in names])[None]
+    return texture(_region_maps[head].to(at), at)
+
+
+def _lines(depth: Tensor, normal: Tensor, seen: Tensor, regions: Tensor, height: int) -> Tensor:
+    """Where depth jumps, the surface turns sharply or away, or a region begins: `[B, 1, H, W]`, 0 or 1."""
+    width = max(1, round(LINE_WIDTH * height))
+    line = torch.zeros_like(depth)
+    for axis in (2, 3):
+        n = depth.shape[axis]
+        near, far = (lambda x, a=axis, m=n: x.narrow(a, 0, m - 1)), (lambda x, a=axis, m=n: x.narrow(a, 1, m - 1))
+        both = near(seen) & far(seen)
+        outline = near(seen) != far(seen)
+        # a slanted surface has the same slope on both sides, a jump has not
+        slope = far(depth) - near(depth)
+        around = torch.minimum(_shift(slope, 1, axis).abs(), _shift(slope, -1, axis).abs())
+        jump = both & (slope.abs() - 3 * around > STEP)
+        border = (both & ((near(regions) > 0.5) != (far(regions) > 0.5))).any(1, keepdim=True)
+        line.narrow(axis, 0, n - 1).add_((outline | jump | border).to(line))
+    line = line + _creases(normal, seen, width)
+    line = (line > 0).to(depth)
+    odd = width // 2 * 2 + 1
+    return F.max_pool2d(line, odd, 1, odd // 2) if width > 1 else line
+
+
+def _creases(normal: Tensor, seen: Tensor, width: int) -> Tensor:
+    """Thin lines along concave or convex folds, and along surfaces seen edge-on: `[B, 1, H, W]`, 0 or 1."""
+    bend = torch.zeros_like(normal[:, :1])
+    for axis in (2, 3):
+        a, b = _shift(normal, width, axis), _shift(normal, -width, axis)
+        inside = _shift(seen, width, axis) & _shift(seen, -width, axis) & seen
+        turn = torch.acos((a * b).sum(1, keepdim=True).clamp(-1, 1))
+        peak = (turn >= _shift(turn, 1, axis)) & (turn > _shift(turn, -1, axis))
+        bend = bend + (inside & peak & (turn > 2 * CREASE)).to(bend)
+    front = (normal[:, 2:] > EDGE_ON) | ~seen
+    for axis in (2, 3):
+        bend = bend + (seen & (front != _shift(front, 1, axis)) & _shift(seen, 1, axis)).to(bend)
+    return bend
+
+
+def _shift(x: Tensor, by: int, axis: int) -> Tensor:
+    """`x` moved by `by` pixels; the border repeats."""
+    n = x.shape[axis]
+    index = (torch.arange(n, device=x.device) - by).clamp(0, n - 1)
+    return x.index_select(axis, index)

@@ -1,0 +1,30 @@
+"""Inputs that several nodes share, and what to say of a choice that is none."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+
+def angle(name: str, tooltip: str, limit: float = 180.0, default: float = 0.0):
+    return io.Float.Input(
+        name, default=default, min=-limit, max=limit, step=1.0, display_mode=io.NumberDisplay.slider, tooltip=tooltip
+    )
+
+
+def lens_inputs() -> list:
+    return [
+        io.Float.Input("distance", default=0.8, min=0.2, max=20.0, step=0.05, tooltip="Orbit: metres from the head."),
+        io.Float.Input("fov", default=20.0, min=2.0, max=100.0, step=1.0, tooltip="Orbit: vertical field of view, degrees."),
+    ]
+
+
+def size_inputs() -> list:
+    return [io.Int.Input(n, default=512, min=64, max=4096, step=8, tooltip="Pixels.") for n in ("width", "height")]
+
+
+def check_choices(**choices) -> bool | str:
+    """name=(value, options): True, or what to say of the first value that is none of its options."""
+    for name, (value, options) in choices.items():
+        if value is not None and value not in options:
+            return f"Unknown {name} '{value}'; choose one of {', '.join(options)}."
+    return True

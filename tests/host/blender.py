@@ -1,0 +1,35 @@
+"""Blender, where there is one: on the path, as the `bpy` package, or named by FITDIFF_BLENDER."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).with_name("blender_scene.py")
+
+
+def blender() -> list[str] | None:
+    """How to run a script in Blender, or None. FITDIFF_BLENDER: a blender executable, or a Python that has bpy."""
+    named = os.environ.get("FITDIFF_BLENDER") or shutil.which("blender")
+    if named and "python" in Path(named).name:
+        return [named]
+    if named:
+        return [named, "-b", "--factory-startup", "--python-exit-code", "1", "--python"]
+    return [sys.executable] if importlib.util.find_spec("bpy") else None
+
+
+def render(glb: Path, picture: Path, side: int, samples: int, weights: dict[str, float]) -> dict:
+    """Open a GLB, render it with these shape keys, and return what `blender_scene.py` reports of it."""
+    done = subprocess.run(
+        [*blender(), str(SCRIPT), "--", str(glb), str(picture), str(side), str(samples), *(f"{k}={v}" for k, v in weights.items())],
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    if done.returncode:
+        raise RuntimeError(f"Blender failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    line = next(x for x in done.stdout.splitlines() if x.startswith("REPORT "))
+    return json.loads(line.removeprefix("REPORT "))
