@@ -12,7 +12,7 @@ from fitdiff_core.avatar import Avatar
 from fitdiff_core.data import marks, pigment, scenes
 from fitdiff_core.data.backdrop import random_background
 from fitdiff_core.data.mane import Mane
-from fitdiff_core.data.people import SkinAttributes, random_person, random_shape
+from fitdiff_core.data.people import SkinAttributes, _values, attribute_model, random_person, random_shape
 from fitdiff_core.data.photograph import photograph
 from fitdiff_core.data.shadows import visibility
 from fitdiff_core.data.skin import SkinGenerator
@@ -83,6 +83,34 @@ def test_people_cover_all_tones_and_ages():
     bearded = [p for p in people if p.jaw_beard > 0.3]
     assert bearded and all(p.feminine < 0.7 for p in bearded)
     assert {p.hair for p in people} == {"bald", "shaved", "short", "medium", "long"}
+
+
+def test_shapes_follow_the_person_and_stay_unit_normal_over_all(head):
+    people = [random_person(i) for i in range(2000)]
+    rng = np.random.default_rng(0)
+    shapes = np.concatenate([random_shape(head, rng, p).numpy() for p in people])
+    assert np.abs(shapes.mean(0)).max() < 0.1
+    assert 0.85 < shapes.std(0).min() and shapes.std(0).max() < 1.15
+    gain = attribute_model(head.attribute_directions.numpy(), head.attribute_names)[0]
+    values = np.stack([_values(p, head.attribute_names) for p in people])
+    for i, name in enumerate(head.attribute_names):
+        r = np.corrcoef(shapes @ gain[i], values[:, i])[0, 1]
+        assert 0.5 < r < 0.95, (name, r)
+        # neither wider nor narrower along its own axis than the prior says
+        assert 0.9 < (shapes @ gain[i]).std() / np.linalg.norm(gain[i]) < 1.1, name
+
+
+def test_ancestries_are_shares_and_numbers_stay_plain():
+    for p in (random_person(i) for i in range(50)):
+        assert p.african + p.asian + p.caucasian == pytest.approx(1) and 0 <= p.weight <= 1
+        assert {"weight", "african", "asian", "caucasian"} <= p.numbers().keys()
+        assert all(type(v) is float for v in p.numbers().values())
+
+
+def test_without_attributes_a_shape_is_plain_noise(head):
+    plain_noise = np.clip(np.random.default_rng(4).standard_normal((1, head.n_identity)), -2.6, 2.6)
+    np.testing.assert_allclose(random_shape(head, np.random.default_rng(4)).numpy(), plain_noise, atol=1e-6)
+
 
 
 # -- maps --------------------------------------------------------------------------------------------------------------

@@ -310,3 +310,40 @@ def test_a_missing_or_damaged_file_is_a_user_error(tmp_path):
     other.write_bytes(struct.pack("<Q", len(foreign)) + foreign + whole[8 + length :])
     with pytest.raises(UserError, match="not a head model"):
         load_head(other)
+
+
+def test_attribute_directions_point_where_their_names_say(head, mean):
+    assert head.attribute_directions.shape == (6, head.n_identity) == (len(head.attribute_names), head.n_identity)
+    at = {name: head.attribute_directions[i][None] for i, name in enumerate(head.attribute_names)}
+
+    def points(name, amount):
+        return head.landmarks(head(amount * at[name]))[0]
+
+    def jaw(p):
+        return float(p[12, 0] - p[4, 0])
+
+    def nose(p):
+        return float((p[35, 0] - p[31, 0]) / (p[45, 0] - p[36, 0]))
+
+    assert jaw(points("feminine", 0.5)) < jaw(head.landmarks(mean)[0]) < jaw(points("feminine", -0.5))
+    assert jaw(points("weight", 0.5)) > jaw(points("weight", -0.5)) + 0.002  # metres
+    assert nose(points("african", 0.6)) > nose(points("caucasian", 0.6))
+    assert torch.allclose(sum(at[n] for n in ("african", "asian", "caucasian")), torch.zeros(1), atol=1e-3)
+
+
+def test_a_head_file_without_attributes_loads_and_one_with_wrong_ones_is_refused(tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(str(ASSET), "pt") as f:
+        data, metadata = {k: f.get_tensor(k) for k in f.keys()}, f.metadata()  # noqa: SIM118
+    info = json.loads(metadata["head"])
+    directions, names = data.pop("attribute_directions"), info.pop("attribute_names")
+    path = tmp_path / "head.safetensors"
+    save_file(data, str(path), {**metadata, "head": json.dumps(info)})
+    old = load_head(path)
+    assert old.attribute_names == () and old.attribute_directions.shape == (0, old.n_identity)
+    save_file(data | {"attribute_directions": directions[:2]}, str(path),
+              {**metadata, "head": json.dumps(info | {"attribute_names": names})})
+    with pytest.raises(UserError, match="damaged"):
+        load_head(path)

