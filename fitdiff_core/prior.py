@@ -104,6 +104,17 @@ class LinearPrior(nn.Module):
             return Posterior(estimate, m_shape + g_shape * (shape - m_shape), (g_modes * s2).sqrt(),
                              (g_rest * s2_map).sqrt(), (g_shape * s2).sqrt())
 
+    def gradient(self, texture: Tensor, shape: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+        """Gradients with respect to the denoised estimate, `[B, C, h, w]` and `[B, K]` -> with respect to the noisy
+        latent, through the linear denoiser. Its Jacobian S / (S + sigma^2) is symmetric, and is the posterior covariance
+        but for a factor: what the people of the prior have in common moves as one. S: of a person whose photo was seen.
+        """
+        p, s2 = self.n_modes, sigma * sigma
+        a, rest = self.split(texture)
+        v_modes, v_shape = self.variance[:p] * self.modes_std.square(), self.variance[p:]
+        moved = self.join(a * (v_modes / (v_modes + s2))) + rest * (self.rest_variance / (self.rest_variance + s2))
+        return moved, shape * (v_shape / (v_shape + s2))
+
     def correct(self, posterior: Posterior, f_texture: Tensor, f_shape: Tensor) -> tuple[Tensor, Tensor]:
         """The network's output, of about unit variance -> denoised texture and shape."""
         with torch.autocast(f_texture.device.type, enabled=False):

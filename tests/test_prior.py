@@ -125,3 +125,16 @@ def test_fit_finds_planted_modes_and_relations():
     told = torch.tensor([0, 1, 3, 4, 5, 6])
     assert (explained[told] > 0.3).all() and explained[7] < 0.1
     assert (prior.variance[told] < 0.8).all() and prior.variance[7] > 0.9
+
+
+def test_gradient_goes_through_the_linear_denoiser():
+    """Against autograd through the posterior mean, for somebody whose photo was seen."""
+    model, g = planted(4)
+    p, sigma = model.prior, torch.tensor([1.5])
+    texture = torch.randn(1, 4, 8, 8, generator=g).requires_grad_(True)
+    shape = torch.randn(1, 5, generator=g).requires_grad_(True)
+    out = p.posterior(texture, shape, sigma, p.belief(torch.zeros(1, FEATURES)))
+    pull = torch.randn(1, 4, 8, 8, generator=g), torch.randn(1, 5, generator=g)
+    expected = torch.autograd.grad([out.texture, out.shape], [texture, shape], pull)
+    for found, wanted in zip(p.gradient(*pull, 1.5), expected, strict=True):
+        assert torch.allclose(found, wanted, atol=1e-5)
