@@ -55,8 +55,8 @@ def read_config(args: argparse.Namespace) -> dict:
     if args.config:
         try:
             given = json.loads(Path(args.config).read_text("utf-8"))
-        except (OSError, ValueError) as e:
-            raise UserError(f"Cannot read the config {args.config}: {e}") from e
+        except (OSError, ValueError, RecursionError) as e:
+            raise UserError(f"Cannot read the config {args.config} as JSON: {e}") from e
         if not isinstance(given, dict):
             raise UserError(f"The config {args.config} must hold one JSON object.")
         if unknown := sorted(set(given) - set(config)):
@@ -65,10 +65,13 @@ def read_config(args: argparse.Namespace) -> dict:
     if args.steps is not None:
         config["steps"] = args.steps
     for key in ("steps", "texture_size", "render_size"):
-        if not isinstance(config[key], int) or not 1 <= config[key] <= 8192:
+        if type(config[key]) is not int or not 1 <= config[key] <= 8192:
             raise UserError(f"{key} must be a whole number from 1 to 8192 (got {config[key]!r}).")
     if not is_number(config["cfg_scale"]):
         raise UserError(f"cfg_scale must be a number (got {config['cfg_scale']!r}).")
+    for key in ("checkpoint", "recognizer", "sampler"):
+        if not isinstance(config[key], str) and not (key == "checkpoint" and config[key] is None):
+            raise UserError(f"{key} must be text (got {config[key]!r}).")
     if not isinstance(config["weights"], dict):
         raise UserError(f"weights must be an object such as {{\"identity\": 1.0}} (got {config['weights']!r}).")
     window = config["sigma_window"]
@@ -79,6 +82,13 @@ def read_config(args: argparse.Namespace) -> dict:
 
 def is_number(value) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
+
+
+def check_out(out: Path) -> None:
+    """UserError where files could not be written there: better now than after the sampling."""
+    nearest = next((p for p in (out, *out.absolute().parents) if p.exists()), out)
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"Cannot write into --out {out}: {nearest} is not a folder with write permission. Choose another.")
 
 
 def progress_bar(total: int):
@@ -104,13 +114,14 @@ def run(args: argparse.Namespace) -> dict:
     if wrong := next(filter(None, map(problem, formats, units)), None):
         raise UserError(wrong)
     try:
-        torch.empty(1, device=args.device)
+        torch.zeros(1, device=args.device).item()
     except (RuntimeError, AssertionError) as e:
         raise UserError(f"The device '{args.device}' cannot be used here ({str(e).splitlines()[0]}); try --device cpu.") from e
     out = Path(args.out)
+    check_out(out)
 
     with clock.stage("load"):
-        photo = load_photo(args.photo).to(args.device) if args.photo else None
+        photo = None if args.photo is None else load_photo(args.photo).to(args.device)
         model = pipeline.load_model(config["checkpoint"], args.device)
         recognizer = pipeline.load_recognizer(config["recognizer"], args.device)
     identity = guidance = None
@@ -182,6 +193,11 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as e:
+        if not out_of_memory(e):
+            raise
+        print("error: out of memory; lower texture_size or render_size, close other programs, or use --device cpu", file=sys.stderr)
+        return 2
     except OSError as e:
         print(f"error: {e}; check free space and permissions of --out", file=sys.stderr)
         return 2
@@ -191,6 +207,11 @@ def main(argv: list[str] | None = None) -> int:
     alike = "".join(f", similarity {v:.2f} ({k})" for k, v in report["similarity"].items())
     print(f"{args.out}: avatar.{args.format.replace(',', ', avatar.')} and maps in {report['seconds']['total']:.0f} s{alike}")
     return 0
+
+
+def out_of_memory(e: Exception) -> bool:
+    """torch has one exception type for a GPU's memory, and plain RuntimeErrors for the CPU's."""
+    return isinstance(e, MemoryError) or "out of memory" in str(e).lower() or "can't allocate memory" in str(e)
 
 
 if __name__ == "__main__":

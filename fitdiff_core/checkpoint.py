@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
@@ -27,6 +28,7 @@ from .image import write_atomic
 FORMAT = "fitdiff-1"
 DEFAULT = Path(__file__).parent / "assets" / "fitdiff.safetensors"
 MAX_HEADER = 4 << 20  # bytes; ours is some 60 kB
+WIDTHS = {"F16": 2, "F32": 4}  # bytes of the types that are read
 MAX_WIDTH = 4096  # no field of an architecture is larger
 
 
@@ -108,8 +110,11 @@ def load_model(
     if denoiser.config.shape != head.n_identity:
         raise UserError(f"{path.name} samples {denoiser.config.shape} shape coefficients, the head has "
                         f"{head.n_identity}. Use the checkpoint and the head of one release.")
-    raw = path.read_bytes()
-    tensors = load(raw)
+    try:
+        raw = path.read_bytes()
+        tensors = load(raw)
+    except (OSError, SafetensorError) as e:  # tensors that overlap, say
+        raise UserError(f"{path.name} cannot be read ({e}). Download it again.") from e
     for name, value in tensors.items():
         if not torch.isfinite(value).all():
             raise UserError(f"{path.name} is damaged: {name} holds NaN or infinite values. Download it again.")
@@ -126,7 +131,11 @@ def load_model(
 def read_header(path: Path) -> tuple[dict[str, str], dict[str, dict]]:
     """A safetensors file's (metadata, {name: {dtype, shape, data_offsets}}), checked against the file's size."""
     size = path.stat().st_size
-    with path.open("rb") as f:
+    try:
+        file = path.open("rb")
+    except OSError as e:
+        raise UserError(f"{path} cannot be read ({e.strerror}); check its permissions.") from e
+    with file as f:
         start = f.read(8)
         if start[:2] == b"PK" or start[:1] == b"\x80":
             raise UserError(f"{path.name} is a pickle; those can run code and are never loaded. Use a .safetensors file.")
@@ -153,7 +162,9 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, dict]]:
 def _check_entry(path: Path, name: str, entry: dict) -> int:
     """One tensor of the header: its end offset. UserError where type, shape and offsets disagree."""
     try:
-        width = {"F16": 2, "F32": 4}[entry["dtype"]]
+        if entry["dtype"] not in WIDTHS:
+            raise ValueError(f"stored as {entry['dtype']}, not as {' or '.join(WIDTHS)}")
+        width = WIDTHS[entry["dtype"]]
         shape, (begin, end) = entry["shape"], entry["data_offsets"]
         whole = all(isinstance(v, int) and 0 <= v < 1 << 40 for v in [*shape, begin, end])
         if not whole or end - begin != width * math.prod(shape):
@@ -166,7 +177,7 @@ def _check_entry(path: Path, name: str, entry: dict) -> int:
 def _json(path: Path, text: str | bytes) -> dict:
     try:
         value = json.loads(text)
-    except (ValueError, RecursionError) as e:
+    except (ValueError, TypeError, RecursionError) as e:
         raise UserError(f"{path.name} is damaged: its header is not JSON ({e}). Download it again.") from e
     if not isinstance(value, dict):
         raise UserError(f"{path.name} is damaged: its header is not a table. Download it again.")

@@ -10,6 +10,7 @@ import contextlib
 import io
 import os
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from .errors import UserError
 
 MAX_SIDE = 2048  # a face needs far less; larger photos only cost memory
 MIN_SIDE = 48
+MAX_PIXELS = 150e6  # decoded at once: more only in JPEGs, which can be decoded at a fraction of their size
 
 
 def srgb_to_linear(x: Tensor) -> Tensor:
@@ -40,10 +42,13 @@ def to_image(x: Tensor) -> Tensor:
 
 
 def from_image(x: Tensor) -> Tensor:
-    """ComfyUI IMAGE `[B, H, W, C]` (1, 3 or 4 channels) -> `[B, 3, H, W]`; alpha is laid over white, grey is repeated."""
-    if x.ndim != 4 or x.shape[0] == 0:
+    """ComfyUI IMAGE `[B, H, W, C]` (1, 3 or 4 channels) -> `[B, 3, H, W]`; alpha is laid over white, grey is repeated.
+
+    Any float type, or bytes. Raises UserError for an empty batch, another rank, NaN.
+    """
+    if x.ndim != 4 or x.numel() == 0:
         raise UserError(f"The image batch is empty or not [B,H,W,C] (got {tuple(x.shape)}); connect an IMAGE output.")
-    x = x.permute(0, 3, 1, 2).float()
+    x = x.permute(0, 3, 1, 2).float() / (255 if x.dtype == torch.uint8 else 1)
     if not torch.isfinite(x).all():
         raise UserError("The image holds NaN or infinite values; check the node that made it.")
     if x.shape[1] in (2, 4):
@@ -60,18 +65,22 @@ def load_photo(path: str | os.PathLike) -> Tensor:
     """A photo file -> sRGB `[1, 3, H, W]` in 0..1, upright (EXIF), at most 2048 px on its longer side.
 
     Alpha is laid over white; grey, palette, CMYK and 16-bit files are converted.
-    Raises UserError for a missing, unreadable or tiny file.
+    Raises UserError for a missing, unreadable, tiny or gigantic file.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"No such photo: {path}. Give the path of a JPEG, PNG or WebP file.")
     try:
-        with Image.open(path) as im:
-            # a huge JPEG is decoded at a fraction of its size, which also bounds memory
-            im.draft("RGB", (MAX_SIDE, MAX_SIDE))
-            im = ImageOps.exif_transpose(im)
-            im.load()
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
+        if not path.is_file():
+            raise UserError(f"No such photo: '{path}'. Give the path of a JPEG, PNG or WebP file.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the limit here
+            im = _decode(path)
+    except PermissionError as e:
+        raise UserError(f"The photo {path} may not be read ({e.strerror}); check its permissions.") from e
+    except UserError:  # which is a ValueError too
+        raise
+    except (Image.DecompressionBombError, MemoryError) as e:
+        raise UserError(f"The photo {path} is too large; scale it down to {MAX_SIDE} px ({e}).") from e
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as e:
         raise UserError(f"Cannot read {path} as an image ({e}). Save it again as JPEG or PNG.") from e
     if im.mode.startswith("I") or im.mode == "F":  # 16-bit and float grey: Pillow would clip at 255
         a = np.asarray(im, np.float32)
@@ -85,6 +94,17 @@ def load_photo(path: str | os.PathLike) -> Tensor:
         raise UserError(f"{path} is only {im.width}x{im.height} px; use a photo of at least {MIN_SIDE} px a side.")
     im.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(im, np.float32) / 255).permute(2, 0, 1)[None].contiguous()
+
+
+def _decode(path: Path) -> Image.Image:
+    """The first picture in the file, upright."""
+    with Image.open(path) as im:
+        im.draft("RGB", (MAX_SIDE, MAX_SIDE))  # a huge JPEG is decoded at a fraction of its size, which also bounds memory
+        if im.width * im.height > MAX_PIXELS:
+            raise UserError(f"The photo {path} of {im.width}x{im.height} px is too large; scale it down to {MAX_SIDE} px.")
+        im = ImageOps.exif_transpose(im)
+        im.load()
+    return im
 
 
 def encode_png(image: Tensor, bits: int = 8) -> bytes:
@@ -116,13 +136,17 @@ def save_png(path: str | os.PathLike, image: Tensor, bits: int = 8) -> Path:
 def write_atomic(path: str | os.PathLike, data: bytes) -> Path:
     """Write bytes to `path` by way of a temporary neighbour and a rename. Raises UserError where that is not possible."""
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # cut, so that it is no longer than a name may be
+    part = path.with_name(f".{path.name[:40]}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        os.replace(part, path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_bytes(data)
+            os.replace(part, path)
+        except BaseException:  # an interrupt too must not leave half a file
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise
     except OSError as e:
-        with contextlib.suppress(OSError):
-            part.unlink()
         raise UserError(f"Cannot write {path} ({e.strerror or e}); check free space and permissions.") from e
     return path

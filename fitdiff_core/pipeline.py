@@ -11,6 +11,7 @@ Images are sRGB `[B, 3, H, W]` in 0..1.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -73,6 +74,15 @@ def condition(model: FitDiffModel, identity: Identity | None) -> Condition | Non
             f"This checkpoint was trained with the recogniser '{model.recognizer}', the identity comes from "
             f"'{identity.recognizer}'. Encode the photo with '{model.recognizer}'; others may still guide the sampling."
         )
+    c = model.denoiser.config
+    seen = (identity.embedding.shape[1], *(a.shape[1] for a in identity.activations))
+    if seen != (c.embedding, *c.activations):
+        raise UserError(
+            f"The identity has features of sizes {seen}, this checkpoint takes {(c.embedding, *c.activations)}. Encode the "
+            "photo again, with the recogniser of this release."
+        )
+    if not all(torch.isfinite(x).all() for x in (identity.embedding, *identity.activations)):
+        raise UserError("The identity holds NaN or infinite values; encode the photo again.")
     return Condition(identity.embedding, identity.activations).to(model.device)
 
 
@@ -104,7 +114,11 @@ def sample(
         raise UserError(f"Unknown sampler '{sampler}'; choose one of {', '.join(SAMPLERS)}.")
     if steps < 1 or batch < 1:
         raise UserError(f"steps and batch must be at least 1 (got {steps} and {batch}).")
+    if not math.isfinite(cfg_scale):
+        raise UserError(f"cfg must be a finite number (got {cfg_scale}); 1.5 is usual.")
     cond = condition(model, identity)
+    if identity is not None and len(identity) not in (1, batch):
+        raise UserError(f"{len(identity)} identities and a batch of {batch}; set batch to {len(identity)}, or connect one identity.")
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         return model.denoiser(x, sigma, cond, cfg_scale=cfg_scale)

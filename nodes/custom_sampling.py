@@ -67,6 +67,7 @@ class Sigmas(io.ComfyNode):
         )
 
     @classmethod
+    @host.with_gradients
     def execute(cls, steps, spacing, denoise):
         return io.NodeOutput(sigmas(round(steps / denoise), spacing=spacing)[-(steps + 1) :])
 

@@ -18,6 +18,8 @@ from .avatar import maps_to_images
 
 FLIPPED = "glb, green flipped"  # a format of the first version, now glb with normals down
 CHOICES = ("glb", FLIPPED, *FORMATS[1:])
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}  # on Windows
+LONGEST = 200  # bytes of one name; file systems take 255, and a number and a suffix are added
 EXPRESSIONS, NORMALS = ("neutral", "photo"), ("up (OpenGL, Blender)", "down (DirectX, Unreal)")
 HAS_FILE_TYPE = hasattr(io, "File3DGLB") and hasattr(Types, "File3D")
 HAS_ANY_FILE = HAS_FILE_TYPE and hasattr(io, "File3DAny")
@@ -27,19 +29,25 @@ def output_path(prefix: str) -> tuple[str, str, int, str]:
     """(folder, file name, counter, folder relative to output/) for a prefix that stays inside ComfyUI's output folder."""
     if problem := bad_prefix(prefix):
         raise UserError(problem)
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix.strip(), folder_paths.get_output_directory())
+    prefix = prefix.strip().replace("\\", "/")  # a graph made on Windows means a folder by it
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
     return folder, name, counter, subfolder.replace("\\", "/")
 
 
 def bad_prefix(prefix: str) -> str | None:
-    """What is wrong with a file name prefix, if anything."""
+    """What is wrong with a file name prefix, if anything. The same on every system, so that graphs can be shared."""
     parts = prefix.strip().replace("\\", "/").split("/")
     if not parts[-1] or parts[-1] == ".":
         return "The file name prefix is empty; give a name such as fitdiff/avatar."
     if ".." in parts or os.path.isabs(prefix.strip()) or ":" in prefix or parts[0] in ("", "~"):
         return f"The file name prefix '{prefix}' leads out of the output folder; give a relative one such as fitdiff/avatar."
-    if any(ord(c) < 32 for c in prefix):
+    if any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in prefix):
         return "The file name prefix holds control characters; give a plain name such as fitdiff/avatar."
+    for part in parts:
+        if part.endswith((".", " ")) and part != "." or set(part) & set('<>"|?*') or part.split(".")[0].lower() in RESERVED:
+            return f"'{part}' in the file name prefix is no name on Windows; give a plain one such as fitdiff/avatar."
+        if len(part.encode()) > LONGEST:
+            return f"The file name prefix is too long ({len(part.encode())} bytes in one name); use at most {LONGEST}."
     return None
 
 

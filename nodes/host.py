@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import torch
 from comfy_api.latest import io
 from PIL import Image
 
+from ..fitdiff_core.errors import UserError
 from ..fitdiff_core.image import from_image
 
 CATEGORY = "FitDiff"
@@ -77,12 +79,15 @@ def load_once(load: Callable[[], Any], kind: str, path: str | os.PathLike | None
 
 
 def with_gradients(execute: Callable) -> Callable:
-    """Decorator for `execute`. ComfyUI runs nodes under `torch.inference_mode()`, whose tensors can never take part in a
+    """Decorator for `execute`, with numbers checked: NaN passes the host's limits. ComfyUI runs nodes under `torch.inference_mode()`, whose tensors can never take part in a
     backward pass: weights loaded and identities encoded there would break the guidance later on.
     """
 
     @functools.wraps(execute)
     def run(*args, **kw):
+        for name, value in kw.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{name} is {value}; give a finite number.")
         with torch.inference_mode(False), torch.no_grad():
             return execute(*args, **kw)
 

@@ -132,6 +132,15 @@ def panoramas() -> list[str]:
     return sorted(f for f in os.listdir(folder) if f.lower().endswith(SUFFIXES) and os.path.isfile(os.path.join(folder, f)))
 
 
+def panorama_path(file: str) -> str | None:
+    """Where the named panorama lies, if it does lie in one of ComfyUI's own folders."""
+    path = os.path.abspath(folder_paths.get_annotated_filepath(file))
+    _, folder = folder_paths.annotated_filepath(file)
+    folder = os.path.abspath(folder or folder_paths.get_input_directory())
+    inside = path.startswith(os.path.join(folder, "")) and path.lower().endswith(SUFFIXES)
+    return path if inside and os.path.isfile(path) else None
+
+
 class LoadEnvironment(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -151,17 +160,17 @@ class LoadEnvironment(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file):
-        if file is None or folder_paths.exists_annotated_filepath(file):
+        if file is None or panorama_path(file):
             return True
         return f"No panorama '{file}' in the input folder; put a .hdr or .exr file there and refresh."
 
     @classmethod
     def fingerprint_inputs(cls, file):
-        path = folder_paths.get_annotated_filepath(file)
-        return os.stat(path).st_mtime_ns if os.path.exists(path) else file
+        path = panorama_path(file)
+        return os.stat(path).st_mtime_ns if path else file
 
     @classmethod
     @host.with_gradients
     def execute(cls, file):
-        pixels = load_hdr(folder_paths.get_annotated_filepath(file))
+        pixels = load_hdr(panorama_path(file) or file)
         return io.NodeOutput(linear_to_srgb(pixels.clamp(min=0)).permute(0, 2, 3, 1).contiguous())

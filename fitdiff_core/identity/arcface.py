@@ -23,6 +23,7 @@ from .recognizer import Features, Recognizer
 # at the first pixel's centre, this project at its corner, hence the half pixel.
 TEMPLATE_112 = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 N_ACTIVATIONS = 3
+MAX_CROP = 512  # px; recognition networks take 112 to 224
 
 
 def template(size: int) -> Tensor:
@@ -72,6 +73,8 @@ class ArcFaceRecognizer(Recognizer):
         if len(probe) != 1 or probe[0].ndim != 2 or probe[0].shape[1] < 32:
             shapes = [tuple(p.shape) for p in probe]
             raise UserError(f"{name} does not give one embedding per face but {shapes}; choose the pack's recognition model.")
+        if not torch.isfinite(probe[0]).all():
+            raise UserError(f"{name} is damaged: it answers with NaN or infinite values; download it again.")
         self.dim = probe[0].shape[1]
         self.mean, self.scale = input_range(graph)
         self.register_buffer("template", template(size), persistent=False)
@@ -91,7 +94,7 @@ def load_arcface(path: str | os.PathLike, device: torch.device | str = "cpu") ->
     graph = load_onnx(path)
     shape = next(iter(read_signature(path).inputs.values()))
     size = shape[2] if len(shape) == 4 and shape[2] else 112
-    if len(shape) == 4 and (shape[1] not in (0, 3) or shape[2] != shape[3]):
+    if len(shape) == 4 and (shape[1] not in (0, 3) or shape[2] != shape[3] or not 0 <= shape[2] <= MAX_CROP):
         raise UserError(f"{path.name} takes input {shape}, not a square RGB image; choose the pack's recognition model.")
     try:
         return ArcFaceRecognizer(graph, path.stem, size).to(device)
