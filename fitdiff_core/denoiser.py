@@ -351,7 +351,8 @@ class Denoiser(nn.Module):
         linear = self.prior.posterior(texture, shape, sigma, prepared.belief)
         # the shape is seen less what the photo already tells of it
         mean, variance = (v.to(shape)[:, self.prior.n_modes :] for v in (prepared.belief.mean, prepared.belief.variance))
+        seen = torch.cat([texture * c_in[..., None, None], linear.texture], 1)
         f_texture, f_shape = self.net(
-            torch.cat([texture * c_in[..., None, None], linear.texture], 1), (shape - mean) * (variance + s * s).rsqrt(),
-            s[:, 0].log() / 4, prepared)
+            seen.contiguous(memory_format=torch.channels_last),  # bfloat16 convolutions crawl without
+            (shape - mean) * (variance + s * s).rsqrt(), s[:, 0].log() / 4, prepared)
         return pack_latent(*self.prior.correct(linear, f_texture, f_shape))
