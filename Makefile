@@ -4,7 +4,7 @@
 # PIP_ARGS reaches every pip call, e.g. PIP_ARGS="--index-url ..." for a mirror or a CPU-only torch.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo test install install-test host workflows previews lint clean
+.PHONY: demo test soak install install-test host workflows previews lint clean
 
 PIP_ARGS ?=
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
@@ -18,6 +18,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test host lint
 	$(BIN)/python -m pytest
+
+# 100 prompts in a row, however long they take; prints the server's memory
+soak: host
+	FITDIFF_SOAK=1 $(BIN)/python -m pytest tests/test_reliability.py -k "in_a_row" -s
 
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m ruff check -q .

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import UserError
+from .errors import UserError, out_of_memory
 
 DEFAULTS = {"steps": 50, "cfg_scale": 1.5, "sampler": "ddim", "texture_size": 512, "render_size": 512, "which": "largest"}
 
@@ -207,11 +207,6 @@ def main(argv: list[str] | None = None) -> int:
     alike = "".join(f", similarity {v:.2f} ({k})" for k, v in report["similarity"].items())
     print(f"{args.out}: avatar.{args.format.replace(',', ', avatar.')} and maps in {report['seconds']['total']:.0f} s{alike}")
     return 0
-
-
-def out_of_memory(e: Exception) -> bool:
-    """torch has one exception type for a GPU's memory, and plain RuntimeErrors for the CPU's."""
-    return isinstance(e, MemoryError) or "out of memory" in str(e).lower() or "can't allocate memory" in str(e)
 
 
 if __name__ == "__main__":

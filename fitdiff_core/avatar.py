@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
+from .errors import UserError
 from .head import HeadModel
 from .maps import TextureMaps
 from .scene import Scene
@@ -26,7 +28,9 @@ class Avatar:
         return Avatar(self.head, self.shape[i : i + 1], self.maps[i])
 
     def vertices(self, scene: Scene | None = None) -> Tensor:
-        """`[B, V, 3]` metres; neutral, or with the scene's expression and gaze."""
+        """`[B, V, 3]` metres; neutral, or with the scene's expression and gaze. Raises UserError for a shape of NaN."""
+        if not torch.isfinite(self.shape).all():
+            raise UserError("The head's shape holds NaN or infinite values; sample it again.")
         if scene is None:
             return self.head(self.shape)
         n = len(self)

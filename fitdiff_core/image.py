@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from .errors import UserError
@@ -72,7 +72,7 @@ def load_photo(path: str | os.PathLike) -> Tensor:
         if not path.is_file():
             raise UserError(f"No such photo: '{path}'. Give the path of a JPEG, PNG or WebP file.")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the limit here
+            warnings.simplefilter("ignore")  # of size, where MAX_PIXELS is the limit here, or of odd metadata
             im = _decode(path)
     except PermissionError as e:
         raise UserError(f"The photo {path} may not be read ({e.strerror}); check its permissions.") from e
@@ -80,10 +80,12 @@ def load_photo(path: str | os.PathLike) -> Tensor:
         raise
     except (Image.DecompressionBombError, MemoryError) as e:
         raise UserError(f"The photo {path} is too large; scale it down to {MAX_SIDE} px ({e}).") from e
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as e:
+    except Exception as e:  # Pillow's readers raise nearly anything at a damaged file
         raise UserError(f"Cannot read {path} as an image ({e}). Save it again as JPEG or PNG.") from e
     if im.mode.startswith("I") or im.mode == "F":  # 16-bit and float grey: Pillow would clip at 255
         a = np.asarray(im, np.float32)
+        if not np.isfinite(a).all():
+            raise UserError(f"The photo {path} holds NaN or infinite values; save it again as JPEG or PNG.")
         top = 65535.0 if a.max() > 255 else 255.0 if a.max() > 1 else 1.0
         im = Image.fromarray(np.clip(a / top * 255 + 0.5, 0, 255).astype(np.uint8))
     if im.mode in ("RGBA", "LA", "PA") or "transparency" in im.info:
@@ -98,7 +100,8 @@ def load_photo(path: str | os.PathLike) -> Tensor:
 
 def _decode(path: Path) -> Image.Image:
     """The first picture in the file, upright."""
-    with Image.open(path) as im:
+    # from a handle: by name Pillow 13 maps plain TIFFs into memory, and loses the turn that EXIF asks for
+    with path.open("rb") as file, Image.open(file) as im:
         im.draft("RGB", (MAX_SIDE, MAX_SIDE))  # a huge JPEG is decoded at a fraction of its size, which also bounds memory
         if im.width * im.height > MAX_PIXELS:
             raise UserError(f"The photo {path} of {im.width}x{im.height} px is too large; scale it down to {MAX_SIDE} px.")

@@ -74,6 +74,8 @@ def condition(model: FitDiffModel, identity: Identity | None) -> Condition | Non
             f"This checkpoint was trained with the recogniser '{model.recognizer}', the identity comes from "
             f"'{identity.recognizer}'. Encode the photo with '{model.recognizer}'; others may still guide the sampling."
         )
+    if len(identity) == 0:
+        raise UserError("The identity is empty; encode a photo.")
     c = model.denoiser.config
     seen = (identity.embedding.shape[1], *(a.shape[1] for a in identity.activations))
     if seen != (c.embedding, *c.activations):
@@ -107,6 +109,7 @@ def sample(
     """Reverse diffusion (Sec. 3 of the paper): identity-conditioned, optionally guided through the renderer.
 
     identity: None samples a new person. guidance: None leaves the sample to the prior.
+    Identities of N people with batch 1 give N heads that start from the same noise, so that only the people differ.
     Returns the latent `[B, C + 1, h, w]` (texture, and the shape vector in the last plane) and the scene: the photo's,
     refined, or a studio portrait.
     """
@@ -117,8 +120,12 @@ def sample(
     if not math.isfinite(cfg_scale):
         raise UserError(f"cfg must be a finite number (got {cfg_scale}); 1.5 is usual.")
     cond = condition(model, identity)
-    if identity is not None and len(identity) not in (1, batch):
-        raise UserError(f"{len(identity)} identities and a batch of {batch}; set batch to {len(identity)}, or connect one identity.")
+    people = 1 if identity is None else len(identity)
+    if batch not in (1, people) and people != 1:
+        raise UserError(
+            f"{people} identities and a batch of {batch}; set batch to 1 (one noise for all) or to {people} (one each), or "
+            "connect one identity."
+        )
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
         return model.denoiser(x, sigma, cond, cfg_scale=cfg_scale)
@@ -130,9 +137,12 @@ def sample(
         if callback is not None:
             callback(i, n, denoised)
 
+    start = noise(model, seed, batch)
+    if people > batch:
+        start = start.repeat(people, 1, 1, 1)
     with torch.no_grad():
-        latent = SAMPLERS[sampler](model_fn, noise(model, seed, batch) * schedule[0], schedule, report)
-    scene = Scene.portrait(batch, model.device) if guidance is None else model_fn.scene.detach()
+        latent = SAMPLERS[sampler](model_fn, start * schedule[0], schedule, report)
+    scene = Scene.portrait(len(start), model.device) if guidance is None else model_fn.scene.detach()
     return latent.detach(), scene
 
 

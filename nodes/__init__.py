@@ -10,7 +10,7 @@ from .custom_sampling import EmptyLatent, FittedScene, Guider, Sigmas
 from .export import ExportMesh
 from .guidance import Guidance
 from .host import register_folders
-from .identity import BlendIdentities, EncodeIdentity
+from .identity import BlendIdentities, EncodeIdentity, WalkIdentities
 from .lights import DirectionalLight, EnvironmentLight, LoadEnvironment, SceneLight
 from .models import LoadModel, LoadRecognizer
 from .render import Render
@@ -18,7 +18,8 @@ from .sampling import Sampler
 from .views import RenderPasses, Turntable
 
 NODES = [
-    LoadModel, LoadRecognizer, EncodeIdentity, BlendIdentities, Guidance, Sampler, DecodeUV, ReplaceMaps, Render, ExportMesh,
+    LoadModel, LoadRecognizer, EncodeIdentity, BlendIdentities, WalkIdentities, Guidance, Sampler, DecodeUV, ReplaceMaps,
+    Render, ExportMesh,
     Guider, Sigmas, EmptyLatent, FittedScene, RegionMasks, UVTemplate,
     EnvironmentLight, DirectionalLight, SceneLight, LoadEnvironment, Turntable, RenderPasses,
 ]

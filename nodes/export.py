@@ -159,7 +159,7 @@ class ExportMesh(io.ComfyNode):
         if expression == "photo":
             scenes = scenes_of(scene, n, avatar.shape.device)
         folder, name, counter, subfolder = output_path(filename_prefix)
-        files = []
+        files, progress = [], host.Progress(n)
         for i in range(n):
             file = f"{name}_{counter + i:05}_.{suffix}"
             write_avatar(
@@ -168,6 +168,7 @@ class ExportMesh(io.ComfyNode):
                 map_files=map_files, blendshapes=blendshapes,
             )
             files.append({"filename": file, "subfolder": subfolder, "type": "output"})
+            progress(i, n)
         first = "/".join(filter(None, (subfolder, files[0]["filename"])))
         values = [first, mesh_of(avatar, scenes)]
         if HAS_FILE_TYPE:

@@ -112,6 +112,12 @@ class Guider:
                 f"This latent is {tuple(noise.shape)}; this model's are [B, {', '.join(map(str, self.model.latent_shape))}]. "
                 "Start from FitDiff Empty Latent, or from a latent of the FitDiff sampler."
             )
+        people = 1 if self.condition is None else len(self.condition.embedding)
+        if people not in (1, len(noise)):
+            raise UserError(
+                f"The guider has {people} identities, the latent is a batch of {len(noise)}. Set FitDiff Empty Latent's batch "
+                f"to {people}; Latent Batch Seed Behavior, set to fixed, then gives all the same noise."
+            )
         if len(sigmas) == 0:
             return latent_image
         device = self.model.device

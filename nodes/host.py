@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import math
@@ -17,13 +18,14 @@ import torch
 from comfy_api.latest import io
 from PIL import Image
 
-from ..fitdiff_core.errors import UserError
+from ..fitdiff_core.errors import UserError, out_of_memory
 from ..fitdiff_core.image import from_image
 
 CATEGORY = "FitDiff"
 MODEL_FOLDER = "fitdiff"
 MODEL_SUFFIX = ".safetensors"
 BUILT_IN = "built-in"
+OUT_OF_MEMORY = "There is not enough memory for this; lower size, texture_size or batch, or close other programs."
 LOADED_AT_MOST = 4  # models kept between prompts, beside what the graph itself holds
 
 
@@ -42,7 +44,8 @@ def accepted(function: Callable, **kw) -> dict[str, Any]:
 def register_folders() -> None:
     """Make `models/fitdiff` known (extra_model_paths.yaml may have added others)."""
     folder = os.path.join(folder_paths.models_dir, MODEL_FOLDER)
-    os.makedirs(folder, exist_ok=True)
+    with contextlib.suppress(OSError):  # a models folder that may only be read
+        os.makedirs(folder, exist_ok=True)
     folder_paths.add_model_folder_path(MODEL_FOLDER, folder)
 
 
@@ -89,7 +92,13 @@ def with_gradients(execute: Callable) -> Callable:
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"{name} is {value}; give a finite number.")
         with torch.inference_mode(False), torch.no_grad():
-            return execute(*args, **kw)
+            try:
+                return execute(*args, **kw)
+            except (MemoryError, RuntimeError) as e:
+                # a GPU's own exception goes through: at that ComfyUI unloads its models
+                if isinstance(e, comfy.model_management.OOM_EXCEPTION) or not out_of_memory(e):
+                    raise
+                raise MemoryError(f"{OUT_OF_MEMORY} ({e})") from e
 
     return run
 

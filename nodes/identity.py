@@ -1,4 +1,4 @@
-"""Who is in the photo: encode, average and blend identities."""
+"""Who is in the photo: encode, average, blend and walk between identities."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fitdiff_core import pipeline
-from ..fitdiff_core.identity import Recognizer, blend_identities
+from ..fitdiff_core.identity import Recognizer, blend_identities, walk_identities
 from ..fitdiff_core.identity.packs import foreign_file
 from ..fitdiff_core.image import to_image
 from . import host, types
@@ -67,3 +67,24 @@ class BlendIdentities(io.ComfyNode):
     @host.with_gradients
     def execute(cls, identity_a, identity_b, weight):
         return io.NodeOutput(blend_identities(identity_a, identity_b, weight))
+
+
+class WalkIdentities(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            "WalkIdentities", "FitDiff Walk Identities",
+            description="People on the way from one person to another, as a batch. FitDiff Sampler with batch 1 starts all of "
+            "them from the same noise, so that only the person changes from frame to frame.",
+            inputs=[
+                types.Identity.Input("identity_a", tooltip="The person of the first frame."),
+                types.Identity.Input("identity_b", tooltip="The person of the last frame."),
+                io.Int.Input("frames", default=7, min=2, max=256, tooltip="How many people, both ends included."),
+            ],
+            outputs=[types.Identity.Output("identity", display_name="identity", tooltip="A batch, one identity a frame.")],
+        )
+
+    @classmethod
+    @host.with_gradients
+    def execute(cls, identity_a, identity_b, frames):
+        return io.NodeOutput(walk_identities(identity_a, identity_b, frames))

@@ -129,6 +129,8 @@ class SceneLight(io.ComfyNode):
 def panoramas() -> list[str]:
     """Files of the input folder that hold HDR panoramas."""
     folder = folder_paths.get_input_directory()
+    if not os.path.isdir(folder):
+        return []
     return sorted(f for f in os.listdir(folder) if f.lower().endswith(SUFFIXES) and os.path.isfile(os.path.join(folder, f)))
 
 

@@ -48,7 +48,10 @@ class Sampler(io.ComfyNode):
                     "cfg", default=DEFAULT["cfg_scale"], min=0.0, max=10.0, step=0.1, round=0.01,
                     tooltip="Classifier-free guidance: how strictly the identity is followed. 1 is plain conditioning.",
                 ),
-                io.Int.Input("batch", default=1, min=1, max=64, tooltip="How many heads to sample."),
+                io.Int.Input(
+                    "batch", default=1, min=1, max=64, tooltip="How many heads to sample. With a batch of identities: 1, and "
+                    "they share one noise, or as many as there are.",
+                ),
                 io.Combo.Input(
                     "sampler", options=list(SAMPLERS), default=DEFAULT["sampler"],
                     tooltip="ddim as in the paper; dpmpp_2m (DPM-Solver++ 2M) needs fewer steps.",

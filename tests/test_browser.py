@@ -40,10 +40,10 @@ def test_photo_workflow_runs_in_the_browser(tab):
 
 
 def test_random_workflow_loads_complete(tab):
-    tab.load_file(ROOT / "workflows" / "random_identity.json")
+    tab.load_file(ROOT / "workflows" / "random_cast.json")
     tab.page.wait_for_function("() => app.graph.nodes.some(n => n.type === 'FitDiff_Sampler')")
     assert tab.alerts() == []
-    saved = {n["id"]: n for n in json.loads((ROOT / "workflows" / "random_identity.json").read_text())["nodes"]}
+    saved = {n["id"]: n for n in json.loads((ROOT / "workflows" / "random_cast.json").read_text())["nodes"]}
     again = {n["id"]: n for n in tab.serialize()["nodes"]}
     assert {k: (n["type"], n.get("widgets_values") or []) for k, n in again.items()} == {
         k: (n["type"], n.get("widgets_values") or []) for k, n in saved.items()
@@ -51,7 +51,7 @@ def test_random_workflow_loads_complete(tab):
 
 
 def test_a_mistake_is_shown_on_the_page(tab):
-    tab.load_file(ROOT / "workflows" / "random_identity.json")
+    tab.load_file(ROOT / "workflows" / "random_cast.json")
     tab.page.wait_for_function("() => app.graph.nodes.some(n => n.type === 'FitDiff_ExportMesh')")
     tab.page.evaluate(
         "() => { app.graph.nodes.find(n => n.type === 'FitDiff_ExportMesh').widgets[0].value = '../outside'; }"

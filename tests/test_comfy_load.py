@@ -13,6 +13,7 @@ from tests.host.server import PACK
 pytestmark = [pytest.mark.comfy, pytest.mark.timeout(240)]
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "node_ids.json"
+WORKFLOWS = ["avatar_relit_passes", "identity_walk", "maps_upscaled", "photo_to_avatar", "random_cast", "several_photos"]
 
 
 def names(info: dict) -> dict:
@@ -77,14 +78,14 @@ def test_models_folder_is_registered(client, nodes):
 
 def test_template_browser_finds_the_workflows(client):
     listed = client.get_json("/api/workflow_templates")[PACK]
-    assert sorted(listed) == ["photo_to_avatar", "random_identity"]
+    assert sorted(listed) == WORKFLOWS
     for name in listed:
         graph = json.loads(client.get(f"/api/workflow_templates/{PACK}/{name}.json"))
         assert graph["nodes"] and graph["links"]
         assert client.get(f"/api/workflow_templates/{PACK}/{name}.jpg")[:3] == b"\xff\xd8\xff"
 
 
-@pytest.mark.parametrize("name", ["photo_to_avatar", "random_identity"])
+@pytest.mark.parametrize("name", WORKFLOWS)
 def test_ui_workflow_and_its_headless_twin_agree(name, client, nodes):
     """Same nodes, same links, same values; positions and notes aside."""
     api = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text())

@@ -17,7 +17,7 @@ VIEW = {"yaw": 0.0, "pitch": 0.0, "distance": 0.9, "fov": 20.0, "width": 128, "h
 
 def head(**nodes) -> dict:
     """A head sampled in one step (avatar: node 3, scene: 2, 1), and these nodes."""
-    prompt = workflow("random_identity", Sampler={"steps": 1, "seed": 5, "cfg": 1.0})
+    prompt = workflow("random_head", Sampler={"steps": 1, "seed": 5, "cfg": 1.0})
     return {k: prompt[k] for k in ("1", "2", "3")} | {
         k: {"class_type": kind, "inputs": inputs} for k, (kind, inputs) in nodes.items()
     }

@@ -83,6 +83,20 @@ def blend_identities(a: Identity, b: Identity, weight: float) -> Identity:
     return Identity(embedding, activations, torch.lerp(a.crop, b.crop, weight), a.recognizer)
 
 
+def walk_identities(a: Identity, b: Identity, frames: int) -> Identity:
+    """`frames` people on the way from person `a` (the first) to person `b` (the last), in even steps of `blend_identities`.
+
+    Raises UserError for fewer than two frames, for several people at an end, or if the recognisers differ.
+    """
+    if frames < 2:
+        raise UserError(f"A walk needs at least 2 frames, its ends (got {frames}).")
+    if len(a) != 1 or len(b) != 1:
+        raise UserError(f"A walk leads from one person to another (got {len(a)} and {len(b)}); connect one identity at each end.")
+    steps = [blend_identities(a, b, i / (frames - 1)) for i in range(frames)]
+    activations = tuple(torch.cat(layer) for layer in zip(*(s.activations for s in steps), strict=True))
+    return Identity(torch.cat([s.embedding for s in steps]), activations, torch.cat([s.crop for s in steps]), a.recognizer)
+
+
 def slerp(a: Tensor, b: Tensor, weight: float) -> Tensor:
     """Spherical interpolation of unit vectors `[B, D]`; nearly parallel ones are interpolated linearly."""
     cosine = (a * b).sum(-1, keepdim=True).clamp(-1, 1)

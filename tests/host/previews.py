@@ -1,12 +1,13 @@
 """Make the pictures that the template browser shows beside each workflow: run it, and lay its results side by side.
 
-    python -m tests.host.previews      (or `make previews`; needs the test host)
+    python -m tests.host.previews [NAME ...]      (or `make previews`; needs the test host)
 """
 
 from __future__ import annotations
 
 import io
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,9 +18,14 @@ from .install import ROOT
 from .server import Server
 
 SIDE = 400  # pixels of one panel
-PANELS = {  # workflow -> the files in input/ or the nodes whose pictures to show
+WIDEST = 1600  # pixels of a single picture
+PANELS = {  # workflow -> the files in input/ or the nodes whose pictures to show; one wide picture is shown as it is
     "photo_to_avatar": ("eileen_collins.jpg", "16", "17", "13"),
-    "random_identity": ("7", "8", "10"),
+    "several_photos": ("17", "18", "19", "20"),
+    "random_cast": ("7",),
+    "identity_walk": ("21",),
+    "avatar_relit_passes": ("16", "17", "18", "19", "20"),
+    "maps_upscaled": ("19", "17", "18"),
 }
 
 
@@ -30,21 +36,33 @@ def square(image: Image.Image) -> Image.Image:
     return image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS, (x, y, x + side, y + side))
 
 
-def main() -> None:
+def side_by_side(images: list[Image.Image]) -> Image.Image:
+    """Panels in a row. A single picture, such as a contact sheet, is kept whole."""
+    if len(images) == 1:
+        images[0].thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
+        return images[0]
+    picture = Image.new("RGB", (SIDE * len(images), SIDE))
+    for i, image in enumerate(images):
+        picture.paste(square(image), (SIDE * i, 0))
+    return picture
+
+
+def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as base, Server(Path(base)) as server:
         client = Client(server.url)
-        for name, panels in PANELS.items():
+        for name in names or PANELS:
+            panels = PANELS[name]
             prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text())
             run = client.run(prompt, timeout=900)
             if run.end != "execution_success":
                 raise SystemExit(f"{name}: {run.end} {run.error}")
-            picture = Image.new("RGB", (SIDE * len(panels), SIDE))
-            for i, panel in enumerate(panels):
-                file = {"filename": panel, "type": "input"} if panel.endswith(".jpg") else run.outputs[panel]["images"][0]
-                picture.paste(square(Image.open(io.BytesIO(client.view(file)))), (SIDE * i, 0))
+            files = [
+                {"filename": p, "type": "input"} if p.endswith(".jpg") else run.outputs[p]["images"][0] for p in panels
+            ]
+            picture = side_by_side([Image.open(io.BytesIO(client.view(f))).convert("RGB") for f in files])
             picture.save(ROOT / "workflows" / f"{name}.jpg", quality=88, optimize=True)
             print(f"workflows/{name}.jpg")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

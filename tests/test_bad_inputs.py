@@ -1,0 +1,129 @@
+"""Every row of the table of bad and odd inputs, through the command line and through a real ComfyUI."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from fitdiff_core import pipeline
+from fitdiff_core.__main__ import main
+from fitdiff_core.image import load_photo
+
+from . import bad_inputs
+from .bad_files import SAMPLE
+
+COMMANDS = bad_inputs.table("command line")
+
+
+def test_the_table_is_long_and_the_page_is_made_from_it():
+    assert len(COMMANDS) + len(bad_inputs.table("nodes")) >= 60
+    names = [c.id for kind in ("command line", "nodes") for c in bad_inputs.table(kind)]
+    assert len(set(names)) == len(names)
+    assert bad_inputs.DOC.read_text() == bad_inputs.markdown(), "run `python -m tests.bad_inputs`"
+
+
+@pytest.fixture(scope="module")
+def person():
+    """Recogniser, and the identity of the sample photo."""
+    recognizer = pipeline.load_recognizer()
+    return recognizer, pipeline.encode(load_photo(SAMPLE), recognizer)
+
+
+@pytest.fixture
+def folder():
+    """One that everybody may write to, whoever the row is run as."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o777)
+        yield Path(name)
+
+
+@pytest.mark.parametrize("case", [c for c in COMMANDS if c.outcome == "exit 2"], ids=lambda c: c.id)
+def test_refused_by_the_command_line(case, folder, capfd, monkeypatch):
+    if case.group == "Recogniser packs":
+        pytest.importorskip("onnx")
+    monkeypatch.chdir(folder)
+    args = [str(a) for a in case.make(folder)]
+    if "--out" not in args:
+        args += ["--out", str(folder / "out")]
+    before = set(folder.rglob("*"))
+    with case.under():
+        try:
+            status = main(args)
+        except SystemExit as e:  # argparse
+            status = e.code
+    error = capfd.readouterr().err
+    assert status == 2 and "Traceback" not in error, error
+    assert case.says in error
+    if not error.startswith("usage:"):
+        assert len(error.strip().splitlines()) == 1 or case.group == "Recogniser packs", error
+    assert not [p for p in set(folder.rglob("*")) - before if p.is_file()], "a file was left behind"
+
+
+@pytest.mark.parametrize("case", [c for c in COMMANDS if c.outcome == "works"], ids=lambda c: c.id)
+def test_odd_photos_are_taken(case, tmp_path, person):
+    """As the command line reads them: the person found is the sample's."""
+    recognizer, sample = person
+    (path,) = case.make(tmp_path)
+    photo = load_photo(path)
+    assert max(photo.shape[2:]) <= 2048
+    identity = pipeline.encode(photo, recognizer)
+    assert recognizer.distance(identity.embedding, sample.embedding) < recognizer.same_threshold
+
+
+def test_refused_in_a_process_of_its_own(tmp_path):
+    """One row as a person runs it: nothing but the message on stderr."""
+    (tmp_path / "a.jpg").write_bytes(b"")
+    env = dict(os.environ, PYTHONPATH=str(Path(__file__).resolve().parents[1]), OMP_NUM_THREADS="1")
+    run = subprocess.run([sys.executable, "-m", "fitdiff_core", "a.jpg"], capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert run.returncode == 2 and run.stderr.startswith("error: Cannot read a.jpg") and run.stderr.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.jpg"]
+
+
+@pytest.mark.parametrize("where", ["fitdiff_core.pipeline.sample", "fitdiff_core.image.os.replace"])
+def test_interrupted(where, tmp_path, capfd):
+    """While sampling, and between writing a file and giving it its name."""
+    with mock.patch(where, side_effect=KeyboardInterrupt):
+        assert main(["--steps", "1", "--out", str(tmp_path / "out")]) == 130
+    assert capfd.readouterr().err.strip().splitlines()[-1] == "interrupted"
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+@pytest.fixture(scope="module")
+def comfy(tmp_path_factory):
+    """A server of this file's own: other tests read the shared one's log for complaints."""
+    from tests.host import server
+
+    if not server.installed():
+        pytest.skip("the ComfyUI test host is not installed: run `make host`")
+    with server.Server(tmp_path_factory.mktemp("comfy_bad_inputs")) as running:
+        yield running
+
+
+@pytest.mark.comfy
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("case", bad_inputs.table("nodes"), ids=lambda c: c.id)
+def test_in_a_real_comfyui(case, comfy, client):
+    from tests.host.client import Rejected
+
+    prompt = case.make(comfy.base / "input")
+    before = set(comfy.base.parent.rglob("*.part")) | {p for p in (comfy.base / "output").rglob("*") if p.is_file()}
+    outside = set(comfy.base.glob("*")) | set(comfy.base.glob("input/*"))
+    try:
+        run = client.run(prompt, timeout=100)
+        outcome = {"execution_success": "works", "execution_error": "stops"}[run.end]
+        error = run.error
+    except Rejected as e:
+        outcome, error = "refused", str(e)
+    assert outcome == case.outcome, error
+    assert outcome == "works" or case.says in error, error
+    assert "Traceback" not in error
+    after = set(comfy.base.parent.rglob("*.part")) | {p for p in (comfy.base / "output").rglob("*") if p.is_file()}
+    written = [n for n in prompt.values() if n["class_type"] == "FitDiff_ExportMesh"] and outcome == "works"
+    assert bool(after - before) == bool(written)
+    assert set(comfy.base.glob("*")) | set(comfy.base.glob("input/*")) == outside, "a file outside the output folder"
