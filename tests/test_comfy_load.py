@@ -104,12 +104,34 @@ def test_ui_workflow_and_its_headless_twin_agree(name, client, nodes):
                 assert value in twin["widgets_values"], f"{node_id}.{name} = {value}"
 
 
-def test_translations_name_what_exists(client, nodes):
-    for language, content in client.get_json("/i18n").items():
-        for node, texts in content["nodeDefs"].items():
-            inputs = names(nodes[node])["inputs"]
-            assert set(texts["inputs"]) == set(inputs), f"{language}: {node}"
-            assert len(texts["outputs"]) == len(nodes[node]["output"]), f"{language}: {node}"
+@pytest.mark.parametrize("language", ["zh", "ja"])
+def test_translations_are_complete(language, client, nodes):
+    """Every node, input, output and tooltip in each language, and nothing that does not exist."""
+    content = client.get_json("/i18n")[language]
+    assert list(content["nodeDefs"]) == list(nodes)
+    for node, texts in content["nodeDefs"].items():
+        info = nodes[node]
+        assert texts["display_name"].startswith("FitDiff ") and texts["description"], node
+        inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+        assert set(texts["inputs"]) == set(inputs), node
+        for name, (_, options) in inputs.items():
+            assert texts["inputs"][name]["name"] and bool(texts["inputs"][name].get("tooltip")) == bool(options.get("tooltip")), f"{node}.{name}"
+        assert list(texts["outputs"]) == [str(i) for i in range(len(info["output"]))], node
+        for i, tooltip in enumerate(info["output_tooltips"]):
+            output = texts["outputs"][str(i)]
+            assert output["name"] and bool(output.get("tooltip")) == bool(tooltip), f"{node} output {i}"
+    types = {t for info in nodes.values() for t in info["output"] if t.startswith("FITDIFF_")}
+    assert set(content["dataTypes"]) == types and set(content["nodeCategories"]) == {"FitDiff"}
+
+
+def test_help_pages_name_every_input_and_output(nodes):
+    for node, info in nodes.items():
+        page = (ROOT / "web" / "docs" / f"{node}.md").read_text()
+        rows = {name.strip() for line in page.splitlines() if line.startswith("| ") for name in line.split("|")[1].split(",")}
+        inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+        missing = (set(inputs) | set(info["output_name"])) - rows
+        assert not missing, f"{node}: {sorted(missing)}"
+    assert {p.stem for p in (ROOT / "web" / "docs").glob("*.md")} == set(nodes)
 
 
 @pytest.mark.parametrize("node", ["FitDiff_Guidance", "FitDiff_Sampler"])

@@ -183,3 +183,27 @@ def test_a_guider_that_did_not_sample_has_no_scene(client):
     }
     run = client.run(prompt)
     assert run.end == "execution_error" and "guider" in run.error
+
+
+def test_a_walk_shares_its_noise_through_core_too(client, comfy):
+    """FitDiff Sampler with batch 1, and core's fixed batch seed: the same heads. A latent of another batch is refused."""
+    people = {
+        "30": {"class_type": "LoadImage", "inputs": {"image": "eileen_collins.jpg"}},
+        "31": {"class_type": "ImageFlip", "inputs": {"image": ["30", 0], "flip_method": "y-axis: horizontally"}},
+        "32": {"class_type": "FitDiff_LoadRecognizer", "inputs": {"recognizer": "built-in"}},
+        "33": {"class_type": "FitDiff_EncodeIdentity", "inputs": {"image": ["30", 0], "recognizer": ["32", 0], "face": 0}},
+        "34": {"class_type": "FitDiff_EncodeIdentity", "inputs": {"image": ["31", 0], "recognizer": ["32", 0], "face": 0}},
+        "35": {"class_type": "FitDiff_WalkIdentities", "inputs": {"identity_a": ["33", 0], "identity_b": ["34", 0], "frames": 3}},
+        "36": {"class_type": "LatentBatchSeedBehavior", "inputs": {"samples": ["12", 0], "seed_behavior": "fixed"}},
+    }
+    prompt = ours(identity=["35", 0]) | core(batch=3) | people
+    prompt["10"]["inputs"]["identity"] = ["35", 0]
+    prompt["15"]["inputs"]["latent_image"] = ["36", 0]
+    run = client.run(prompt)
+    own, theirs = saved(comfy, run, "3"), saved(comfy, run, "16")
+    assert own.shape[0] == 3 and (own - theirs).abs().max() < 2e-3
+    assert (own[0] - own[2]).abs().mean() > 1e-3, "the people differ"
+
+    prompt["12"]["inputs"]["batch"] = 2
+    run = client.run(prompt)
+    assert run.end == "execution_error" and "3 identities" in run.error and "Empty Latent" in run.error

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import tomllib
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -49,3 +51,18 @@ def test_requirements_ask_for_nothing_that_comfyui_brings():
     lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
     wanted = {re.split(r"[<>=!~\[ ]", line)[0].lower() for line in lines if line}
     assert not wanted & {"torch", "torchvision", "numpy", "pillow", "safetensors", "einops", "tqdm", "onnxruntime"}
+
+
+def test_registry_pictures_are_there_and_small():
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    comfy, repository = config["tool"]["comfy"], config["project"]["urls"]["Repository"]
+    for key in ("Icon", "Banner"):
+        address = comfy[key].removeprefix(repository.replace("github.com", "raw.githubusercontent.com") + "/main/")
+        assert (ROOT / address).stat().st_size < 100_000, key
+
+
+def test_readme_lists_every_node_and_workflow():
+    text = (ROOT / "README.md").read_text()
+    linked = set(re.findall(r"\]\((web/docs/FitDiff_\w+\.md|workflows/\w+\.json)\)", text))
+    files = [*(ROOT / "web" / "docs").glob("*.md"), *(ROOT / "workflows").glob("*.json")]
+    assert linked == {str(f.relative_to(ROOT)) for f in files}
