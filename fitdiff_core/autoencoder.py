@@ -208,11 +208,18 @@ class MapAutoencoder(nn.Module):
         full, half = self._decode(z, None, detail=size == s)
         return from_codes(half if full is None else full)
 
-    def forward(self, codes: Tensor, origin: Tensor | None = None, noise: Tensor | None = None) -> Reconstruction:
+    def forward(
+        self, codes: Tensor, origin: Tensor | None = None, noise: Tensor | None = None, keep: Tensor | None = None
+    ) -> Reconstruction:
         """Codes of an atlas or of crops `[B, 9, H, W]` (sides multiples of 16, `origin` [B, 2] in cells) -> their
-        reconstruction from a posterior sample, or, without `noise` `[B, C, H/16, W/16]`, from its mean."""
+        reconstruction from a posterior sample, or, without `noise` `[B, C, H/16, W/16]`, from its mean.
+
+        keep `[B]`, 0..1: how much of the latent's distance from the mean latent is left before it is decoded.
+        """
         mean, log_variance = self._posterior(codes, origin)
         z = mean if noise is None else mean + (0.5 * log_variance).exp() * noise
+        if keep is not None:
+            z = torch.lerp(self.latent_mean[:, None, None].to(z), z, keep.view(-1, 1, 1, 1).to(z))
         full, half = self._decode(z, origin, detail=True)
         return Reconstruction(full, half, mean, log_variance)
 

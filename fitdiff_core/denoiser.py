@@ -1,12 +1,12 @@
 """The denoiser: a UNet on the texture latent, an MLP on the shape vector, both conditioned on a recogniser's features.
 
-- Preconditioning as EDM's (arXiv 2206.00364, table 1, sigma_data = 1) in `Denoiser`, apart from the network.
+- Preconditioning in the sense of EDM (arXiv 2206.00364), apart from the network: with the Gaussian of `LinearPrior`
+  in place of N(0, I).
 - The recogniser's activation layers steer the UNet through SPADE (Park et al. 2019, arXiv 1903.07291), and as tokens of
   its attention layers, because the photo and the atlas are only roughly aligned.
 - Embedding and sigma steer it through adaptive group norm (Dhariwal & Nichol 2021, arXiv 2105.05233).
 - Shape and texture branches exchange adaptive-norm signals (measured against tokens, DiT and extra channels: best).
-- What the coarsest activation layer says of the shape linearly is not left to the network: a ridge regression gives the
-  conditional prior N(mean, variance) of each coefficient (`anchor`), and the branch learns what it leaves open.
+- What a linear model knows of texture and shape is not left to the network: see `prior`.
 Everything that depends on the condition alone is computed once (`prepare`) and serves every step of a sampler.
 """
 
@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import UserError
+from .prior import Belief, LinearPrior, pooled
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class DenoiserConfig:
     """latent, size: texture latent [latent, size, size]; shape: K; embedding, activations: the recogniser's dimension
     and its layers' channels, fine to coarse; widths: UNet features at size, size/2, size/4; heads: of the attention at
     the two coarser levels; cond: features of the spatial condition; emb: width of the modulating vector; mlp: width of
-    the shape branch; anchor: cells a side of the coarsest layer that the linear prior of the shape reads."""
+    the shape branch; modes: of the texture in the linear prior; cells: a side that it reads of each activation layer."""
 
     latent: int = 16
     size: int = 32
@@ -39,7 +40,8 @@ class DenoiserConfig:
     cond: int = 64
     emb: int = 256
     mlp: int = 256
-    anchor: int = 8
+    modes: int = 64
+    cells: tuple[int, int, int] = (4, 4, 8)
 
 
 @dataclass
@@ -57,13 +59,12 @@ class Condition:
 @dataclass
 class Prepared:
     """A condition as the network uses it. emb `[B, E]`; spade: (scale, shift) for each UNet block; tokens: (key, value)
-    of each attention layer; mean, variance `[B, K]`: the linear prior of the shape. B is 1 or the batch's."""
+    of each attention layer; belief: what the linear prior expects. B is 1 or the batch's."""
 
     emb: Tensor
     spade: list[tuple[Tensor, Tensor]]
     tokens: list[tuple[Tensor, Tensor]]
-    mean: Tensor | None = None
-    variance: Tensor | None = None
+    belief: Belief | None = None
 
 
 def pack_latent(texture: Tensor, shape: Tensor) -> Tensor:
@@ -189,7 +190,7 @@ class UNet(nn.Module):
         self.embedding = nn.Linear(c.embedding, c.emb)
         self.null_embedding = nn.Parameter(torch.zeros(c.emb))
         self.condition = ConditionEncoder(c)
-        self.stem = nn.Conv2d(c.latent, w0, 3, padding=1)
+        self.stem = nn.Conv2d(2 * c.latent, w0, 3, padding=1)
         self.position = nn.Parameter(torch.zeros(w0, c.size, c.size))  # the atlas never moves
         plan = [(w0, w0, 0), (w1, w1, 1), (w2, w2, 2), (w2, w2, 2), (w2, w2, 2), (w1 + w1, w1, 1), (w0 + w0, w0, 0)]
         self.levels = [level for _, _, level in plan]
@@ -226,7 +227,7 @@ class UNet(nn.Module):
         return Prepared(emb, spade, tokens)
 
     def forward(self, x: Tensor, s: Tensor, c_noise: Tensor, cond: Prepared) -> tuple[Tensor, Tensor]:
-        """x [B, latent, h, w], s [B, K], c_noise [B] -> same shapes"""
+        """x [B, 2 latent, h, w] (noisy, and the linear estimate), s [B, K], c_noise [B] -> [B, latent, h, w], [B, K]"""
         phase = c_noise[:, None] * self.frequencies
         base = emb = F.silu(self.emb(torch.cat([phase.cos(), phase.sin()], 1)) + cond.emb)
         blocks = iter(zip(self.blocks, cond.spade, strict=True))
@@ -275,10 +276,8 @@ class Denoiser(nn.Module):
         for i, n in enumerate(c.activations):
             self.register_buffer(f"activation_mean_{i}", torch.zeros(n))
             self.register_buffer(f"activation_std_{i}", torch.ones(n))
-        # the linear prior of the shape; until it is fitted (`train.anchor`), N(0, 1) whatever the photo
-        self.register_buffer("anchor", torch.zeros(c.shape, c.activations[-1] * c.anchor**2))
-        self.register_buffer("anchor_bias", torch.zeros(c.shape))
-        self.register_buffer("anchor_variance", torch.ones(c.shape))
+        read = c.embedding + sum(n * cells**2 for n, cells in zip(c.activations, c.cells, strict=True))
+        self.prior = LinearPrior(c.latent, c.size, c.shape, c.modes, read)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -295,11 +294,11 @@ class Denoiser(nn.Module):
         Raises UserError where the condition is not of this model's recogniser, by its shapes.
         """
         if cond is None or cfg_scale == 0:
-            return self._denoise(x, sigma, self.net.prepare_null())
+            return self._denoise(x, sigma, self.prepare_null())
         denoised = self._denoise(x, sigma, self._prepared(cond, drop))
         if cfg_scale == 1:
             return denoised
-        null = self._denoise(x, sigma, self.net.prepare_null())
+        null = self._denoise(x, sigma, self.prepare_null())
         return null + cfg_scale * (denoised - null)
 
     def prepare(self, cond: Condition, drop: Tensor | None = None) -> Prepared:
@@ -311,17 +310,29 @@ class Denoiser(nn.Module):
                 f"This identity has an embedding of {cond.embedding.shape[1]} and activation layers of {channels} "
                 f"channels; this checkpoint takes {c.embedding} and {tuple(c.activations)}. "
                 "Encode the photo with the recogniser the checkpoint was trained with.")
+        embedding, activations = self.normalise(cond)
+        prepared = self.net.prepare(embedding, activations, drop)
+        with torch.autocast(embedding.device.type, enabled=False):
+            belief = self.prior.belief(pooled(embedding, activations, c.cells))
+        if drop is not None:
+            null = self.prior.nothing()
+            belief = Belief(torch.where(drop[:, None], null.mean, belief.mean),
+                            torch.where(drop[:, None], null.variance, belief.variance))
+        prepared.belief = belief
+        return prepared
+
+    def normalise(self, cond: Condition) -> tuple[Tensor, list[Tensor]]:
+        """Embedding `[B, D]` and activation layers of zero mean and unit variance over the training photos."""
         embedding = (cond.embedding.float() - self.embedding_mean) / self.embedding_std
         activations = []
         for i, a in enumerate(cond.activations):
             mean, std = getattr(self, f"activation_mean_{i}"), getattr(self, f"activation_std_{i}")
             activations.append((a.float() - mean[:, None, None]) / std[:, None, None])
-        prepared = self.net.prepare(embedding, activations, drop)
-        mean = anchor_features(activations[-1], c.anchor) @ self.anchor.T + self.anchor_bias
-        variance = self.anchor_variance.expand_as(mean)
-        if drop is not None:
-            mean, variance = torch.where(drop[:, None], 0.0, mean), torch.where(drop[:, None], 1.0, variance)
-        prepared.mean, prepared.variance = mean, variance
+        return embedding, activations
+
+    def prepare_null(self) -> Prepared:
+        prepared = self.net.prepare_null()
+        prepared.belief = self.prior.nothing()
         return prepared
 
     def _prepared(self, cond: Condition, drop: Tensor | None) -> Prepared:
@@ -336,18 +347,12 @@ class Denoiser(nn.Module):
     def _denoise(self, x: Tensor, sigma: Tensor, prepared: Prepared) -> Tensor:
         texture, shape = unpack_latent(x, self.config.shape)
         s = sigma.to(x).view(-1, 1)
-        c_in, c_skip, c_out = (1 + s * s).rsqrt(), 1 / (1 + s * s), s * (1 + s * s).rsqrt()
-        # the same three for a shape of this mean and variance; without a condition they are the texture's
-        mean = torch.zeros_like(shape) if prepared.mean is None else prepared.mean.to(shape)
-        variance = torch.ones_like(shape) if prepared.variance is None else prepared.variance.to(shape)
-        spread = (variance + s * s).rsqrt()
+        c_in = (1 + s * s).rsqrt()
+        linear = self.prior.posterior(texture, shape, sigma, prepared.belief)
+        # the shape is seen less what the photo already tells of it
+        mean, variance = (v.to(shape)[:, self.prior.n_modes :] for v in (prepared.belief.mean, prepared.belief.variance))
+        seen = torch.cat([texture * c_in[..., None, None], linear.texture], 1)
         f_texture, f_shape = self.net(
-            texture * c_in[..., None, None], (shape - mean) * spread, s[:, 0].log() / 4, prepared)
-        linear = mean + (shape - mean) * variance * spread.square()
-        return pack_latent(c_skip[..., None, None] * texture + c_out[..., None, None] * f_texture.to(x),
-                           linear + variance.sqrt() * s * spread * f_shape.to(x))
-
-
-def anchor_features(activation: Tensor, cells: int) -> Tensor:
-    """Normalised activations `[B, C, h, w]` -> `[B, C cells^2]`, what the linear prior of the shape reads."""
-    return F.adaptive_avg_pool2d(activation, cells).flatten(1)
+            seen.contiguous(memory_format=torch.channels_last),  # bfloat16 convolutions crawl without
+            (shape - mean) * (variance + s * s).rsqrt(), s[:, 0].log() / 4, prepared)
+        return pack_latent(*self.prior.correct(linear, f_texture, f_shape))

@@ -129,6 +129,7 @@ def fit(folder, data, steps, of=None, **options):
     run = Run(folder, {})
     budget = Budget(steps=of or steps)
     budget.over = lambda step: step >= steps
+    budget.interrupted = of is not None  # the latent's statistics are those of a finished run
     torch.manual_seed(1)
     return training.train(run, data, budget, torch.ones(1, 64, 64), TINY, batch=4, cells=2, bf16=False, **options)
 
@@ -228,3 +229,20 @@ def test_unfinished_or_foreign_runs_are_refused(tmp_path):
     (tmp_path / "state.safetensors").write_bytes(b"broken")
     with pytest.raises(UserError, match="not a readable"):
         Run(tmp_path, {"lr": 1}).load()
+
+
+def test_a_shrunk_latent_lies_between_the_mean_latent_and_its_own():
+    torch.manual_seed(0)
+    model = MapAutoencoder(TINY).eval()
+    model.latent_mean.normal_()
+    codes = torch.rand(3, 9, TINY.size, TINY.size)
+    with torch.no_grad():
+        whole, out = model(codes), model(codes, keep=torch.tensor([1.0, 0.0, 0.0]))
+    assert torch.allclose(out.full[0], whole.full[0], atol=1e-5)
+    assert torch.allclose(out.full[1], out.full[2], atol=1e-5) and not torch.allclose(out.full[1], whole.full[1], atol=1e-3)
+
+
+def test_a_share_of_the_latents_is_shrunk():
+    keep = torch.cat([training.draw_shrink(50, step, 0, 0.3) for step in range(40)])
+    assert 0.25 < float((keep < 1).float().mean()) < 0.35 and float(keep.min()) < 0.05
+    assert torch.equal(training.draw_shrink(4, 7, 0, 0.3), training.draw_shrink(4, 7, 0, 0.3))

@@ -54,7 +54,7 @@ def test_every_node_has_a_help_page(nodes, client):
 
 def test_log_has_no_complaint(comfy, nodes):
     """The host has no torchaudio, on purpose; two core modules say so, and nothing else may complain."""
-    log = comfy.log()
+    log = comfy.log().split("To see the GUI go to")[0]  # of the start: later tests provoke errors of their own
     assert re.search(rf"[\d.]+ seconds: .*{PACK}$", log, re.MULTILINE), "the import is not in the log"
     errors = re.findall(r"^\w*(?:Error|Exception)\b.*", log, re.MULTILINE)
     assert set(errors) <= {"ModuleNotFoundError: No module named 'torchaudio'"}

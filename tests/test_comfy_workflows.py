@@ -66,7 +66,7 @@ def test_several_photos_make_one_identity(client):
 
 
 def test_cast_is_of_nine_and_one_is_picked(client):
-    outputs, seen = run(client, "random_cast")
+    outputs, seen = run(client, "random_cast", Sampler={"steps": 6})
     sheet = seen["The cast"]
     assert sheet.shape == (3 * 384 + 8, 3 * 384 + 8, 3)
     cells = [sheet[y : y + 384, x : x + 384] for y in (0, 388, 776) for x in (0, 388, 776)]

@@ -189,3 +189,28 @@ def test_overfits_a_handful_of_people(tmp_path, people):
     before = loss(training.new_denoiser(TINY, data.meta))
     after = loss(fit(tmp_path / "run", data, 400, lr=4e-3, batch=16, t=options))
     assert after < before / 10, (before, after)
+
+
+def test_a_run_begins_with_the_weights_that_fit(tmp_path, people, model):
+    from fitdiff_core.train.common import Initial
+
+    weights = {k: v for k, v in model.state_dict().items() if k != "net.stem.weight"}
+    start = training.new_denoiser(TINY, people.meta)
+    training.begin_with(start, Initial(weights, {}, {"from": "other"}))
+    assert torch.equal(start.net.position, model.net.position)
+    assert not start.net.out.weight.any() and torch.equal(start.activation_std_1, torch.full((6,), 2.0))
+    with pytest.raises(UserError, match="another architecture"):
+        training.begin_with(start, Initial({"net.stem.bias": weights["net.stem.bias"]}, {}, {"from": "other"}))
+
+
+def test_the_other_way_of_joining_mixes_shape_and_texture_too(people):
+    from fitdiff_core.train.joins import PlaneDenoiser
+
+    torch.manual_seed(0)
+    model = training.new_denoiser(TINY, people.meta, PlaneDenoiser).eval()
+    torch.nn.init.normal_(model.net.out.weight, std=0.1)
+    x, sigma = noisy(1), torch.ones(1)
+    moved = x.clone()
+    moved[:, -1, 0, 0] += 1
+    a, b = (unpack_latent(model(v, sigma), 10) for v in (x, moved))
+    assert (a[0] - b[0]).abs().max() > 1e-4 and (a[1] - b[1]).abs().max() > 1e-4

@@ -16,6 +16,7 @@ from fitdiff_core.guidance.guided import Descent, plain, within
 from fitdiff_core.guidance.losses import identity_loss, landmark_loss, perceptual_loss, photometric_loss
 from fitdiff_core.guidance.regions import occlusion
 from fitdiff_core.maps import TextureMaps
+from fitdiff_core.prior import LinearPrior
 from fitdiff_core.render import Camera, Light
 from fitdiff_core.scene import Scene
 
@@ -105,10 +106,15 @@ def scene_of(size=64):
     return Scene(camera, Light.ambient(1), torch.zeros(1, 52), torch.zeros(1, 2), (size, size))
 
 
+def tiny_model():
+    denoiser = SimpleNamespace(prior=LinearPrior(latent=2, size=8, shape=K, modes=0, features=0))
+    return SimpleNamespace(head=PatchHead(), autoencoder=TinyDecoder(), denoiser=denoiser)
+
+
 @pytest.fixture(scope="module")
 def chain():
     """A model, and guidance towards a render of a known latent and shape."""
-    model = SimpleNamespace(head=PatchHead(), autoencoder=TinyDecoder())
+    model = tiny_model()
     g = torch.Generator().manual_seed(5)
     z, s = torch.randn(1, 2, 8, 8, generator=g), torch.randn(1, K, generator=g)
     recognizer, scene = TinyRecognizer(), scene_of()
@@ -236,7 +242,7 @@ def test_inference_mode_gives_the_same_sample(chain):
             chain.guidance, photo=chain.guidance.photo.clone(), embedding=chain.guidance.embedding.clone(),
             recognizer=TinyRecognizer(),
         )
-        model = SimpleNamespace(head=PatchHead(), autoencoder=TinyDecoder())
+        model = tiny_model()
         assert guidance.photo.is_inference() and model.head.basis.is_inference()
         guided = GuidedDenoiser(lambda x, s: x / (1 + s.view(-1, 1, 1, 1) ** 2), model, guidance)
         found = ddim(guided, noise(1), sigmas(6))

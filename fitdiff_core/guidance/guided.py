@@ -1,8 +1,9 @@
 """Guided sampling: wraps the denoiser, so that no sampler knows of it.
 
 At each noise level inside the window the denoised estimate Z_0 takes small steps down the gradient of the objective
-through decoder, renderer and recogniser, never through the denoiser (manifold-preserving guidance, He et al. 2024,
-arXiv 2311.16424). The estimate is kept from level to level and may differ from the denoiser's by no more than the noise
+through decoder, renderer and recogniser (manifold-preserving guidance, He et al. 2024, arXiv 2311.16424). Diffusion
+posterior sampling (Chung et al. 2023, arXiv 2209.14687) would go on through the denoiser, at the price of another
+backward pass and of its noise; we go through its linear part, which is exact and free (`LinearPrior.gradient`). The estimate is kept from level to level and may differ from the denoiser's by no more than the noise
 leaves open, sigma / sqrt(1 + sigma^2) per unit-variance element, so that the prior has the last word on detail.
 """
 
@@ -103,8 +104,8 @@ class GuidedDenoiser:
     """
 
     def __init__(self, denoise: Denoise, model, guidance: Guidance, objective=None):
-        """denoise: conditioned already. model: gives `head` and `autoencoder`. objective: another goal, for tests."""
-        self.denoise = denoise
+        """denoise: conditioned already. model: a `FitDiffModel`. objective: another goal, for tests."""
+        self.denoise, self.prior = denoise, plain(model.denoiser.prior)
         self.guidance = guidance = plain_tensors(guidance)
         self.identity_size = model.head.n_identity
         if objective is None:
@@ -147,12 +148,12 @@ class GuidedDenoiser:
         if self.last is not None:  # go on from the last level's estimate, as far as this level leaves it open
             z, s = within(self.last.texture, texture, free), within(self.last.shape, shape, free)
         for _ in range(self.guidance.inner_steps):
-            z, s = self._step(z, s)
+            z, s = self._step(z, s, sigma)
         z, s = within(z, texture, free), within(s, shape, free)
         self.last = Estimate(z, s, sigma)
         return z, s
 
-    def _step(self, z: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    def _step(self, z: Tensor, s: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         scene = self.scene.detach()
         camera = scene.camera
         free = {
@@ -170,10 +171,10 @@ class GuidedDenoiser:
                 trial = replace(scene, camera=moved, expression=free["expression"])
             loss, lit, self.terms = self.objective(free["texture"], free["shape"], trial)
             grads = torch.autograd.grad(loss.sum(), list(free.values()), allow_unused=True)
-        change = {}
-        for (name, value), grad in zip(free.items(), grads, strict=True):
-            grad = torch.zeros_like(value) if grad is None else torch.nan_to_num(grad, 0.0, 0.0, 0.0)
-            change[name] = value.detach() + self.steps[name](grad) * self._unit(name, value)
+        grad = {n: torch.zeros_like(v) if g is None else torch.nan_to_num(g, 0.0, 0.0, 0.0)
+                for (n, v), g in zip(free.items(), grads, strict=True)}
+        grad["texture"], grad["shape"] = self.prior.gradient(grad["texture"], grad["shape"], sigma)
+        change = {n: v.detach() + self.steps[n](grad[n]) * self._unit(n, v) for n, v in free.items()}
         self.terms = {k: v.detach() for k, v in self.terms.items()}
         if len(free) > 2:
             scene = replace(

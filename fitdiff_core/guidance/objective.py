@@ -57,11 +57,11 @@ class Guidance:
     regions: Tensor
     weights: GuidanceWeights = field(default_factory=GuidanceWeights)
     sigma_window: tuple[float, float] = (20.0, 0.03)
-    texture_step: float = 0.04  # RMS change of the texture latent (unit variance) per inner step
-    shape_step: float = 0.05  # RMS change of the whitened shape coefficients
+    texture_step: float = 0.06  # RMS change of the texture latent (unit variance) per inner step
+    shape_step: float = 0.08  # RMS change of the whitened shape coefficients
     scene_step: float = 0.004  # radians and relative distance; expression moves 3 times as far
     inner_steps: int = 1
-    trust: float = 1.0  # the estimate may leave the denoiser's by this many posterior standard deviations
+    trust: float = 1.5  # the estimate may leave the denoiser's by this many posterior standard deviations
     recognizer_blur: float = 2.0  # px, and
     recognizer_share: float = 1.0  # how hard the recogniser may pull on the picture (see `balance.py`)
     light_prior: LightPrior = field(default_factory=LightPrior)

@@ -41,10 +41,15 @@ from .quantiser import Quantised, QuantisedAutoencoder, QuantiserConfig
 
 @dataclass(frozen=True)
 class LossWeights:
+    """shrunk: share of the samples whose latent is drawn towards the mean latent, and their target towards the mean map.
+    While people are being sampled, the decoder sees such latents: a denoiser's estimates at high noise. Untrained for,
+    it answers them with a pattern that repeats in every cell."""
+
     half: float = 0.5
     gradient: float = 0.5
     grain: float = 0.3
     kl: float = 2e-4
+    shrunk: float = 0.3
     maps: tuple[float, float, float] = (1.0, 0.6, 0.6)
 
 
@@ -107,6 +112,12 @@ def draw_batch(
         origin = torch.randint(n - cells + 1, (batch, 2), generator=g)
         codes = data.codes(index, origin * FACTOR, cells * FACTOR)
     return codes, origin, torch.randn(len(codes), latent, *(s // FACTOR for s in codes.shape[-2:]), generator=g)
+
+
+def draw_shrink(n: int, step: int, seed: int, share: float) -> Tensor:
+    """`[n]` how much of each latent is kept at this step: 1, or for a share of the samples anything from 0 to 1."""
+    chosen, keep = torch.rand(2, n, generator=step_generator(seed + 1, step))
+    return torch.where(chosen < share, keep, 1.0)
 
 
 @torch.no_grad()
@@ -202,7 +213,7 @@ def train(
         step, budget.spent = status["step"], status["seconds"]
     elif initial:
         initial.load_into(model)
-    else:
+    if not state and not freeze_encoder:
         set_map_statistics(model, data)
 
     def save(finished: bool) -> None:
@@ -216,9 +227,13 @@ def train(
     due, recent = Every(save_seconds), []
     while not budget.over(step):
         codes, origin, noise = draw_batch(data, step, seed, batch, cells, config.latent)
+        keep = draw_shrink(len(codes), step, seed, weights.shrunk)
         w = window(texel, origin, codes.shape[-2:], FACTOR)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            r = model(codes.contiguous(memory_format=torch.channels_last), origin, noise)
+            whole = codes.contiguous(memory_format=torch.channels_last)
+            r = model(whole, origin, noise) if quantiser else model(whole, origin, noise, keep)
+        if not quantiser:
+            codes = torch.lerp(window(model.map_mean, origin, codes.shape[-2:], FACTOR), codes, keep.view(-1, 1, 1, 1))
         terms = losses(r, codes, model.map_std, w, weights)
         terms["loss"].backward()
         rate = learning_rate(lr, step, budget.progress(step))

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, DenoiserConfig, pack_latent
-from ..diffusion import edm_loss, lognormal_sigmas
+from ..diffusion import SIGMA_MAX, SIGMA_MIN, edm_loss, lognormal_sigmas, uniform_logsnr_sigmas
 from ..errors import UserError
-from .anchor import set_anchor
 from .common import (
     Budget,
     Every,
+    Initial,
     Run,
     apply_step,
     arguments,
     config_of,
+    initial_weights,
     learning_rate,
     load_optimizer_tensors,
     load_state,
@@ -32,6 +33,7 @@ from .common import (
     without_prefix,
 )
 from .dataset import People
+from .prior import set_prior
 
 EMA_GAMMA = 6.94  # averages the last tenth or so of the run (sigma_rel = 0.10)
 
@@ -39,11 +41,12 @@ EMA_GAMMA = 6.94  # averages the last tenth or so of the run (sigma_rel = 0.10)
 @dataclass(frozen=True)
 class TrainConfig:
     """sigma_mean, sigma_std: of ln sigma. The mean is above EDM's, as neighbouring cells of a face say much the same.
-    shape: share of the loss; dropout: of the condition; feature_noise: added to the embedding, in its standard
+    sigma_even: share of a batch whose levels lie evenly over the sampler's whole range instead. shape: share of the loss; dropout: of the condition; feature_noise: added to the embedding, in its standard
     deviations, against learning the synthetic photos by heart."""
 
     sigma_mean: float = 0.3
     sigma_std: float = 1.6
+    sigma_even: float = 0.25
     shape: float = 0.3
     dropout: float = 0.15
     feature_noise: float = 0.15
@@ -56,9 +59,18 @@ def element_weights(c: DenoiserConfig, shape_share: float) -> Tensor:
     return packed * packed.numel()
 
 
-def new_denoiser(config: DenoiserConfig, meta: dict) -> Denoiser:
+def config_for(data: People) -> DenoiserConfig:
+    """The architecture that fits the data. Raises UserError for a recogniser without three activation layers."""
+    if len(data.activations) != 3:
+        raise UserError(f"The denoiser reads three activation layers; {data.meta['recognizer']} gave {len(data.activations)}.")
+    return DenoiserConfig(
+        latent=data.latents.shape[1], size=data.latents.shape[2], shape=data.shape.shape[1],
+        embedding=data.embedding.shape[1], activations=tuple(a.shape[1] for a in data.activations))
+
+
+def new_denoiser(config: DenoiserConfig, meta: dict, kind: type[Denoiser] = Denoiser) -> Denoiser:
     """An untrained denoiser that knows the statistics of the recogniser's features."""
-    model = Denoiser(config)
+    model = kind(config)
     model.embedding_mean.copy_(torch.tensor(meta["embedding_mean"]))
     model.embedding_std.copy_(torch.tensor(meta["embedding_std"]))
     for i, (mean, std) in enumerate(zip(meta["activation_mean"], meta["activation_std"], strict=True)):
@@ -67,12 +79,26 @@ def new_denoiser(config: DenoiserConfig, meta: dict) -> Denoiser:
     return model
 
 
+def begin_with(model: Denoiser, initial: Initial) -> int:
+    """Take over the network's weights that fit by name and shape, but for its outputs, which count in the deviations of
+    another prior; feature statistics are the new data's. Returns how many tensors fit; UserError where few do."""
+    own = model.net.state_dict()
+    fit = {k: v for k, v in without_prefix("net", initial.tensors).items()
+           if k in own and own[k].shape == v.shape and not k.startswith(("out.", "shape_out."))}
+    if len(fit) < len(own) / 2:
+        raise UserError(f"{initial.record['from']} is of another architecture: {len(fit)} of {len(own)} tensors fit.")
+    model.net.load_state_dict(fit, strict=False)
+    return len(fit)
+
+
 def step_loss(model: Denoiser, data: People, t: TrainConfig, weight: Tensor, batch: int, generator: torch.Generator) -> Tensor:
     """Mean loss of one random batch of training people."""
     index = data.train[torch.randint(len(data.train), (batch,), generator=generator).numpy()]
     texture, shape, embedding, activations = data.batch(index)
     x0 = pack_latent(texture, shape).contiguous(memory_format=torch.channels_last)
-    sigma = lognormal_sigmas(batch, t.sigma_mean, t.sigma_std, generator)
+    even = round(batch * t.sigma_even)
+    sigma = torch.cat([uniform_logsnr_sigmas(even, SIGMA_MIN, SIGMA_MAX, generator),
+                       lognormal_sigmas(batch - even, t.sigma_mean, t.sigma_std, generator)])
     noise = torch.randn(x0.shape, generator=generator)
     drop = torch.rand(batch, generator=generator) < t.dropout
     jitter = torch.randn(embedding.shape, generator=generator) * model.embedding_std
@@ -108,13 +134,17 @@ def load_denoiser(folder) -> tuple[Denoiser, dict]:
 
 def train(
     run: Run, data: People, budget: Budget, config: DenoiserConfig, *, lr: float, batch: int, seed: int = 0,
-    bf16: bool = True, save_seconds: float = 120, t: TrainConfig | None = None,
+    bf16: bool = True, save_seconds: float = 120, t: TrainConfig | None = None, initial: Initial | None = None,
+    kind: type[Denoiser] = Denoiser,
 ) -> Denoiser:
-    """Train, or go on with, the denoiser of a run folder. Returns the averaged network."""
+    """Train, or go on with, the denoiser of a run folder. Returns the averaged network.
+
+    initial: weights that a new run begins with. kind: another network, to compare.
+    """
     t = t or TrainConfig()
     torch.manual_seed(seed)
-    model = new_denoiser(config, data.meta).to(memory_format=torch.channels_last)
-    ema = new_denoiser(config, data.meta).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    model = new_denoiser(config, data.meta, kind).to(memory_format=torch.channels_last)
+    ema = new_denoiser(config, data.meta, kind).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
     step = 0
     if state := run.load():
@@ -124,7 +154,9 @@ def train(
         step, budget.spent = status["step"], status["seconds"]
         ema.load_state_dict(without_prefix("model", tensors) | without_prefix("ema", tensors))
     else:
-        set_anchor(model, data)
+        set_prior(model, data)
+        if initial:
+            begin_with(model, initial)
         ema.load_state_dict(model.state_dict())
 
     def save(finished: bool) -> None:
@@ -161,16 +193,17 @@ def main(argv: list[str] | None = None) -> None:
     args = arguments(__doc__, "runs/denoiser", lr=8e-4, batch=16, data="folder made by fitdiff_core.train.latents").parse_args(argv)
     torch.set_num_threads(args.threads)
     data = People(args.data)
-    t, config = TrainConfig(), DenoiserConfig(
-        latent=data.latents.shape[1], size=data.latents.shape[2], shape=data.shape.shape[1],
-        embedding=data.embedding.shape[1], activations=tuple(a.shape[1] for a in data.activations))
-    if len(data.activations) != 3:
-        raise UserError(f"The denoiser reads three activation layers; {data.meta['recognizer']} gave {len(data.activations)}.")
-    run = Run(args.out, {"architecture": asdict(config), "training": asdict(t), "lr": args.lr, "batch": args.batch,
-                         "seed": args.seed, "precision": args.precision, "recognizer": data.meta["recognizer"],
-                         "latents_of": data.meta["latents_of"]})
+    t = TrainConfig()
+    config = config_for(data)
+    settings = {"architecture": asdict(config), "training": asdict(t), "lr": args.lr, "batch": args.batch,
+                "seed": args.seed, "precision": args.precision, "recognizer": data.meta["recognizer"],
+                "latents_of": data.meta["latents_of"]}
+    initial = initial_weights(args.init, "denoiser") if args.init else None
+    if initial:
+        settings["init"] = initial.record
+    run = Run(args.out, settings)
     train(run, data, Budget(args.minutes, args.steps).catch_signals(), config, lr=args.lr, batch=args.batch, seed=args.seed,
-          bf16=args.precision == "bf16", save_seconds=args.save_seconds, t=t)
+          bf16=args.precision == "bf16", save_seconds=args.save_seconds, t=t, initial=initial)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,93 @@
+"""Fit the linear prior: modes of the texture latents, and what a photo's features say of them and of the shape.
+
+    python -m fitdiff_core.train.prior --data DIR/latents
+
+prints what it explains; `train.denoiser` fits it when a run begins.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..denoiser import Condition, Denoiser
+from ..prior import pooled
+from .dataset import People, n_train
+
+RIDGE = 1.5  # times the number of people, for features of unit variance; R^2 on people left out is flat from 1 to 3
+CHECKED = 0.1  # of the people, the last textures': they tell the variance that is left
+FLOOR = 0.02  # of any variance
+
+
+def features(model: Denoiser, data: People, index: np.ndarray) -> Tensor:
+    """`[n, F]`, what the prior reads of each photo."""
+    rows = []
+    for part in np.array_split(index, max(1, len(index) // 512)):
+        _, _, embedding, activations = data.batch(part)
+        rows.append(pooled(*model.normalise(Condition(embedding, activations)), model.config.cells))
+    return torch.cat(rows)
+
+
+def set_modes(model: Denoiser, data: People) -> Tensor:
+    """Principal directions of the training textures' latents. Returns all textures' coefficients `[N, P]`, unit variance."""
+    prior, n = model.prior, n_train(len(data.latents))
+    rows = torch.from_numpy(np.array(data.latents)).float().flatten(1)
+    mean = rows[:n].mean(0)
+    centred = rows - mean
+    rank = min(prior.n_modes, n - 1, centred.shape[1])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        _, _, v = torch.svd_lowrank(centred[:n], q=min(rank + 20, n, centred.shape[1]), niter=4)
+    prior.texture_mean.copy_(mean.view_as(prior.texture_mean))
+    prior.modes.zero_()[:rank] = v[:, :rank].T
+    coefficients = centred @ prior.modes.T
+    prior.modes_std.copy_(coefficients[:n].std(0).clamp(min=1e-3))
+    rest = centred[:n] - coefficients[:n] @ prior.modes
+    prior.rest_variance.copy_(rest.square().mean(0).clamp(min=FLOOR).view_as(prior.rest_variance))
+    return coefficients / prior.modes_std
+
+
+@torch.no_grad()
+def set_prior(model: Denoiser, data: People) -> Tensor:
+    """Fit the prior on the training people and set the model's buffers. Returns R^2 of each mode and coefficient
+    `[P + K]`, on the training people that were left out of the regression."""
+    target = torch.cat([set_modes(model, data)[torch.from_numpy(data.texture)], torch.from_numpy(data.shape).float()], 1)
+    order = data.train[np.argsort(data.texture[data.train], kind="stable")]
+    cut = max(1, round(len(order) * (1 - CHECKED)))
+    fit, check = order[:cut], order[cut:] if cut < len(order) else order
+    x, y = features(model, data, fit), target[fit]
+    centre, spread, middle = x.mean(0), x.std(0).clamp(min=1e-3), y.mean(0)
+    x = (x - centre) / spread
+    gram = x.T @ x
+    gram.diagonal().add_(RIDGE * len(x))
+    weight = torch.cholesky_solve(x.T @ (y - middle), torch.linalg.cholesky(gram)).T / spread
+    model.prior.weight.copy_(weight)
+    model.prior.bias.copy_(middle - weight @ centre)
+    truth = target[check]
+    left = (model.prior.belief(features(model, data, check)).mean - truth).square().mean(0)
+    model.prior.variance.copy_(left.clamp(FLOOR, 1.0))
+    return 1 - left / truth.var(0).clamp(min=1e-6)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="folder made by fitdiff_core.train.latents")
+    args = parser.parse_args(argv)
+    from .denoiser import config_for, new_denoiser
+
+    data = People(args.data)
+    model = new_denoiser(config_for(data), data.meta).eval()
+    explained, p = set_prior(model, data), model.prior.n_modes
+    power = model.prior.modes_std.square()
+    total = power.sum() + model.prior.rest_variance.sum()
+    print(f"modes hold {power.sum() / total:.3f} of the texture's variance (the first eight {power[:8].sum() / total:.3f})")
+    for name, r in (("texture mode", explained[:p]), ("shape coefficient", explained[p:])):
+        print(f"R^2 of a {name}: mean {r.mean():.3f}, first ten {[round(v, 2) for v in r[:10].tolist()]}")
+    print(f"R^2 of the modes weighted by their variance: {(explained[:p] * power).sum() / power.sum():.3f}")
+
+
+if __name__ == "__main__":
+    main()
