@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -48,24 +49,25 @@ def delta_e2000(a: Tensor, b: Tensor) -> Tensor:
     return (x * x + y * y + z * z + rotation * y * z).clamp(min=0).sqrt()
 
 
-def best_gain(albedo: Tensor, truth: Tensor) -> float:
-    """The one factor on linear `albedo` `[N, 3]` that brings its mean CIE76 distance to `truth` to the least.
-
-    A photo's exposure is unknown: brightness alone cannot be told from it. Golden section over log gain.
-    """
-    goal = lab(truth)
-
-    def error(log_gain: float) -> float:
-        return float(delta_e76(lab(albedo * math.exp(log_gain)), goal).mean())
-
+def least(error: Callable[[float], float]) -> float:
+    """The gain within GAINS of the least error; golden section over its logarithm."""
     low, high = (math.log(g) for g in GAINS)
     for _ in range(28):
         step = GOLDEN * (high - low)
-        if error(high - step) < error(low + step):
+        if error(math.exp(high - step)) < error(math.exp(low + step)):
             high = low + step
         else:
             low = high - step
     return math.exp((low + high) / 2)
+
+
+def best_gain(albedo: Tensor, truth: Tensor) -> float:
+    """The one factor on linear `albedo` `[N, 3]` that brings its mean CIE76 distance to `truth` to the least.
+
+    A photo's exposure is unknown: brightness alone cannot be told from it.
+    """
+    goal = lab(truth)
+    return least(lambda gain: float(delta_e76(lab(albedo * gain), goal).mean()))
 
 
 def errors(albedo: Tensor, truth: Tensor) -> dict[str, float]:
@@ -80,11 +82,10 @@ def errors(albedo: Tensor, truth: Tensor) -> dict[str, float]:
 
 
 def difference(a: Tensor, b: Tensor) -> dict[str, float]:
-    """The same of two albedos `[N, 3]` of one person, neither of which is the truth. A gain on either, half the way each, so
-    that the darker one's smaller distances favour nobody."""
-    root = math.sqrt(best_gain(a, b))
+    """The same of two albedos `[N, 3]` of one person, neither of which is the truth: each goes half the way of the gain."""
+    half = least(lambda gain: float(delta_e76(lab(a * gain), lab(b / gain)).mean()))
     out = {}
-    for name, factor in (("", 1.0), ("_gain", root)):
+    for name, factor in (("", 1.0), ("_gain", half)):
         x, y = lab(a * factor), lab(b / factor)
         out[f"e76{name}"] = float(delta_e76(x, y).mean())
         out[f"e2000{name}"] = float(delta_e2000(x, y).mean())

@@ -56,6 +56,7 @@ class Settings:
     steps: int = 50
     size: int = 512
     samples: int = 36  # a pixel, for each source of light
+    guided: bool = True
 
 
 @dataclass
@@ -141,13 +142,13 @@ class Reconstruction:
 
 
 def reconstruct(model, recognizer, photo: Tensor, s: Settings) -> Reconstruction:
-    """The pipeline as a user runs it, with its defaults."""
+    """The pipeline as a user runs it, with its defaults; unguided, only the photo's identity is used."""
     start = time.perf_counter()
     identity = pipeline.encode(photo, recognizer)
     guidance = pipeline.prepare_guidance(photo, model, recognizer)
-    latent, scene = pipeline.sample(model, identity, guidance, seed=0, steps=s.steps)
+    latent, scene = pipeline.sample(model, identity, guidance if s.guided else None, seed=0, steps=s.steps)
     avatar = pipeline.decode(model, latent)
-    return Reconstruction(avatar, scene, round(time.perf_counter() - start, 1))
+    return Reconstruction(avatar, scene if s.guided else guidance.scene, round(time.perf_counter() - start, 1))
 
 
 def shape_errors(head, shape: Tensor, truth: Tensor) -> dict[str, float]:
@@ -249,10 +250,12 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--steps", type=int, default=d.steps, help=f"of the sampler ({d.steps})")
     p.add_argument("--size", type=int, default=d.size, help=f"side of the photos, pixels ({d.size})")
     p.add_argument("--samples", type=int, default=d.samples, help=f"a pixel, for each source of light ({d.samples})")
+    p.add_argument("--no-guidance", action="store_true", help="the identity-conditioned prior alone, for comparison")
     p.add_argument("--threads", type=int, default=os.cpu_count())
     a = p.parse_args(argv)
     try:
-        results = light_test(a.out, Settings(a.people, a.seed, a.steps, a.size, a.samples), a.checkpoint, a.threads)
+        settings = Settings(a.people, a.seed, a.steps, a.size, a.samples, not a.no_guidance)
+        results = light_test(a.out, settings, a.checkpoint, a.threads)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
