@@ -130,7 +130,7 @@ def test_summary_says_what_is_met():
     assert f["shape"]["met"] and f["found"] == {"photos": 3, "faces": 2}
     bad = light_report.summary(*rows(ours=4.1, shape=1.9))
     assert not bad["albedo_e76"]["met"] and not bad["shape"]["met"]  # 1.9 mm, but more than 60 % of 3
-    settings = {"people": 2, "seed": 1, "size": 64, "steps": 2, "guided": False}
+    settings = {"people": 2, "seed": 1, "size": 64, "steps": 2, "guided": False, "photo_detail": False}
     text = light_report.markdown({"checkpoint": "abc", "settings": settings, "mitsuba": "3", "figures": bad})
     assert "unguided" in text and "2 of 3 photos" in text and "0.5: missed" in text and "0.6, 2 mm: missed" in text and "met" in text
 
@@ -141,6 +141,8 @@ def test_without_mitsuba(tmp_path, monkeypatch, capsys):
     assert "pip install mitsuba" in capsys.readouterr().err
     assert light_test.main(["--out", str(tmp_path), "--people", "0"]) == 2
     assert "at least 1" in capsys.readouterr().err
+    assert light_test.main(["--out", str(tmp_path), "--photo-detail", "--no-guidance"]) == 2
+    assert "leave out --no-guidance" in capsys.readouterr().err
 
 
 def test_held_out_people_are_posed_mildly():

@@ -57,7 +57,7 @@ def markdown(results: dict) -> str:
     found = figures.pop("found")
     lines = [
         f"Checkpoint {results['checkpoint']}; {s['people']} held-out people, seed {s['seed']}, two photos each of {s['size']} px "
-        f"by Mitsuba {results['mitsuba']}; {s['steps']} steps, {'guided' if s['guided'] else 'unguided'}; "
+        f"by Mitsuba {results['mitsuba']}; {s['steps']} steps, {'guided' if s['guided'] else 'unguided'}{', photo detail' if s['photo_detail'] else ''}; "
         f"a face was found in {found['faces']} of {found['photos']} photos.",
         "", "Albedo: linear colours of the face's skin texels seen in the photo, as they are, or after the one gain that suits "
         "each best (exposure cannot be known). Unwrapped: the photo's colours through the true mesh and camera. Mean map: the "

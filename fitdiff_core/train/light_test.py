@@ -57,6 +57,7 @@ class Settings:
     size: int = 512
     samples: int = 36  # a pixel, for each source of light
     guided: bool = True
+    photo_detail: bool = False
 
 
 @dataclass
@@ -148,6 +149,8 @@ def reconstruct(model, recognizer, photo: Tensor, s: Settings) -> Reconstruction
     guidance = pipeline.prepare_guidance(photo, model, recognizer)
     latent, scene = pipeline.sample(model, identity, guidance if s.guided else None, seed=0, steps=s.steps)
     avatar = pipeline.decode(model, latent)
+    if s.photo_detail:
+        avatar = pipeline.add_photo_detail(model, avatar, scene, photo, identity=identity)
     return Reconstruction(avatar, scene if s.guided else guidance.scene, round(time.perf_counter() - start, 1))
 
 
@@ -185,6 +188,8 @@ def light_test(out: Path, s: Settings, checkpoint: str | None = None, threads: i
     input, and where Mitsuba is missing."""
     if s.people < 1:
         raise UserError("--people must be at least 1.")
+    if s.photo_detail and not s.guided:
+        raise UserError("--photo-detail needs the scene that guidance finds; leave out --no-guidance.")
     mi = load_mitsuba(threads)
     model, recognizer = pipeline.load_model(checkpoint), pipeline.load_recognizer()
     maker = Maker(s.seed, model.autoencoder.config.size)
@@ -251,10 +256,11 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--size", type=int, default=d.size, help=f"side of the photos, pixels ({d.size})")
     p.add_argument("--samples", type=int, default=d.samples, help=f"a pixel, for each source of light ({d.samples})")
     p.add_argument("--no-guidance", action="store_true", help="the identity-conditioned prior alone, for comparison")
+    p.add_argument("--photo-detail", action="store_true", help="add the photo's own detail to the maps")
     p.add_argument("--threads", type=int, default=os.cpu_count())
     a = p.parse_args(argv)
     try:
-        settings = Settings(a.people, a.seed, a.steps, a.size, a.samples, not a.no_guidance)
+        settings = Settings(a.people, a.seed, a.steps, a.size, a.samples, not a.no_guidance, a.photo_detail)
         results = light_test(a.out, settings, a.checkpoint, a.threads)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
