@@ -109,14 +109,14 @@ def benchmark(
         crop = photo_crop(out, photo, found["runs"])
         blocks.append(page.block(photo.name, found, pictures, crop))
         if len(files) == len(MODES):
-            marks = "  ".join(cell(found["likeness"][m][v][known[0].name]) for m, v in COLUMNS)
-            rows.append((f"{photo.stem[:14]}  {marks}", crop, [pictures[m][v] for m, v in COLUMNS]))
+            marks = [cell(found["likeness"][m][v][known[0].name]) for m, v in COLUMNS]
+            rows.append(([photo.stem[:32], *marks], [crop, *(pictures[m][v] for m, v in COLUMNS)]))
     out.mkdir(parents=True, exist_ok=True)
     if rows:
         titles = [f"{m}, {v}" for m, v in COLUMNS]
-        contact_sheet([(label, [crop, *images]) for label, crop, images in rows], out / "contact.jpg", ["photo", *titles], 1)
+        contact_sheet(rows, out / "contact.jpg", ["photo", *titles], 1)
         # photos one may measure on are seldom photos one may publish, and their names neither
-        contact_sheet([(label[14:].strip(), images) for label, _, images in rows], out / "renders.jpg", titles, 1)
+        contact_sheet([(marks[1:], images[1:]) for marks, images in rows], out / "renders.jpg", titles, 1)
     asked = [{"name": r.name, "guided": r.guided} for r in known]
     summary = summarise(results, asked)
     good = [p for p in photos if all(r["exit"] == 0 for r in results[p.name]["runs"].values())]

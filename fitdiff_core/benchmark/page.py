@@ -19,7 +19,7 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 1500
 table { border-collapse: collapse; margin: .4rem 0 1.6rem; } th, td { padding: .25rem .7rem; text-align: left; }
 tr + tr { border-top: 1px solid #ddd; } th { font-weight: 600; } h3 { margin-bottom: 0; }
 .photo { border-top: 2px solid #888; margin-top: 2rem; } .photo td { padding: .1rem; font-size: 12px; color: #555; }
-.photo tr + tr { border: 0; } img { display: block; width: 100%; } .photo td { width: 200px; vertical-align: top; }
+.photo tr + tr { border: 0; } .photo td { width: 224px; vertical-align: top; } img { display: block; width: 100%; }
 """
 
 
@@ -41,7 +41,7 @@ def table(rows: list[list[str]]) -> str:
 def block(name: str, found: dict, pictures: dict[str, dict[str, Image.Image]], photo: Image.Image | None) -> str:
     """One photo: a column for each mode, a row for each view, the recognisers' figures under each picture."""
     runs = " ".join(f"{m}: {r['error']}" for m, r in found["runs"].items() if r["exit"] != 0)
-    yaw = "" if found["yaw"] is None else f", yaw {found['yaw']:.0f}°"
+    yaw = "" if found["yaw"] is None else f", yaw {round(found['yaw'])}°"
     lines = [f'<div class="photo"><h3>{html.escape(name)}{yaw}</h3>']
     if runs:
         lines.append(f"<p>{html.escape(runs)}</p>")

@@ -11,10 +11,10 @@ PANEL = 256
 
 
 def contact_sheet(
-    rows: list[tuple[str, list[Image.Image]]], path: Path, titles: Sequence[str] = (), side_by_side: int = 2
+    rows: list[tuple[str | list[str], list[Image.Image]]], path: Path, titles: Sequence[str] = (), side_by_side: int = 2
 ) -> None:
-    """rows: (label, pictures). titles: of the columns, on top of the first row. side_by_side: rows next to each other,
-    which keeps sheets of narrow rows readable."""
+    """rows: (label, or one for each picture; pictures). titles: of the columns, at the foot of the first row.
+    side_by_side: rows next to each other, which keeps sheets of narrow rows readable."""
     columns = max(len(images) for _, images in rows)
     high = -(-len(rows) // side_by_side)
     sheet = Image.new("RGB", (side_by_side * columns * PANEL, high * PANEL))
@@ -23,7 +23,8 @@ def contact_sheet(
         x, y = (i // high) * columns * PANEL, (i % high) * PANEL
         for k, image in enumerate(images):
             sheet.paste(image.resize((PANEL, PANEL), Image.Resampling.LANCZOS), (x + k * PANEL, y))
-        _write(draw, (x + 4, y + 4), label, (255, 255, 0))
+        for k, text in enumerate([label] if isinstance(label, str) else label):
+            _write(draw, (x + k * PANEL + 4, y + 4), text, (255, 255, 0))
         if i % high == 0:
             for k, title in enumerate(titles):
                 _write(draw, (x + k * PANEL + 4, y + PANEL - 16), title, (255, 255, 255))

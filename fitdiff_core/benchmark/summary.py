@@ -94,7 +94,7 @@ def cost_rows(costs: dict[str, dict], photos: int) -> list[list[str]]:
 
 
 def worst_rows(rows: list[dict]) -> list[list[str]]:
-    found = [[r["photo"], "no face" if missing(r["likeness"]) else f"{r['likeness']:.2f}", f"{r['yaw']:.0f}°"] for r in rows]
+    found = [[r["photo"], "no face" if missing(r["likeness"]) else f"{r['likeness']:.2f}", f"{round(r['yaw'])}°"] for r in rows]
     return [["worst guided photos", "likeness", "yaw"], *found]
 
 
