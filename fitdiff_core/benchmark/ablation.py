@@ -2,17 +2,19 @@
 
 Every variant (`variants.py`) makes every photo's head in this one process. Writes `table.md`, `results.json` and
 `renders.jpg` (renders of the first photos, a column for each variant). `variants/NAME.json` is written after each photo:
-the same command goes on where it was stopped.
+the same command goes on where it was stopped. Other steps, another checkpoint or other constants of the guidance are measured
+anew; after a change of its code, name another folder.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 import torch
@@ -32,11 +34,13 @@ from ..image import load_photo, save_png
 from ..scene import Scene
 from .common import cell, mean, photos_in, plain, write_json
 from .likeness import recognisers, score
+from .modes import VIEWS
 from .sheet import contact_sheet
 from .variants import VARIANTS, Variant
 from .views import render_looks
 
 SHOWN = 6  # photos on the sheet
+BASE = "full"
 
 
 def photometric(model: FitDiffModel, guidance: Guidance, latent: Tensor, scene: Scene) -> float:
@@ -82,8 +86,11 @@ class Ablation:
 
     def settings(self, variant: Variant) -> dict:
         """What a result holds for; a file of other settings is measured again."""
-        return {"checkpoint": self.model.id, "steps": max(1, round(variant.steps * self.steps)), "cfg": variant.cfg,
-                "recognisers": [r.name for r in self.known]}
+        constants = {f.name: f.default for f in fields(Guidance) if f.default is not MISSING}
+        return plain({
+            "checkpoint": self.model.id, "steps": max(1, round(variant.steps * self.steps)), "cfg": variant.cfg,
+            "recognisers": [r.name for r in self.known], "shipped": constants | vars(GuidanceWeights()),
+        })
 
     def measure(self, name: str, photo: Path, variant: Variant, steps: int) -> dict:
         prepared = self.prepared(photo)
@@ -113,7 +120,8 @@ class Ablation:
 
 
 def summarise(rows: dict[str, dict], recogniser_names: list[str]) -> dict:
-    """Means over the photos in which a face was found; no_face: renders in which the first recogniser found none."""
+    """Means over the photos in which a face was found. "sides" is the mean of left and right; "no_face" counts the renders in
+    which the first recogniser found none."""
     good = [r for r in rows.values() if "error" not in r]
     first = recogniser_names[0]
     views = {"pose": ["pose"], "sides": ["left", "right"], "relit": ["relit"]}
@@ -124,21 +132,42 @@ def summarise(rows: dict[str, dict], recogniser_names: list[str]) -> dict:
     return out
 
 
+def change(rows: dict[str, dict], base: dict[str, dict], recogniser: str) -> tuple[float, float]:
+    """How much more alike than `base`, over the same photos and views, and the standard error of that mean (over photos).
+
+    A photo counts with the views in which both renders show a face.
+    """
+    gains = []
+    for photo, row in rows.items():
+        if "error" in row:
+            continue
+        pairs = [(row[v][recogniser], base[photo][v][recogniser]) for v in VIEWS]
+        gain = mean(a - b for a, b in pairs if a is not None and b is not None)
+        if gain == gain:
+            gains.append(gain)
+    error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
+    return mean(gains), error
+
+
 def markdown(report: dict) -> str:
     """`results.json` as a table."""
     s = report["settings"]
     names = s["recognisers"]
-    header = ["variant", *(f"{n}, {v}" for n in names for v in ("pose", "±20°", "relit")), "no face", "photometric, sRGB/255", "s a photo"]
+    header = ["variant", *(f"{n}, {v}" for n in names for v in ("pose", "±20°", "relit")), f"{names[0]}, change", "no face",
+              "photometric, sRGB/255", "s a photo"]  # fmt: skip
     lines = [
         f"Checkpoint {s['checkpoint']}, {s['steps']} steps unless said, seed 0, {s['photos']} photos. Means; {names[-1]} took part "
-        f"in the guidance. No face: renders of all views in which {names[0]} found none, which are in no mean. Seconds are of "
-        "sampling and decoding.",
+        f"in the guidance. No face: renders of all views in which {names[0]} found none, which are in no mean. Change: to "
+        "the shipped guidance over all views, with the standard error over photos. Seconds are of sampling and decoding.",
         "", "| " + " | ".join(header) + " |", "|" + "---|" * len(header),
     ]
     for name, row in report["variants"].items():
         marks = [cell(row[n][v]) for n in names for v in ("pose", "sides", "relit")]
         what = VARIANTS[name].what + (f" ({row['steps']})" if VARIANTS[name].steps != 1 else "")
-        lines.append("| " + " | ".join([what, *marks, str(row["no_face"]), cell(255 * row["photometric"], 1), cell(row["seconds"], 1)]) + " |")
+        gain, error = row["change"]
+        other = "" if name == BASE or gain != gain else f"{gain:+.3f} ± {cell(error, 3)}"
+        cells = [what, *marks, other, str(row["no_face"]), cell(255 * row["photometric"], 1), cell(row["seconds"], 1)]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -167,16 +196,19 @@ def ablation(
         raise UserError(f"Unknown variant {', '.join(unknown)}; choose among {', '.join(VARIANTS)}.")
     runner = Ablation(photos, out, steps, judges, packs)
     known = [r.name for r in runner.known]
-    found = {}
-    for name in names:
-        found[name] = summarise(runner.run(name), known) | {"steps": runner.settings(VARIANTS[name])["steps"]}
-        row = found[name]
+    found, base = {}, None
+    for name in sorted(names, key=lambda n: n != BASE):  # the others are compared with it
+        rows = runner.run(name)
+        base = rows if name == BASE else base
+        gain = change(rows, base, known[0]) if base else (float("nan"), float("nan"))
+        row = summarise(rows, known) | {"change": gain, "steps": runner.settings(VARIANTS[name])["steps"]}
+        found[name] = row
         print(f"{name:18} {known[0]} {cell(row[known[0]]['pose'])} {cell(row['seconds'], 1)} s a photo", flush=True)
     settings = {"checkpoint": runner.model.id, "steps": steps, "photos": len(photos), "recognisers": known}
     report = {"settings": settings, "variants": found}
     write_json(out / "results.json", report)
     (out / "table.md").write_text(markdown(report), "utf-8")
-    sheet(photos, out, list(names))
+    sheet(photos, out, list(found))
     return report
 
 
