@@ -4,7 +4,8 @@
 
 Until it prints DONE it does what a user's run does and nothing else, so that seconds and peak memory are a user's. Then
 it renders the head into VIEWS_DIR (`views.looks`), with `views.json`. --random: a new person of that seed, rendered in
-the photo's scene, into VIEWS_DIR/random.
+the photo's scene, into VIEWS_DIR/random. It prints LEAVING last: to end a process takes a user's time as well (torch
+needs up to seconds for it), so that time is added.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from ..__main__ import Made, make, parse
 from ..errors import UserError
 
-DONE = "fitdiff benchmark: done, peak MB"
+DONE, LEAVING = "fitdiff benchmark: done, peak MB", "fitdiff benchmark: leaving"
 
 
 def peak_mb() -> float:
@@ -31,19 +32,23 @@ def peak_mb() -> float:
 
 
 def run_worker(photo: Path, out: Path, extra: list[str], random_seed: int | None = None) -> dict:
-    """Start a worker and wait -> exit status, last line of stderr, wall seconds until DONE, peak memory in MB until then."""
+    """Start a worker and wait -> exit status, last line of stderr, wall seconds and peak memory in MB of the user's part."""
     random = [] if random_seed is None else ["--random", str(random_seed)]
     command = [
         sys.executable, "-m", "fitdiff_core.benchmark.worker", str(out / "views"), *random, "--", str(photo), "--out", str(out),
         *extra,
     ]
-    start, result = time.perf_counter(), {}
+    start, left, result = time.perf_counter(), 0.0, {}
     with tempfile.TemporaryFile("w+") as errors:  # a pipe nobody reads would block the worker
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         for line in process.stdout:
             if line.startswith(DONE):
                 result = {"wall": time.perf_counter() - start, "peak_mb": float(line.removeprefix(DONE))}
+            elif line.startswith(LEAVING):
+                left = time.perf_counter()
         code = process.wait()
+        if code == 0:
+            result["wall"] += time.perf_counter() - left
         errors.seek(0)
         lines = errors.read().strip().splitlines()
     return {"exit": code, "error": lines[-1] if code and lines else "", **result}
@@ -96,6 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2
+    print(LEAVING, flush=True)
     return 0
 
 
