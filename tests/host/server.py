@@ -13,8 +13,12 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from .install import APP, FRONTEND, PYTHON, ROOT
+from . import install
+from .install import FRONTEND, ROOT
 
+# another ComfyUI than the one of `make host`, a newer one say: its folder, and a Python that has its requirements
+APP = Path(os.environ.get("FITDIFF_COMFYUI") or install.APP)
+PYTHON = Path(os.environ.get("FITDIFF_COMFYUI_PYTHON") or install.PYTHON)
 SHIM = Path(__file__).parent / "shim"
 FOREIGN_PACK = Path(__file__).parent / "foreign_pack"
 PACK = "fd-pack"  # on purpose not the repository's name: the nodes must not depend on the folder they sit in

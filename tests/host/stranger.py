@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from .browser import open_tab
-from .install import PYTHON, ROOT
-from .server import Server
+from .install import ROOT
+from .server import PYTHON, Server
 
 WORKFLOW = "photo_to_avatar"
 LOADED = "() => app.graph.nodes.some(n => n.type === 'Preview3D')"
