@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from .errors import UserError
@@ -70,16 +71,16 @@ class Prepared:
 def pack_latent(texture: Tensor, shape: Tensor) -> Tensor:
     """texture `[B, C, h, w]`, shape `[B, K]`, K <= h w -> `[B, C + 1, h, w]`; the last plane is the shape, row by row,
     then zeros."""
-    b, _, h, w = texture.shape
+    h, w = texture.shape[2:]
     if shape.shape[1] > h * w:
         raise UserError(f"A shape vector of {shape.shape[1]} does not fit a {h} x {w} plane.")
-    plane = F.pad(shape, (0, h * w - shape.shape[1])).view(b, 1, h, w)
+    plane = rearrange(F.pad(shape, (0, h * w - shape.shape[1])), "b (h w) -> b 1 h w", h=h)
     return torch.cat([texture, plane.to(texture)], 1)
 
 
 def unpack_latent(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """`[B, C + 1, h, w]` -> texture `[B, C, h, w]`, shape `[B, n]`: the inverse of `pack_latent`."""
-    return x[:, :-1], x[:, -1].flatten(1)[:, :n]
+    return x[:, :-1], rearrange(x[:, -1], "b h w -> b (h w)")[:, :n]
 
 
 def zeroed(layer: nn.Module) -> nn.Module:
@@ -125,14 +126,13 @@ class Attention(nn.Module):
         self.out = zeroed(nn.Conv2d(width, width, 1))
 
     def tokens(self, x: Tensor) -> Tensor:
-        """[B, heads * d, h, w] -> [B, heads, h w, d]"""
-        return x.flatten(2).unflatten(1, (self.heads, -1)).transpose(2, 3)
+        return rearrange(x, "b (heads d) h w -> b heads (h w) d", heads=self.heads)
 
     def forward(self, x: Tensor, photo: tuple[Tensor, Tensor]) -> Tensor:
         q, k, v = (self.tokens(t) for t in self.qkv(self.norm(x)).chunk(3, 1))
         k, v = (torch.cat([a, b.to(a).expand(len(x), -1, -1, -1)], 2) for a, b in zip((k, v), photo, strict=True))
         y = F.scaled_dot_product_attention(q, k, v)
-        return x + self.out(y.transpose(2, 3).flatten(1, 2).unflatten(2, x.shape[-2:]))
+        return x + self.out(rearrange(y, "b heads (h w) d -> b (heads d) h w", h=x.shape[2]))
 
 
 class Exchange(nn.Module):

@@ -13,8 +13,9 @@ Images are sRGB `[B, 3, H, W]` in 0..1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,27 +28,46 @@ from .diffusion import SAMPLERS, sigmas
 from .errors import UserError
 from .guidance import Guidance, GuidanceWeights, GuidedDenoiser
 from .guidance import prepare_guidance as _prepare_guidance
-from .identity import Identity, Recognizer, encode_identity, load_detector, load_recognizer
+from .identity import Face, Identity, Recognizer, encode_identity, given_faces, load_detector, load_recognizer
 from .image import linear_to_srgb
 from .maps import TextureMaps
 from .render import Camera, Light, render
 from .scene import Scene
 
 __all__ = [
-    "Callback", "add_photo_detail", "condition", "decode", "encode", "load_model", "load_recognizer", "noise", "photo_detail_of",
-    "prepare_guidance", "render_avatar", "sample",
+    "Callback", "add_photo_detail", "condition", "decode", "encode", "find_faces", "load_model", "load_recognizer", "noise",
+    "photo_detail_of", "prepare_guidance", "render_avatar", "sample",
 ]
 
 Callback = Callable[[int, int, Tensor], None]
 """`callback(i, n, denoised)` after step i of n; an exception raised in it ends the sampling."""
 
 
-def encode(photos: Sequence[Tensor] | Tensor, recognizer: Recognizer, which: str | int = "largest") -> Identity:
+def encode(
+    photos: Sequence[Tensor] | Tensor, recognizer: Recognizer, which: str | int = "largest", faces: Sequence[Face] | None = None
+) -> Identity:
     """Photos of one person `[B, 3, H, W]` (or a list of `[3, H, W]`) -> their mean identity, batch 1.
 
-    Raises UserError where a photo shows no face.
+    faces: of `find_faces`; None looks for the face itself. Raises UserError where a photo shows no face.
     """
-    return encode_identity(photos, recognizer, load_detector(device=recognizer.device), which)
+    return encode_identity(photos, recognizer, load_detector(device=recognizer.device), which, faces)
+
+
+def find_faces(
+    photos: Tensor,
+    recognizer: Recognizer,
+    which: str | int = "largest",
+    landmarks: Mapping[str, Any] | None = None,
+    boxes: Any = None,
+    first: int | None = None,
+) -> list[Face] | None:
+    """The faces that ComfyUI's FACE_LANDMARKS or BOUNDING_BOX point out in the photos: see `identity.given_faces`.
+
+    None where neither is given, which leaves it to our own detector.
+    """
+    if landmarks is None and boxes is None:
+        return None
+    return given_faces(photos, load_detector(device=recognizer.device), which, landmarks, boxes, first)
 
 
 def prepare_guidance(
@@ -57,13 +77,15 @@ def prepare_guidance(
     weights: GuidanceWeights | None = None,
     sigma_window: tuple[float, float] | None = None,
     which: str | int = "largest",
+    face: Face | None = None,
 ) -> Guidance:
     """Fit the scene (camera, expression, light) of photo `[1, 3, H, W]` and set up the losses that pull towards it.
 
     sigma_window: (start, end) noise levels between which the guidance acts; None takes the default.
+    face: of `find_faces`; None looks for the face itself.
     """
     detector = load_detector(device=recognizer.device)
-    guidance = _prepare_guidance(photo, model.head, recognizer, detector, weights=weights, which=which)
+    guidance = _prepare_guidance(photo, model.head, recognizer, detector, weights=weights, which=which, face=face)
     return guidance if sigma_window is None else replace(guidance, sigma_window=sigma_window)
 
 

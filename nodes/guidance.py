@@ -43,6 +43,7 @@ class Guidance(io.ComfyNode):
                 sigma("sigma_start", WINDOW[0], "Noise level at which the guidance sets in."),
                 sigma("sigma_end", WINDOW[1], "Noise level below which the guidance rests."),
                 types.face_input(),
+                *types.given_face_inputs(),
             ],
             outputs=[types.Guidance.Output("guidance", display_name="guidance")],
         )
@@ -55,13 +56,18 @@ class Guidance(io.ComfyNode):
 
     @classmethod
     @host.with_gradients
-    def execute(cls, image, recognizer, identity, perceptual, photometric, landmark, sigma_start, sigma_end, face):
+    def execute(
+        cls, image, recognizer, identity, perceptual, photometric, landmark, sigma_start, sigma_end, face,
+        face_landmarks=None, bboxes=None,
+    ):
         head = host.load_once(lambda: load_head(device=host.device()), "head", None)
         weights = core.GuidanceWeights(identity, perceptual, photometric, landmark)
         photo = host.image_in(image[:1])
+        recognizer = as_recognizer(recognizer)
+        faces = pipeline.find_faces(host.image_in(image), recognizer, face, face_landmarks, bboxes, first=1)
         # all that the fit needs of a model is its head, and every checkpoint shares the built-in one
         return io.NodeOutput(
             pipeline.prepare_guidance(
-                photo, SimpleNamespace(head=head), as_recognizer(recognizer), weights, (sigma_start, sigma_end), face
+                photo, SimpleNamespace(head=head), recognizer, weights, (sigma_start, sigma_end), face, faces and faces[0]
             )
         )

@@ -17,7 +17,10 @@ def as_recognizer(given: Any) -> Recognizer:
     """Our recogniser as it is; another pack's insightface `FaceAnalysis` by way of the .onnx file it loaded."""
     if isinstance(given, Recognizer):
         return given
-    path = foreign_file(getattr(given, "face_analysis", given))  # ComfyUI_FaceAnalysis wraps the object once more
+    if type(getattr(given, "face_recognition", None)).__name__ == "face_recognition_model_v1":
+        # ComfyUI_FaceAnalysis with dlib: the same network as our built-in one, in a form that has no gradients
+        return host.load_once(lambda: pipeline.load_recognizer(device=host.device()), f"recognizer {host.BUILT_IN}", None)
+    path = foreign_file(getattr(given, "face_analysis", given))  # with insightface it wraps that object once more
     return host.load_once(lambda: pipeline.load_recognizer(path, host.device()), "recognizer", path)
 
 
@@ -32,6 +35,7 @@ class EncodeIdentity(io.ComfyNode):
                 io.Image.Input("image", tooltip="A photo. A batch is taken as photos of one person and averaged."),
                 types.recognizer_input("Recognition network; it must be the one that the model was trained with."),
                 types.face_input(),
+                *types.given_face_inputs(),
             ],
             outputs=[
                 types.Identity.Output("identity", display_name="identity"),
@@ -41,8 +45,10 @@ class EncodeIdentity(io.ComfyNode):
 
     @classmethod
     @host.with_gradients
-    def execute(cls, image, recognizer, face):
-        identity = pipeline.encode(host.image_in(image), as_recognizer(recognizer), face)
+    def execute(cls, image, recognizer, face, face_landmarks=None, bboxes=None):
+        photos, recognizer = host.image_in(image), as_recognizer(recognizer)
+        faces = pipeline.find_faces(photos, recognizer, face, face_landmarks, bboxes)
+        identity = pipeline.encode(photos, recognizer, face, faces)
         return io.NodeOutput(identity, to_image(identity.crop))
 
 

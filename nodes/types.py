@@ -13,7 +13,11 @@ Avatar = io.Custom("FITDIFF_AVATAR")
 Light = io.Custom("FITDIFF_LIGHT")
 
 # insightface's FaceAnalysis object under the names that IPAdapter, InstantID/PuLID and FaceAnalysis packs give it
-FOREIGN_RECOGNIZERS = [io.Custom("INSIGHTFACE"), io.Custom("FACEANALYSIS"), io.Custom("FACE_ANALYSIS")]
+FOREIGN_RECOGNIZERS = [io.Custom(name) for name in ("INSIGHTFACE", "FACEANALYSIS", "FACE_ANALYSIS", "ANALYSIS_MODELS")]
+
+# of newer hosts; by name, so that older ones take them for another pack's
+FaceLandmarks = io.Custom("FACE_LANDMARKS")
+BoundingBox = io.Custom("BOUNDING_BOX")
 
 
 def recognizer_input(tooltip: str):
@@ -25,3 +29,17 @@ def face_input():
         "face", default=0, min=0, max=99,
         tooltip="Which face, where the photo shows several: 0 is the largest, 1 the next smaller, and so on.",
     )
+
+
+def given_face_inputs() -> list:
+    """What says which face is meant, and where it is, when core nodes have looked already."""
+    return [
+        FaceLandmarks.Input(
+            "face_landmarks", optional=True,
+            tooltip="From MediaPipe Face Landmarker, run on this image: its face mesh is used in place of our own detector's.",
+        ),
+        BoundingBox.Input(
+            "bboxes", optional=True, extra_dict={"forceInput": True},  # a newer frontend would draw fields for four numbers
+            tooltip="A box around the face that is meant, or for each image a list of boxes, of which 'face' picks one.",
+        ),
+    ]

@@ -287,14 +287,17 @@ def test_an_insightface_pack_is_listed_and_guides(client, small_pack):
     assert run.end == "execution_success", run.error
 
 
-@pytest.mark.parametrize("slot", [0, 1, 2], ids=["INSIGHTFACE", "FACEANALYSIS", "FACE_ANALYSIS"])
-def test_other_packs_face_analysis_is_understood(client, small_pack, slot):
+@pytest.mark.parametrize(
+    ("slot", "side"), list(enumerate([112, 112, 112, 112, 150])),
+    ids=["INSIGHTFACE", "FACEANALYSIS", "FACE_ANALYSIS", "ANALYSIS_MODELS insightface", "ANALYSIS_MODELS dlib"],
+)
+def test_other_packs_face_analysis_is_understood(client, small_pack, slot, side):
     prompt = workflow("photo_to_avatar")
     prompt["20"] = {"class_type": "TestFaceAnalysis", "inputs": {"pack": small_pack, "recognition": True}}
     prompt["4"]["inputs"]["recognizer"] = ["20", slot]
     run = client.run({k: prompt[k] for k in ("1", "20", "4", "12")})
     assert run.end == "execution_success", run.error
-    assert pictures(client, run.outputs)["12"].shape == (112, 112, 3)
+    assert pictures(client, run.outputs)["12"].shape == (side, side, 3)
 
 
 def test_face_analysis_without_recognition_is_refused_readably(client, small_pack):

@@ -107,7 +107,7 @@ def test_the_pack_is_listed_and_the_checkpoint_refuses_to_be_conditioned_by_it(r
 
 # --- in a graph, as with IPAdapter, InstantID and face analysis packs --------------------------------------------------
 
-TYPES = ["INSIGHTFACE", "FACEANALYSIS", "FACE_ANALYSIS"]
+TYPES = ["INSIGHTFACE", "FACEANALYSIS", "FACE_ANALYSIS", "ANALYSIS_MODELS"]
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from .objective import Guidance, GuidanceWeights
 from .regions import occlusion, region_weights
 from .surface import Surface
 
+if TYPE_CHECKING:
+    from ..identity import Face
+
 CROP_SIZE = 256
 
 
@@ -28,10 +32,12 @@ def prepare_guidance(
     which: str | int = "largest",
     size: int = CROP_SIZE,
     prior: FitPrior | None = None,
+    face: Face | None = None,
 ) -> Guidance:
     """Photo `[1, 3, H, W]` sRGB -> Guidance: face, crop, fitted scene, light, occlusion and recogniser features.
 
-    which: "largest" or the index of the face. Raises UserError for several photos or no face.
+    which: "largest" or the index of the face. face: the face itself, if it is known; then the detector does not look.
+    Raises UserError for several photos or no face.
     """
     from ..identity import select_face
 
@@ -39,7 +45,7 @@ def prepare_guidance(
         raise UserError(f"Guidance needs one photo, not a batch of {tuple(photo.shape)}; pick one image of the batch.")
     with torch.inference_mode(False), torch.no_grad():
         photo, head, recognizer, detector = plain_tensors(photo), plain(head), plain(recognizer), plain(detector)
-        face = plain_tensors(select_face(detector.detect(photo[0]), which))
+        face = plain_tensors(face or select_face(detector.detect(photo[0]), which))
         crop = crop_face(photo, face.mesh, size)
         scene, shape = fit_scene(photo, face, head, size, prior, crop)
         mesh = crop.points(face.mesh)[None, :, :2].to(photo)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import torch
+from einops import rearrange
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -86,8 +87,8 @@ class HeadModel(nn.Module):
         control, centres = flat[:, : 3 * n], flat[:, 3 * n :].view(b, 2, 1, 3)
         if expression is not None:
             control = control + expression @ self.expression.to(dtype)
-        columns = control.view(b, n, 3).permute(1, 0, 2).reshape(n, 3 * b)
-        skin = torch.sparse.mm(self.subdivision.to(dtype), columns).view(self.n_skin, b, 3).permute(1, 0, 2)
+        columns = rearrange(control, "b (n xyz) -> n (b xyz)", xyz=3)  # a sparse matrix takes no batch
+        skin = rearrange(torch.sparse.mm(self.subdivision.to(dtype), columns), "v (b xyz) -> b v xyz", b=b)
         ball = self.eyeball.to(dtype).expand(b, -1, -1)
         if gaze is not None:
             ball = ball @ gaze_rotation(gaze).transpose(1, 2)

@@ -128,7 +128,7 @@ class FaceDetector(nn.Module):
 
     def _confirm(self, image: Tensor, candidates: Tensor, known: list[Face]) -> list[Face]:
         """Candidates `[N, 17]` -> those that are not among `known` and that the mesh network takes for faces."""
-        fresh = [c for c in candidates if not any(_same_face(_box(c), face.box) for face in known)][:MAX_FACES]
+        fresh = [c for c in candidates if not any(same_face(_box(c), face.box) for face in known)][:MAX_FACES]
         if not fresh:
             return []
         points = torch.stack(fresh)[:, 1:].reshape(-1, 8, 2)
@@ -148,7 +148,7 @@ class FaceDetector(nn.Module):
         for i in logit.argsort(descending=True).tolist():
             xy = mesh[i, :, :2]
             box = torch.cat([xy.amin(0), xy.amax(0)])
-            if score[i] > MIN_SCORE and not any(_same_face(box, face.box) for face in known + faces):
+            if score[i] > MIN_SCORE and not any(same_face(box, face.box) for face in known + faces):
                 values = (box, points[i, 2:], mesh[i])
                 box, keypoints, points468 = (v.cpu() for v in values)
                 faces.append(Face(box, float(before[i]), keypoints, points468, float(score[i])))
@@ -219,7 +219,7 @@ def _intersection(a: Tensor, b: Tensor) -> Tensor:
     return (torch.minimum(a[2:], b[..., 2:]) - torch.maximum(a[:2], b[..., :2])).clamp(min=0).prod(-1)
 
 
-def _same_face(a: Tensor, b: Tensor) -> bool:
+def same_face(a: Tensor, b: Tensor) -> bool:
     """Do two boxes show one face? Also where one lies in the other: part of a face cut by a tile."""
     a, b = a.cpu(), b.cpu()
     smaller = min(float((a[2:] - a[:2]).prod()), float((b[2:] - b[:2]).prod()))

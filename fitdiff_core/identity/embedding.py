@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
-from .detect import FaceDetector, select_face
+from .detect import Face, FaceDetector, select_face
 from .recognizer import Recognizer
 
 
@@ -38,12 +38,17 @@ class Identity:
 @torch.inference_mode(False)  # the identity may later condition a guided, that is differentiated, sampler
 @torch.no_grad()
 def encode_identity(
-    photos: Sequence[Tensor] | Tensor, recognizer: Recognizer, detector: FaceDetector, which: str | int = "largest"
+    photos: Sequence[Tensor] | Tensor,
+    recognizer: Recognizer,
+    detector: FaceDetector,
+    which: str | int = "largest",
+    faces: Sequence[Face] | None = None,
 ) -> Identity:
     """One person's identity (B = 1) from one photo or several.
 
     photos: `[B, 3, H, W]`, or a list of `[3, H, W]` or `[1, 3, H, W]` of any sizes; sRGB 0..1
     which: the face to take in each photo: "largest" or an index, largest first
+    faces: the face of each photo where they are known; then the detector does not look
     Several photos: embeddings are averaged and made unit length again, activations are averaged (they are aligned);
     the crop is that of the photo nearest to the average. Raises UserError if a photo shows no such face.
     """
@@ -53,7 +58,7 @@ def encode_identity(
     crops = []
     for i, photo in enumerate(photos):
         try:
-            face = select_face(detector.detect(photo), which)
+            face = faces[i] if faces else select_face(detector.detect(photo), which)
         except UserError as e:
             if len(photos) == 1:
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from .install import find_browser
@@ -18,10 +21,10 @@ FLAGS = [  # WebGL on the CPU, and no traffic of the browser's own
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
 ]
 READY = "() => window.app?.graph && window.app?.canvas && window.app?.extensionManager && LiteGraph.registered_node_types['{}']"
-SETTINGS = """async () => {
+SETTINGS = """async (vue) => {
     const setting = app.extensionManager.setting;
     await setting.set('Comfy.TutorialCompleted', true);
-    await setting.set('Comfy.VueNodes.Enabled', false);
+    await setting.set('Comfy.VueNodes.Enabled', vue);
     await setting.set('LiteGraph.Canvas.MinFontSizeForLOD', 0);  // text stays readable when zoomed out
 }"""
 QUEUE = """(ms) => new Promise(async (resolve) => {
@@ -34,7 +37,14 @@ QUEUE = """(ms) => new Promise(async (resolve) => {
     const errors = Object.values(app.lastNodeErrors ?? {});
     if (errors.length) done('rejected: ' + JSON.stringify(errors));
 })"""
-ALERTS = "() => [...document.querySelectorAll('.p-toast-message, .comfy-missing-nodes, .p-dialog')].map(e => e.innerText)"
+ALERTS = """() => [...document.querySelectorAll(
+    '.p-toast-message, .comfy-missing-nodes, .p-dialog, [data-testid="error-overlay"]')].map(e => e.innerText)"""
+VIEWER = """() => {
+    const boxes = [...document.querySelectorAll('canvas')].map(c => c.getBoundingClientRect());
+    const [box] = boxes.filter(b => b.width > 50 && b.height > 50 && b.width < innerWidth / 2).sort((a, b) => b.width - a.width);
+    return box && {x: box.x, y: box.y, width: box.width, height: box.height};
+}"""
+PROMPT = "async () => JSON.stringify((await app.graphToPrompt()).output)"
 
 
 @dataclass
@@ -65,6 +75,15 @@ class Tab:
         """Texts of toasts and dialogs on the page."""
         return self.page.evaluate(ALERTS)
 
+    def viewer(self) -> np.ndarray:
+        """What the 3D view (the only canvas that is not the page itself) shows, `[H, W, 3]` in 0..1."""
+        png = self.page.screenshot(clip=self.page.evaluate(VIEWER), timeout=120_000)
+        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")) / 255.0
+
+    def prompt(self) -> dict:
+        """What the page would queue: node id -> class_type, inputs."""
+        return json.loads(self.page.evaluate(PROMPT))
+
     def serialize(self) -> dict:
         return json.loads(self.page.evaluate("() => JSON.stringify(app.graph.serialize())"))
 
@@ -77,8 +96,13 @@ class Tab:
 
 
 @contextmanager
-def open_tab(url: str, size: tuple[int, int] = (1920, 1080), ready: str = "FitDiff_Sampler") -> Iterator[Tab]:
-    """A fresh browser profile on the ComfyUI at `url`, once the node type `ready` is known to it."""
+def open_tab(
+    url: str, size: tuple[int, int] = (1920, 1080), ready: str = "FitDiff_Sampler", vue: bool = False
+) -> Iterator[Tab]:
+    """A fresh browser profile on the ComfyUI at `url`, once the node type `ready` is known to it.
+
+    vue: nodes drawn as page elements (newer frontends call it Nodes 2.0) in place of on one canvas.
+    """
     with sync_playwright() as p, tempfile.TemporaryDirectory() as profile:
         context = p.chromium.launch_persistent_context(
             profile, executable_path=find_browser(), headless=True, args=FLAGS, viewport={"width": size[0], "height": size[1]},
@@ -94,7 +118,7 @@ def open_tab(url: str, size: tuple[int, int] = (1920, 1080), ready: str = "FitDi
             page.on("pageerror", lambda e: tab.problems.append(str(e)[:300]))
             page.goto(url, wait_until="domcontentloaded")
             page.wait_for_function(READY.format(ready), timeout=120_000)
-            page.evaluate(SETTINGS)
+            page.evaluate(SETTINGS, vue)
             yield tab
         finally:
             context.close()

