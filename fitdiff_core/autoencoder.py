@@ -57,9 +57,15 @@ def from_codes(codes: Tensor) -> Tensor:
     return torch.cat([((codes[:, :6] + 1) / 2).clamp(min=0).square(), codes[:, 6:]], 1)
 
 
+@torch.no_grad()
+def normal_(x: Tensor, std: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+    """In place, but nothing on the meta device: there torch would first import its compiler, seconds of every start."""
+    return x if x.is_meta else x.normal_(std=std, generator=generator)
+
+
 def conv(i: int, o: int, kernel: int = 3, gain: float = 1.0) -> nn.Conv2d:
     layer = nn.Conv2d(i, o, kernel, padding=kernel // 2)
-    nn.init.normal_(layer.weight, std=gain * (i * kernel * kernel) ** -0.5)
+    normal_(layer.weight, gain * (i * kernel * kernel) ** -0.5)
     nn.init.zeros_(layer.bias)
     return layer
 
@@ -129,8 +135,9 @@ class Decoder(nn.Module):
         self.tail = nn.Sequential(*(ResBlock(w[0]) for _ in range(n[2])), nn.SiLU())
         self.heads = nn.ModuleDict({name: Head(c) for name in MAPS})
         generator = torch.Generator().manual_seed(0)
-        self.register_buffer("grain_quarter", torch.randn(c.grain, c.size // 4, c.size // 4, generator=generator))
-        self.register_buffer("grain_half", torch.randn(c.grain, c.size // 2, c.size // 2, generator=generator))
+        for name, scale in (("quarter", 4), ("half", 2)):
+            field = torch.empty(c.grain, c.size // scale, c.size // scale)
+            self.register_buffer(f"grain_{name}", normal_(field, generator=generator))
 
     def forward(self, z: Tensor, origin: Tensor | None, detail: bool) -> tuple[Tensor, Tensor | None]:
         """Latent [B, C, h, w] -> (half [B, 9, 8h, 8w], detail [B, 9, 16h, 16w] | None), both in units of the residual."""

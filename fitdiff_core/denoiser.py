@@ -12,9 +12,9 @@ Everything that depends on the condition alone is computed once (`prepare`) and 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -205,8 +205,9 @@ class UNet(nn.Module):
         self.shape_in = nn.Linear(c.shape, c.mlp)
         self.exchanges = nn.ModuleList(Exchange(w, c, i == 5) for i, w in enumerate((w0, w1, w2, w2, w1, w0)))
         self.shape_out = zeroed(nn.Linear(c.mlp, c.shape))
-        frequencies = torch.exp(torch.linspace(math.log(0.5), math.log(60.0), c.emb // 2))
-        self.register_buffer("frequencies", frequencies.half().float())  # as a checkpoint stores them
+        # numpy's, not torch's: see `autoencoder.normal_`; halves, as a checkpoint stores them
+        frequencies = np.geomspace(0.5, 60.0, c.emb // 2).astype(np.float16).tolist()
+        self.register_buffer("frequencies", torch.tensor(frequencies))
 
     def prepare(self, embedding: Tensor, activations: list[Tensor], drop: Tensor | None = None) -> Prepared:
         """Normalised features -> Prepared. drop [B] bool: entries that see the null condition instead."""

@@ -15,6 +15,8 @@ from fitdiff_core.guidance.balance import balance
 from fitdiff_core.guidance.guided import Descent, plain, within
 from fitdiff_core.guidance.losses import identity_loss, landmark_loss, perceptual_loss, photometric_loss
 from fitdiff_core.guidance.regions import occlusion
+from fitdiff_core.guidance.unexplained import Unexplained, light_gain
+from fitdiff_core.image import linear_to_srgb, srgb_to_linear
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.prior import LinearPrior
 from fitdiff_core.render import Camera, Light
@@ -123,7 +125,6 @@ def chain():
         torch.ones(468), recognizer, recognizer.matrix(torch.zeros(1, 468, 2)), torch.zeros(1, 8), (),
         torch.tensor([1.0, 1.0, 0.0, 0.0])[None, :, None, None].expand(1, 4, 32, 32),
     )
-    from fitdiff_core.image import linear_to_srgb
     from fitdiff_core.render import render
 
     maps = TextureMaps.from_stack(model.autoencoder.decode(z))
@@ -279,7 +280,9 @@ def test_gradient_of_the_whole_objective(chain):
     )
     objective = PhotoObjective(model.head, model.autoencoder.decode, guidance)
     light = scene.light
-    objective.relight = lambda *args: light  # held: the fitted light is taken as a constant
+    objective.relight = lambda *args: light  # held: the fitted light is taken as a constant,
+    gain = torch.linspace(0.7, 1.3, 64, dtype=torch.float64).expand(1, 3, 64, 64)
+    objective.unexplained_gain = lambda *args: gain  # and so is what it leaves unexplained
     texture, shape = chain.texture.double() * 0.7, chain.shape.double() * 0.7
     leaves = [t.clone().requires_grad_(True) for t in (texture, shape, scene.expression)]
 
@@ -315,6 +318,44 @@ def test_losses_are_zero_at_the_photo_and_scaled():
     points = torch.rand(2, 468, 2, generator=g) * 200
     assert landmark_loss(points, points, torch.ones(468), 256).abs().max() == 0
     assert landmark_loss(points + 2.2, points, torch.ones(468), 256).mean() == pytest.approx(1, rel=0.2)
+
+
+def shadowed(chain):
+    """The chain's photo with a soft shadow over its left half, of another colour: as strong as a hard side light's."""
+    ramp = torch.linspace(-3, 3, 64).sigmoid()
+    gain = torch.stack([0.3 + 0.7 * ramp, 0.35 + 0.65 * ramp, 0.45 + 0.55 * ramp])[None, :, None]
+    return replace(chain.guidance, photo=linear_to_srgb(srgb_to_linear(chain.guidance.photo) * gain)), gain
+
+
+def test_a_shadow_is_taken_for_light_and_fine_detail_is_not():
+    g = torch.Generator().manual_seed(2)
+    render = 0.2 + 0.1 * torch.rand(1, 3, 64, 64, generator=g)
+    ramp = torch.linspace(-2, 2, 64).sigmoid().expand(1, 3, 64, 64)
+    skin = torch.zeros(1, 1, 64, 64)
+    skin[..., 8:56, 8:56] = 1
+    found = light_gain(render, linear_to_srgb(render * (0.4 + 0.5 * ramp)), skin, Unexplained())
+    assert (found / (0.4 + 0.5 * ramp) - 1)[..., 16:48, 16:48].abs().max() < 0.08
+    checks = 1 + 0.3 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2 * 2 - 1.0)
+    found = light_gain(render, linear_to_srgb(render * checks), skin, Unexplained())
+    assert (found.log()[..., 16:48, 16:48] - checks.log().mean()).abs().max() < 0.03
+    brow = skin.clone()
+    brow[..., 28:36, 20:44] = 0
+    dark = linear_to_srgb(render * torch.where(brow > 0, 0.8, 0.1))
+    assert (light_gain(render, dark, brow, Unexplained())[..., 30:34, 30:34] - 0.8).abs().max() < 0.05
+
+
+def test_a_shadow_no_longer_pulls_on_the_skin(chain):
+    guidance, _ = shadowed(chain)
+    left = {}
+    for share in (0.0, 1.0):
+        objective = PhotoObjective(
+            chain.model.head, chain.model.autoencoder.decode,
+            replace(guidance, weights=GuidanceWeights(0, 0, 1, 0), unexplained=Unexplained(share=share)),
+        )
+        texture = chain.texture.clone().requires_grad_(True)  # the true one: nothing should pull
+        loss = objective(texture, chain.shape, guidance.scene)[0]
+        left[share] = float(loss.detach()), float(torch.autograd.grad(loss.sum(), texture)[0].norm())
+    assert left[1.0][0] < 0.4 * left[0.0][0] and left[1.0][1] < 0.6 * left[0.0][1], left
 
 
 def test_masked_pixels_and_clipped_highlights_do_not_count():

@@ -17,6 +17,7 @@ from .balance import balance
 from .light import LightPrior, fit_light
 from .losses import identity_loss, landmark_loss, perceptual_loss, photometric_loss
 from .surface import Surface
+from .unexplained import Unexplained, light_gain
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Guidance:
     recognizer_blur: float = 2.0  # px, and
     recognizer_share: float = 1.0  # how hard the recogniser may pull on the picture (see `balance.py`)
     light_prior: LightPrior = field(default_factory=LightPrior)
+    unexplained: Unexplained = field(default_factory=Unexplained)
 
     def __post_init__(self) -> None:
         start, end = self.sigma_window
@@ -124,7 +126,8 @@ class PhotoObjective:
         regions = seen * surface.facing
         scene = replace(scene, light=self.relight(surface, maps, scene, regions[:, 1:2]))
         out = render(vertices, self.head, maps, scene.camera, scene.light, size=g.size)
-        image = linear_to_srgb(out.image.clamp(0, 1))
+        gain = self.unexplained_gain(out.image.detach(), regions[:, 1:2])
+        image = linear_to_srgb((out.image * gain).clamp(0, 1))
         weight, mouth = F.interpolate(
             torch.cat([regions[:, :1], seen[:, 3:] * surface.mask], 1), g.size, mode="bilinear", align_corners=False
         ).split(1, 1)
@@ -132,6 +135,17 @@ class PhotoObjective:
         shown = out.mask * g.mask * (1 - mouth)
         weight = weight * g.mask
         return image * shown + g.photo * (1 - shown), weight, scene
+
+    @torch.no_grad()
+    def unexplained_gain(self, render: Tensor, skin: Tensor) -> Tensor | float:
+        """What the light of the scene does not explain of the photo `[B, 3, S, S]` (see `unexplained.py`)."""
+        g = self.guidance
+        if g.unexplained.share <= 0:
+            return 1.0
+        small = skin.shape[-2:]
+        photo, mask, render = (F.interpolate(x, small, mode="area") for x in (g.photo, g.mask, render))
+        gain = light_gain(render, photo, skin * mask, g.unexplained)
+        return F.interpolate(gain, g.size, mode="bilinear", align_corners=False)
 
     @torch.no_grad()
     def relight(self, surface: Surface, maps: TextureMaps, scene: Scene, skin: Tensor) -> Light:

@@ -37,7 +37,7 @@ class PlaneUNet(UNet):
         b, a = self.blocks, self.attentions
         side = x.shape[-1]
         plane = F.pad(s, (0, side * side - s.shape[1])).view(len(x), 1, side, side)
-        h = self.stem(torch.cat([x, plane.to(x)], 1))
+        h = self.stem(torch.cat([x, plane.to(x)], 1).contiguous(memory_format=torch.channels_last))
         h0 = b[0](h + self.position.to(h), emb, cond.spade[0])
         h1 = b[1](self.downs[0](h0), emb, cond.spade[1])
         h2 = b[2](self.downs[1](h1), emb, cond.spade[2])
