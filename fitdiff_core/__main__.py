@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch is imported under the clock
     from .guidance import Guidance
     from .scene import Scene
 
-DEFAULTS = {"steps": 50, "cfg_scale": 1.5, "sampler": "ddim", "texture_size": 512, "render_size": 512, "which": "largest"}
+DEFAULTS = {"steps": 50, "cfg_scale": 1.5, "variation": 0.2, "sampler": "ddim", "texture_size": 512, "render_size": 512, "which": "largest"}
 
 
 class Stopwatch(dict):
@@ -83,6 +83,8 @@ def read_config(args: argparse.Namespace) -> dict:
             raise UserError(f"{key} must be a whole number from 1 to 8192 (got {config[key]!r}).")
     if not is_number(config["cfg_scale"]):
         raise UserError(f"cfg_scale must be a number (got {config['cfg_scale']!r}).")
+    if not is_number(config["variation"]) or not 0 <= config["variation"] <= 1:
+        raise UserError(f"variation must be a number from 0 to 1 (got {config['variation']!r}).")
     for key in ("checkpoint", "recognizer", "sampler"):
         if not isinstance(config[key], str) and not (key == "checkpoint" and config[key] is None):
             raise UserError(f"{key} must be text (got {config[key]!r}).")
@@ -170,7 +172,7 @@ def make(args: argparse.Namespace) -> Made:
     with clock.stage("sample"), progress_bar(config["steps"]) as bar:
         latent, scene = pipeline.sample(
             model, identity, None if args.no_guidance else guidance, args.seed, config["steps"], config["cfg_scale"],
-            sampler=config["sampler"], callback=lambda i, n, denoised: bar.update(),
+            sampler=config["sampler"], callback=lambda i, n, denoised: bar.update(), variation=config["variation"],
         )
     if guidance is not None and args.no_guidance:
         scene = guidance.scene

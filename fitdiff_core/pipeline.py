@@ -22,7 +22,7 @@ from torch import Tensor
 
 from .avatar import Avatar
 from .checkpoint import FitDiffModel, load_model
-from .denoiser import Condition, unpack_latent
+from .denoiser import Condition, pack_latent, unpack_latent
 from .detail import PhotoDetail, photo_detail
 from .diffusion import SAMPLERS, sigmas
 from .errors import UserError
@@ -39,6 +39,7 @@ __all__ = [
     "photo_detail_of", "prepare_guidance", "render_avatar", "sample",
 ]
 
+VARIATION = 0.2  # see `calm`
 Callback = Callable[[int, int, Tensor], None]
 """`callback(i, n, denoised)` after step i of n; an exception raised in it ends the sampling."""
 
@@ -119,6 +120,16 @@ def noise(model: FitDiffModel, seed: int, batch: int = 1) -> Tensor:
     return torch.stack(rows).to(model.device)
 
 
+def calm(model: FitDiffModel, noise: Tensor, variation: float) -> Tensor:
+    """Noise `[B, C + 1, h, w]` to start from where a photo says who it is: `variation` 1 draws all that the photo leaves
+    open at random, 0 takes its likeliest answer. A draw is as far from the truth again as that answer is (see
+    docs/design.md), so a person's likeness wants little of it; fine detail of the skin is always drawn."""
+    if variation == 1:
+        return noise
+    texture, shape = unpack_latent(noise, model.head.n_identity)
+    return pack_latent(*model.denoiser.prior.calm(texture, shape, variation))
+
+
 def sample(
     model: FitDiffModel,
     identity: Identity | None = None,
@@ -129,10 +140,12 @@ def sample(
     batch: int = 1,
     sampler: str = "ddim",
     callback: Callback | None = None,
+    variation: float = VARIATION,
 ) -> tuple[Tensor, Scene]:
     """Reverse diffusion (Sec. 3 of the paper): identity-conditioned, optionally guided through the renderer.
 
-    identity: None samples a new person. guidance: None leaves the sample to the prior.
+    identity: None samples a new person. guidance: None leaves the sample to the prior. variation: see `calm`; a new person
+    is always a full draw.
     Identities of N people with batch 1 give N heads that start from the same noise, so that only the people differ.
     Returns the latent `[B, C + 1, h, w]` (texture, and the shape vector in the last plane) and the scene: the photo's,
     refined, or a studio portrait.
@@ -141,6 +154,8 @@ def sample(
         raise UserError(f"Unknown sampler '{sampler}'; choose one of {', '.join(SAMPLERS)}.")
     if steps < 1 or batch < 1:
         raise UserError(f"steps and batch must be at least 1 (got {steps} and {batch}).")
+    if not 0 <= variation <= 1:
+        raise UserError(f"variation must be from 0 to 1 (got {variation}).")
     if not math.isfinite(cfg_scale):
         raise UserError(f"cfg must be a finite number (got {cfg_scale}); 1.5 is usual.")
     cond = condition(model, identity)
@@ -162,6 +177,8 @@ def sample(
             callback(i, n, denoised)
 
     start = noise(model, seed, batch)
+    if cond is not None:
+        start = calm(model, start, variation)
     if people > batch:
         start = start.repeat(people, 1, 1, 1)
     with torch.no_grad():

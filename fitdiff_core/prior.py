@@ -115,6 +115,12 @@ class LinearPrior(nn.Module):
         moved = self.join(a * (v_modes / (v_modes + s2))) + rest * (self.rest_variance / (self.rest_variance + s2))
         return moved, shape * (v_shape / (v_shape + s2))
 
+    def calm(self, texture: Tensor, shape: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """Noise `[B, C, h, w]` and `[B, K]` with `share` of what decides who it is: modes and shape. A linear denoiser turns
+        it into the mean plus `share` of a deviation; what the modes leave, skin's fine detail, stays a full draw."""
+        a, rest = self.split(texture)
+        return rest + share * self.join(a), share * shape
+
     def correct(self, posterior: Posterior, f_texture: Tensor, f_shape: Tensor) -> tuple[Tensor, Tensor]:
         """The network's output, of about unit variance -> denoised texture and shape."""
         with torch.autocast(f_texture.device.type, enabled=False):

@@ -9,7 +9,7 @@ from ..fitdiff_core.diffusion import sigmas
 from ..fitdiff_core.errors import UserError
 from . import host, types
 from .guider import Guider as CoreGuider
-from .sampling import DEFAULT, diffuse_preview
+from .sampling import DEFAULT, diffuse_preview, variation_input
 
 SPACINGS = ("logsnr", "karras")
 
@@ -33,14 +33,15 @@ class Guider(io.ComfyNode):
                 types.Guidance.Input(
                     "guidance", optional=True, tooltip="Pulls every step towards a photo. Left out, the prior alone decides."
                 ),
+                variation_input(),
             ],
             outputs=[io.Guider.Output("guider", display_name="guider")],
         )
 
     @classmethod
     @host.with_gradients
-    def execute(cls, model, cfg, identity=None, guidance=None):
-        return io.NodeOutput(CoreGuider(model, identity, guidance, cfg, diffuse_preview(model)))
+    def execute(cls, model, cfg, identity=None, guidance=None, variation=DEFAULT["variation"]):
+        return io.NodeOutput(CoreGuider(model, identity, guidance, cfg, diffuse_preview(model), variation))
 
 
 class Sigmas(io.ComfyNode):

@@ -73,9 +73,9 @@ class HostPatcher:
 class Guider:
     """A GUIDER: the denoiser with its identity, guidance and classifier-free guidance scale."""
 
-    def __init__(self, model, identity=None, guidance=None, cfg: float = 1.0, preview=None):
-        """preview: denoised latent -> sRGB `[3, H, W]`, shown some eight times in a run."""
-        self.model, self.guidance, self.cfg, self.preview = model, guidance, cfg, preview
+    def __init__(self, model, identity=None, guidance=None, cfg: float = 1.0, preview=None, variation: float = 1.0):
+        """preview: denoised latent -> sRGB `[3, H, W]`, shown some eight times in a run. variation: see `pipeline.calm`."""
+        self.model, self.guidance, self.cfg, self.preview, self.variation = model, guidance, cfg, preview, variation
         self.condition = pipeline.condition(model, identity)
         self.model_patcher = HostPatcher(model)
         self.model_options = self.model_patcher.model_options
@@ -122,6 +122,8 @@ class Guider:
             return latent_image
         device = self.model.device
         noise, latent_image, sigmas = (t.clone().float().to(device) for t in (noise, latent_image, sigmas))
+        if self.condition is not None:
+            noise = pipeline.calm(self.model, noise, self.variation)
         mask = None if denoise_mask is None else self._mask(denoise_mask.clone(), noise, device)
         self._predict = guided = self._denoise
         if self.guidance is not None:

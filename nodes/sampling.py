@@ -16,6 +16,14 @@ from . import host, types
 DEFAULT = {k: p.default for k, p in inspect.signature(pipeline.sample).parameters.items()}
 
 
+def variation_input():
+    return io.Float.Input(
+        "variation", default=DEFAULT["variation"], min=0.0, max=1.0, step=0.05, round=0.01, optional=True,
+        tooltip="How much of what the identity leaves open is drawn by the seed. 0: its likeliest person. 1: a full draw, as in "
+        "the paper. Fine detail of the skin is always drawn; so is all of a new person.",
+    )
+
+
 def diffuse_preview(model):
     """Denoised latent `[B, C + 1, h, w]` -> the first head's diffuse albedo by the cheap decoder, sRGB `[3, 256, 256]`."""
 
@@ -62,6 +70,7 @@ class Sampler(io.ComfyNode):
                 types.Guidance.Input(
                     "guidance", optional=True, tooltip="Pulls every step towards a photo. Left out, the prior alone decides."
                 ),
+                variation_input(),
             ],
             outputs=[
                 io.Latent.Output(
@@ -81,8 +90,11 @@ class Sampler(io.ComfyNode):
 
     @classmethod
     @host.with_gradients
-    def execute(cls, model, seed, steps, cfg, batch, sampler, identity=None, guidance=None):
+    def execute(
+        cls, model, seed, steps, cfg, batch, sampler, identity=None, guidance=None, variation=DEFAULT["variation"]
+    ):
         latent, scene = pipeline.sample(
-            model, identity, guidance, seed, steps, cfg, batch, sampler, host.Progress(steps, diffuse_preview(model))
+            model, identity, guidance, seed, steps, cfg, batch, sampler, host.Progress(steps, diffuse_preview(model)),
+            variation,
         )
         return io.NodeOutput({"samples": latent.cpu()}, scene)

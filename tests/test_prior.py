@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from fitdiff_core.denoiser import Condition, Denoiser, DenoiserConfig, unpack_latent
+from fitdiff_core import pipeline
+from fitdiff_core.denoiser import Condition, Denoiser, DenoiserConfig, pack_latent, unpack_latent
+from fitdiff_core.diffusion import ddim, sigmas
 from fitdiff_core.prior import LIMIT, LinearPrior, pooled
 from fitdiff_core.train.prior import set_prior
 
@@ -138,3 +140,29 @@ def test_gradient_goes_through_the_linear_denoiser():
     expected = torch.autograd.grad([out.texture, out.shape], [texture, shape], pull)
     for found, wanted in zip(p.gradient(*pull, 1.5), expected, strict=True):
         assert torch.allclose(found, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("variation", [0.0, 0.3])
+def test_calm_noise_becomes_the_mean_and_a_share_of_the_deviation(variation):
+    """The sampler is linear in its noise where the denoiser is: only modes and shape are calmed, detail is as drawn."""
+    model, g = planted()
+    cond, levels = condition(1, g), sigmas(40)
+    start = torch.randn(1, 5, 8, 8, generator=g)
+    start[:, 4:].view(1, -1)[:, 5:] = 0  # what the plane of the shape does not hold
+    calm = pipeline.calm(SimpleNamespace(denoiser=model, head=SimpleNamespace(n_identity=5)), start, variation)
+
+    def sampled(noise):
+        with torch.no_grad():
+            texture, shape = unpack_latent(ddim(lambda x, s: model(x, s, cond), noise * levels[0], levels), 5)
+        a, rest = model.prior.split(texture - model.prior.texture_mean)
+        return torch.cat([a, shape], 1), rest
+
+    (full, detail), (found, kept) = sampled(start), sampled(calm)
+    texture, shape = unpack_latent(start, 5)
+    quiet = pack_latent(model.prior.split(texture)[1], torch.zeros_like(shape))
+    mean, _ = sampled(quiet)
+    assert torch.allclose(found, mean + variation * (full - mean), atol=2e-3)
+    assert torch.allclose(kept, detail, atol=2e-3)
+    read = pooled(cond.embedding, list(cond.activations), CONFIG.cells)
+    likeliest = model.prior.belief(read).mean * torch.cat([model.prior.modes_std, torch.ones(5)])
+    assert torch.allclose(mean, likeliest, rtol=0.02, atol=0.02)

@@ -50,7 +50,8 @@ class Settings:
     seed: int = 900
     steps: int = 20
     sampler: str = "dpmpp_2m"
-    cfg: float = 1.5  # pipeline.sample's default
+    cfg: float = 1.5  # pipeline.sample's defaults
+    variation: float = pipeline.VARIATION
 
 
 @dataclass
@@ -96,7 +97,7 @@ def draw(model: FitDiffModel, s: Settings, recognizer=None, people: HeldOut | No
         n = min(BATCH, s.people - i)
         identity = None if people is None else people.identity(recognizer, i, i + n)
         out.append(pipeline.sample(model, identity, seed=seed + i, steps=s.steps, cfg_scale=s.cfg, batch=n,
-                                   sampler=s.sampler)[0])
+                                   sampler=s.sampler, variation=s.variation)[0])
     return torch.cat(out)
 
 
