@@ -145,9 +145,10 @@ class GuidedDenoiser:
     def _turn(self, sigma: float) -> list[View]:
         """The photos of the next step: all that act at this level, or the next AT_ONCE of them."""
         acting = [view for view in self.views if view.acts_at(sigma)]
-        n = min(len(acting), AT_ONCE)
-        chosen = [acting[(self.turn + i) % len(acting)] for i in range(n)]
-        self.turn += n
+        if len(acting) <= AT_ONCE:
+            return acting
+        chosen = [acting[(self.turn + i) % len(acting)] for i in range(AT_ONCE)]
+        self.turn += AT_ONCE
         return chosen
 
     def _step(self, z: Tensor, s: Tensor, sigma: float) -> tuple[Tensor, Tensor]:

@@ -15,8 +15,9 @@ def as_guidances(guidance: Guidance | Sequence[Guidance]) -> tuple[Guidance, ...
     found = (guidance,) if isinstance(guidance, Guidance) else tuple(guidance)
     if not found:
         raise UserError("There is no photo to be guided by; prepare the guidance of at least one, or leave it out.")
-    if wrong := next((g for g in found if not isinstance(g, Guidance)), None):
-        raise UserError(f"A list of guidance holds a {type(wrong).__name__}; prepare each photo's guidance first.")
+    for g in found:
+        if not isinstance(g, Guidance):
+            raise UserError(f"A list of guidance holds a {type(g).__name__}; prepare each photo's guidance first.")
     return found
 
 
