@@ -19,7 +19,7 @@ COMBINE = {"class_type": "FitDiff_CombineGuidance", "inputs": {"guidance_1": ["o
 
 def graph(guidance: str, **nodes) -> dict:
     """A head guided by the node of that name, and its diffuse map."""
-    sampler = node(SAMPLER, steps=4, sampler="ddim", guidance=[guidance, 0])
+    sampler = node(SAMPLER, steps=8, sampler="ddim", guidance=[guidance, 0])
     return {"photo": LOAD, "flipped": FLIP, "recognizer": RECOGNIZER, "model": MODEL, "latent": sampler, "avatar": DECODE,
             "out": show("avatar", 1), **nodes}
 

@@ -10,7 +10,8 @@ import torch
 from fitdiff_core import pipeline
 from fitdiff_core.diffusion import ddim, sigmas
 from fitdiff_core.errors import UserError
-from fitdiff_core.guidance import GuidedDenoiser, as_guidances, guided, strangers
+from fitdiff_core.guidance import GuidedDenoiser, LightPrior, as_guidances, guided, strangers
+from fitdiff_core.guidance.several import LEVEL_STD, TINT_STD, with_reference
 from fitdiff_core.image import load_photo
 from fitdiff_core.render import Light
 from tests.test_guidance import K, TinyRecognizer, noise, tiny_model
@@ -50,7 +51,7 @@ def shot(chain, yaw=0.0, level=1.0):  # noqa: F811
 
 
 def test_the_same_photo_twice_is_that_photo(chain):  # noqa: F811
-    g = chain.guidance
+    g = replace(chain.guidance, light_prior=LightPrior(level_std=LEVEL_STD, tint_std=TINT_STD))
     once, twice = towards(chain, g), towards(chain, g, g)
     assert torch.allclose(ddim(once, noise(1), sigmas(8)), ddim(twice, noise(1), sigmas(8)), atol=1e-5)
     for scene in twice.scenes:
@@ -78,6 +79,22 @@ def test_a_second_view_tells_of_the_shape_what_one_cannot(chain):  # noqa: F811
         latent = ddim(towards(chain, *photos), noise(1), sigmas(60))
         misses.append(float((latent[:, -1].flatten(1)[:, :K] - chain.shape).norm()))
     assert misses[1] < 0.8 * misses[0], misses
+
+
+def test_the_first_photo_says_what_white_is(chain):  # noqa: F811
+    """A second photo in red light: its light takes the colour, the skin keeps that of the first."""
+    a, b = shot(chain, 0.1), shot(chain, -0.3)
+    red = replace(b, photo=(b.photo * torch.tensor([1.1, 0.7, 0.6])[None, :, None, None]).clamp(0, 1))
+    tints, skins = [], []
+    for photos in ((a,), (a, red), (red,)):
+        denoiser = towards(chain, *photos)
+        texture = ddim(denoiser, noise(1), sigmas(40))[:, :-1]
+        colour = chain.model.autoencoder.decode(texture)[:, :3].mean((2, 3))[0]
+        skins.append(float((colour[0] / colour[2]).log()))
+        tints.append([float((s.light.sh[0, 0, 0] / s.light.sh[0, 0, 2]).log()) for s in denoiser.scenes])
+    assert tints[1][1] > 1.5 * tints[2][0] > 0, "its own light is redder than where it is the only photo"
+    assert abs(skins[1] - skins[0]) < 0.5 * abs(skins[2] - skins[0])
+    assert with_reference([a])[0] is a and with_reference([a, a])[0] is a
 
 
 def counting(seen):

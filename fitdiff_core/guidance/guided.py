@@ -20,7 +20,7 @@ from ..denoiser import pack_latent, unpack_latent
 from ..scene import Scene
 from .descent import Descent
 from .objective import Guidance, PhotoObjective
-from .several import as_guidances
+from .several import as_guidances, with_reference
 from .view import Objective, View
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -87,7 +87,7 @@ class GuidedDenoiser:
         """denoise: conditioned already. model: a `FitDiffModel`. objective: another goal for each photo, for tests.
         Raises UserError where there is no photo."""
         self.denoise, self.prior = denoise, plain(model.denoiser.prior)
-        photos = [plain_tensors(g) for g in as_guidances(guidance)]
+        photos = with_reference([plain_tensors(g) for g in as_guidances(guidance)])
         self.guidance = photos[0]
         self.identity_size = model.head.n_identity
         self.decode = None

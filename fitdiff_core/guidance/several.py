@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from ..errors import UserError
 from .objective import Guidance
+
+LEVEL_STD, TINT_STD = 1.0, 0.3  # of the light of all photos but the first; as shares of its level
 
 
 def as_guidances(guidance: Guidance | Sequence[Guidance]) -> tuple[Guidance, ...]:
@@ -19,6 +22,19 @@ def as_guidances(guidance: Guidance | Sequence[Guidance]) -> tuple[Guidance, ...
         if not isinstance(g, Guidance):
             raise UserError(f"A list of guidance holds a {type(g).__name__}; prepare each photo's guidance first.")
     return found
+
+
+def with_reference(photos: Sequence[Guidance]) -> list[Guidance]:
+    """The first photo is the reference for colour: the others' lights are free to be brighter, darker or tinted.
+
+    A photo alone cannot tell a warm light from a warm skin, so a prior holds its light near white (`LightPrior`). Of several
+    photos each would pull the skin to its own exposure and white balance.
+    """
+    def free(g: Guidance) -> Guidance:
+        prior = g.light_prior
+        return replace(g, light_prior=replace(prior, level_std=LEVEL_STD, tint_std=max(prior.tint_std, TINT_STD)))
+
+    return [photos[0], *map(free, photos[1:])]
 
 
 @torch.no_grad()

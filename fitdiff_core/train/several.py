@@ -38,6 +38,7 @@ YAWS = {"front": 0.0, "left": -30.0, "right": 30.0}
 # (photos that make the identity, photos that guide)
 WAYS = {
     "front": (("front",), ("front",)),
+    "left": (("left",), ("left",)),
     "right": (("right",), ("right",)),
     "three averaged, front guides": (("front", "left", "right"), ("front",)),
     "front and right": (("front", "right"), ("front", "right")),
