@@ -86,7 +86,7 @@ class CombineGuidance(io.ComfyNode):
             search_aliases=["several photos", "multiple views"],
             inputs=[
                 types.Guidance.Input(
-                    "guidance_1", tooltip="From FitDiff Guidance, or combined already. Its first photo's scene is the sampler's."
+                    "guidance_1", tooltip="From FitDiff Guidance, or combined already. Its first photo gives skin tone and scene."
                 ),
                 types.Guidance.Input("guidance_2", tooltip="Of other photos of the same person; any size, weights of its own."),
             ],

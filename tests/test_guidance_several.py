@@ -195,3 +195,17 @@ def test_the_pipeline_takes_photos_of_any_size(shipped):
     assert torch.equal(scene.camera.rotation, scenes[0].camera.rotation)
     small = [float(s.crop[0, 0, 0]) for s in scenes]
     assert small[0] / small[1] == pytest.approx(0.6, rel=0.05), "each scene is of its own photo's pixels"
+
+
+def test_the_measurement_of_what_more_photos_give(monkeypatch, tmp_path, capsys):
+    import json
+
+    from fitdiff_core.train import several
+
+    monkeypatch.setattr(several, "WAYS", {k: several.WAYS[k] for k in ("front", "all three")})
+    out = tmp_path / "several.json"
+    assert several.main(["--people", "1", "--steps", "2", "--out", str(out)]) == 0
+    results = json.loads(out.read_text())
+    assert [r["way"] for r in results["rows"]] == ["front", "all three"] and "| all three |" in capsys.readouterr().out
+    assert all(0 < r["shape"] < 8 and 0 < r["e76_gain"] <= r["e76"] + 1e-6 < 60 for r in results["rows"])
+    assert several.main(["--people", "0"]) == 2 and "--people must be" in capsys.readouterr().err

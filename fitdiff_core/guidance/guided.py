@@ -25,7 +25,10 @@ from .view import Objective, View
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
-AT_ONCE = 4  # photos a step goes through; of more, each step takes the next ones in turn
+# Photos a step goes through; of more, each step takes the next ones in turn. The denoiser and the decoder, which run once,
+# are most of a step: four photos take 1.8 times as long as one and 160 MB more. One photo a step saves a third with three
+# of them, and is less sure: whichever comes last pulls the skin to its own tone (figures in docs/design.md).
+AT_ONCE = 4
 
 
 def plain(module: nn.Module) -> nn.Module:
@@ -78,7 +81,7 @@ class GuidedDenoiser:
 
     The photos share texture and shape; each has a camera, expression, gaze and light of its own. The loss is the mean of
     theirs, each by its own weights and in its own sigma window. The steps of texture and shape are as the first photo's
-    guidance has them. `.scenes` are the photos' as refined so far (batch B once called), `.scene` is the first photo's.
+    guidance has them, and the first photo says what white is (`with_reference`). `.scenes` are the photos' as refined so far (batch B once called), `.scene` is the first photo's.
 
     Works under `torch.inference_mode()`, as ComfyUI runs its nodes.
     """
