@@ -1,4 +1,4 @@
-"""`python -m fitdiff_core PHOTO`: one photo becomes a folder with a GLB head, its maps and a preview."""
+"""`python -m fitdiff_core PHOTO [PHOTO ...]`: a person's photo, or several, become a folder with a GLB head, its maps and a preview."""
 
 from __future__ import annotations
 
@@ -35,14 +35,16 @@ class Stopwatch(dict):
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     p = argparse.ArgumentParser("fitdiff_core", description=__doc__, allow_abbrev=False)
-    p.add_argument("photo", nargs="?", help="a photo with a face; left out, a new person is sampled")
+    p.add_argument(
+        "photo", nargs="*", help="a photo with a face, or several of one person; left out, a new person is sampled"
+    )
     p.add_argument("--out", default="fitdiff_out", help="folder to write (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0, help="the same seed gives the same head (default: %(default)s)")
     p.add_argument("--steps", type=int, help=f"diffusion steps (default: {DEFAULTS['steps']})")
     p.add_argument("--no-guidance", action="store_true", help="sample from the identity alone: quicker, less alike")
     p.add_argument(
         "--photo-detail", nargs="?", const=1.0, default=0.0, type=float, metavar="STRENGTH",
-        help="add the photo's own detail where it is seen well, 0 to 1 (default: off; without a number: 1)",
+        help="add the (first) photo's own detail where it is seen well, 0 to 1 (default: off; without a number: 1)",
     )
     p.add_argument("--device", default="cpu", help="cpu, cuda, mps, ... (default: %(default)s)")
     export = p.add_argument_group("files")
@@ -53,10 +55,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     export.add_argument("--unit", choices=("metres", "centimetres"), default="metres", help="of obj, ply and usdz; a GLB is in metres")
     export.add_argument("--map-bits", type=int, choices=(8, 16), default=8, help="bits a channel of the maps' PNGs")
     p.add_argument("--config", help="JSON file with further settings; see docs/cli.md")
-    args = p.parse_args(argv)
+    args = p.parse_intermixed_args(argv)  # photos before and after the flags
     if not 0 <= args.photo_detail <= 1:
         raise UserError(f"--photo-detail must be from 0 to 1 (got {args.photo_detail}).")
-    if args.photo_detail and (args.photo is None or args.no_guidance):
+    if args.photo_detail and (not args.photo or args.no_guidance):
         raise UserError("--photo-detail needs a photo that the head is fitted to: give one, without --no-guidance.")
     if args.seed < 0:
         raise UserError(f"--seed must not be negative (got {args.seed}).")
@@ -114,12 +116,22 @@ def progress_bar(total: int):
 
 
 class Made(NamedTuple):
-    """What the main job leaves in memory. guidance: None without a photo; report: as in `report.json`."""
+    """What the main job leaves in memory. A scene and a guidance for each photo (without one a portrait's scene and no
+    guidance); report: as in `report.json`."""
 
     avatar: Avatar
-    scene: Scene
-    guidance: Guidance | None
+    scenes: list[Scene]
+    guidance: list[Guidance]
     report: dict
+
+
+def describe_stranger(paths: list[str], photo: int, other: int, share: float) -> str:
+    """What `pipeline.strangers` found, in words."""
+    names = [f"{os.path.basename(paths[i])} (photo {i + 1} of {len(paths)})" for i in (photo, other)]
+    return (
+        f"{names[0]} may show somebody else than {names[1]}: their distance is {share:.2f} times what one person's photos "
+        "usually differ; leave it out if it does."
+    )
 
 
 def run(args: argparse.Namespace) -> dict:
@@ -151,53 +163,55 @@ def make(args: argparse.Namespace) -> Made:
     check_out(out)
 
     with clock.stage("load"):
-        photo = None if args.photo is None else load_photo(args.photo).to(args.device)
+        photos = [load_photo(path).to(args.device) for path in args.photo]
         model = pipeline.load_model(config["checkpoint"], args.device)
         recognizer = pipeline.load_recognizer(config["recognizer"], args.device)
-    identity = guidance = None
-    if photo is not None:
+    identity, guidance, warnings = None, [], []
+    if photos:
         with clock.stage("identity"):
             conditioner = recognizer
             if recognizer.name != model.recognizer:
                 conditioner = pipeline.load_recognizer(model.recognizer, args.device)
-            identity = pipeline.encode(photo, conditioner, config["which"])
+            identity = pipeline.encode(photos, conditioner, config["which"])
         with clock.stage("scene"):
             try:
                 weights = GuidanceWeights(**config["weights"])
             except TypeError as e:
                 raise UserError(f"Unknown guidance weight in the config: {e}.") from e
             window = config["sigma_window"] and tuple(config["sigma_window"])
-            guidance = pipeline.prepare_guidance(photo, model, recognizer, weights, window, config["which"])
+            guidance = pipeline.prepare_photos(photos, model, recognizer, weights, window, config["which"])
+            warnings = [describe_stranger(args.photo, *found) for found in pipeline.strangers(guidance)]
+        for line in warnings:
+            print(f"warning: {line}", file=sys.stderr)
 
     with clock.stage("sample"), progress_bar(config["steps"]) as bar:
-        latent, scene = pipeline.sample(
-            model, identity, None if args.no_guidance else guidance, args.seed, config["steps"], config["cfg_scale"],
+        latent, scenes = pipeline.sample_scenes(
+            model, identity, None if args.no_guidance else guidance or None, args.seed, config["steps"], config["cfg_scale"],
             sampler=config["sampler"], callback=lambda i, n, denoised: bar.update(), variation=config["variation"],
         )
-    if guidance is not None and args.no_guidance:
-        scene = guidance.scene
+    if guidance and args.no_guidance:
+        scenes = [g.scene for g in guidance]
     with clock.stage("decode"):
         avatar = pipeline.decode(model, latent, config["texture_size"])
     if args.photo_detail:
         with clock.stage("detail"):
             avatar = pipeline.add_photo_detail(
-                model, avatar, scene, photo, strength=args.photo_detail, identity=identity, seed=args.seed
+                model, avatar, scenes[0], photos[0], strength=args.photo_detail, identity=identity, seed=args.seed
             )
     with clock.stage("render"):
-        size = config["render_size"]
-        image, _ = pipeline.render_avatar(avatar, scene, size)
-        relit, _ = pipeline.render_avatar(avatar, scene, size, light=Light.preset("side").to(args.device))
-        panels = [image, relit]
-        if guidance is not None:
-            panels.insert(0, torch.nn.functional.interpolate(guidance.photo, (size, size), mode="bicubic").clamp(0, 1))
-    similarity = {}
-    if guidance is not None:
+        size, side_light = config["render_size"], Light.preset("side").to(args.device)
+        images = [pipeline.render_avatar(avatar, scene, size)[0] for scene in scenes]
+        relit = [pipeline.render_avatar(avatar, scene, size, light=side_light)[0] for scene in scenes]
+        crops = [torch.nn.functional.interpolate(g.photo, (size, size), mode="bicubic").clamp(0, 1) for g in guidance]
+        columns = [crops, images, relit] if crops else [images, relit]
+    similarity = []
+    if guidance:
         with clock.stage("similarity"):
-            similarity[recognizer.name] = round(guidance.similarity(image), 4)
+            similarity = [round(g.similarity(image), 4) for g, image in zip(guidance, images, strict=True)]
     with clock.stage("export"):
         out.mkdir(parents=True, exist_ok=True)
-        save_png(out / "render.png", torch.cat(panels, 3))
-        flip, posed = args.normals == "down", scene if args.expression == "photo" else None
+        save_png(out / "render.png", torch.cat([torch.cat(column, 2) for column in columns], 3))
+        flip, posed = args.normals == "down", scenes[0] if args.expression == "photo" else None
         write_maps(out, avatar.maps, flip, args.map_bits)
         for name, unit in zip(formats, units, strict=True):
             write_avatar(
@@ -206,19 +220,21 @@ def make(args: argparse.Namespace) -> Made:
             )
 
     report = {
-        "photo": None if args.photo is None else os.path.basename(args.photo),
+        "photo": os.path.basename(args.photo[0]) if args.photo else None,
+        "photos": [{"photo": os.path.basename(p), "similarity": s} for p, s in zip(args.photo, similarity, strict=True)],
+        "warnings": warnings,
         "seed": args.seed,
         "steps": config["steps"],
-        "guided": guidance is not None and not args.no_guidance,
+        "guided": bool(guidance) and not args.no_guidance,
         "photo_detail": args.photo_detail,
-        "similarity": similarity,
+        "similarity": {recognizer.name: similarity[0]} if similarity else {},
         "seconds": dict(clock, total=round(sum(clock.values()), 3)),
         "checkpoint": model.id,
         "device": str(args.device),
         "versions": {"fitdiff": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }
     write_atomic(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
-    return Made(avatar, scene, guidance, report)
+    return Made(avatar, scenes, guidance, report)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -26,7 +26,7 @@ from .denoiser import Condition, pack_latent, unpack_latent
 from .detail import PhotoDetail, photo_detail
 from .diffusion import SAMPLERS, sigmas
 from .errors import UserError
-from .guidance import Guidance, GuidanceWeights, GuidedDenoiser
+from .guidance import Guidance, GuidanceWeights, GuidedDenoiser, as_guidances, strangers
 from .guidance import prepare_guidance as _prepare_guidance
 from .identity import Face, Identity, Recognizer, encode_identity, given_faces, load_detector, load_recognizer
 from .image import linear_to_srgb
@@ -35,8 +35,8 @@ from .render import Camera, Light, render
 from .scene import Scene
 
 __all__ = [
-    "Callback", "add_photo_detail", "condition", "decode", "encode", "find_faces", "load_model", "load_recognizer", "noise",
-    "photo_detail_of", "prepare_guidance", "render_avatar", "sample",
+    "Callback", "add_photo_detail", "calm", "condition", "decode", "encode", "find_faces", "load_model", "load_recognizer", "noise",
+    "photo_detail_of", "prepare_guidance", "prepare_photos", "render_avatar", "sample", "sample_scenes", "strangers",
 ]
 
 VARIATION = 0.2  # see `calm`
@@ -60,7 +60,6 @@ def find_faces(
     which: str | int = "largest",
     landmarks: Mapping[str, Any] | None = None,
     boxes: Any = None,
-    first: int | None = None,
 ) -> list[Face] | None:
     """The faces that ComfyUI's FACE_LANDMARKS or BOUNDING_BOX point out in the photos: see `identity.given_faces`.
 
@@ -68,7 +67,7 @@ def find_faces(
     """
     if landmarks is None and boxes is None:
         return None
-    return given_faces(photos, load_detector(device=recognizer.device), which, landmarks, boxes, first)
+    return given_faces(photos, load_detector(device=recognizer.device), which, landmarks, boxes)
 
 
 def prepare_guidance(
@@ -88,6 +87,32 @@ def prepare_guidance(
     detector = load_detector(device=recognizer.device)
     guidance = _prepare_guidance(photo, model.head, recognizer, detector, weights=weights, which=which, face=face)
     return guidance if sigma_window is None else replace(guidance, sigma_window=sigma_window)
+
+
+def prepare_photos(
+    photos: Sequence[Tensor] | Tensor,
+    model: FitDiffModel,
+    recognizer: Recognizer,
+    weights: GuidanceWeights | None = None,
+    sigma_window: tuple[float, float] | None = None,
+    which: str | int = "largest",
+    faces: Sequence[Face] | None = None,
+) -> list[Guidance]:
+    """`prepare_guidance` of each of several photos of one person: `[B, 3, H, W]`, or a list of `[1, 3, H, W]` of any sizes.
+
+    faces: the face of each photo, where they are known. `strangers` says who looks like another. Raises UserError for no
+    photo, and, with its number, for one without a face.
+    """
+    found = []
+    for i, photo in enumerate(photos):
+        photo = photo if photo.ndim == 4 else photo[None]
+        try:
+            found.append(prepare_guidance(photo, model, recognizer, weights, sigma_window, which, faces and faces[i]))
+        except UserError as e:
+            if len(photos) == 1:
+                raise
+            raise UserError(f"Photo {i + 1} of {len(photos)}: {e}") from None
+    return list(as_guidances(found))
 
 
 def condition(model: FitDiffModel, identity: Identity | None) -> Condition | None:
@@ -133,7 +158,7 @@ def calm(model: FitDiffModel, noise: Tensor, variation: float) -> Tensor:
 def sample(
     model: FitDiffModel,
     identity: Identity | None = None,
-    guidance: Guidance | None = None,
+    guidance: Guidance | Sequence[Guidance] | None = None,
     seed: int = 0,
     steps: int = 50,
     cfg_scale: float = 1.5,
@@ -144,12 +169,29 @@ def sample(
 ) -> tuple[Tensor, Scene]:
     """Reverse diffusion (Sec. 3 of the paper): identity-conditioned, optionally guided through the renderer.
 
-    identity: None samples a new person. guidance: None leaves the sample to the prior. variation: see `calm`; a new person
-    is always a full draw.
+    identity: None samples a new person. guidance: None leaves the sample to the prior; that of several photos of one
+    person fits one head to all of them. variation: see `calm`; a new person is always a full draw.
     Identities of N people with batch 1 give N heads that start from the same noise, so that only the people differ.
-    Returns the latent `[B, C + 1, h, w]` (texture, and the shape vector in the last plane) and the scene: the photo's,
-    refined, or a studio portrait.
+    Returns the latent `[B, C + 1, h, w]` (texture, and the shape vector in the last plane) and the scene: the (first)
+    photo's, refined, or a studio portrait.
     """
+    latent, scenes = sample_scenes(model, identity, guidance, seed, steps, cfg_scale, batch, sampler, callback, variation)
+    return latent, scenes[0]
+
+
+def sample_scenes(
+    model: FitDiffModel,
+    identity: Identity | None = None,
+    guidance: Guidance | Sequence[Guidance] | None = None,
+    seed: int = 0,
+    steps: int = 50,
+    cfg_scale: float = 1.5,
+    batch: int = 1,
+    sampler: str = "ddim",
+    callback: Callback | None = None,
+    variation: float = VARIATION,
+) -> tuple[Tensor, list[Scene]]:
+    """`sample`, and the refined scenes of all photos of the guidance, in their order."""
     if sampler not in SAMPLERS:
         raise UserError(f"Unknown sampler '{sampler}'; choose one of {', '.join(SAMPLERS)}.")
     if steps < 1 or batch < 1:
@@ -183,8 +225,9 @@ def sample(
         start = start.repeat(people, 1, 1, 1)
     with torch.no_grad():
         latent = SAMPLERS[sampler](model_fn, start * schedule[0], schedule, report)
-    scene = Scene.portrait(len(start), model.device) if guidance is None else model_fn.scene.detach()
-    return latent.detach(), scene
+    if guidance is None:
+        return latent.detach(), [Scene.portrait(len(start), model.device)]
+    return latent.detach(), [scene.detach() for scene in model_fn.scenes]
 
 
 def decode(model: FitDiffModel, latent: Tensor, texture_size: int = 512) -> Avatar:

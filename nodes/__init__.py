@@ -9,7 +9,7 @@ from .avatar import DecodeUV, ReplaceMaps
 from .custom_sampling import EmptyLatent, FittedScene, Guider, Sigmas
 from .detail import PhotoDetail
 from .export import ExportMesh
-from .guidance import Guidance
+from .guidance import CombineGuidance, Guidance
 from .host import register_folders
 from .identity import BlendIdentities, EncodeIdentity, WalkIdentities
 from .lights import DirectionalLight, EnvironmentLight, LoadEnvironment, SceneLight
@@ -19,8 +19,8 @@ from .sampling import Sampler
 from .views import RenderPasses, Turntable
 
 NODES = [
-    LoadModel, LoadRecognizer, EncodeIdentity, BlendIdentities, WalkIdentities, Guidance, Sampler, DecodeUV, ReplaceMaps,
-    PhotoDetail, Render, ExportMesh,
+    LoadModel, LoadRecognizer, EncodeIdentity, BlendIdentities, WalkIdentities, Guidance, CombineGuidance, Sampler,
+    DecodeUV, ReplaceMaps, PhotoDetail, Render, ExportMesh,
     Guider, Sigmas, EmptyLatent, FittedScene, RegionMasks, UVTemplate,
     EnvironmentLight, DirectionalLight, SceneLight, LoadEnvironment, Turntable, RenderPasses,
 ]

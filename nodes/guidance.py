@@ -1,7 +1,8 @@
-"""What pulls the sampling towards a photo: losses through the differentiable renderer."""
+"""What pulls the sampling towards photos: losses through the differentiable renderer."""
 
 from __future__ import annotations
 
+import logging
 from dataclasses import fields
 from types import SimpleNamespace
 
@@ -34,7 +35,7 @@ class Guidance(io.ComfyNode):
             description="Fits camera, light and expression to the photo. While sampling, each step then renders the head in "
             "that scene, compares it with the photo and moves the latent by the gradient.",
             inputs=[
-                io.Image.Input("image", tooltip="The photo to match; of a batch, the first."),
+                io.Image.Input("image", tooltip="The photo to match. A batch is taken as photos of one person, and all are matched."),
                 types.recognizer_input("Recognition network that compares the render with the photo."),
                 weight("identity", "Same person: distance of the embeddings."),
                 weight("perceptual", "Same features: distance of the activation layers."),
@@ -62,12 +63,43 @@ class Guidance(io.ComfyNode):
     ):
         head = host.load_once(lambda: load_head(device=host.device()), "head", None)
         weights = core.GuidanceWeights(identity, perceptual, photometric, landmark)
-        photo = host.image_in(image[:1])
-        recognizer = as_recognizer(recognizer)
-        faces = pipeline.find_faces(host.image_in(image), recognizer, face, face_landmarks, bboxes, first=1)
+        photos, recognizer = host.image_in(image), as_recognizer(recognizer)
+        faces = pipeline.find_faces(photos, recognizer, face, face_landmarks, bboxes)
         # all that the fit needs of a model is its head, and every checkpoint shares the built-in one
-        return io.NodeOutput(
-            pipeline.prepare_guidance(
-                photo, SimpleNamespace(head=head), recognizer, weights, (sigma_start, sigma_end), face, faces and faces[0]
-            )
+        found = pipeline.prepare_photos(
+            photos, SimpleNamespace(head=head), recognizer, weights, (sigma_start, sigma_end), face, faces
         )
+        return io.NodeOutput(together(found))
+
+
+def together(photos) -> tuple[core.Guidance, ...]:
+    """What a FITDIFF_GUIDANCE holds, with a line in the log for each photo that seems to show somebody else."""
+    for photo, other, share in core.strangers(photos):
+        logging.warning(
+            "FitDiff: guidance photo %d of %d may show somebody else than photo %d: their distance is %.2f times what one "
+            "person's photos usually differ.", photo + 1, len(photos), other + 1, share,
+        )
+    return core.as_guidances(photos)
+
+
+class CombineGuidance(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            "CombineGuidance", "FitDiff Combine Guidance",
+            description="Photos of one person guide together: one head is fitted to all of them, each with a camera, light and "
+            "expression of its own. Chain it for more than two.",
+            search_aliases=["several photos", "multiple views"],
+            inputs=[
+                types.Guidance.Input(
+                    "guidance_1", tooltip="From FitDiff Guidance, or combined already. Its first photo gives skin tone and scene."
+                ),
+                types.Guidance.Input("guidance_2", tooltip="Of other photos of the same person; any size, weights of its own."),
+            ],
+            outputs=[types.Guidance.Output("guidance", display_name="guidance")],
+        )
+
+    @classmethod
+    @host.with_gradients
+    def execute(cls, guidance_1, guidance_2):
+        return io.NodeOutput(together([*core.as_guidances(guidance_1), *core.as_guidances(guidance_2)]))

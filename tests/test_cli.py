@@ -52,6 +52,32 @@ def test_photo_detail_changes_the_maps_it_should(guided, tmp_path):
     assert json.loads((out / "report.json").read_text())["photo_detail"] == 0
 
 
+def test_several_photos_are_of_one_person(guided, tmp_path):
+    with Image.open(SAMPLE) as im:
+        im.transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((im.width * 2 // 3, im.height * 2 // 3)).save(tmp_path / "mirrored.png")
+    run = cli(SAMPLE, "--out", tmp_path / "out", "--steps", 4, tmp_path / "mirrored.png", "--seed", 3)
+    assert run.returncode == 0 and run.stderr == "", run.stderr
+    assert {p.name for p in (tmp_path / "out").iterdir()} == FILES
+    with Image.open(tmp_path / "out" / "render.png") as im:
+        assert im.size == (3 * 512, 2 * 512), "a row for each photo"
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [p["photo"] for p in report["photos"]] == [SAMPLE.name, "mirrored.png"] and report["photo"] == SAMPLE.name
+    assert all(-1 <= p["similarity"] <= 1 for p in report["photos"]) and report["warnings"] == []
+    assert report["similarity"]["dlib_resnet_v1"] == report["photos"][0]["similarity"]
+    assert (tmp_path / "out" / "diffuse.png").read_bytes() != (guided[0] / "diffuse.png").read_bytes()
+
+
+def test_a_photo_of_somebody_else_is_named_and_used(tmp_path):
+    """Somebody else is a face that was sampled: the render of a new person."""
+    assert cli("--out", tmp_path / "new", "--steps", 8, "--seed", 1).returncode == 0
+    with Image.open(tmp_path / "new" / "render.png") as im:
+        im.crop((0, 0, 512, 512)).save(tmp_path / "other.png")
+    run = cli(SAMPLE, SAMPLE, tmp_path / "other.png", "--out", tmp_path / "out", "--steps", 1, "--no-guidance")
+    assert run.returncode == 0 and len(run.stderr.splitlines()) == 1
+    assert run.stderr.startswith(f"warning: other.png (photo 3 of 3) may show somebody else than {SAMPLE.name}")
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["warnings"] == [run.stderr.strip()[9:]]
+
+
 def test_seed_repeats_bit_for_bit(guided, tmp_path):
     out, _ = guided
     assert cli(SAMPLE, "--out", tmp_path, "--steps", 4, "--seed", 3).returncode == 0
@@ -96,6 +122,7 @@ def bad_photo(tmp_path):
     [
         (["missing.jpg"], "No such photo"),
         (["NO_FACE"], "face"),
+        (["SAMPLE", "NO_FACE"], "Photo 2 of 2: No face"),
         (["SAMPLE", "--device", "warp9"], "--device cpu"),
         (["SAMPLE", "--steps", "0"], "steps must be"),
         (["SAMPLE", "--seed", "-1"], "--seed"),

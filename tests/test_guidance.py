@@ -226,14 +226,14 @@ def test_sampling_through_the_renderer_nears_the_photo(chain):
     x = noise(2)
     before = ddim(guided.denoise, x, sigmas(30))
     after = ddim(guided, x, sigmas(30))
-    objective = guided.objective
+    objective = guided.views[0].objective
     losses = []
     for latent in (before, after):
         texture, shape = unpack_latent(latent, K)
         with torch.no_grad():
             losses.append(objective(texture, shape, guided.scene)[0])
     assert (losses[1] < 0.5 * losses[0]).all()
-    assert set(guided.terms) == {"identity", "perceptual", "photometric", "landmark"}
+    assert set(guided.views[0].terms) == {"identity", "perceptual", "photometric", "landmark"}
 
 
 def test_inference_mode_gives_the_same_sample(chain):

@@ -59,12 +59,12 @@ def save_views(made: Made, folder: Path) -> None:
     from .common import write_json
     from .views import face_centre, light_from, render_looks, yaw
 
-    for name, image in render_looks(made.avatar, made.scene).items():
+    for name, image in render_looks(made.avatar, made.scenes[0]).items():
         save_png(folder / f"{name}.png", image)
-    fitted = made.guidance.scene
+    fitted = made.guidance[0].scene
     write_json(folder / "views.json", {
         "yaw": round(yaw(fitted, face_centre(made.avatar, fitted)), 1),
-        "light_from": [round(v, 3) for v in light_from(made.scene.light)[0].tolist()],
+        "light_from": [round(v, 3) for v in light_from(made.scenes[0].light)[0].tolist()],
     })
 
 
@@ -79,7 +79,7 @@ def save_random(made: Made, folder: Path, args: argparse.Namespace, seed: int) -
     model = pipeline.load_model(config["checkpoint"], args.device)
     latent, _ = pipeline.sample(model, seed=seed, steps=config["steps"], sampler=config["sampler"])
     avatar = pipeline.decode(model, latent, config["texture_size"])
-    for name, image in render_looks(avatar, made.guidance.scene).items():
+    for name, image in render_looks(avatar, made.guidance[0].scene).items():
         save_png(folder / f"{name}.png", image)
 
 
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         args = parse(argv[cut + 1 :])
         made = make(args)
         print(f"{DONE} {peak_mb():.1f}", flush=True)
-        if made.guidance is not None:
+        if made.guidance:
             save_views(made, own.views)
             if own.random is not None:
                 save_random(made, own.views / "random", args, own.random)

@@ -10,36 +10,25 @@ leaves open, sigma / sqrt(1 + sigma^2) per unit-variance element, so that the pr
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
 
 from ..denoiser import pack_latent, unpack_latent
-from ..render import Camera, Light
 from ..scene import Scene
+from .descent import Descent
 from .objective import Guidance, PhotoObjective
+from .several import as_guidances, with_reference
+from .view import Objective, View
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
-
-def expand_scene(scene: Scene, batch: int) -> Scene:
-    """A scene of batch 1 repeated for `batch` samples; a scene that fits already is returned as it is."""
-    if len(scene.expression) == batch:
-        return scene
-
-    def rows(x: Tensor) -> Tensor:
-        return x.expand(batch, *x.shape[1:]).clone()
-
-    camera, light = scene.camera, scene.light
-    return replace(
-        scene,
-        camera=Camera(rows(camera.focal), rows(camera.rotation), rows(camera.translation)),
-        light=Light(rows(light.sh), rows(light.direction), rows(light.color)),
-        expression=rows(scene.expression), gaze=rows(scene.gaze),
-        crop=None if scene.crop is None else rows(scene.crop),
-    )
+# Photos a step goes through; of more, each step takes the next ones in turn. The denoiser and the decoder, which run once,
+# are most of a step: four photos take 1.8 times as long as one and 160 MB more. One photo a step saves a third with three
+# of them, and is less sure: whichever comes last pulls the skin to its own tone (figures in docs/design.md).
+AT_ONCE = 4
 
 
 def plain(module: nn.Module) -> nn.Module:
@@ -65,28 +54,6 @@ def plain_tensors(value):
     return value
 
 
-class Descent:
-    """Normalised gradient steps with momentum for one group of unknowns `[B, ...]`: each sample moves `step` in RMS.
-
-    Adam (Kingma & Ba 2015) with one second moment per sample, not per element: texels and coefficients that the photo
-    says little about then move little, instead of being blown up to full steps.
-    """
-
-    def __init__(self, step: float, betas: tuple[float, float] = (0.7, 0.9)):
-        self.step, self.betas = step, betas
-        self.count, self.first, self.second = 0, 0.0, 0.0
-
-    def __call__(self, grad: Tensor) -> Tensor:
-        """Gradient `[B, ...]` -> the change to add."""
-        b1, b2 = self.betas
-        axes = tuple(range(1, grad.ndim))
-        self.count += 1
-        self.first = b1 * self.first + (1 - b1) * grad
-        self.second = b2 * self.second + (1 - b2) * grad.square().mean(axes, keepdim=True)
-        first, second = self.first / (1 - b1**self.count), self.second / (1 - b2**self.count)
-        return -self.step * first / (second.sqrt() + 1e-12)
-
-
 @dataclass
 class Estimate:
     """What the guidance remembers between noise levels."""
@@ -96,33 +63,59 @@ class Estimate:
     sigma: float
 
 
+class Once:
+    """A decoder that remembers its last answer: the photos of one step share it, and its backward pass."""
+
+    def __init__(self, decode: Callable[[Tensor], Tensor]):
+        self.decode, self.last = decode, None
+
+    def __call__(self, latent: Tensor) -> Tensor:
+        if self.last is None or self.last[0] is not latent:
+            self.last = latent, self.decode(latent)
+        return self.last[1]
+
+
 class GuidedDenoiser:
-    """`(x [B, C + 1, h, w], sigma) -> denoised`, pulled towards the photo. One object serves one sampling run at a time;
-    a larger sigma than the last starts a new run. `.scene` is the scene as refined so far (batch B once called).
+    """`(x [B, C + 1, h, w], sigma) -> denoised`, pulled towards one photo or several of one person. One object serves one
+    sampling run at a time; a larger sigma than the last starts a new run.
+
+    The photos share texture and shape; each has a camera, expression, gaze and light of its own. The loss is the mean of
+    theirs, each by its own weights and in its own sigma window. The steps of texture and shape are as the first photo's
+    guidance has them, and the first photo says what white is (`with_reference`). `.scenes` are the photos' as refined so far (batch B once called), `.scene` is the first photo's.
 
     Works under `torch.inference_mode()`, as ComfyUI runs its nodes.
     """
 
-    def __init__(self, denoise: Denoise, model, guidance: Guidance, objective=None):
-        """denoise: conditioned already. model: a `FitDiffModel`. objective: another goal, for tests."""
+    def __init__(self, denoise: Denoise, model, guidance: Guidance | Sequence[Guidance], objective: Objective | None = None):
+        """denoise: conditioned already. model: a `FitDiffModel`. objective: another goal for each photo, for tests.
+        Raises UserError where there is no photo."""
         self.denoise, self.prior = denoise, plain(model.denoiser.prior)
-        self.guidance = guidance = plain_tensors(guidance)
+        photos = with_reference([plain_tensors(g) for g in as_guidances(guidance)])
+        self.guidance = photos[0]
         self.identity_size = model.head.n_identity
+        self.decode = None
         if objective is None:
-            autoencoder = plain(model.autoencoder)
-            objective = PhotoObjective(plain(model.head), lambda z: autoencoder.decode(z, size=256), guidance)
-        self.objective = objective
-        self.terms: dict[str, Tensor] = {}
+            head, autoencoder = plain(model.head), plain(model.autoencoder)
+            self.decode = Once(lambda z: autoencoder.decode(z, size=256))
+            self.views = [View(g, PhotoObjective(head, self.decode, g)) for g in photos]
+        else:
+            self.views = [View(g, objective) for g in photos]
         self._restart(1)
 
+    @property
+    def scenes(self) -> list[Scene]:
+        return [view.scene for view in self.views]
+
+    @property
+    def scene(self) -> Scene:
+        return self.views[0].scene
+
     def _restart(self, batch: int) -> None:
-        g = self.guidance
-        self.scene = expand_scene(g.scene, batch)
+        for view in self.views:
+            view.restart(batch)
         self.last: Estimate | None = None
-        self.steps = {
-            "texture": Descent(g.texture_step), "shape": Descent(g.shape_step), "rotation": Descent(g.scene_step),
-            "translation": Descent(g.scene_step), "expression": Descent(3 * g.scene_step),
-        }
+        self.turn = 0
+        self.steps = {"texture": Descent(self.guidance.texture_step), "shape": Descent(self.guidance.shape_step)}
 
     def __call__(self, x: Tensor, sigma: Tensor, **kwargs) -> Tensor:
         denoised = self.denoise(x, sigma, **kwargs)
@@ -133,8 +126,7 @@ class GuidedDenoiser:
                 self.last = None
             if self.last is None:
                 self._restart(batch)
-            start, end = self.guidance.sigma_window
-            if not end <= level <= start:
+            if not any(view.acts_at(level) for view in self.views):
                 return denoised
             texture, shape = unpack_latent(denoised.detach().clone(), self.identity_size)
             texture, shape = self.refine(texture.clone(), shape.clone(), level)
@@ -153,44 +145,36 @@ class GuidedDenoiser:
         self.last = Estimate(z, s, sigma)
         return z, s
 
-    def _step(self, z: Tensor, s: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-        scene = self.scene.detach()
-        camera = scene.camera
-        free = {
-            "texture": z.detach().clone(), "shape": s.detach().clone(), "rotation": camera.rotation.clone(),
-            "translation": camera.translation.clone(), "expression": scene.expression.clone(),
-        }
-        if self.guidance.scene_step <= 0:
-            free = {k: free[k] for k in ("texture", "shape")}
-        with torch.enable_grad():
-            for value in free.values():
-                value.requires_grad_(True)
-            trial = scene
-            if len(free) > 2:
-                moved = Camera(camera.focal, free["rotation"], free["translation"])
-                trial = replace(scene, camera=moved, expression=free["expression"])
-            loss, lit, self.terms = self.objective(free["texture"], free["shape"], trial)
-            grads = torch.autograd.grad(loss.sum(), list(free.values()), allow_unused=True)
-        grad = {n: torch.zeros_like(v) if g is None else torch.nan_to_num(g, 0.0, 0.0, 0.0)
-                for (n, v), g in zip(free.items(), grads, strict=True)}
-        grad["texture"], grad["shape"] = self.prior.gradient(grad["texture"], grad["shape"], sigma)
-        change = {n: v.detach() + self.steps[n](grad[n]) * self._unit(n, v) for n, v in free.items()}
-        self.terms = {k: v.detach() for k, v in self.terms.items()}
-        if len(free) > 2:
-            scene = replace(
-                scene, camera=Camera(camera.focal, change["rotation"], change["translation"]),
-                expression=change["expression"].clamp(0, 1),
-            )
-        self.scene = replace(scene, light=lit.light.detach())
-        return change["texture"], change["shape"]
+    def _turn(self, sigma: float) -> list[View]:
+        """The photos of the next step: all that act at this level, or the next AT_ONCE of them."""
+        acting = [view for view in self.views if view.acts_at(sigma)]
+        if len(acting) <= AT_ONCE:
+            return acting
+        chosen = [acting[(self.turn + i) % len(acting)] for i in range(AT_ONCE)]
+        self.turn += AT_ONCE
+        return chosen
 
-    @staticmethod
-    def _unit(name: str, value: Tensor) -> Tensor | float:
-        """Translation steps are relative: a share of the distance along the view, less across it."""
-        if name != "translation":
-            return 1.0
-        depth = value.detach()[:, 2:].abs()
-        return depth * value.new_tensor([0.1, 0.1, 1.0])
+    def _step(self, z: Tensor, s: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+        views = self._turn(sigma)
+        head = {"texture": z.detach().clone(), "shape": s.detach().clone()}
+        parts = [head, *(view.free() for view in views)]
+        leaves = [x.requires_grad_(True) for part in parts for x in part.values()]
+        with torch.enable_grad():
+            losses = [view.loss(*head.values(), free) for view, free in zip(views, parts[1:], strict=True)]
+            loss = torch.stack(losses).mean(0)
+            grads = iter(torch.autograd.grad(loss.sum(), leaves, allow_unused=True))
+        if self.decode is not None:
+            self.decode.last = None  # its graph is spent
+        head_grad, *scene_grads = [{name: usable(next(grads), x) for name, x in part.items()} for part in parts]
+        for view, grad in zip(views, scene_grads, strict=True):
+            view.move(grad)
+        head_grad = self.prior.gradient(head_grad["texture"], head_grad["shape"], sigma)
+        return tuple(x + self.steps[n](g) for (n, x), g in zip(head.items(), head_grad, strict=True))
+
+
+def usable(grad: Tensor | None, value: Tensor) -> Tensor:
+    """A gradient without gaps: 0 where there is none, or where it is no number."""
+    return torch.zeros_like(value) if grad is None else torch.nan_to_num(grad, 0.0, 0.0, 0.0)
 
 
 def within(value: Tensor, centre: Tensor, radius: float) -> Tensor:

@@ -26,9 +26,8 @@ def given_faces(
     which: str | int = "largest",
     landmarks: Mapping[str, Any] | None = None,
     boxes: Any = None,
-    first: int | None = None,
 ) -> list[Face]:
-    """The face meant in each of `photos [B, 3, H, W]` (in the `first` so many of them): a list of that length.
+    """The face meant in each of `photos [B, 3, H, W]`: a list of that length.
 
     landmarks: FACE_LANDMARKS, `{"frames": [[face, ...], ...], "image_size": (H, W)}`, a frame for each photo; a face has
     "landmarks_xy" `[468 or 478, 2]` px and "landmarks_3d" of the same length. None: the detector looks.
@@ -40,7 +39,7 @@ def given_faces(
     frames = None if landmarks is None else mesh_frames(landmarks, len(photos), size)
     rows = None if boxes is None else box_frames(boxes, len(photos))
     chosen = []
-    for i, photo in enumerate(photos[:first]):
+    for i, photo in enumerate(photos):
         where = f"Photo {i + 1} of {len(photos)}: " if len(photos) > 1 else ""
         try:
             found = detector.detect(photo) if frames is None else frames[i]

@@ -37,12 +37,14 @@ Pick a photo with a face at the left and run. The preview in the sampler shows t
 
 SEVERAL_NOTE = """## One person, several photos
 
-*Encode Identity* takes a batch as photos of **one person** and averages them. *Guidance* matches a single photo: the first.
+*Encode Identity* takes a batch as photos of **one person** and averages them. *Guidance* fits one head to
+all of the batch, each photo in its own view, light and expression.
 
 - Only one photo comes with the pack, so the second is the first one mirrored. Load your own there and bypass *Image Flip*
   (Ctrl+B).
 - For a third photo copy *Load Image* and *Resize And Pad*, and chain another *Batch Images*.
-- *Resize And Pad* brings all to one size; *Batch Images* alone would crop the sides off."""
+- *Resize And Pad* brings all to one size; *Batch Images* alone would crop the sides off. Photos of different sizes can also
+  have a *Guidance* each, joined by *Combine Guidance*."""
 
 CAST_NOTE = """## Nine people who do not exist
 

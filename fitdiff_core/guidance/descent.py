@@ -1,0 +1,27 @@
+"""The step that guidance takes: gradient descent whose size is set, not its gain."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+class Descent:
+    """Normalised gradient steps with momentum for one group of unknowns `[B, ...]`: each sample moves `step` in RMS.
+
+    Adam (Kingma & Ba 2015) with one second moment per sample, not per element: texels and coefficients that the photo
+    says little about then move little, instead of being blown up to full steps.
+    """
+
+    def __init__(self, step: float, betas: tuple[float, float] = (0.7, 0.9)):
+        self.step, self.betas = step, betas
+        self.count, self.first, self.second = 0, 0.0, 0.0
+
+    def __call__(self, grad: Tensor) -> Tensor:
+        """Gradient `[B, ...]` -> the change to add."""
+        b1, b2 = self.betas
+        axes = tuple(range(1, grad.ndim))
+        self.count += 1
+        self.first = b1 * self.first + (1 - b1) * grad
+        self.second = b2 * self.second + (1 - b2) * grad.square().mean(axes, keepdim=True)
+        first, second = self.first / (1 - b1**self.count), self.second / (1 - b2**self.count)
+        return -self.step * first / (second.sqrt() + 1e-12)
