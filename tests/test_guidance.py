@@ -282,7 +282,7 @@ def test_gradient_of_the_whole_objective(chain):
     light = scene.light
     objective.relight = lambda *args: light  # held: the fitted light is taken as a constant,
     gain = torch.linspace(0.7, 1.3, 64, dtype=torch.float64).expand(1, 3, 64, 64)
-    objective.unexplained_gain = lambda *args: gain  # and so is what it leaves unexplained
+    objective.unexplained = lambda *args: (gain, 1.0)  # and so is what it leaves unexplained
     texture, shape = chain.texture.double() * 0.7, chain.shape.double() * 0.7
     leaves = [t.clone().requires_grad_(True) for t in (texture, shape, scene.expression)]
 
@@ -333,15 +333,26 @@ def test_a_shadow_is_taken_for_light_and_fine_detail_is_not():
     ramp = torch.linspace(-2, 2, 64).sigmoid().expand(1, 3, 64, 64)
     skin = torch.zeros(1, 1, 64, 64)
     skin[..., 8:56, 8:56] = 1
-    found = light_gain(render, linear_to_srgb(render * (0.4 + 0.5 * ramp)), skin, Unexplained())
+    found, believed = light_gain(render, linear_to_srgb(render * (0.4 + 0.5 * ramp)), skin, Unexplained())
+    assert believed[..., 16:48, 16:48].min() > 0.8
     assert (found / (0.4 + 0.5 * ramp) - 1)[..., 16:48, 16:48].abs().max() < 0.08
     checks = 1 + 0.3 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2 * 2 - 1.0)
-    found = light_gain(render, linear_to_srgb(render * checks), skin, Unexplained())
+    found, believed = light_gain(render, linear_to_srgb(render * checks), skin, Unexplained())
     assert (found.log()[..., 16:48, 16:48] - checks.log().mean()).abs().max() < 0.03
     brow = skin.clone()
     brow[..., 28:36, 20:44] = 0
     dark = linear_to_srgb(render * torch.where(brow > 0, 0.8, 0.1))
-    assert (light_gain(render, dark, brow, Unexplained())[..., 30:34, 30:34] - 0.8).abs().max() < 0.05
+    assert (light_gain(render, dark, brow, Unexplained())[0][..., 30:34, 30:34] - 0.8).abs().max() < 0.05
+
+
+def test_the_photo_is_little_believed_at_a_shadows_edge_and_in_deep_shadow():
+    render = torch.full((1, 3, 64, 64), 0.3)
+    light = torch.where(torch.arange(64) < 40, 1.0, 0.03).expand(1, 3, 64, 64)
+    skin = torch.ones(1, 1, 64, 64)
+    _, believed = light_gain(render, linear_to_srgb(render * light), skin, Unexplained())
+    assert believed[0, 0, 32, 12] > 0.95 and believed[0, 0, 32, 39] < 0.3 and believed[0, 0, 32, 56] < 0.05
+    _, all_of_it = light_gain(render, linear_to_srgb(render * light), skin, Unexplained(edge=0))
+    assert (all_of_it == 1).all()
 
 
 def test_a_shadow_no_longer_pulls_on_the_skin(chain):

@@ -27,7 +27,7 @@ class GuidanceWeights:
     identity: float = 1.0
     perceptual: float = 0.5
     photometric: float = 1.0
-    landmark: float = 0.5
+    landmark: float = 0.25
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -126,26 +126,26 @@ class PhotoObjective:
         regions = seen * surface.facing
         scene = replace(scene, light=self.relight(surface, maps, scene, regions[:, 1:2]))
         out = render(vertices, self.head, maps, scene.camera, scene.light, size=g.size)
-        gain = self.unexplained_gain(out.image.detach(), regions[:, 1:2])
+        gain, believed = self.unexplained(out.image.detach(), regions[:, 1:2])
         image = linear_to_srgb((out.image * gain).clamp(0, 1))
         weight, mouth = F.interpolate(
             torch.cat([regions[:, :1], seen[:, 3:] * surface.mask], 1), g.size, mode="bilinear", align_corners=False
         ).split(1, 1)
         # background, hands and teeth are the photo's own: the recogniser should judge the face, not their absence
         shown = out.mask * g.mask * (1 - mouth)
-        weight = weight * g.mask
+        weight = weight * g.mask * believed
         return image * shown + g.photo * (1 - shown), weight, scene
 
     @torch.no_grad()
-    def unexplained_gain(self, render: Tensor, skin: Tensor) -> Tensor | float:
-        """What the light of the scene does not explain of the photo `[B, 3, S, S]` (see `unexplained.py`)."""
+    def unexplained(self, render: Tensor, skin: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """What the light of the scene does not explain of the photo: `light_gain` at full size."""
         g = self.guidance
         if g.unexplained.share <= 0:
-            return 1.0
+            return 1.0, 1.0
         small = skin.shape[-2:]
         photo, mask, render = (F.interpolate(x, small, mode="area") for x in (g.photo, g.mask, render))
-        gain = light_gain(render, photo, skin * mask, g.unexplained)
-        return F.interpolate(gain, g.size, mode="bilinear", align_corners=False)
+        found = light_gain(render, photo, skin * mask, g.unexplained)
+        return tuple(F.interpolate(x, g.size, mode="bilinear", align_corners=False) for x in found)
 
     @torch.no_grad()
     def relight(self, surface: Surface, maps: TextureMaps, scene: Scene, skin: Tensor) -> Light:

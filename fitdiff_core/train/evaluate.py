@@ -294,6 +294,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--steps", type=int, default=d.steps)
     p.add_argument("--sampler", choices=sorted(SAMPLERS), default=d.sampler)
     p.add_argument("--cfg", type=float, default=d.cfg)
+    p.add_argument("--variation", type=float, default=d.variation, help=f"of samples of a photographed person ({d.variation})")
     p.add_argument("--judge", help="Python file with a class Judge (see fitdiff_core.benchmark)")
     p.add_argument("--photos", type=Path, help="folder of real photos: unguided renders of them too")
     p.add_argument("--data", type=Path, help="folder of train.prepare: its textures are searched for near copies of samples")
@@ -302,7 +303,7 @@ def main(argv: list[str] | None = None) -> int:
     a = p.parse_args(argv)
     try:
         a.out.mkdir(parents=True, exist_ok=True)
-        settings = Settings(a.people, a.seed, a.steps, a.sampler, a.cfg)
+        settings = Settings(a.people, a.seed, a.steps, a.sampler, a.cfg, a.variation)
         results = evaluate(a.out, settings, a.checkpoint, a.judge, a.photos, a.data, a.latents, a.threads)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
