@@ -15,7 +15,7 @@ from fitdiff_core.guidance.balance import balance
 from fitdiff_core.guidance.guided import Descent, plain, within
 from fitdiff_core.guidance.losses import identity_loss, landmark_loss, perceptual_loss, photometric_loss
 from fitdiff_core.guidance.regions import occlusion
-from fitdiff_core.guidance.unexplained import Unexplained, light_gain
+from fitdiff_core.guidance.unexplained import Unexplained, light_gain, without_broad_pull
 from fitdiff_core.image import linear_to_srgb, srgb_to_linear
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.prior import LinearPrior
@@ -276,13 +276,11 @@ def test_gradient_of_the_whole_objective(chain):
     )
     guidance = replace(
         g, **as64, activations=tuple(a.double() for a in g.activations), recognizer=TinyRecognizer().double(), scene=scene,
-        recognizer_share=0.0,  # else the gradient is not the plain one, on purpose
+        recognizer_share=0.0, unexplained=Unexplained(share=0.0),  # else the gradient is not the plain one, on purpose
     )
     objective = PhotoObjective(model.head, model.autoencoder.decode, guidance)
     light = scene.light
-    objective.relight = lambda *args: light  # held: the fitted light is taken as a constant,
-    gain = torch.linspace(0.7, 1.3, 64, dtype=torch.float64).expand(1, 3, 64, 64)
-    objective.unexplained = lambda *args: (gain, 1.0)  # and so is what it leaves unexplained
+    objective.relight = lambda *args: light  # held: the fitted light is taken as a constant
     texture, shape = chain.texture.double() * 0.7, chain.shape.double() * 0.7
     leaves = [t.clone().requires_grad_(True) for t in (texture, shape, scene.expression)]
 
@@ -328,31 +326,33 @@ def shadowed(chain):
 
 
 def test_a_shadow_is_taken_for_light_and_fine_detail_is_not():
-    g = torch.Generator().manual_seed(2)
+    g, all_of_it = torch.Generator().manual_seed(2), Unexplained(share=1.0, sigma=0.05)
     render = 0.2 + 0.1 * torch.rand(1, 3, 64, 64, generator=g)
     ramp = torch.linspace(-2, 2, 64).sigmoid().expand(1, 3, 64, 64)
     skin = torch.zeros(1, 1, 64, 64)
     skin[..., 8:56, 8:56] = 1
-    found, believed = light_gain(render, linear_to_srgb(render * (0.4 + 0.5 * ramp)), skin, Unexplained())
-    assert believed[..., 16:48, 16:48].min() > 0.8
+    found = light_gain(render, linear_to_srgb(render * (0.4 + 0.5 * ramp)), skin, all_of_it)
     assert (found / (0.4 + 0.5 * ramp) - 1)[..., 16:48, 16:48].abs().max() < 0.08
     checks = 1 + 0.3 * ((torch.arange(64)[:, None] + torch.arange(64)) % 2 * 2 - 1.0)
-    found, believed = light_gain(render, linear_to_srgb(render * checks), skin, Unexplained())
+    found = light_gain(render, linear_to_srgb(render * checks), skin, all_of_it)
     assert (found.log()[..., 16:48, 16:48] - checks.log().mean()).abs().max() < 0.03
     brow = skin.clone()
     brow[..., 28:36, 20:44] = 0
     dark = linear_to_srgb(render * torch.where(brow > 0, 0.8, 0.1))
-    assert (light_gain(render, dark, brow, Unexplained())[0][..., 30:34, 30:34] - 0.8).abs().max() < 0.05
+    assert (light_gain(render, dark, brow, all_of_it)[..., 30:34, 30:34] - 0.8).abs().max() < 0.05
 
 
-def test_the_photo_is_little_believed_at_a_shadows_edge_and_in_deep_shadow():
-    render = torch.full((1, 3, 64, 64), 0.3)
-    light = torch.where(torch.arange(64) < 40, 1.0, 0.03).expand(1, 3, 64, 64)
-    skin = torch.ones(1, 1, 64, 64)
-    _, believed = light_gain(render, linear_to_srgb(render * light), skin, Unexplained())
-    assert believed[0, 0, 32, 12] > 0.95 and believed[0, 0, 32, 39] < 0.3 and believed[0, 0, 32, 56] < 0.05
-    _, all_of_it = light_gain(render, linear_to_srgb(render * light), skin, Unexplained(edge=0))
-    assert (all_of_it == 1).all()
+def test_the_broad_pull_on_the_skin_is_taken_off_the_gradient():
+    g = torch.Generator().manual_seed(2)
+    skin = torch.zeros(1, 1, 64, 64)
+    skin[..., :48] = 1
+    fine = torch.randn(1, 3, 64, 64, generator=g)
+    image = torch.rand(1, 3, 64, 64, generator=g).requires_grad_(True)
+    seen = without_broad_pull(image, skin, Unexplained(share=1.0))
+    assert torch.equal(seen, image)
+    (found,) = torch.autograd.grad(seen, image, fine + 2)
+    assert abs(found[..., 12:36].mean()) < 0.1 and torch.equal(found[..., 48:], (fine + 2)[..., 48:])
+    assert F.cosine_similarity(found[..., 12:36].flatten(), fine[..., 12:36].flatten(), dim=0) > 0.95
 
 
 def test_a_shadow_no_longer_pulls_on_the_skin(chain):

@@ -59,7 +59,9 @@ def make_head(
     """Latent, avatar, scene and the seconds that sampling and decoding took."""
     start = time.perf_counter()
     with variant.gradient(model):
-        latent, scene = pipeline.sample(model, identity, variant.guidance(guidance), seed=0, steps=steps, cfg_scale=variant.cfg)
+        latent, scene = pipeline.sample(
+            model, identity, variant.guidance(guidance), seed=0, steps=steps, cfg_scale=variant.cfg, variation=variant.variation
+        )
     avatar = pipeline.decode(model, latent)
     return latent, avatar, scene, time.perf_counter() - start
 
@@ -89,6 +91,7 @@ class Ablation:
         constants = {f.name: f.default for f in fields(Guidance) if f.default is not MISSING}
         return plain({
             "checkpoint": self.model.id, "steps": max(1, round(variant.steps * self.steps)), "cfg": variant.cfg,
+            "variation": variant.variation,
             "recognisers": [r.name for r in self.known], "shipped": constants | vars(GuidanceWeights()),
         })
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from .. import pipeline
 from ..checkpoint import FitDiffModel
 from ..denoiser import pack_latent, unpack_latent
 from ..guidance import Guidance
+from ..guidance.unexplained import Unexplained
 
 CFG = 1.5  # pipeline.sample's default
 
@@ -26,6 +28,7 @@ class Variant:
     gradient: Callable[[FitDiffModel], AbstractContextManager] = lambda model: nullcontext()
     steps: float = 1.0
     cfg: float = CFG
+    variation: float = pipeline.VARIATION
 
 
 @contextmanager
@@ -88,6 +91,7 @@ VARIANTS: dict[str, Variant] = {
         "without the recogniser (identity and perceptual loss)",
         lambda g: replace(g, weights=replace(g.weights, identity=0.0, perceptual=0.0)),
     ),
+    "no_light_gain": _with("what the light leaves unexplained goes to the skin", unexplained=Unexplained(share=0.0)),
     "window_narrow": Variant("sigma window 4 times narrower at both ends", _window(0.25)),
     "window_wide": Variant("sigma window 4 times wider at both ends", _window(4.0)),
     "inner_2": _with("2 inner steps", inner_steps=2),
@@ -98,6 +102,7 @@ VARIANTS: dict[str, Variant] = {
     "no_balance": _with("recogniser's gradient neither blurred nor held back", recognizer_share=0.0),
     "steps_half": Variant("half the steps", steps=0.5),
     "steps_double": Variant("twice the steps", steps=2.0),
+    "variation_1": Variant("variation 1: a full draw", variation=1.0),
     "cfg_1": Variant("cfg 1", cfg=1.0),
     "cfg_3": Variant("cfg 3", cfg=3.0),
 }

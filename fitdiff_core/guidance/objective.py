@@ -17,7 +17,7 @@ from .balance import balance
 from .light import LightPrior, fit_light
 from .losses import identity_loss, landmark_loss, perceptual_loss, photometric_loss
 from .surface import Surface
-from .unexplained import Unexplained, light_gain
+from .unexplained import Unexplained, light_gain, without_broad_pull
 
 
 @dataclass(frozen=True)
@@ -126,26 +126,26 @@ class PhotoObjective:
         regions = seen * surface.facing
         scene = replace(scene, light=self.relight(surface, maps, scene, regions[:, 1:2]))
         out = render(vertices, self.head, maps, scene.camera, scene.light, size=g.size)
-        gain, believed = self.unexplained(out.image.detach(), regions[:, 1:2])
-        image = linear_to_srgb((out.image * gain).clamp(0, 1))
-        weight, mouth = F.interpolate(
-            torch.cat([regions[:, :1], seen[:, 3:] * surface.mask], 1), g.size, mode="bilinear", align_corners=False
+        weight, mouth, skin = F.interpolate(
+            torch.cat([regions[:, :1], seen[:, 3:] * surface.mask, regions[:, 1:2]], 1), g.size, mode="bilinear",
+            align_corners=False,
         ).split(1, 1)
+        image = out.image
+        if g.unexplained.share > 0:
+            image = image * self.unexplained_gain(out.image.detach(), regions[:, 1:2])
+            image = without_broad_pull(image, skin, g.unexplained)
+        image = linear_to_srgb(image.clamp(0, 1))
         # background, hands and teeth are the photo's own: the recogniser should judge the face, not their absence
         shown = out.mask * g.mask * (1 - mouth)
-        weight = weight * g.mask * believed
+        weight = weight * g.mask
         return image * shown + g.photo * (1 - shown), weight, scene
 
     @torch.no_grad()
-    def unexplained(self, render: Tensor, skin: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        """What the light of the scene does not explain of the photo: `light_gain` at full size."""
-        g = self.guidance
-        if g.unexplained.share <= 0:
-            return 1.0, 1.0
-        small = skin.shape[-2:]
+    def unexplained_gain(self, render: Tensor, skin: Tensor) -> Tensor:
+        """What the light of the scene does not explain of the photo `[B, 3, S, S]`: `light_gain` at full size."""
+        g, small = self.guidance, skin.shape[-2:]
         photo, mask, render = (F.interpolate(x, small, mode="area") for x in (g.photo, g.mask, render))
-        found = light_gain(render, photo, skin * mask, g.unexplained)
-        return tuple(F.interpolate(x, g.size, mode="bilinear", align_corners=False) for x in found)
+        return F.interpolate(light_gain(render, photo, skin * mask, g.unexplained), g.size, mode="bilinear", align_corners=False)
 
     @torch.no_grad()
     def relight(self, surface: Surface, maps: TextureMaps, scene: Scene, skin: Tensor) -> Light:

@@ -17,41 +17,49 @@ from ..image import srgb_to_linear
 from .balance import blur
 
 EPSILON = 0.02  # linear radiance; keeps the logarithms of dark pixels tame
-RANGE = 4.0  # of the log ratio of a pixel: beyond it something else is seen than lit skin
+RANGE = 2.5  # of the log ratio of a pixel: beyond it something else is seen than lit skin
 PULL = 0.02  # weight of "no gain": far from plain skin nothing is known
-FINE = 1 / 3  # of sigma: where the gain differs at this width, light changes abruptly
-DARK = 1.0  # log gain below the typical one from which on the photo shows ever less of the skin
 
 
 @dataclass(frozen=True)
 class Unexplained:
     """share: how much of the broad residual counts as light; 0 gives all of it to the skin. sigma: Gaussian width as a share
-    of the crop's side. edge: log step within that width that halves the weight of a pixel; 0 leaves all of it."""
+    of the crop's side; limit: of the log gain."""
 
-    share: float = 1.0
-    sigma: float = 0.05
-    edge: float = 0.15
-    limit: float = 3.0
+    share: float = 0.7  # the rest keeps the skin's brightness tied to the photo
+    sigma: float = 0.035
+    limit: float = 1.5
+
+
+def broad(x: Tensor, skin: Tensor, sigma: float) -> Tensor:
+    """What of `x [B, C, h, w]` varies slowly over the skin, `[B, 1, h, w]` its weight: a normalised convolution, so brows,
+    lips and eyes get the value of the skin around them."""
+    return blur(x * skin, sigma) / (blur(skin, sigma) + PULL)
 
 
 @torch.no_grad()
-def light_gain(render: Tensor, photo: Tensor, skin: Tensor, settings: Unexplained) -> tuple[Tensor, Tensor]:
+def light_gain(render: Tensor, photo: Tensor, skin: Tensor, settings: Unexplained) -> Tensor:
     """Linear render `[B, 3, h, w]`, sRGB photo `[B or 1, 3, h, w]`, skin `[B, 1, h, w]` the weight of plain skin -> gain
-    `[B, 3, h, w]` for the linear render, and how far the photo is to be believed beside it, `[B, 1, h, w]` in 0..1: little
-    at the edges of shadows, where the gain is off by a pixel, and in deep shadow, where noise is left."""
-    s, sigma = settings, settings.sigma * render.shape[-1]
+    `[B, 3, h, w]` for the linear render."""
+    s = settings
     ratio = ((srgb_to_linear(photo) + EPSILON) / (render.clamp(min=0) + EPSILON)).log().clamp(-RANGE, RANGE)
+    return (s.share * broad(ratio, skin, s.sigma * render.shape[-1])).clamp(-s.limit, s.limit).exp()
 
-    def smooth(width: float) -> Tensor:
-        # normalised convolution: brows, lips and eyes take the gain of the skin around them
-        return blur(ratio * skin, width) / (blur(skin, width) + PULL)
 
-    broad, fine = smooth(sigma), smooth(FINE * sigma)
-    believed = torch.ones_like(skin)
-    if s.edge > 0:
-        step = blur((fine - broad).mean(1, keepdim=True).abs(), FINE * sigma)
-        typical = torch.stack([level[m].median() if (m := where > 0.5).any() else level.median()
-                               for level, where in zip(broad.mean(1), skin[:, 0], strict=True)]).view(-1, 1, 1, 1)
-        depth = typical - broad.mean(1, keepdim=True)
-        believed = (2 - depth / DARK).clamp(0, 1) / (1 + (step / s.edge).square())
-    return (s.share * broad).clamp(-s.limit, s.limit).exp(), believed
+class _WithoutBroad(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, image: Tensor, skin: Tensor, sigma: float) -> Tensor:
+        ctx.save_for_backward(skin)
+        ctx.sigma = sigma
+        return image.clone()
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        (skin,) = ctx.saved_tensors
+        return grad - skin * broad(grad, skin, ctx.sigma), None, None
+
+
+def without_broad_pull(image: Tensor, skin: Tensor, settings: Unexplained) -> Tensor:
+    """The picture `[B, 3, H, W]` as it is; on its way back the gradient loses what varies slowly over the skin. The
+    photometric loss asks for none of that once the gain is on; a recogniser would, and it likes pale faces."""
+    return _WithoutBroad.apply(image, settings.share * skin, settings.sigma * image.shape[-1])
