@@ -3,8 +3,9 @@
 At each noise level inside the window the denoised estimate Z_0 takes small steps down the gradient of the objective
 through decoder, renderer and recogniser (manifold-preserving guidance, He et al. 2024, arXiv 2311.16424). Diffusion
 posterior sampling (Chung et al. 2023, arXiv 2209.14687) would go on through the denoiser, at the price of another
-backward pass and of its noise; we go through its linear part, which is exact and free (`LinearPrior.gradient`). The estimate is kept from level to level and may differ from the denoiser's by no more than the noise
-leaves open, sigma / sqrt(1 + sigma^2) per unit-variance element, so that the prior has the last word on detail.
+backward pass and of its noise; we go through its linear part, which is exact and free (`LinearPrior.gradient`). The
+estimate is kept from level to level and may differ from the denoiser's by no more than the noise leaves open, sigma /
+sqrt(1 + sigma^2) per unit-variance element, so that the prior has the last word on detail.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class GuidedDenoiser:
 
     The photos share texture and shape; each has a camera, expression, gaze and light of its own. The loss is the mean of
     theirs, each by its own weights and in its own sigma window. The steps of texture and shape are as the first photo's
-    guidance has them, and the first photo says what white is (`with_reference`). `.scenes` are the photos' as refined so far (batch B once called), `.scene` is the first photo's.
+    guidance has them, and the first photo says what white is (`with_reference`). `.scenes` are the photos' as refined so far
+    (batch B once called), `.scene` is the first photo's.
 
     Works under `torch.inference_mode()`, as ComfyUI runs its nodes.
     """
