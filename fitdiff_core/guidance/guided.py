@@ -22,6 +22,7 @@ from ..scene import Scene
 from .descent import Descent
 from .objective import Guidance, PhotoObjective
 from .several import as_guidances, with_reference
+from .tone import skin_tone, tone_loss
 from .view import Objective, View
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
@@ -94,6 +95,7 @@ class GuidedDenoiser:
         self.denoise, self.prior = denoise, plain(model.denoiser.prior)
         photos = with_reference([plain_tensors(g) for g in as_guidances(guidance)])
         self.guidance = photos[0]
+        self.skin = self.guidance.regions[:, 1:2]
         self.identity_size = model.head.n_identity
         self.decode = None
         if objective is None:
@@ -117,6 +119,7 @@ class GuidedDenoiser:
             view.restart(batch)
         self.last: Estimate | None = None
         self.turn = 0
+        self.tone: Tensor | None = None  # the denoiser's first estimate of it, `[B, 3]`
         self.steps = {"texture": Descent(self.guidance.texture_step), "shape": Descent(self.guidance.shape_step)}
 
     def __call__(self, x: Tensor, sigma: Tensor, **kwargs) -> Tensor:
@@ -139,6 +142,8 @@ class GuidedDenoiser:
         """The denoiser's texture latent `[B, C, h, w]` and shape `[B, K]` -> the guided ones."""
         free = self.guidance.trust * sigma / (1 + sigma**2) ** 0.5  # posterior std of a unit-variance element
         z, s = texture, shape
+        if self.last is None and self.decode is not None:
+            self.tone = skin_tone(self.decode(texture), self.skin)
         if self.last is not None:  # go on from the last level's estimate, as far as this level leaves it open
             z, s = within(self.last.texture, texture, free), within(self.last.shape, shape, free)
         for _ in range(self.guidance.inner_steps):
@@ -164,6 +169,9 @@ class GuidedDenoiser:
         with torch.enable_grad():
             losses = [view.loss(*head.values(), free) for view, free in zip(views, parts[1:], strict=True)]
             loss = torch.stack(losses).mean(0)
+            if self.tone is not None:
+                tone = skin_tone(self.decode(head["texture"]), self.skin)
+                loss = loss + self.guidance.weights.tone * tone_loss(tone, self.tone)
             grads = iter(torch.autograd.grad(loss.sum(), leaves, allow_unused=True))
         if self.decode is not None:
             self.decode.last = None  # its graph is spent

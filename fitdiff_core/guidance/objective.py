@@ -28,6 +28,7 @@ class GuidanceWeights:
     perceptual: float = 0.5
     photometric: float = 1.0
     landmark: float = 0.25
+    tone: float = 0.03  # of the skin: see `tone.py`
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
