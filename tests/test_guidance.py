@@ -15,6 +15,7 @@ from fitdiff_core.guidance.balance import balance
 from fitdiff_core.guidance.guided import Descent, plain, within
 from fitdiff_core.guidance.losses import identity_loss, landmark_loss, perceptual_loss, photometric_loss
 from fitdiff_core.guidance.regions import occlusion
+from fitdiff_core.guidance.tone import skin_tone, tone_loss
 from fitdiff_core.guidance.unexplained import Unexplained, light_gain, without_broad_pull
 from fitdiff_core.image import linear_to_srgb, srgb_to_linear
 from fitdiff_core.maps import TextureMaps
@@ -433,3 +434,26 @@ def test_packing_keeps_the_shape_plane():
     texture, shape = torch.randn(2, 2, 8, 8), torch.randn(2, K)
     a, b = unpack_latent(pack_latent(texture, shape), K)
     assert torch.equal(a, texture) and torch.equal(b, shape)
+
+
+def test_the_tone_of_the_skin_stays_where_the_prior_has_it(chain):
+    """A photo of the same head in half the light: without the tone's loss the skin goes dark, with it the light does."""
+    dark = replace(chain.guidance, photo=linear_to_srgb(srgb_to_linear(chain.guidance.photo) * 0.3), texture_step=0.1)
+    drift = {}
+    for weight in (0.0, 1.0):
+        weights = GuidanceWeights(identity=1, perceptual=0.5, photometric=1, landmark=0, tone=weight)
+        guided = real(chain, photo=dark.photo, weights=weights, texture_step=0.1)
+        start = skin_tone(chain.model.autoencoder.decode(torch.zeros(1, 2, 8, 8)), guided.skin)  # the toy prior's mean
+        texture, _ = unpack_latent(ddim(guided, noise(1), sigmas(20)), K)
+        found = skin_tone(chain.model.autoencoder.decode(texture), guided.skin)
+        drift[weight] = float((found - start).abs().mean())
+    assert drift[1.0] < 0.04 and drift[1.0] < 0.4 * drift[0.0], drift
+
+
+def test_tone_is_the_mean_log_albedo_of_the_skin():
+    stack = torch.full((2, 9, 4, 4), 0.24)
+    stack[1, :3, :, 2:] = 0.9
+    skin = torch.zeros(1, 1, 4, 4)
+    skin[..., :2] = 1
+    assert torch.allclose(skin_tone(stack, skin), torch.tensor(0.25).log().expand(2, 3))
+    assert torch.allclose(tone_loss(torch.zeros(1, 3), torch.full((1, 3), 0.1)), torch.ones(1))

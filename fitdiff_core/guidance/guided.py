@@ -142,7 +142,7 @@ class GuidedDenoiser:
         """The denoiser's texture latent `[B, C, h, w]` and shape `[B, K]` -> the guided ones."""
         free = self.guidance.trust * sigma / (1 + sigma**2) ** 0.5  # posterior std of a unit-variance element
         z, s = texture, shape
-        if self.last is None and self.decode is not None:
+        if self.last is None and self.decode is not None and self.guidance.weights.tone:
             self.tone = skin_tone(self.decode(texture), self.skin)
         if self.last is not None:  # go on from the last level's estimate, as far as this level leaves it open
             z, s = within(self.last.texture, texture, free), within(self.last.shape, shape, free)
