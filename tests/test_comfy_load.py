@@ -147,7 +147,7 @@ def test_photo_workflow_uses_the_tuned_defaults(nodes, node):
     """The library's defaults are what was tuned; the shipped graph must not lag behind them."""
     prompt = json.loads((ROOT / "workflows" / "api" / "photo_to_avatar.json").read_text())
     shipped = next(n["inputs"] for n in prompt.values() if n["class_type"] == node)
-    required = nodes[node]["input"]["required"]
+    inputs = {**nodes[node]["input"]["required"], **nodes[node]["input"].get("optional", {})}
     assert {k: v for k, v in shipped.items() if not isinstance(v, list)} == {
-        k: options["default"] for k, (_, options) in required.items() if "default" in options
+        k: options["default"] for k, (_, options) in inputs.items() if "default" in options
     }
