@@ -197,7 +197,7 @@ def make(args: argparse.Namespace) -> Made:
         with clock.stage("detail"):
             avatar = pipeline.add_photo_detail(
                 model, avatar, scenes[0], photos[0], strength=args.photo_detail, identity=identity, seed=args.seed
-            )
+            ).avatar
     with clock.stage("render"):
         size, side_light = config["render_size"], Light.preset("side").to(args.device)
         images = [pipeline.render_avatar(avatar, scene, size)[0] for scene in scenes]

@@ -4,7 +4,7 @@
     guidance = prepare_guidance(photo, model, recognizer)    photo -> scene, and losses through the renderer
     latent, scene = sample(model, identity, guidance)        noise -> latent of texture and shape, T = 50 steps
     avatar = decode(model, latent)                           latent -> maps and shape
-    avatar = add_photo_detail(model, avatar, scene, photo)   optional: the photo's own detail where it is seen well
+    detail = add_photo_detail(model, avatar, scene, photo)   optional: .avatar has the photo's own detail where it is seen well
     image, mask = render_avatar(avatar, scene)               maps, shape, scene -> picture
 
 Images are sRGB `[B, 3, H, W]` in 0..1.
@@ -36,7 +36,7 @@ from .scene import Scene
 
 __all__ = [
     "Callback", "add_photo_detail", "calm", "condition", "decode", "encode", "find_faces", "load_model", "load_recognizer", "noise",
-    "photo_detail_of", "prepare_guidance", "prepare_photos", "render_avatar", "sample", "sample_scenes", "strangers",
+    "prepare_guidance", "prepare_photos", "render_avatar", "sample", "sample_scenes", "strangers",
 ]
 
 VARIATION = 0.2  # see `calm`
@@ -155,30 +155,6 @@ def calm(model: FitDiffModel, noise: Tensor, variation: float) -> Tensor:
     return pack_latent(*model.denoiser.prior.calm(texture, shape, variation))
 
 
-def sample(
-    model: FitDiffModel,
-    identity: Identity | None = None,
-    guidance: Guidance | Sequence[Guidance] | None = None,
-    seed: int = 0,
-    steps: int = 50,
-    cfg_scale: float = 1.5,
-    batch: int = 1,
-    sampler: str = "ddim",
-    callback: Callback | None = None,
-    variation: float = VARIATION,
-) -> tuple[Tensor, Scene]:
-    """Reverse diffusion (Sec. 3 of the paper): identity-conditioned, optionally guided through the renderer.
-
-    identity: None samples a new person. guidance: None leaves the sample to the prior; that of several photos of one
-    person fits one head to all of them. variation: see `calm`; a new person is always a full draw.
-    Identities of N people with batch 1 give N heads that start from the same noise, so that only the people differ.
-    Returns the latent `[B, C + 1, h, w]` (texture, and the shape vector in the last plane) and the scene: the (first)
-    photo's, refined, or a studio portrait.
-    """
-    latent, scenes = sample_scenes(model, identity, guidance, seed, steps, cfg_scale, batch, sampler, callback, variation)
-    return latent, scenes[0]
-
-
 def sample_scenes(
     model: FitDiffModel,
     identity: Identity | None = None,
@@ -191,7 +167,14 @@ def sample_scenes(
     callback: Callback | None = None,
     variation: float = VARIATION,
 ) -> tuple[Tensor, list[Scene]]:
-    """`sample`, and the refined scenes of all photos of the guidance, in their order."""
+    """Reverse diffusion (Sec. 3 of the paper): identity-conditioned, optionally guided through the renderer.
+
+    identity: None samples a new person. guidance: None leaves the sample to the prior; that of several photos of one
+    person fits one head to all of them. variation: see `calm`; a new person is always a full draw.
+    Identities of N people with batch 1 give N heads that start from the same noise, so that only the people differ.
+    Returns the latent `[B, C + 1, h, w]` (texture, and the shape vector in the last plane) and the scenes: those of the
+    guidance's photos, refined, in their order, or a studio portrait's.
+    """
     if sampler not in SAMPLERS:
         raise UserError(f"Unknown sampler '{sampler}'; choose one of {', '.join(SAMPLERS)}.")
     if steps < 1 or batch < 1:
@@ -230,6 +213,14 @@ def sample_scenes(
     return latent.detach(), [scene.detach() for scene in model_fn.scenes]
 
 
+def sample(
+    model: FitDiffModel, identity: Identity | None = None, guidance: Guidance | Sequence[Guidance] | None = None, **settings: Any
+) -> tuple[Tensor, Scene]:
+    """`sample_scenes`, whose further settings it takes, and of the scenes the first: that of a single photo."""
+    latent, scenes = sample_scenes(model, identity, guidance, **settings)
+    return latent, scenes[0]
+
+
 def decode(model: FitDiffModel, latent: Tensor, texture_size: int = 512) -> Avatar:
     """Latent `[B, C + 1, h, w]` -> avatar: three heads decode the maps, the last plane is the shape vector."""
     expected = model.latent_shape
@@ -247,24 +238,6 @@ def decode(model: FitDiffModel, latent: Tensor, texture_size: int = 512) -> Avat
     return Avatar(model.head, shape, maps if texture_size == 512 else maps.resize(texture_size))
 
 
-def photo_detail_of(
-    model: FitDiffModel,
-    avatar: Avatar,
-    scene: Scene,
-    photo: Tensor,
-    mask: Tensor | None = None,
-    strength: float = 1.0,
-    texture_size: int | None = None,
-    identity: Identity | None = None,
-    seed: int = 0,
-) -> PhotoDetail:
-    """`add_photo_detail`, and with it the share of each texel that came from the photo, `.weight` `[1, 1, S, S]`."""
-    cond = condition(model, identity)
-    photo, scene = photo.to(model.device), scene.detach()
-    mask = None if mask is None else mask.to(model.device)
-    return photo_detail(model, avatar, scene, photo, mask, strength, texture_size, cond, seed)
-
-
 def add_photo_detail(
     model: FitDiffModel,
     avatar: Avatar,
@@ -275,14 +248,18 @@ def add_photo_detail(
     texture_size: int | None = None,
     identity: Identity | None = None,
     seed: int = 0,
-) -> Avatar:
+) -> PhotoDetail:
     """The avatar with the photo's own detail where the photo `[1, 3, H, W]` shows the skin well (see `detail/`).
 
     scene: of the guided sampling that made the avatar. mask: `[1, 1, H, W]`, 1 where the photo may be used; None finds hair
     and hands itself. strength: 0 (pure FitDiff) to 1. texture_size: of the maps; None keeps it. identity: who it is, which
-    helps to fill what is hidden. Raises UserError for a batch, a scene without a photo, sizes that do not fit.
+    helps to fill what is hidden. With the avatar comes the share of each texel that came from the photo, `.weight`
+    `[1, 1, S, S]`. Raises UserError for a batch, a scene without a photo, sizes that do not fit.
     """
-    return photo_detail_of(model, avatar, scene, photo, mask, strength, texture_size, identity, seed).avatar
+    cond = condition(model, identity)
+    photo, scene = photo.to(model.device), scene.detach()
+    mask = None if mask is None else mask.to(model.device)
+    return photo_detail(model, avatar, scene, photo, mask, strength, texture_size, cond, seed)
 
 
 def render_avatar(

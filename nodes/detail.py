@@ -44,7 +44,7 @@ class PhotoDetail(io.ComfyNode):
             if mask.ndim not in (2, 3):
                 raise UserError(f"The mask has the shape {tuple(mask.shape)}; connect a MASK.")
             mask = mask.reshape(-1, 1, *mask.shape[-2:])[:1].float()
-        found = pipeline.photo_detail_of(
+        found = pipeline.add_photo_detail(
             model, avatar, scene, host.image_in(image[:1]), mask, strength, identity=identity
         )
         return io.NodeOutput(found.avatar, found.weight[:, 0].float().cpu())

@@ -13,7 +13,7 @@ from ..fitdiff_core.image import linear_to_srgb
 from . import host, types
 
 # the library's own defaults, so that graph and command line agree
-DEFAULT = {k: p.default for k, p in inspect.signature(pipeline.sample).parameters.items()}
+DEFAULT = {k: p.default for k, p in inspect.signature(pipeline.sample_scenes).parameters.items()}
 
 
 def variation_input():
@@ -94,7 +94,7 @@ class Sampler(io.ComfyNode):
         cls, model, seed, steps, cfg, batch, sampler, identity=None, guidance=None, variation=DEFAULT["variation"]
     ):
         latent, scene = pipeline.sample(
-            model, identity, guidance, seed, steps, cfg, batch, sampler, host.Progress(steps, diffuse_preview(model)),
-            variation,
+            model, identity, guidance, seed=seed, steps=steps, cfg_scale=cfg, batch=batch, sampler=sampler,
+            callback=host.Progress(steps, diffuse_preview(model)), variation=variation,
         )
         return io.NodeOutput({"samples": latent.cpu()}, scene)

@@ -150,7 +150,7 @@ def reconstruct(model, recognizer, photo: Tensor, s: Settings) -> Reconstruction
     latent, scene = pipeline.sample(model, identity, guidance if s.guided else None, seed=0, steps=s.steps)
     avatar = pipeline.decode(model, latent)
     if s.photo_detail:
-        avatar = pipeline.add_photo_detail(model, avatar, scene, photo, identity=identity)
+        avatar = pipeline.add_photo_detail(model, avatar, scene, photo, identity=identity).avatar
     return Reconstruction(avatar, scene if s.guided else guidance.scene, round(time.perf_counter() - start, 1))
 
 
