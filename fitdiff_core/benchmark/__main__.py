@@ -11,7 +11,6 @@ part in the guidance. The first one given counts most.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -20,8 +19,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..errors import UserError
-from .common import cell, photos_in, write_json
+from ..errors import command
+from .common import arguments, cell, photos_in, write_json
 from .modes import DETAIL, GUIDED, MODES, RANDOM, RUNS, UNGUIDED, VIEWS
 from .sheet import contact_sheet
 from .worker import run_worker
@@ -129,24 +128,12 @@ def benchmark(
     return report
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser("fitdiff_core.benchmark", description=__doc__)
-    p.add_argument("photos", type=Path, help="folder of photos")
-    p.add_argument("--out", type=Path, default=Path("benchmark_out"))
-    p.add_argument("--steps", type=int, default=50)
+    p = arguments("fitdiff_core.benchmark", __doc__, "benchmark_out")
     p.add_argument("--jobs", type=int, default=1, help="photos at once; times are a user's only at 1")
-    p.add_argument("--judge", action="append", default=[], metavar="FILE", help="Python file with a class Judge; may be repeated")
-    p.add_argument(
-        "--recognizer", action="append", default=[], metavar="FILE",
-        help="an ArcFace .onnx file or a pack folder to ask as well; may be repeated",
-    )
-    p.add_argument("--limit", type=int, help="only the first N photos")
     args = p.parse_args(argv)
-    try:
-        benchmark(photos_in(args.photos, args.limit), args.out, args.steps, args.jobs, args.judge, args.recognizer)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+    benchmark(photos_in(args.photos, args.limit), args.out, args.steps, args.jobs, args.judge, args.recognizer)
     print((args.out / "table.md").read_text("utf-8"))
     return 0
 

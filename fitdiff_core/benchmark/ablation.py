@@ -8,7 +8,6 @@ anew; after a change of its code, name another folder.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -26,13 +25,13 @@ from .. import pipeline
 from ..avatar import Avatar
 from ..checkpoint import FitDiffModel
 from ..denoiser import unpack_latent
-from ..errors import UserError
+from ..errors import UserError, command
 from ..guidance import Guidance, GuidanceWeights, PhotoObjective
 from ..guidance.losses import PHOTOMETRIC_SCALE
 from ..identity import Identity
 from ..image import load_photo, save_png
 from ..scene import Scene
-from .common import cell, mean, photos_in, plain, write_json
+from .common import arguments, cell, mean, photos_in, plain, write_json
 from .likeness import recognisers, score
 from .modes import VIEWS
 from .sheet import contact_sheet
@@ -215,22 +214,13 @@ def ablation(
     return report
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser("fitdiff_core.benchmark.ablation", description=__doc__)
-    p.add_argument("photos", type=Path, help="folder of photos")
-    p.add_argument("--out", type=Path, default=Path("ablation_out"))
-    p.add_argument("--steps", type=int, default=50)
-    p.add_argument("--judge", action="append", default=[], metavar="FILE", help="Python file with a class Judge; may be repeated")
-    p.add_argument("--recognizer", action="append", default=[], metavar="FILE", help="an ArcFace .onnx file or pack to ask as well")
-    p.add_argument("--limit", type=int, help="only the first N photos")
+    p = arguments("fitdiff_core.benchmark.ablation", __doc__, "ablation_out")
     p.add_argument("--only", metavar="NAME,..", help=f"of {', '.join(VARIANTS)}")
     args = p.parse_args(argv)
     names = args.only.split(",") if args.only else list(VARIANTS)
-    try:
-        ablation(photos_in(args.photos, args.limit), args.out, names, args.steps, args.judge, args.recognizer)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+    ablation(photos_in(args.photos, args.limit), args.out, names, args.steps, args.judge, args.recognizer)
     print((args.out / "table.md").read_text("utf-8"))
     return 0
 

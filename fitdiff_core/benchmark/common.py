@@ -1,7 +1,8 @@
-"""Photos, judges, means, and JSON that other programs read."""
+"""Arguments, photos, judges, means, and JSON that other programs read."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import math
@@ -13,6 +14,21 @@ from ..errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 FRONTAL = 30.0  # degrees of yaw up to which a photo counts as frontal
+
+
+def arguments(prog: str, doc: str, out: str) -> argparse.ArgumentParser:
+    """The options that every benchmark of a folder of photos shares."""
+    p = argparse.ArgumentParser(prog, description=doc)
+    p.add_argument("photos", type=Path, help="folder of photos")
+    p.add_argument("--out", type=Path, default=Path(out))
+    p.add_argument("--steps", type=int, default=50)
+    p.add_argument("--judge", action="append", default=[], metavar="FILE", help="Python file with a class Judge; may be repeated")
+    p.add_argument(
+        "--recognizer", action="append", default=[], metavar="FILE",
+        help="an ArcFace .onnx file or a pack folder to ask as well; may be repeated",
+    )
+    p.add_argument("--limit", type=int, help="only the first N photos")
+    return p
 
 
 def photos_in(folder: Path, limit: int | None = None) -> list[Path]:

@@ -19,7 +19,7 @@ import torch
 
 from .. import pipeline
 from ..denoiser import unpack_latent
-from ..errors import UserError
+from ..errors import command
 from ..guidance import GuidedDenoiser
 from ..image import linear_to_srgb, load_photo
 from ..maps import TextureMaps
@@ -95,16 +95,13 @@ def step_cost(photo: Path = SAMPLE, n: int = 15) -> dict:
     return {"ms": ms, "sum_ms": whole, "step_ms": step, "ratio": step / whole}
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser("fitdiff_core.benchmark.step_cost", description=__doc__)
     p.add_argument("photo", type=Path, nargs="?", default=SAMPLE)
     p.add_argument("-n", type=int, default=15, help="rounds (default: %(default)s)")
     args = p.parse_args(argv)
-    try:
-        found = step_cost(args.photo, args.n)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+    found = step_cost(args.photo, args.n)
     for name, value in found["ms"].items():
         print(f"{name:12} {value:7.1f} ms")
     print(f"{'sum':12} {found['sum_ms']:7.1f} ms\n{STEP:12} {found['step_ms']:7.1f} ms, {found['ratio']:.2f} of the sum (asked: at most {ASKED})")

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 from ..__main__ import Made, make, parse
-from ..errors import UserError
+from ..errors import command
 
 DONE, LEAVING = "fitdiff benchmark: done, peak MB", "fitdiff benchmark: leaving"
 
@@ -83,6 +83,7 @@ def save_random(made: Made, folder: Path, args: argparse.Namespace, seed: int) -
         save_png(folder / f"{name}.png", image)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     cut = argv.index("--") if "--" in argv else len(argv)
@@ -90,17 +91,13 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("views", type=Path)
     p.add_argument("--random", type=int)
     own = p.parse_args(argv[:cut])
-    try:
-        args = parse(argv[cut + 1 :])
-        made = make(args)
-        print(f"{DONE} {peak_mb():.1f}", flush=True)
-        if made.guidance:
-            save_views(made, own.views)
-            if own.random is not None:
-                save_random(made, own.views / "random", args, own.random)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+    args = parse(argv[cut + 1 :])
+    made = make(args)
+    print(f"{DONE} {peak_mb():.1f}", flush=True)
+    if made.guidance:
+        save_views(made, own.views)
+        if own.random is not None:
+            save_random(made, own.views / "random", args, own.random)
     print(LEAVING, flush=True)
     return 0
 

@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from tqdm import tqdm
 
-from ..errors import UserError
+from ..errors import UserError, command
 from ..head import load_head
 from .heldout import cheek_ita
 from .metrics import ITA_CLASSES, ita_class
@@ -74,6 +74,7 @@ def table(people: list[Person]) -> str:
     )
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m fitdiff_core.train.coverage", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -83,13 +84,9 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--threads", type=int, default=1)
     a = p.parse_args(argv)
     torch.set_num_threads(a.threads)
-    try:
-        if a.people < 1:
-            raise UserError("--people must be at least 1.")
-        print(table(list(stored(a.data, a.people) if a.data else made(a.people, a.seed))), end="")
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+    if a.people < 1:
+        raise UserError("--people must be at least 1.")
+    print(table(list(stored(a.data, a.people) if a.data else made(a.people, a.seed))), end="")
     return 0
 
 

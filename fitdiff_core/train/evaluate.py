@@ -29,7 +29,7 @@ from ..benchmark import load_judge
 from ..checkpoint import FitDiffModel
 from ..denoiser import unpack_latent
 from ..diffusion import SAMPLERS
-from ..errors import UserError
+from ..errors import UserError, command
 from .common import write_json
 from .dataset import read_json
 from .heldout import HeldOut, Viewer, cheek_ita, make_people, stack_marks, to_pil
@@ -283,6 +283,7 @@ def evaluate(
     return results
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m fitdiff_core.train.evaluate", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -301,13 +302,9 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--latents", type=Path, help="folder of train.latents: the same search over all its textures, quicker")
     p.add_argument("--threads", type=int, default=os.cpu_count())
     a = p.parse_args(argv)
-    try:
-        a.out.mkdir(parents=True, exist_ok=True)
-        settings = Settings(a.people, a.seed, a.steps, a.sampler, a.cfg, a.variation)
-        results = evaluate(a.out, settings, a.checkpoint, a.judge, a.photos, a.data, a.latents, a.threads)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+    a.out.mkdir(parents=True, exist_ok=True)
+    settings = Settings(a.people, a.seed, a.steps, a.sampler, a.cfg, a.variation)
+    results = evaluate(a.out, settings, a.checkpoint, a.judge, a.photos, a.data, a.latents, a.threads)
     print(markdown(results))
     return 0
 

@@ -29,7 +29,7 @@ from ..autoencoder import from_codes
 from ..avatar import Avatar
 from ..data.backdrop import random_background
 from ..data.scenes import random_expression
-from ..errors import UserError
+from ..errors import UserError, command
 from ..guidance.crop import crop_image
 from ..image import linear_to_srgb, load_photo, save_png, srgb_to_linear
 from ..maps import TextureMaps
@@ -244,6 +244,7 @@ def photograph_all(mi, people: HeldOut, s: Settings, folder: Path) -> list[dict[
     return out
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m fitdiff_core.train.light_test", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -259,12 +260,8 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--photo-detail", action="store_true", help="add the photo's own detail to the maps")
     p.add_argument("--threads", type=int, default=os.cpu_count())
     a = p.parse_args(argv)
-    try:
-        settings = Settings(a.people, a.seed, a.steps, a.size, a.samples, not a.no_guidance, a.photo_detail)
-        results = light_test(a.out, settings, a.checkpoint, a.threads)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+    settings = Settings(a.people, a.seed, a.steps, a.size, a.samples, not a.no_guidance, a.photo_detail)
+    results = light_test(a.out, settings, a.checkpoint, a.threads)
     print(markdown(results))
     return 0
 

