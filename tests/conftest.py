@@ -1,11 +1,31 @@
-"""Shared by all tests: one thread, and one real ComfyUI for the tests that ask for it."""
+"""Shared by all tests: one thread, the sample photo and the networks that look at it, and one real ComfyUI for those that ask."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 import torch
 
+from fitdiff_core.identity import load_detector, load_recognizer
+from fitdiff_core.image import load_photo
+
 torch.set_num_threads(1)  # two OpenMP threads on a busy two-core machine are several times slower than one
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return load_photo(Path(__file__).parents[1] / "samples" / "eileen_collins.jpg")
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return load_detector()
+
+
+@pytest.fixture(scope="module")
+def recognizer():
+    return load_recognizer()
 
 
 @pytest.fixture(scope="session")

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from fitdiff_core.identity import warp
 from fitdiff_core.identity.align import apply, invert, similarity_transform, square_matrix
-from fitdiff_core.image import load_photo
 
 torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def photo():
-    return load_photo(Path(__file__).parents[1] / "samples" / "eileen_collins.jpg")
 
 
 def test_similarity_transform_recovers_a_known_one():

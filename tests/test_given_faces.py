@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,11 +11,8 @@ from fitdiff_core import pipeline
 from fitdiff_core.errors import UserError
 from fitdiff_core.head import load_head
 from fitdiff_core.identity import given_faces, load_detector
-from fitdiff_core.image import load_photo
 
 from .core_faces import core_box, core_landmarks
-
-PHOTO = Path(__file__).parents[1] / "samples" / "eileen_collins.jpg"
 
 
 class Blind:
@@ -25,21 +20,6 @@ class Blind:
 
     def detect(self, image):
         raise AssertionError("the detector looked")
-
-
-@pytest.fixture(scope="module")
-def photo():
-    return load_photo(PHOTO)
-
-
-@pytest.fixture(scope="module")
-def detector():
-    return load_detector()
-
-
-@pytest.fixture(scope="module")
-def recognizer():
-    return pipeline.load_recognizer()
 
 
 @pytest.fixture(scope="module")

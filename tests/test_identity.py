@@ -28,27 +28,10 @@ from fitdiff_core.identity.convert import find_wheels
 from fitdiff_core.identity.detect import box_overlap, merge, tiles
 from fitdiff_core.identity.resnet import ResidualBlock
 from fitdiff_core.identity.weights import ASSET, load_graphs, load_resnet_state
-from fitdiff_core.image import load_photo
 
 torch.set_num_threads(1)
-PHOTO = Path(__file__).parents[1] / "samples" / "eileen_collins.jpg"
 # read off the photo by eye: pupils, nose tip, mouth corners (subject's right first), pixels
 POINTS = torch.tensor([[203.0, 101.0], [247.0, 103.0], [223.0, 128.0], [200.0, 139.0], [247.0, 141.0]])
-
-
-@pytest.fixture(scope="module")
-def photo():
-    return load_photo(PHOTO)
-
-
-@pytest.fixture(scope="module")
-def detector():
-    return load_detector()
-
-
-@pytest.fixture(scope="module")
-def recognizer():
-    return load_recognizer()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import torch
 from fitdiff_core import pipeline
 from fitdiff_core.errors import UserError
 from fitdiff_core.identity import list_packs, load_detector, load_recognizer
-from fitdiff_core.image import load_photo
 
 from .insightface_pack import SIZE, write_pack
 
@@ -23,11 +22,6 @@ insightface = pytest.importorskip("insightface")
 app = pytest.importorskip("insightface.app")
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "eileen_collins.jpg"
 CPU = {"providers": ["CPUExecutionProvider"]}
-
-
-@pytest.fixture(scope="module")
-def photo():
-    return load_photo(SAMPLE)
 
 
 @pytest.fixture(scope="module")
