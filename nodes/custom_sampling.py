@@ -9,7 +9,7 @@ from ..fitdiff_core.diffusion import sigmas
 from ..fitdiff_core.errors import UserError
 from . import host, types
 from .guider import Guider as CoreGuider
-from .sampling import DEFAULT, diffuse_preview, variation_input
+from .sampling import DEFAULT, cfg_input, diffuse_preview, goal_inputs
 
 SPACINGS = ("logsnr", "karras")
 
@@ -23,17 +23,8 @@ class Guider(io.ComfyNode):
             "identity and guidance included.",
             inputs=[
                 types.Model.Input("model", tooltip="From FitDiff Load Model."),
-                io.Float.Input(
-                    "cfg", default=DEFAULT["cfg_scale"], min=0.0, max=10.0, step=0.1, round=0.01,
-                    tooltip="Classifier-free guidance: how strictly the identity is followed. 1 is plain conditioning.",
-                ),
-                types.Identity.Input(
-                    "identity", optional=True, tooltip="Who it is. Left out, a new person is sampled (unconditional)."
-                ),
-                types.Guidance.Input(
-                    "guidance", optional=True, tooltip="Pulls every step towards a photo. Left out, the prior alone decides."
-                ),
-                variation_input(),
+                cfg_input(),
+                *goal_inputs(),
             ],
             outputs=[io.Guider.Output("guider", display_name="guider")],
         )

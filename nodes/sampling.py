@@ -16,12 +16,26 @@ from . import host, types
 DEFAULT = {k: p.default for k, p in inspect.signature(pipeline.sample_scenes).parameters.items()}
 
 
-def variation_input():
+def cfg_input():
     return io.Float.Input(
-        "variation", default=DEFAULT["variation"], min=0.0, max=1.0, step=0.05, round=0.01, optional=True,
-        tooltip="How much of what the identity leaves open is drawn by the seed. 0: its likeliest person. 1: a full draw, as in "
-        "the paper. Fine detail of the skin is always drawn; so is all of a new person.",
+        "cfg", default=DEFAULT["cfg_scale"], min=0.0, max=10.0, step=0.1, round=0.01,
+        tooltip="Classifier-free guidance: how strictly the identity is followed. 1 is plain conditioning.",
     )
+
+
+def goal_inputs() -> list:
+    """Who is sampled, and how closely."""
+    return [
+        types.Identity.Input("identity", optional=True, tooltip="Who it is. Left out, a new person is sampled (unconditional)."),
+        types.Guidance.Input(
+            "guidance", optional=True, tooltip="Pulls every step towards a photo. Left out, the prior alone decides."
+        ),
+        io.Float.Input(
+            "variation", default=DEFAULT["variation"], min=0.0, max=1.0, step=0.05, round=0.01, optional=True,
+            tooltip="How much of what the identity leaves open is drawn by the seed. 0: its likeliest person. 1: a full draw, as "
+            "in the paper. Fine detail of the skin is always drawn; so is all of a new person.",
+        ),
+    ]
 
 
 def diffuse_preview(model):
@@ -52,10 +66,7 @@ class Sampler(io.ComfyNode):
                     "steps", default=DEFAULT["steps"], min=1, max=1000,
                     tooltip="50 as in the paper. dpmpp_2m is done in 10 to 16 without guidance.",
                 ),
-                io.Float.Input(
-                    "cfg", default=DEFAULT["cfg_scale"], min=0.0, max=10.0, step=0.1, round=0.01,
-                    tooltip="Classifier-free guidance: how strictly the identity is followed. 1 is plain conditioning.",
-                ),
+                cfg_input(),
                 io.Int.Input(
                     "batch", default=1, min=1, max=64, tooltip="How many heads to sample. With a batch of identities: 1, and "
                     "they share one noise, or as many as there are.",
@@ -64,13 +75,7 @@ class Sampler(io.ComfyNode):
                     "sampler", options=list(SAMPLERS), default=DEFAULT["sampler"],
                     tooltip="ddim as in the paper; dpmpp_2m (DPM-Solver++ 2M) needs fewer steps.",
                 ),
-                types.Identity.Input(
-                    "identity", optional=True, tooltip="Who it is. Left out, a new person is sampled (unconditional)."
-                ),
-                types.Guidance.Input(
-                    "guidance", optional=True, tooltip="Pulls every step towards a photo. Left out, the prior alone decides."
-                ),
-                variation_input(),
+                *goal_inputs(),
             ],
             outputs=[
                 io.Latent.Output(
