@@ -28,6 +28,13 @@ def recognizer():
     return load_recognizer()
 
 
+@pytest.fixture(scope="module")
+def chain():
+    from tests.tiny_chain import tiny_chain
+
+    return tiny_chain()
+
+
 @pytest.fixture(scope="session")
 def comfy(tmp_path_factory):
     """A running ComfyUI with this repository as a custom node: `.url`, `.base`, `.log()`."""

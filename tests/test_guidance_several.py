@@ -14,23 +14,18 @@ from fitdiff_core.guidance import GuidedDenoiser, LightPrior, as_guidances, guid
 from fitdiff_core.guidance.several import LEVEL_STD, TINT_STD, with_reference
 from fitdiff_core.image import load_photo
 from fitdiff_core.render import Light
-from tests.test_guidance import K, TinyRecognizer, noise, tiny_model
 
-from .test_guidance import chain  # noqa: F401 (a fixture)
+from .tiny_chain import K, TinyRecognizer, gaussian, noise, tiny_model
 
 torch.set_num_threads(1)
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "eileen_collins.jpg"
 
 
-def gaussian(x, s):
-    return x / (1 + s.view(-1, 1, 1, 1) ** 2)
-
-
-def towards(chain, *photos, objective=None):  # noqa: F811
+def towards(chain, *photos, objective=None):
     return GuidedDenoiser(gaussian, chain.model, photos if len(photos) != 1 else photos[0], objective)
 
 
-def shot(chain, yaw=0.0, level=1.0):  # noqa: F811
+def shot(chain, yaw=0.0, level=1.0):
     """The same person photographed again: from the side, in brighter or darker light."""
     from fitdiff_core.image import linear_to_srgb
     from fitdiff_core.maps import TextureMaps
@@ -50,7 +45,7 @@ def shot(chain, yaw=0.0, level=1.0):  # noqa: F811
     )
 
 
-def test_the_same_photo_twice_is_that_photo(chain):  # noqa: F811
+def test_the_same_photo_twice_is_that_photo(chain):
     g = replace(chain.guidance, light_prior=LightPrior(level_std=LEVEL_STD, tint_std=TINT_STD))
     once, twice = towards(chain, g), towards(chain, g, g)
     assert torch.allclose(ddim(once, noise(1), sigmas(8)), ddim(twice, noise(1), sigmas(8)), atol=1e-5)
@@ -59,7 +54,7 @@ def test_the_same_photo_twice_is_that_photo(chain):  # noqa: F811
     assert torch.equal(twice.scene.expression, twice.scenes[0].expression)
 
 
-def test_each_photo_gets_its_own_camera_and_light(chain):  # noqa: F811
+def test_each_photo_gets_its_own_camera_and_light(chain):
     a, b = shot(chain, 0.1), shot(chain, -0.5, level=0.4)
     both = towards(chain, a, b)
     ddim(both, noise(2), sigmas(30))
@@ -70,7 +65,7 @@ def test_each_photo_gets_its_own_camera_and_light(chain):  # noqa: F811
     assert (level[1] < 0.75 * level[0]).all(), "the darker photo is in darker light"
 
 
-def test_a_second_view_tells_of_the_shape_what_one_cannot(chain):  # noqa: F811
+def test_a_second_view_tells_of_the_shape_what_one_cannot(chain):
     """Relief is seen from the side: landmarks of a turned photo bring the coefficients nearer."""
     weights = SimpleNamespace(identity=0.0, perceptual=0.0, photometric=0.0, landmark=1.0, tone=0.0)
     front, side = (replace(shot(chain, yaw), weights=weights, scene_step=0.0, shape_step=0.1) for yaw in (0.0, 0.9))
@@ -81,7 +76,7 @@ def test_a_second_view_tells_of_the_shape_what_one_cannot(chain):  # noqa: F811
     assert misses[1] < 0.8 * misses[0], misses
 
 
-def test_the_first_photo_says_what_white_is(chain):  # noqa: F811
+def test_the_first_photo_says_what_white_is(chain):
     """A second photo in red light: its light takes the colour, the skin keeps that of the first."""
     a, b = shot(chain, 0.1), shot(chain, -0.3)
     red = replace(b, photo=(b.photo * torch.tensor([1.1, 0.7, 0.6])[None, :, None, None]).clamp(0, 1))
@@ -107,13 +102,13 @@ def counting(seen):
     return objective
 
 
-def numbered(chain, n):  # noqa: F811
+def numbered(chain, n):
     g = chain.guidance
     cameras = [replace(g.scene.camera, focal=torch.tensor([float(i)])) for i in range(n)]
     return [replace(g, scene=replace(g.scene, camera=c)) for c in cameras]
 
 
-def test_up_to_four_photos_are_seen_in_every_step_and_more_in_turn(chain):  # noqa: F811
+def test_up_to_four_photos_are_seen_in_every_step_and_more_in_turn(chain):
     for n, expected in ((4, [0, 1, 2, 3] * 3), (6, [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5])):
         seen = []
         denoiser = towards(chain, *numbered(chain, n), objective=counting(seen))
@@ -123,7 +118,7 @@ def test_up_to_four_photos_are_seen_in_every_step_and_more_in_turn(chain):  # no
         assert guided.AT_ONCE == 4 and len(denoiser.scenes) == n
 
 
-def test_each_photo_acts_in_its_own_window(chain):  # noqa: F811
+def test_each_photo_acts_in_its_own_window(chain):
     early, late = numbered(chain, 2)
     early, late = replace(early, sigma_window=(20.0, 1.0)), replace(late, sigma_window=(2.0, 0.1))
     seen = []
@@ -135,7 +130,7 @@ def test_each_photo_acts_in_its_own_window(chain):  # noqa: F811
         assert seen == expected
 
 
-def test_maps_are_decoded_once_a_step(chain):  # noqa: F811
+def test_maps_are_decoded_once_a_step(chain):
     model, calls = tiny_model(), []
     decode = model.autoencoder.decode
     model.autoencoder.decode = lambda z, size: calls.append(len(z)) or decode(z, size)
@@ -145,7 +140,7 @@ def test_maps_are_decoded_once_a_step(chain):  # noqa: F811
     assert calls == [1, 1, 1], "and once before the first, for the skin tone to hold"
 
 
-def test_strangers_are_found_by_their_distance(chain):  # noqa: F811
+def test_strangers_are_found_by_their_distance(chain):
     def photo(*embedding, **kw):
         return replace(chain.guidance, embedding=torch.nn.functional.normalize(torch.tensor([embedding]), dim=1), **kw)
 
@@ -159,7 +154,7 @@ def test_strangers_are_found_by_their_distance(chain):  # noqa: F811
     assert strangers([a, replace(c, recognizer=other)]) == [], "two recognisers have no common measure"
 
 
-def test_no_photo_is_a_user_error(chain):  # noqa: F811
+def test_no_photo_is_a_user_error(chain):
     for empty in ([], ()):
         with pytest.raises(UserError, match="no photo to be guided by"):
             towards(chain, *empty)
