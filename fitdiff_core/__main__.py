@@ -125,15 +125,6 @@ class Made(NamedTuple):
     report: dict
 
 
-def describe_stranger(paths: list[str], photo: int, other: int, share: float) -> str:
-    """What `pipeline.strangers` found, in words."""
-    names = [f"{os.path.basename(paths[i])} (photo {i + 1} of {len(paths)})" for i in (photo, other)]
-    return (
-        f"{names[0]} may show somebody else than {names[1]}: their distance is {share:.2f} times what one person's photos "
-        "usually differ; leave it out if it does."
-    )
-
-
 def run(args: argparse.Namespace) -> dict:
     """Do the main job and return the report that is also written as `report.json`."""
     return make(args).report
@@ -148,7 +139,7 @@ def make(args: argparse.Namespace) -> Made:
         from . import __version__, pipeline
         from .export import write_avatar, write_maps
         from .export.files import problem
-        from .guidance import GuidanceWeights
+        from .guidance import GuidanceWeights, describe_stranger
         from .image import load_photo, save_png, write_atomic
         from .render import Light
     config, formats = read_config(args), [name.strip() for name in args.format.split(",")]
@@ -180,7 +171,8 @@ def make(args: argparse.Namespace) -> Made:
                 raise UserError(f"Unknown guidance weight in the config: {e}.") from e
             window = config["sigma_window"] and tuple(config["sigma_window"])
             guidance = pipeline.prepare_photos(photos, model, recognizer, weights, window, config["which"])
-            warnings = [describe_stranger(args.photo, *found) for found in pipeline.strangers(guidance)]
+            names = [f"{os.path.basename(p)} (photo {i} of {len(photos)})" for i, p in enumerate(args.photo, 1)]
+            warnings = [describe_stranger(names[i], names[k], share) for i, k, share in pipeline.strangers(guidance)]
         for line in warnings:
             print(f"warning: {line}", file=sys.stderr)
 

@@ -75,10 +75,8 @@ class Guidance(io.ComfyNode):
 def together(photos) -> tuple[core.Guidance, ...]:
     """What a FITDIFF_GUIDANCE holds, with a line in the log for each photo that seems to show somebody else."""
     for photo, other, share in core.strangers(photos):
-        logging.warning(
-            "FitDiff: guidance photo %d of %d may show somebody else than photo %d: their distance is %.2f times what one "
-            "person's photos usually differ.", photo + 1, len(photos), other + 1, share,
-        )
+        names = f"guidance photo {photo + 1} of {len(photos)}", f"photo {other + 1}"
+        logging.warning("FitDiff: %s", core.describe_stranger(*names, share))
     return core.as_guidances(photos)
 
 

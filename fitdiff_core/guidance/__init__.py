@@ -6,9 +6,9 @@ from .guided import GuidedDenoiser
 from .light import LightPrior, fit_light
 from .objective import Guidance, GuidanceWeights, PhotoObjective
 from .prepare import prepare_guidance
-from .several import as_guidances, strangers
+from .several import as_guidances, describe_stranger, strangers
 
 __all__ = [
     "FaceCrop", "FitPrior", "Guidance", "GuidanceWeights", "GuidedDenoiser", "LightPrior", "PhotoObjective",
-    "as_guidances", "crop_face", "fit_landmarks", "fit_light", "fit_scene", "prepare_guidance", "strangers",
+    "as_guidances", "crop_face", "describe_stranger", "fit_landmarks", "fit_light", "fit_scene", "prepare_guidance", "strangers",
 ]

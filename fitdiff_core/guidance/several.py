@@ -55,3 +55,11 @@ def strangers(guidance: Guidance | Sequence[Guidance]) -> list[tuple[int, int, f
         share = (distance[centre] / recognizer.same_threshold).tolist()
         out += [(index[k], index[centre], s) for k, s in enumerate(share) if k != centre and s > 1]
     return sorted(out)
+
+
+def describe_stranger(photo: str, other: str, share: float) -> str:
+    """What `strangers` found, in words; photo, other: what the user knows them by."""
+    return (
+        f"{photo} may show somebody else than {other}: their distance is {share:.2f} times what one person's photos usually "
+        "differ; leave it out if it does."
+    )
