@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # torch is imported under the clock
     from .guidance import Guidance
     from .scene import Scene
 
-DEFAULTS = {"steps": 50, "cfg_scale": 1.5, "variation": 0.2, "sampler": "ddim", "texture_size": 512, "render_size": 512, "which": "largest"}
+DEFAULTS = {"steps": 50, "sampler": "ddim", "texture_size": 512, "render_size": 512, "which": "largest"}
 
 
 class Stopwatch(dict):
@@ -67,7 +67,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 
 def read_config(args: argparse.Namespace) -> dict:
     """Defaults, then the config file, then the flags. Raises UserError for unknown keys and wrong types."""
-    config = dict(DEFAULTS, checkpoint=None, recognizer="built-in", weights={}, sigma_window=None)
+    from .pipeline import CFG, VARIATION  # not before `make` has started the clock: torch comes with it
+
+    config = DEFAULTS | {
+        "cfg_scale": CFG, "variation": VARIATION, "checkpoint": None, "recognizer": "built-in", "weights": {}, "sigma_window": None,
+    }
     if args.config:
         try:
             given = json.loads(Path(args.config).read_text("utf-8"))

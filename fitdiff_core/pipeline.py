@@ -39,6 +39,7 @@ __all__ = [
     "prepare_guidance", "prepare_photos", "render_avatar", "sample", "sample_scenes", "strangers",
 ]
 
+CFG = 1.5  # scale of the classifier-free guidance; docs/design.md compares it with 1
 VARIATION = 0.2  # see `calm`
 Callback = Callable[[int, int, Tensor], None]
 """`callback(i, n, denoised)` after step i of n; an exception raised in it ends the sampling."""
@@ -161,7 +162,7 @@ def sample_scenes(
     guidance: Guidance | Sequence[Guidance] | None = None,
     seed: int = 0,
     steps: int = 50,
-    cfg_scale: float = 1.5,
+    cfg_scale: float = CFG,
     batch: int = 1,
     sampler: str = "ddim",
     callback: Callback | None = None,
@@ -182,7 +183,7 @@ def sample_scenes(
     if not 0 <= variation <= 1:
         raise UserError(f"variation must be from 0 to 1 (got {variation}).")
     if not math.isfinite(cfg_scale):
-        raise UserError(f"cfg must be a finite number (got {cfg_scale}); 1.5 is usual.")
+        raise UserError(f"cfg must be a finite number (got {cfg_scale}); {CFG} is usual.")
     cond = condition(model, identity)
     people = 1 if identity is None else len(identity)
     if batch not in (1, people) and people != 1:

@@ -295,7 +295,7 @@ def test_every_variant_changes_one_thing():
         changed = v.guidance(guidance)
         differ = [k for k in vars(guidance) if getattr(changed, k) is not getattr(guidance, k)]
         by_gradient = v.gradient is not variants.Variant("").gradient and v.gradient in (variants.detached, variants.through_denoiser)
-        others = [by_gradient, v.steps != 1, v.cfg != variants.CFG, v.variation != pipeline.VARIATION]
+        others = [by_gradient, v.steps != 1, v.cfg != pipeline.CFG, v.variation != pipeline.VARIATION]
         assert len(differ) + sum(others) == (name != "full"), name
 
 

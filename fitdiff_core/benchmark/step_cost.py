@@ -41,7 +41,7 @@ def parts(photo: Path) -> dict[str, Callable[[], object]]:
     noisy = SIGMA * pipeline.noise(model, 0)
 
     def denoise(x, s):
-        return model.denoiser(x, s, cond, cfg_scale=1.5)
+        return model.denoiser(x, s, cond, cfg_scale=pipeline.CFG)
 
     guided = GuidedDenoiser(denoise, model, guidance)
     with torch.no_grad():

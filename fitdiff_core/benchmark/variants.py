@@ -15,8 +15,6 @@ from ..denoiser import pack_latent, unpack_latent
 from ..guidance import Guidance
 from ..guidance.unexplained import Unexplained
 
-CFG = 1.5  # pipeline.sample's default
-
 
 @dataclass
 class Variant:
@@ -27,7 +25,7 @@ class Variant:
     guidance: Callable[[Guidance], Guidance] = lambda g: g
     gradient: Callable[[FitDiffModel], AbstractContextManager] = lambda model: nullcontext()
     steps: float = 1.0
-    cfg: float = CFG
+    cfg: float = pipeline.CFG
     variation: float = pipeline.VARIATION
 
 

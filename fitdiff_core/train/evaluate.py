@@ -50,7 +50,7 @@ class Settings:
     seed: int = 900
     steps: int = 20
     sampler: str = "dpmpp_2m"
-    cfg: float = 1.5  # pipeline.sample's defaults
+    cfg: float = pipeline.CFG
     variation: float = pipeline.VARIATION
 
 
