@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..denoiser import Denoiser, DenoiserConfig, Prepared, UNet, zeroed
+from ..denoiser import Denoiser, DenoiserConfig, Prepared, UNet, pack_latent, unpack_latent, zeroed
 from .common import Budget, Run, arguments
 from .dataset import People
 from .denoiser import config_for, train
 
 
 class PlaneUNet(UNet):
-    """`UNet` without the shape branch: the vector lies in an extra plane, row by row, then zeros."""
+    """`UNet` without the shape branch: the vector lies in an extra plane, as in the latent."""
 
     def __init__(self, c: DenoiserConfig):
         super().__init__(c)
@@ -35,9 +35,7 @@ class PlaneUNet(UNet):
         phase = c_noise[:, None] * self.frequencies
         emb = F.silu(self.emb(torch.cat([phase.cos(), phase.sin()], 1)) + cond.emb)
         b, a = self.blocks, self.attentions
-        side = x.shape[-1]
-        plane = F.pad(s, (0, side * side - s.shape[1])).view(len(x), 1, side, side)
-        h = self.stem(torch.cat([x, plane.to(x)], 1).contiguous(memory_format=torch.channels_last))
+        h = self.stem(pack_latent(x, s).contiguous(memory_format=torch.channels_last))
         h0 = b[0](h + self.position.to(h), emb, cond.spade[0])
         h1 = b[1](self.downs[0](h0), emb, cond.spade[1])
         h2 = b[2](self.downs[1](h1), emb, cond.spade[2])
@@ -47,7 +45,7 @@ class PlaneUNet(UNet):
         h = a[2](b[5](torch.cat([h, h1], 1), emb, cond.spade[5]), cond.tokens[2])
         h = F.interpolate(self.ups[1](h), scale_factor=2.0)
         h = self.out(F.silu(self.out_norm(b[6](torch.cat([h, h0], 1), emb, cond.spade[6]))))
-        return h[:, :-1], h[:, -1].flatten(1)[:, : s.shape[1]]
+        return unpack_latent(h, s.shape[1])
 
 
 class PlaneDenoiser(Denoiser):
