@@ -97,7 +97,8 @@ def unwrap(photo: Tensor, vertices: Tensor, head, camera: Camera, size: int = 51
     """Plain unwrapping: a picture's colours moved into the atlas through mesh and camera.
 
     photo `[1, C, H, W]`; vertices `[1, V, 3]`. Returns `[1, C, size, size]` (0 where unseen) and seen `[size, size]` bool:
-    texels in the frame, facing the camera, with nothing in front of them.
+    texels in the frame, facing the camera, with nothing in front of them. Not `detail.unwrap`: that one is itself measured
+    here (`--photo-detail`), and it drops what hair hides and fades rims, where a yardstick counts all that the camera saw.
     """
     height, width = photo.shape[-2:]
     points, covered = head.uv_positions(vertices, size)
