@@ -92,7 +92,7 @@ LAYOUTS = {
         ],
         [
             group("Read me", INPUT, column(680, (PHOTO_NOTE, 240))),
-            group("Reflectance maps, free of the photo's light", OUTPUT,
+            group("6  Reflectance maps, free of the photo's light", OUTPUT,
                   column(440, ("13", 470)), column(440, ("14", 470)), column(440, ("15", 470))),
         ],
     ]},
