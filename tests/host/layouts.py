@@ -22,7 +22,7 @@ def from_photo(title: str = "1  Photo, person and scene: pick a clear face", see
     face = ((see_face, 240),) if see_face else ()
     return [
         group(title, INPUT, column(320, ("1", 340), ("2", 60), ("3", 60)), column(320, ("4", 100), *face, ("5", 240))),
-        group("2  Sample and decode", METHOD, column(340, ("6", 480), ("7", 100))),
+        group("2  Sample and decode", METHOD, column(340, ("6", 520), ("7", 100))),
     ]
 
 
@@ -85,8 +85,8 @@ LAYOUTS = {
     "photo_to_avatar": {"seed": "fixed", "rows": [
         [
             group("1  Photo and networks", INPUT, column(320, ("1", 340), ("2", 60), ("3", 60))),
-            group("2  Who it is, and the scene", METHOD, column(320, ("4", 100), ("12", 220), ("5", 240))),
-            group("3  Sample and decode", METHOD, column(340, ("6", 480), ("7", 100))),
+            group("2  Who it is, and the scene", METHOD, column(320, ("4", 100), ("12", 300), ("5", 240))),
+            group("3  Sample and decode", METHOD, column(340, ("6", 520), ("7", 100))),
             group("4  Render", OUTPUT, column(320, ("8", 300), ("9", 300)), column(380, ("16", 390), ("17", 390))),
             group("5  Export", OUTPUT, column(420, ("10", 260), ("11", 440))),
         ],
@@ -101,8 +101,8 @@ LAYOUTS = {
             group("1  Photos of one person, brought to one size", INPUT,
                   column(340, ("1", 340), ("2", 340), ("3", 60)),
                   column(340, ("4", 150), ("5", 150), ("6", 60), ("17", 300))),
-            group("2  Identity and scene", METHOD, column(320, ("8", 60), ("9", 100), ("18", 220), ("10", 240))),
-            group("3  Sample and decode", METHOD, column(340, ("7", 60), ("11", 480), ("12", 100))),
+            group("2  Identity and scene", METHOD, column(320, ("8", 60), ("9", 100), ("18", 300), ("10", 240))),
+            group("3  Sample and decode", METHOD, column(340, ("7", 60), ("11", 520), ("12", 100))),
             group("4  Render", OUTPUT, column(340, ("13", 300), ("14", 300)), column(400, ("19", 420), ("20", 420))),
             group("5  Export", OUTPUT, column(400, ("15", 260), ("16", 420))),
         ],
@@ -110,7 +110,7 @@ LAYOUTS = {
     ]},
     "random_cast": {"seed": "randomize", "rows": [
         [
-            group("1  Nine people from noise", METHOD, column(340, ("1", 60), ("2", 480), ("3", 100))),
+            group("1  Nine people from noise", METHOD, column(340, ("1", 60), ("2", 520), ("3", 100))),
             group("2  Render them, and lay them side by side", OUTPUT,
                   column(320, ("4", 320), ("5", 60), ("6", 140)), column(760, ("7", 790))),
             group("3  Pick one to export", OUTPUT,
@@ -122,15 +122,15 @@ LAYOUTS = {
         [
             group("1  The first person", INPUT, column(320, ("1", 340), ("2", 60), ("3", 60), ("4", 100))),
             group("2  The second person, at random: sampled, rendered, encoded", INPUT,
-                  column(320, ("5", 480), ("6", 100)), column(320, ("7", 320), ("8", 100)), column(340, ("9", 380))),
+                  column(320, ("5", 520), ("6", 100)), column(320, ("7", 320), ("8", 100)), column(340, ("9", 380))),
             group("3  One person between them", METHOD,
-                  column(320, ("10", 100), ("11", 480)), column(320, ("12", 100), ("13", 320)), column(340, ("14", 380))),
+                  column(320, ("10", 100), ("11", 520)), column(320, ("12", 100), ("13", 320)), column(340, ("14", 380))),
         ],
         [
             group("Read me", INPUT, column(680, (WALK_NOTE, 280))),
             group("4  The walk from one to the other: seven people from the same noise", OUTPUT,
-                  column(320, ("15", 100), ("16", 480)), column(320, ("17", 100), ("18", 320)),
-                  column(320, ("19", 60), ("20", 140)), column(760, ("21", 230), ("22", 430))),
+                  column(320, ("15", 100), ("16", 520)), column(320, ("17", 100), ("18", 320)),
+                  column(320, ("19", 60), ("20", 140)), column(760, ("21", 300), ("22", 430))),
         ],
     ]},
     "avatar_relit_passes": {"seed": "fixed", "rows": [
