@@ -33,11 +33,12 @@ install-test: $(VENV)/.installed-test
 host: $(VENV)/.installed-test
 	@$(BIN)/python tests/host/install.py
 
-# the shipped UI workflows from their headless twins, and their pictures
+# the shipped UI workflows from their headless twins; their pictures, and one of each node
 workflows: host
 	$(BIN)/python -m tests.host.layout
 previews: host
 	$(BIN)/python -m tests.host.previews
+	$(BIN)/python -m tests.host.node_pictures
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer (with venv) is needed: install it, or say make PYTHON=/path/to/python3" >&2; exit 1; }

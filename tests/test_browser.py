@@ -54,21 +54,15 @@ def load(tab, path: Path) -> dict:
     return graph
 
 
-def test_photo_workflow_runs_in_the_browser(tab, request):
-    load(tab, ROOT / "workflows" / "photo_to_avatar.json")
-    assert tab.alerts() == []
-    tab.page.evaluate(FEWER_STEPS)
-    before = len(tab.problems)
-    end = tab.queue(timeout=400)
-    tab.picture(PICTURES / f"photo_to_avatar {request.node.callspec.id}.png", settle=5)
-    assert end == "execution_success"
-    assert tab.alerts() == []
-    shown = tab.page.evaluate(SHOWN)
-    assert len(shown) == 6 and all(widths and widths[0] > 0 for widths in shown.values()), shown
-    # the viewer fetched the GLB, complained about nothing, and shows a head: skin is redder than it is blue
-    assert not [p for p in tab.problems[before:] if "glb" in p.lower() or "gltf" in p.lower()], tab.problems[before:]
-    red, _, blue = np.moveaxis(tab.viewer(), -1, 0)
-    assert 0.02 < float((red - blue > 0.1).mean()) < 0.6
+def assert_apart(boxes: dict[str, list[float]], groups: list[dict]) -> None:
+    """No node touches another or leaves its group."""
+    bounds = [(x, y, x + w, y + h) for x, y, w, h in (g["bounding"] for g in groups)]
+    nodes = list(boxes.items())
+    for i, (one, a) in enumerate(nodes):
+        assert any(g[0] <= a[0] and g[1] <= a[1] and a[2] <= g[2] and a[3] <= g[3] for g in bounds), f"{one} leaves its group"
+        for other, b in nodes[i + 1 :]:
+            gap = max(b[0] - a[2], a[0] - b[2], b[1] - a[3], a[1] - b[3])
+            assert gap >= 30, f"{one} and {other} stand {gap:.0f} pixels apart"
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -86,6 +80,13 @@ def test_workflow_loads_complete(tab, path):
     assert {k: (n["type"], n.get("widgets_values") or []) for k, n in again.items()} == {
         k: (n["type"], n.get("widgets_values") or []) for k, n in saved.items()
     }
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_nodes_stand_apart(tab, path):
+    """As high as this frontend draws them. Before anything runs, since the page keeps pictures of nodes by their number."""
+    groups = load(tab, path)["groups"]
+    assert_apart(tab.boxes(), groups)
 
 
 def test_a_missing_node_would_be_seen(tab, tmp_path):
@@ -109,3 +110,21 @@ def test_a_mistake_is_shown_on_the_page(tab):
     assert tab.page.evaluate(
         "() => app.graph.nodes.filter(n => (app.lastNodeErrors ?? {})[n.id]).map(n => n.type)"
     ) == ["FitDiff_ExportMesh"]
+
+
+def test_photo_workflow_runs_in_the_browser(tab, request):
+    groups = load(tab, ROOT / "workflows" / "photo_to_avatar.json")["groups"]
+    assert tab.alerts() == []
+    tab.page.evaluate(FEWER_STEPS)
+    before = len(tab.problems)
+    end = tab.queue(timeout=400)
+    tab.picture(PICTURES / f"photo_to_avatar {request.node.callspec.id}.png", settle=5)
+    assert end == "execution_success"
+    assert tab.alerts() == []
+    shown = tab.page.evaluate(SHOWN)
+    assert len(shown) == 6 and all(widths and widths[0] > 0 for widths in shown.values()), shown
+    assert_apart(tab.boxes(), groups)  # previews may grow with their pictures
+    # the viewer fetched the GLB, complained about nothing, and shows a head: skin is redder than it is blue
+    assert not [p for p in tab.problems[before:] if "glb" in p.lower() or "gltf" in p.lower()], tab.problems[before:]
+    red, _, blue = np.moveaxis(tab.viewer(), -1, 0)
+    assert 0.02 < float((red - blue > 0.1).mean()) < 0.6

@@ -57,6 +57,7 @@ def test_every_node_has_a_help_page(nodes, client):
     for node in nodes:
         page = client.get(f"/extensions/{PACK}/docs/{node}.md").decode()
         assert page.startswith("# ") and node in page
+        assert client.get(f"/extensions/{PACK}/docs/pictures/{node}.png").startswith(b"\x89PNG"), node
 
 
 def test_log_has_no_complaint(comfy, nodes):

@@ -44,6 +44,11 @@ VIEWER = """() => {
     const [box] = boxes.filter(b => b.width > 50 && b.height > 50 && b.width < innerWidth / 2).sort((a, b) => b.width - a.width);
     return box && {x: box.x, y: box.y, width: box.width, height: box.height};
 }"""
+BOXES = """() => Object.fromEntries(app.graph.nodes.map(n => {
+    const vue = document.querySelector(`[data-node-id="${n.id}"]`);
+    const [x, y] = n.pos, [w, h] = vue ? [vue.offsetWidth, vue.offsetHeight - 30] : n.size;
+    return [n.id, [x, y - 30, x + w, y + h]];
+}))"""
 PROMPT = "async () => JSON.stringify((await app.graphToPrompt()).output)"
 
 
@@ -87,6 +92,10 @@ class Tab:
     def serialize(self) -> dict:
         return json.loads(self.page.evaluate("() => JSON.stringify(app.graph.serialize())"))
 
+    def boxes(self) -> dict[str, list[float]]:
+        """Node id -> left, top, right, bottom on the graph as it is drawn, title included."""
+        return self.page.evaluate(BOXES)
+
     def picture(self, path: Path, settle: float = 3.0) -> None:
         """The whole graph, once images and the 3D view had time to appear."""
         self.page.evaluate("() => app.extensionManager.command.execute('Comfy.Canvas.FitView')")
@@ -97,15 +106,17 @@ class Tab:
 
 @contextmanager
 def open_tab(
-    url: str, size: tuple[int, int] = (1920, 1080), ready: str = "FitDiff_Sampler", vue: bool = False
+    url: str, size: tuple[int, int] = (1920, 1080), ready: str = "FitDiff_Sampler", vue: bool = False, scale: float = 1
 ) -> Iterator[Tab]:
     """A fresh browser profile on the ComfyUI at `url`, once the node type `ready` is known to it.
 
     vue: nodes drawn as page elements (newer frontends call it Nodes 2.0) in place of on one canvas.
+    scale: screen pixels of a page's pixel.
     """
     with sync_playwright() as p, tempfile.TemporaryDirectory() as profile:
         context = p.chromium.launch_persistent_context(
             profile, executable_path=find_browser(), headless=True, args=FLAGS, viewport={"width": size[0], "height": size[1]},
+            device_scale_factor=scale,
             # --disable-api-nodes sends a policy that forbids blob: too, and with it every texture inside a GLB
             bypass_csp=True,
         )

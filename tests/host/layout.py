@@ -15,14 +15,22 @@ from pathlib import Path
 from .browser import open_tab
 from .install import ROOT
 from .layouts import LAYOUTS
-from .server import PACK, Server
+from .server import NEWEST_FRONTEND, PACK, Server
 
 REGISTRY_NAME = "fitdiff"  # by which ComfyUI's manager offers to install the pack where it is missing
+LATER_SLOTS = {"FitDiff_ExportMesh": 2, "ImageBatch": 1}  # that hosts newer than the one of `make host` show too
+SLOT = 24  # pixels of one input or output
+# How high nodes are as page elements (Vue nodes), title and footer included, when they may be as low as they can.
+LEAST_HEIGHTS = """async () => {
+    for (const node of app.graph.nodes) node.setSize([node.size[0], 20]);
+    await new Promise(done => setTimeout(done, 1500));
+    return Object.fromEntries([...document.querySelectorAll('[data-node-id]')].map(e => [e.dataset.nodeId, e.offsetHeight]));
+}"""
 # Groups stand side by side in rows; in a group columns side by side; in a column nodes below one another, as high as
 # their widgets need and as wide as the column's widest. LiteGraph draws a node's title above its position, 30 px high.
-# GAP leaves room for the newer frontend's Vue nodes, which are a little higher and have a footer.
-PLACE = """({seed, rows}) => {
-    const TITLE = 30, GAP = 50, EDGE = 20, HEAD = 50;
+# `tall` is what a node takes at most in either frontend: the next one stands below that.
+PLACE = """({seed, rows, tall}) => {
+    const TITLE = 30, GAP = 40, COLUMN = 50, EDGE = 20, BETWEEN = 40, HEAD = 60;
     for (const node of app.graph.nodes)
         for (const widget of node.widgets ?? [])
             if (widget.name === 'control_after_generate') widget.value = seed;
@@ -40,6 +48,7 @@ PLACE = """({seed, rows}) => {
         const groups = [];
         for (const {title, color, columns} of row) {
             const start = left;
+            let end = 0;
             left += EDGE;
             for (const {width: wanted, items} of columns) {
                 const nodes = items.map(make);
@@ -49,22 +58,25 @@ PLACE = """({seed, rows}) => {
                 nodes.forEach((node, i) => {
                     node.pos = [left, y];
                     node.setSize([width, Math.max(items[i].height, least[i][1])]);
-                    y += node.size[1] + GAP + TITLE;
+                    y += Math.max(node.size[1], (tall[node.id] ?? 0) - TITLE) + GAP + TITLE;
                 });
-                bottom = Math.max(bottom, y - TITLE);
-                left += width + EDGE;
+                end = Math.max(end, y - TITLE - GAP + EDGE);
+                left += width + COLUMN;
             }
+            left += EDGE - COLUMN;
             const group = new LiteGraph.LGraphGroup(title);
             group.color = color;
-            groups.push([group, start, left - start]);
-            left += EDGE;
+            bottom = Math.max(bottom, end);
+            const notes = columns.every(c => c.items.every(i => i.note));
+            groups.push([group, start, left - start, notes && end]);
+            left += BETWEEN;
         }
-        for (const [group, x, width] of groups) {
+        for (const [group, x, width, end] of groups) {  // all as high as the highest, but for notes
             group.pos = [x, top];
-            group.size = [width, bottom - top];
+            group.size = [width, (end || bottom) - top];
             app.graph.add(group);
         }
-        top = bottom + 2 * GAP;
+        top = bottom + 2 * BETWEEN;
     }
 }"""
 
@@ -82,19 +94,34 @@ def tidy(graph: dict) -> dict:
     return graph
 
 
-def main(names: list[str], pictures: Path | None = None) -> None:
-    """pictures: a folder for a screenshot of each graph, to look at."""
-    folder = ROOT / "workflows"
+def twin(name: str) -> dict:
+    return json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text())
+
+
+def heights(names: list[str]) -> dict[str, dict[str, float]]:
+    """Workflow -> node id -> the least height of its Vue node in the newest frontend, with the slots of newer hosts."""
+    found = {}
+    with tempfile.TemporaryDirectory() as base, Server(Path(base), frontend=NEWEST_FRONTEND) as server:
+        for name in names:
+            with open_tab(server.url, vue=True) as tab:
+                tab.load(twin(name))
+                tab.page.wait_for_timeout(1000)
+                tall = tab.page.evaluate(LEAST_HEIGHTS)
+            found[name] = {k: tall[k] + SLOT * LATER_SLOTS.get(v["class_type"], 0) for k, v in twin(name).items()}
+    return found
+
+
+def main(names: list[str]) -> None:
+    names = names or list(LAYOUTS)
+    tall = heights(names)
     with tempfile.TemporaryDirectory() as base, Server(Path(base)) as server:
-        for name in names or LAYOUTS:
+        for name in names:
             with open_tab(server.url) as tab:  # a fresh one: the page keeps pictures of nodes by their number
-                tab.load(json.loads((folder / "api" / f"{name}.json").read_text()))
-                tab.page.evaluate(PLACE, LAYOUTS[name])
+                tab.load(twin(name))
+                tab.page.evaluate(PLACE, LAYOUTS[name] | {"tall": tall[name]})
                 graph = tidy(tab.serialize())
-                if pictures is not None:
-                    tab.picture(pictures / f"{name}.png", settle=1)
             text = json.dumps(graph, indent=1, ensure_ascii=False)
-            (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+            (ROOT / "workflows" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
             print(f"workflows/{name}.json", flush=True)
 
 
