@@ -273,6 +273,20 @@ def test_scenes_stay_in_range(head):
         assert torch.isfinite(s.light.sh).all() and s.gaze.abs().max() <= 0.5
 
 
+def test_strong_light_comes_from_one_side(head):
+    """Skin turned to the key lamp mostly gets several times the light of skin turned away; a second lamp may fill in."""
+    rng, ratios = np.random.default_rng(7), []
+    for _ in range(60):
+        light = scenes.strong_light(rng, Camera.orbit(0.0, 0.0, 1.0, 17.0))
+        key = light.direction[0, 0] * torch.tensor([1.0, 0.0, 0.0])
+        cheeks = torch.nn.functional.normalize(torch.stack([key, -key]) + torch.tensor([0.0, 0.0, 0.5]), dim=1)
+        lamps = (cheeks @ light.direction[0].T).clamp(min=0) @ light.color[0]
+        near, far = (light.irradiance(cheeks[None])[0] + lamps).mean(1).tolist()
+        assert far > 0
+        ratios.append(near / far)
+    assert np.median(ratios) > 3
+
+
 def test_the_nose_shades_the_far_cheek(head):
     v = head(torch.zeros(1, head.n_identity))
     n = vertex_normals(v, head.triangles)
@@ -361,6 +375,10 @@ def test_preparation_resumes_where_it_stopped(tmp_path, monkeypatch):
     lines.clear()
     prepare(tmp_path, 4, 3, seed=9, size=128, log=lines.append)
     assert len(lines) == 1 and torch.equal(Textures(tmp_path).row("maps", 2), before)
+    prepare(tmp_path, 4, 6, seed=9, size=128, strong_light=1.0, log=lines.append)  # more people, under other light
+    assert len(People(tmp_path)) == 6
+    with pytest.raises(UserError, match="--strong-light"):
+        prepare(tmp_path, 4, 6, seed=9, size=128, strong_light=2.0)
     with pytest.raises(UserError, match="was begun with"):
         prepare(tmp_path, 4, 3, seed=10, size=128)
     with pytest.raises(UserError, match="No people"):

@@ -29,11 +29,13 @@ def photograph(
     rng: np.random.Generator,
     attributes: SkinAttributes | None = None,
     degrade: bool = True,
+    balance: tuple[float, float] = (0.5, 1.0),
 ) -> Tensor:
     """-> sRGB `[1, 3, H, W]` in 0..1 of `scene.size`.
 
     avatar, scene: one entry each. attributes: give the head hair with volume; without them it is as the texture shows.
-    degrade: add blur, noise and JPEG as cameras and web sites do.
+    degrade: add blur, noise and JPEG as cameras and web sites do. balance: from how little to how much of the light's colour
+    the camera takes out.
     """
     size, camera, light, head = scene.size, scene.camera, scene.light, avatar.head
     vertices = avatar.vertices(scene)
@@ -60,7 +62,7 @@ def photograph(
         if rng.random() < 0.03:
             image = fingers(image, points, camera, rng)
     face = _face_luminance(image, camera, head, vertices, size)
-    return _develop(image, face, lit, rng, degrade)
+    return _develop(image, face, lit, rng, degrade, balance)
 
 
 _mouths = WeakKeyDictionary()  # head -> where its texture shows the inside of the mouth
@@ -87,15 +89,17 @@ def _face_luminance(image: Tensor, camera, head, vertices: Tensor, size: tuple[i
     return float((part * torch.tensor([0.2126, 0.7152, 0.0722]).view(1, 3, 1, 1)).sum(1).mean().clamp(min=1e-4))
 
 
-def _develop(image: Tensor, face: float, lit: Tensor, rng: np.random.Generator, degrade: bool) -> Tensor:
+def _develop(
+    image: Tensor, face: float, lit: Tensor, rng: np.random.Generator, degrade: bool, balance: tuple[float, float]
+) -> Tensor:
     """Exposure, white balance, tone curve, then what lenses, sensors and compression do."""
     # cameras expose for the whole scene: darker faces come out darker, yet by less than their albedo
     target = 0.21 * (face / 0.25) ** rng.uniform(0.1, 0.5) * math.exp(rng.normal(0, 0.28))
     gain = min(target, 0.42) / face
     # white balance takes most of the light's colour out, and errs a little
-    white = (lit / lit.mean().clamp(min=1e-4)).clamp(min=0.2) ** -rng.uniform(0.5, 1.0)
-    balance = white * torch.from_numpy(tint(rng, 0.3)).float()
-    x = image * (gain * balance / balance.mean()).view(1, 3, 1, 1)
+    white = (lit / lit.mean().clamp(min=1e-4)).clamp(min=0.2) ** -rng.uniform(*balance)
+    white = white * torch.from_numpy(tint(rng, 0.3)).float()
+    x = image * (gain * white / white.mean()).view(1, 3, 1, 1)
     if degrade:
         if rng.random() < 0.4:  # a small picture enlarged
             scale = rng.uniform(0.5, 1.0)

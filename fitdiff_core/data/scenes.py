@@ -134,10 +134,28 @@ def random_light(rng: np.random.Generator, camera: Camera) -> Light:
     )
 
 
+def strong_light(rng: np.random.Generator, camera: Camera) -> Light:
+    """A hard lamp well to one side, little light from anywhere else, and often a second lamp opposite; the colours may be
+    those of a stage."""
+    ahead = math.atan2(*camera.position()[0, [0, 2]].tolist())
+    side = rng.choice((-1.0, 1.0))
+    vivid = rng.choice((1.0, 4.0))  # tints: as rooms have them, or as coloured bulbs
+    power = rng.gamma(6.0, 0.5)
+    directions = [_toward(ahead + side * rng.uniform(0.4, 1.6), float(np.clip(rng.normal(0.3, 0.3), -0.4, 1.2)))]
+    colours = [power * tint(rng, vivid)]
+    if rng.random() < 0.5:
+        directions.append(_toward(ahead - side * rng.uniform(0.3, 1.6), float(np.clip(rng.normal(0.2, 0.3), -0.4, 1.2))))
+        colours.append(power * rng.uniform(0.15, 0.7) * tint(rng, vivid))
+    sh = np.zeros((9, 3))
+    sh[0] = power * math.exp(rng.uniform(math.log(0.02), math.log(0.15))) * tint(rng, vivid) / math.sqrt(math.pi)
+    f = lambda x: torch.from_numpy(np.array(x)).float()[None]  # noqa: E731
+    return Light(f(sh), f(directions), f(colours))
+
+
 def random_scene(
-    rng: np.random.Generator, expression_names: tuple[str, ...], size: tuple[int, int] = (224, 224)
+    rng: np.random.Generator, expression_names: tuple[str, ...], size: tuple[int, int] = (224, 224), strong: bool = False
 ) -> Scene:
-    """One picture's camera, light, expression and gaze."""
+    """One picture's camera, light (`strong_light`, if so), expression and gaze."""
     camera = random_camera(rng)
     gaze = rng.normal(0, [0.13, 0.07])
     if rng.random() < 0.6:  # people look into the lens
@@ -147,7 +165,7 @@ def random_scene(
         )
     return Scene(
         camera,
-        random_light(rng, camera),
+        (strong_light if strong else random_light)(rng, camera),
         random_expression(expression_names, rng),
         torch.from_numpy(np.clip(gaze, -0.5, 0.5)).float()[None],
         size,

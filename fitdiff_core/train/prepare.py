@@ -109,13 +109,13 @@ def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> 
 class Maker:
     """Makes shards; one per process."""
 
-    def __init__(self, seed: int, size: int = 512):
+    def __init__(self, seed: int, size: int = 512, strong: float = 0.0):
         from ..data.skin import SkinGenerator
         from ..head import load_head
         from ..identity import load_recognizer
 
         torch.set_num_threads(1)
-        self.seed, self.size = seed, size
+        self.seed, self.size, self.strong = seed, size, strong
         self.head = load_head()
         self.skin = SkinGenerator(self.head, size)
         self.recognizer = load_recognizer("built-in")
@@ -158,8 +158,13 @@ class Maker:
         attributes = random_person(self._texture_seed(texture))
         shape = random_shape(self.head, rng, attributes)
         avatar = Avatar(self.head, shape, TextureMaps.from_stack(decode_maps(maps[None])))
-        scene = random_scene(rng, self.head.expression_names, (PHOTO, PHOTO))
-        photo = photograph(avatar, scene, rng, attributes)
+        strong = self.strong > 0 and rng.random() < self.strong
+        scene = random_scene(rng, self.head.expression_names, (PHOTO, PHOTO), strong)
+        if strong:  # cameras fail to balance such light; one head in four without the hair that has volume
+            haired = attributes if rng.random() < 0.75 else None
+            photo = photograph(avatar, scene, rng, haired, balance=(0.0, 0.6))
+        else:
+            photo = photograph(avatar, scene, rng, attributes)
         return shape, self.recognizer.crop(photo, self.crop_matrix(avatar, scene, rng))
 
     def crop_matrix(self, avatar, scene, rng: np.random.Generator) -> Tensor:
@@ -182,8 +187,8 @@ _maker = lru_cache(maxsize=1)(Maker)
 
 def _work(job: tuple) -> tuple[str, int]:
     """One shard in a worker process (the maker is built once per process)."""
-    kind, shard, folder, seed, size = job
-    maker = _maker(seed, size)
+    kind, shard, folder, seed, size, strong = job
+    maker = _maker(seed, size, strong)
     if kind == "textures":
         tensors, metadata = maker.textures(shard)
     else:
@@ -204,9 +209,13 @@ def _check_settings(folder: Path, settings: dict) -> None:
 
 
 def prepare(
-    out: str | os.PathLike, textures: int, people: int, seed: int = 1, workers: int = 1, size: int = 512, log=print
+    out: str | os.PathLike, textures: int, people: int, seed: int = 1, workers: int = 1, size: int = 512,
+    strong_light: float = 0.0, log=print,
 ) -> None:
-    """Bring `out` up to `textures` and `people` rows (rounded up to whole shards). Raises UserError on wrong input."""
+    """Bring `out` up to `textures` and `people` rows (rounded up to whole shards). strong_light: share of the new people that
+    are photographed under it; may differ from run to run. Raises UserError on wrong input."""
+    if not 0 <= strong_light <= 1:
+        raise UserError("--strong-light is a share, from 0 to 1.")
     if textures < 1 or people < 0 or workers < 1:
         raise UserError("--textures and --workers must be at least 1, --people at least 0.")
     folder = Path(out)
@@ -216,7 +225,7 @@ def prepare(
         raise UserError(f"Cannot make {folder} ({e.strerror}); give a folder you may write to.") from e
     _check_settings(folder, {"seed": seed, "size": size})
     for kind, rows in (("textures", textures), ("people", people)):
-        jobs = [(kind, i, str(folder), seed, size) for i in _todo(folder, kind, rows)]
+        jobs = [(kind, i, str(folder), seed, size, strong_light) for i in _todo(folder, kind, rows)]
         start = time.time()
         for n, (_, shard) in enumerate(_run(jobs, workers), 1):
             rate = (time.time() - start) / (n * SHARD)
@@ -241,6 +250,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--size", type=int, default=512, help="side of the maps")
+    parser.add_argument("--strong-light", type=float, default=0.0, metavar="SHARE",
+                        help="of the people made now: photographed under hard side light or coloured light (0)")
     a = parser.parse_args(argv)
     prepare(
         a.out,
@@ -249,6 +260,7 @@ def main(argv: list[str] | None = None) -> int:
         a.seed,
         a.workers,
         a.size,
+        a.strong_light,
         lambda line: print(line, file=sys.stderr, flush=True),
     )
     return 0
