@@ -198,7 +198,12 @@ def test_a_run_begins_with_the_weights_that_fit(tmp_path, people, model):
     start = training.new_denoiser(TINY, people.meta)
     training.begin_with(start, Initial(weights, {}, {"from": "other"}))
     assert torch.equal(start.net.position, model.net.position)
-    assert not start.net.out.weight.any() and torch.equal(start.activation_std_1, torch.full((6,), 2.0))
+    assert torch.equal(start.net.out.weight, model.net.out.weight)  # along the same modes
+    assert torch.equal(start.activation_std_1, torch.full((6,), 2.0))
+    start = training.new_denoiser(TINY, people.meta)
+    start.prior.modes[0, 0] = 1.0
+    training.begin_with(start, Initial(weights, {}, {"from": "other"}))
+    assert torch.equal(start.net.position, model.net.position) and not start.net.out.weight.any()
     with pytest.raises(UserError, match="another architecture"):
         training.begin_with(start, Initial({"net.stem.bias": weights["net.stem.bias"]}, {}, {"from": "other"}))
 

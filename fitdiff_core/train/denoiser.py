@@ -80,11 +80,13 @@ def new_denoiser(config: DenoiserConfig, meta: dict, kind: type[Denoiser] = Deno
 
 
 def begin_with(model: Denoiser, initial: Initial) -> int:
-    """Take over the network's weights that fit by name and shape, but for its outputs, which count in the deviations of
-    another prior; feature statistics are the new data's. Returns how many tensors fit; UserError where few do."""
-    own = model.net.state_dict()
+    """Take over the network's weights that fit by name and shape; feature statistics and the prior are the new data's. Its
+    outputs count in the prior's deviations along its modes, so they are left out where those are others. Returns how many
+    tensors fit; UserError where few do."""
+    own, modes = model.net.state_dict(), initial.tensors.get("prior.modes")
+    same = modes is not None and modes.shape == model.prior.modes.shape and torch.allclose(modes.float(), model.prior.modes, atol=1e-3)
     fit = {k: v for k, v in without_prefix("net", initial.tensors).items()
-           if k in own and own[k].shape == v.shape and not k.startswith(("out.", "shape_out."))}
+           if k in own and own[k].shape == v.shape and (same or not k.startswith(("out.", "shape_out.")))}
     if len(fit) < len(own) / 2:
         raise UserError(f"{initial.record['from']} is of another architecture: {len(fit)} of {len(own)} tensors fit.")
     model.net.load_state_dict(fit, strict=False)
