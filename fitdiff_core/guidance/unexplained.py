@@ -26,8 +26,8 @@ class Unexplained:
     """share: how much of the broad residual counts as light; 0 gives all of it to the skin. sigma: Gaussian width as a share
     of the crop's side; limit: of the log gain."""
 
-    share: float = 0.7  # the rest keeps the skin's brightness tied to the photo
-    sigma: float = 0.035
+    share: float = 0.85  # the rest keeps the skin's brightness tied to the photo
+    sigma: float = 0.03
     limit: float = 1.5
 
 
