@@ -11,11 +11,11 @@ class UserError(ValueError):
     """Something the user can put right. The message says what was wrong and what to do about it."""
 
 
-def command(main: Callable[..., int]) -> Callable[..., int]:
+def command(main: Callable[..., int | None]) -> Callable[..., int | None]:
     """Decorator for a command's `main`: a UserError becomes one line on stderr and the exit status 2."""
 
     @functools.wraps(main)
-    def run(*args, **kw) -> int:
+    def run(*args, **kw) -> int | None:
         try:
             return main(*args, **kw)
         except UserError as e:

@@ -8,6 +8,7 @@ same networks with a discrete latent, to compare the two.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..autoencoder import FACTOR, MAPS, AutoencoderConfig, MapAutoencoder, Reconstruction, window
-from ..errors import UserError
+from ..errors import UserError, command
 from ..head import load_head
 from .common import (
     Budget,
@@ -254,6 +255,7 @@ def train(
     return model
 
 
+@command
 def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__, "runs/ae", lr=8e-4, batch=4, data="folder made by fitdiff_core.train.prepare")
     parser.add_argument("--cells", type=int, default=16, help="side of a training crop in latent cells of 16 texels")
@@ -285,4 +287,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

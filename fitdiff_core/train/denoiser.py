@@ -6,6 +6,7 @@ guidance, weights averaged by a power function of the step (Karras et al. 2023, 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ..denoiser import Condition, Denoiser, DenoiserConfig, pack_latent
 from ..diffusion import SIGMA_MAX, SIGMA_MIN, edm_loss, lognormal_sigmas, uniform_logsnr_sigmas
-from ..errors import UserError
+from ..errors import UserError, command
 from .common import (
     Budget,
     Every,
@@ -191,6 +192,7 @@ def train(
     return ema
 
 
+@command
 def main(argv: list[str] | None = None) -> None:
     args = arguments(__doc__, "runs/denoiser", lr=8e-4, batch=16, data="folder made by fitdiff_core.train.latents").parse_args(argv)
     torch.set_num_threads(args.threads)
@@ -209,4 +211,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,6 +9,7 @@ Each is a run folder of its own with the denoiser's log; prior, data, seeds, ste
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..denoiser import Denoiser, DenoiserConfig, Prepared, UNet, pack_latent, unpack_latent, zeroed
+from ..errors import command
 from .common import Budget, Run, arguments
 from .dataset import People
 from .denoiser import config_for, train
@@ -54,6 +56,7 @@ class PlaneDenoiser(Denoiser):
         self.net = PlaneUNet(self.config)
 
 
+@command
 def main(argv: list[str] | None = None) -> None:
     args = arguments(__doc__, "runs/joins", lr=8e-4, batch=16, data="folder made by fitdiff_core.train.latents").parse_args(argv)
     torch.set_num_threads(args.threads)
@@ -67,4 +70,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 from ..autoencoder import MapAutoencoder
+from ..errors import command
 from ..identity import load_recognizer
 from .autoencoder import encoder_key, load_autoencoder
 from .common import load_state, write_json
@@ -93,6 +95,7 @@ def encode(data: str | Path, ae: str | Path, out: str | Path, recognizer=None, o
         write_json(meta_path, meta | {"latents_of": key})
 
 
+@command
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder made by fitdiff_core.train.prepare")
@@ -108,4 +111,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

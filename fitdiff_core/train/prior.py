@@ -8,12 +8,14 @@ prints what it explains; `train.denoiser` fits it when a run begins.
 from __future__ import annotations
 
 import argparse
+import sys
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..denoiser import Condition, Denoiser
+from ..errors import command
 from ..prior import pooled
 from .dataset import People, n_train
 
@@ -72,6 +74,7 @@ def set_prior(model: Denoiser, data: People) -> Tensor:
     return 1 - left / truth.var(0).clamp(min=1e-6)
 
 
+@command
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder made by fitdiff_core.train.latents")
@@ -90,4 +93,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import sys
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from ..checkpoint import DEFAULT, load_model, save_model
-from ..errors import UserError
+from ..errors import UserError, command
 from ..head import load_head
 from .autoencoder import encoder_key, load_autoencoder
 from .common import load_state
@@ -64,6 +65,7 @@ def release(ae: Path, denoiser: Path, out: Path, head=None, evaluation: Path | N
     return load_model(out, head=head).metadata
 
 
+@command
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ae", default="runs/ae", type=Path)
@@ -76,4 +78,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
