@@ -106,11 +106,21 @@ def _toward(yaw: float, pitch: float) -> np.ndarray:
     return np.array([math.sin(yaw) * math.cos(pitch), math.sin(pitch), math.cos(yaw) * math.cos(pitch)])
 
 
+def _yaw(camera: Camera) -> float:
+    """Of the camera about the head, in radians."""
+    side = camera.position()[0]
+    return math.atan2(float(side[0]), float(side[2]))
+
+
+def _light(sh: np.ndarray, directions: list[np.ndarray], colours: list[np.ndarray]) -> Light:
+    """Of `[9, 3]` harmonics and any number of lamps, `[3]` each, or none."""
+    lamps = (torch.from_numpy(np.array(x).reshape(1, -1, 3)).float() for x in (directions, colours))
+    return Light(torch.from_numpy(sh).float()[None], *lamps)
+
+
 def random_light(rng: np.random.Generator, camera: Camera) -> Light:
     """Area lights over an uneven surround in spherical harmonics, and up to two hard lights, on the camera's side."""
-    side = camera.position()[0]
-    ahead = math.atan2(float(side[0]), float(side[2]))
-    sh = np.zeros((9, 3))
+    ahead, sh = _yaw(camera), np.zeros((9, 3))
 
     surround = tint(rng)
     sh[0] += rng.gamma(2.0, 0.16) * surround * 2 * math.sqrt(math.pi)
@@ -124,20 +134,15 @@ def random_light(rng: np.random.Generator, camera: Camera) -> Light:
     for k in range(rng.choice(3, p=[0.15, 0.55, 0.30])):
         # the first is the key light: sun, window, lamp or flash; another may come from behind
         yaw, pitch = ahead + rng.normal(0, 0.75 if k == 0 else 1.3), float(np.clip(rng.normal(0.55, 0.4), -0.4, 1.25))
-        directions.append(_toward(yaw, pitch).tolist())
+        directions.append(_toward(yaw, pitch))
         colours.append(rng.gamma(2.2, 0.8) * tint(rng))
-    n = len(directions)
-    return Light(
-        torch.from_numpy(sh).float()[None],
-        torch.tensor(directions).float().reshape(1, n, 3),
-        torch.tensor(np.array(colours)).float().reshape(1, n, 3),
-    )
+    return _light(sh, directions, colours)
 
 
 def strong_light(rng: np.random.Generator, camera: Camera) -> Light:
     """A hard lamp well to one side, little light from anywhere else, and often a second lamp opposite; the colours may be
     those of a stage."""
-    ahead = math.atan2(*camera.position()[0, [0, 2]].tolist())
+    ahead = _yaw(camera)
     side = rng.choice((-1.0, 1.0))
     vivid = rng.choice((1.0, 4.0))  # tints: as rooms have them, or as coloured bulbs
     power = rng.gamma(6.0, 0.5)
@@ -148,8 +153,7 @@ def strong_light(rng: np.random.Generator, camera: Camera) -> Light:
         colours.append(power * rng.uniform(0.15, 0.7) * tint(rng, vivid))
     sh = np.zeros((9, 3))
     sh[0] = power * math.exp(rng.uniform(math.log(0.02), math.log(0.15))) * tint(rng, vivid) / math.sqrt(math.pi)
-    f = lambda x: torch.from_numpy(np.array(x)).float()[None]  # noqa: E731
-    return Light(f(sh), f(directions), f(colours))
+    return _light(sh, directions, colours)
 
 
 def random_scene(
