@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.boxes import bounds, gap, inside
+
 pytestmark = [pytest.mark.browser, pytest.mark.comfy, pytest.mark.timeout(500)]
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "tests" / "output"
@@ -56,13 +58,11 @@ def load(tab, path: Path) -> dict:
 
 def assert_apart(boxes: dict[str, list[float]], groups: list[dict]) -> None:
     """No node touches another or leaves its group."""
-    bounds = [(x, y, x + w, y + h) for x, y, w, h in (g["bounding"] for g in groups)]
     nodes = list(boxes.items())
     for i, (one, a) in enumerate(nodes):
-        assert any(g[0] <= a[0] and g[1] <= a[1] and a[2] <= g[2] and a[3] <= g[3] for g in bounds), f"{one} leaves its group"
+        assert any(inside(a, bounds(g)) for g in groups), f"{one} leaves its group"
         for other, b in nodes[i + 1 :]:
-            gap = max(b[0] - a[2], a[0] - b[2], b[1] - a[3], a[1] - b[3])
-            assert gap >= 30, f"{one} and {other} stand {gap:.0f} pixels apart"
+            assert gap(a, b) >= 30, f"{one} and {other} stand {gap(a, b):.0f} pixels apart"
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

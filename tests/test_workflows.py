@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.boxes import bounds, gap, inside
 from tests.host.layouts import LAYOUTS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,11 +27,6 @@ def box(node: dict) -> tuple[float, float, float, float]:
     """Left, top, right, bottom, the title included."""
     (x, y), (w, h) = node["pos"], node["size"]
     return x, y - TITLE, x + w, y + h
-
-
-def gap(a, b) -> float:
-    """Pixels between two boxes, across or down; below 0 they overlap."""
-    return max(b[0] - a[2], a[0] - b[2], b[1] - a[3], a[1] - b[3])
 
 
 def test_each_workflow_has_its_twin_layout_and_picture_panels():
@@ -56,13 +52,13 @@ def test_only_core_nodes_ours_and_the_sample(name):
 def test_all_stand_apart_and_in_a_group(name):
     """As the file has it. How high nodes really are in either frontend is measured in test_browser.py."""
     nodes = {n["id"]: box(n) for n in graph(name)["nodes"]}
-    groups = [(x, y, x + w, y + h) for x, y, w, h in (g["bounding"] for g in graph(name)["groups"])]
+    groups = [bounds(g) for g in graph(name)["groups"]]
     boxes = list(nodes.items())
     for i, (one, a) in enumerate(boxes):
         for other, b in boxes[i + 1 :]:
             assert gap(a, b) >= 40, f"{name}: {one} and {other} stand {gap(a, b):.0f} pixels apart"
-        inside = [g for g in groups if g[0] <= a[0] and g[1] <= a[1] and a[2] <= g[2] and a[3] <= g[3]]
-        assert len(inside) == 1, f"{name}: node {one} is in {len(inside)} groups"
+        around = [g for g in groups if inside(a, g)]
+        assert len(around) == 1, f"{name}: node {one} is in {len(around)} groups"
     for i, a in enumerate(groups):
         assert all(gap(a, b) >= 30 for b in groups[i + 1 :]), f"{name}: groups touch"
 
