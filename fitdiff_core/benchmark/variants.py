@@ -91,7 +91,7 @@ VARIANTS: dict[str, Variant] = {
     ),
     "no_light_gain": _with("what the light leaves unexplained goes to the skin", unexplained=Unexplained(share=0.0)),
     "shape_held": _with("the shape held as the prior has it", shape_step=0.0),
-    "shape_fast": _with("shape steps 8 times as large", shape_step=0.08),
+    "shape_fast": Variant("shape steps 8 times as large", lambda g: replace(g, shape_step=8 * g.shape_step)),
     "window_narrow": Variant("sigma window 4 times narrower at both ends", _window(0.25)),
     "window_wide": Variant("sigma window 4 times wider at both ends", _window(4.0)),
     "inner_2": _with("2 inner steps", inner_steps=2),

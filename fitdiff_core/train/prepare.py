@@ -158,7 +158,7 @@ class Maker:
         attributes = random_person(self._texture_seed(texture))
         shape = random_shape(self.head, rng, attributes)
         avatar = Avatar(self.head, shape, TextureMaps.from_stack(decode_maps(maps[None])))
-        strong = self.strong > 0 and rng.random() < self.strong
+        strong = self.strong > 0 and rng.random() < self.strong  # no draw at 0: earlier data and held-out people stay as they are
         scene = random_scene(rng, self.head.expression_names, (PHOTO, PHOTO), strong)
         if strong:  # cameras fail to balance such light; one head in four without the hair that has volume
             haired = attributes if rng.random() < 0.75 else None
