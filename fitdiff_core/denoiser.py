@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .errors import UserError
 from .prior import Belief, LinearPrior, pooled
+from .reader import ShapeReader
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class DenoiserConfig:
     """latent, size: texture latent [latent, size, size]; shape: K; embedding, activations: the recogniser's dimension
     and its layers' channels, fine to coarse; widths: UNet features at size, size/2, size/4; heads: of the attention at
     the two coarser levels; cond: features of the spatial condition; emb: width of the modulating vector; mlp: width of
-    the shape branch; modes: of the texture in the linear prior; cells: a side that it reads of each activation layer."""
+    the shape branch; modes: of the texture in the linear prior; cells: a side that it reads of each activation layer;
+    reader: widths and features of the `ShapeReader`, which it reads besides."""
 
     latent: int = 16
     size: int = 32
@@ -42,19 +44,23 @@ class DenoiserConfig:
     emb: int = 256
     mlp: int = 256
     modes: int = 64
-    cells: tuple[int, int, int] = (4, 4, 8)
+    cells: tuple[int, int, int] = (2, 3, 8)
+    reader: tuple[int, int, int, int] = (48, 80, 128, 256)
 
 
 @dataclass
 class Condition:
-    """What a recogniser saw: embedding `[B, D]` and activation layers, each `[B, C, h, w]`, fine to coarse."""
+    """What a recogniser saw: embedding `[B, D]` and activation layers, each `[B, C, h, w]`, fine to coarse; and what it saw in
+    the photo's mirror image, where that is known."""
 
     embedding: Tensor
     activations: tuple[Tensor, ...]
+    mirrored: Condition | None = None
     prepared: tuple[Tensor, Prepared] | None = field(default=None, repr=False, compare=False)
 
     def to(self, device: torch.device | str) -> Condition:
-        return Condition(self.embedding.to(device), tuple(a.to(device) for a in self.activations))
+        mirrored = self.mirrored and self.mirrored.to(device)
+        return Condition(self.embedding.to(device), tuple(a.to(device) for a in self.activations), mirrored)
 
 
 @dataclass
@@ -81,6 +87,11 @@ def pack_latent(texture: Tensor, shape: Tensor) -> Tensor:
 def unpack_latent(x: Tensor, n: int) -> tuple[Tensor, Tensor]:
     """`[B, C + 1, h, w]` -> texture `[B, C, h, w]`, shape `[B, n]`: the inverse of `pack_latent`."""
     return x[:, :-1], rearrange(x[:, -1], "b h w -> b (h w)")[:, :n]
+
+
+def normalised(layer: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """An activation layer `[B, C, h, w]`, by its channels' statistics `[C]`."""
+    return (layer.float() - mean[:, None, None]) / std[:, None, None]
 
 
 def zeroed(layer: nn.Module) -> nn.Module:
@@ -277,8 +288,9 @@ class Denoiser(nn.Module):
         for i, n in enumerate(c.activations):
             self.register_buffer(f"activation_mean_{i}", torch.zeros(n))
             self.register_buffer(f"activation_std_{i}", torch.ones(n))
-        read = c.embedding + sum(n * cells**2 for n, cells in zip(c.activations, c.cells, strict=True))
+        read = c.embedding + sum(n * cells**2 for n, cells in zip(c.activations, c.cells, strict=True)) + c.reader[-1]
         self.prior = LinearPrior(c.latent, c.size, c.shape, c.modes, read)
+        self.reader = ShapeReader(c.activations, c.reader).requires_grad_(False)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -314,7 +326,9 @@ class Denoiser(nn.Module):
         embedding, activations = self.normalise(cond)
         prepared = self.net.prepare(embedding, activations, drop)
         with torch.autocast(embedding.device.type, enabled=False):
-            belief = self.prior.belief(pooled(embedding, activations, c.cells))
+            belief = self.prior.belief(self.read(embedding, activations))
+            if cond.mirrored is not None:
+                belief = self.prior.with_mirrored(belief, self.prior.belief(self.read(*self.normalise(cond.mirrored))))
         if drop is not None:
             null = self.prior.nothing()
             belief = Belief(torch.where(drop[:, None], null.mean, belief.mean),
@@ -325,11 +339,12 @@ class Denoiser(nn.Module):
     def normalise(self, cond: Condition) -> tuple[Tensor, list[Tensor]]:
         """Embedding `[B, D]` and activation layers of zero mean and unit variance over the training photos."""
         embedding = (cond.embedding.float() - self.embedding_mean) / self.embedding_std
-        activations = []
-        for i, a in enumerate(cond.activations):
-            mean, std = getattr(self, f"activation_mean_{i}"), getattr(self, f"activation_std_{i}")
-            activations.append((a.float() - mean[:, None, None]) / std[:, None, None])
-        return embedding, activations
+        return embedding, [normalised(a, getattr(self, f"activation_mean_{i}"), getattr(self, f"activation_std_{i}"))
+                           for i, a in enumerate(cond.activations)]
+
+    def read(self, embedding: Tensor, activations: list[Tensor]) -> Tensor:
+        """Normalised features -> `[B, F]`, what the linear prior is a regression on: pooled layers, the reader's features last."""
+        return torch.cat([pooled(embedding, activations, self.config.cells), self.reader(activations)], 1)
 
     def prepare_null(self) -> Prepared:
         prepared = self.net.prepare_null()

@@ -136,7 +136,8 @@ def condition(model: FitDiffModel, identity: Identity | None) -> Condition | Non
         )
     if not all(torch.isfinite(x).all() for x in (identity.embedding, *identity.activations)):
         raise UserError("The identity holds NaN or infinite values; encode the photo again.")
-    return Condition(identity.embedding, identity.activations).to(model.device)
+    mirrored = identity.mirrored and Condition(*identity.mirrored)
+    return Condition(*identity.features, mirrored).to(model.device)
 
 
 def noise(model: FitDiffModel, seed: int, batch: int = 1) -> Tensor:

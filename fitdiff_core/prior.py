@@ -61,6 +61,7 @@ class LinearPrior(nn.Module):
         self.register_buffer("modes", torch.zeros(modes, n))  # orthonormal rows once fitted
         self.register_buffer("modes_std", torch.ones(modes))
         self.register_buffer("rest_variance", torch.ones(latent, size, size))
+        self.register_buffer("mirror", torch.eye(shape))  # coefficients times this: the head's mirror image
 
     @property
     def n_modes(self) -> int:
@@ -70,6 +71,12 @@ class LinearPrior(nn.Module):
         """features `[B, F]` (`pooled`)."""
         mean = (features @ self.weight.T + self.bias).clamp(-LIMIT, LIMIT)
         return Belief(mean, self.variance.expand_as(mean))
+
+    def with_mirrored(self, belief: Belief, mirrored: Belief) -> Belief:
+        """The shape's mean with what the photo's mirror image says of it: light and turn deceive the two in opposite ways."""
+        p = self.n_modes
+        shape = (belief.mean[:, p:] + mirrored.mean[:, p:] @ self.mirror) / 2
+        return Belief(torch.cat([belief.mean[:, :p], shape], 1), belief.variance)
 
     def nothing(self) -> Belief:
         """Without a photo, batch 1."""

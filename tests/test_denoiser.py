@@ -122,7 +122,8 @@ def test_gradient_reaches_every_parameter(model):
     model.train()
     drop = torch.tensor([True, False])
     model(noisy(), torch.ones(2), condition(2), drop=drop).square().sum().backward()
-    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+    assert [n for n, p in model.net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+    assert all(p.grad is None for p in model.reader.parameters())  # train.reader's alone
 
 
 def test_features_of_another_recogniser_are_refused(model):

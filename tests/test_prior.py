@@ -14,9 +14,9 @@ from fitdiff_core.train.prior import set_prior
 
 CONFIG = DenoiserConfig(
     latent=4, size=8, shape=5, embedding=6, activations=(3, 4, 7), widths=(16, 16, 16), heads=(1, 1), cond=8, emb=16, mlp=16,
-    modes=3, cells=(2, 1, 2),
+    modes=3, cells=(2, 1, 2), reader=(4, 4, 4, 5),
 )
-FEATURES = 6 + 3 * 4 + 4 * 1 + 7 * 4
+FEATURES = 6 + 3 * 4 + 4 * 1 + 7 * 4 + 5
 
 
 def activations(n: int, g: torch.Generator) -> tuple[torch.Tensor, ...]:
@@ -32,7 +32,7 @@ def planted(seed: int = 0) -> tuple[Denoiser, torch.Generator]:
     g = torch.Generator().manual_seed(seed)
     model = Denoiser(CONFIG).eval()
     p = model.prior
-    p.weight.normal_(0, 0.1, generator=g)
+    p.weight[:, : -CONFIG.reader[-1]] = torch.empty(8, FEATURES - CONFIG.reader[-1]).normal_(0, 0.1, generator=g)
     p.bias.normal_(0, 0.3, generator=g)
     p.variance.uniform_(0.2, 0.9, generator=g)
     p.texture_mean.normal_(generator=g)
@@ -49,7 +49,7 @@ def test_untrained_network_gives_the_gaussian_posterior():
     x = torch.randn(2, 5, 8, 8, generator=g) * sigma.view(2, 1, 1, 1)
     with torch.no_grad():
         given, free = model(x, sigma, cond), model(x, sigma)
-    read = pooled(cond.embedding, list(cond.activations), CONFIG.cells)
+    read = model.read(cond.embedding, list(cond.activations))
     modes = p.modes.double()
     for out, mean, variance in (
         (given, read.double() @ p.weight.double().T + p.bias.double(), p.variance.double()),
@@ -103,8 +103,8 @@ def test_fit_finds_planted_modes_and_relations():
     embedding, acts = torch.randn(n, 6, generator=g), activations(n, g)
     read = pooled(embedding, list(acts), CONFIG.cells)
     read = read / read.std(0)
-    assert read.shape[1] == FEATURES
-    true = torch.randn(7, FEATURES, generator=g) * (0.8 / FEATURES**0.5)
+    assert read.shape[1] == FEATURES - CONFIG.reader[-1]
+    true = torch.randn(7, read.shape[1], generator=g) * (0.8 / read.shape[1] ** 0.5)
     noise = torch.full((7,), 0.6)
     true[6], noise[6] = 0, 1.0  # the photo says nothing of the last coefficient
     wanted = read @ true.T + noise * torch.randn(n, 7, generator=g)
@@ -163,6 +163,6 @@ def test_calm_noise_becomes_the_mean_and_a_share_of_the_deviation(variation):
     mean, _ = sampled(quiet)
     assert torch.allclose(found, mean + variation * (full - mean), atol=2e-3)
     assert torch.allclose(kept, detail, atol=2e-3)
-    read = pooled(cond.embedding, list(cond.activations), CONFIG.cells)
+    read = model.read(cond.embedding, list(cond.activations))
     likeliest = model.prior.belief(read).mean * torch.cat([model.prior.modes_std, torch.ones(5)])
     assert torch.allclose(mean, likeliest, rtol=0.02, atol=0.02)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .detect import Face, FaceDetector, select_face
-from .recognizer import Recognizer
+from .recognizer import Features, Recognizer
 
 
 @dataclass
@@ -20,19 +20,32 @@ class Identity:
 
     embedding: `[B, D]` unit length; activations: tuple of `[B, C, h, w]`; crop: `[B, 3, S, S]` sRGB, the aligned photo
     recognizer: the name of the recogniser; identities of different recognisers cannot be mixed
+    mirrored: what the recogniser says of the crop's mirror image. Light from one side deceives both in opposite ways.
     """
 
     embedding: Tensor
     activations: tuple[Tensor, ...]
     crop: Tensor
     recognizer: str
+    mirrored: Features | None = None
 
     def __len__(self) -> int:
         return self.embedding.shape[0]
 
+    @property
+    def features(self) -> Features:
+        return Features(self.embedding, self.activations)
+
     def to(self, device: torch.device | str) -> Identity:
-        activations = tuple(a.to(device) for a in self.activations)
-        return Identity(self.embedding.to(device), activations, self.crop.to(device), self.recognizer)
+        features, mirrored = ((f and Features(f.embedding.to(device), tuple(a.to(device) for a in f.activations)))
+                              for f in (self.features, self.mirrored))
+        return Identity(*features, self.crop.to(device), self.recognizer, mirrored)
+
+
+@torch.no_grad()
+def identity_of(crop: Tensor, recognizer: Recognizer) -> Identity:
+    """Aligned crops `[B, 3, S, S]` of B people, sRGB 0..1 -> their identities."""
+    return Identity(*recognizer(crop), crop, recognizer.name, recognizer(crop.flip(3)))
 
 
 @torch.inference_mode(False)  # the identity may later condition a guided, that is differentiated, sampler
@@ -65,10 +78,11 @@ def encode_identity(
             raise UserError(f"Photo {i + 1} of {len(photos)}: {e}") from None
         image = photo[None].to(recognizer.template)
         crops.append(recognizer.crop(image, recognizer.matrix(face.mesh[None])))
-    embedding, activations = recognizer(torch.cat(crops))
-    mean = F.normalize(embedding.mean(0, keepdim=True), dim=-1)
-    nearest = int((embedding @ mean[0]).argmax())
-    return Identity(mean, tuple(a.mean(0, keepdim=True) for a in activations), crops[nearest], recognizer.name)
+    each = identity_of(torch.cat(crops), recognizer)
+    mean, mirrored = (Features(F.normalize(f.embedding.mean(0, keepdim=True), dim=-1), tuple(a.mean(0, keepdim=True) for a in f.activations))
+                      for f in (each.features, each.mirrored))
+    nearest = int((each.embedding @ mean.embedding[0]).argmax())
+    return Identity(*mean, crops[nearest], recognizer.name, mirrored)
 
 
 def blend_identities(a: Identity, b: Identity, weight: float) -> Identity:
@@ -83,9 +97,15 @@ def blend_identities(a: Identity, b: Identity, weight: float) -> Identity:
     if len(a) != len(b) and 1 not in (len(a), len(b)):
         raise UserError(f"Cannot blend {len(a)} identities with {len(b)}; give as many of each, or one.")
     b = b.to(a.embedding.device)
-    activations = tuple(torch.lerp(x, y, weight) for x, y in zip(a.activations, b.activations, strict=True))
-    embedding = slerp(a.embedding, b.embedding, weight)
-    return Identity(embedding, activations, torch.lerp(a.crop, b.crop, weight), a.recognizer)
+
+    def blended(x: Features | None, y: Features | None) -> Features | None:
+        if x is None or y is None:
+            return None
+        activations = tuple(torch.lerp(p, q, weight) for p, q in zip(x.activations, y.activations, strict=True))
+        return Features(slerp(x.embedding, y.embedding, weight), activations)
+
+    features, mirrored = blended(a.features, b.features), blended(a.mirrored, b.mirrored)
+    return Identity(*features, torch.lerp(a.crop, b.crop, weight), a.recognizer, mirrored)
 
 
 def walk_identities(a: Identity, b: Identity, frames: int) -> Identity:
@@ -98,8 +118,15 @@ def walk_identities(a: Identity, b: Identity, frames: int) -> Identity:
     if len(a) != 1 or len(b) != 1:
         raise UserError(f"A walk leads from one person to another (got {len(a)} and {len(b)}); connect one identity at each end.")
     steps = [blend_identities(a, b, i / (frames - 1)) for i in range(frames)]
-    activations = tuple(torch.cat(layer) for layer in zip(*(s.activations for s in steps), strict=True))
-    return Identity(torch.cat([s.embedding for s in steps]), activations, torch.cat([s.crop for s in steps]), a.recognizer)
+
+    def joined(each: list[Features | None]) -> Features | None:
+        if None in each:
+            return None
+        layers = tuple(torch.cat(layer) for layer in zip(*(f.activations for f in each), strict=True))
+        return Features(torch.cat([f.embedding for f in each]), layers)
+
+    crops = torch.cat([s.crop for s in steps])
+    return Identity(*joined([s.features for s in steps]), crops, a.recognizer, joined([s.mirrored for s in steps]))
 
 
 def slerp(a: Tensor, b: Tensor, weight: float) -> Tensor:

@@ -230,13 +230,14 @@ def apply_step(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Paramet
     return float(norm)
 
 
-def arguments(doc: str, out: str, lr: float, batch: int, data: str) -> argparse.ArgumentParser:
+def arguments(doc: str, out: str, lr: float, batch: int, data: str, init: bool = True) -> argparse.ArgumentParser:
     """The options that every training command shares."""
     p = argparse.ArgumentParser(description=doc, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--data", required=True, help=data)
     p.add_argument("--out", default=out, help="run folder; an unfinished run in it is resumed")
-    p.add_argument("--init", metavar="RUN_OR_CHECKPOINT",
-                   help="begin a new run with these weights: a run folder or a released .safetensors file")
+    if init:
+        p.add_argument("--init", metavar="RUN_OR_CHECKPOINT",
+                       help="begin a new run with these weights: a run folder or a released .safetensors file")
     p.add_argument("--minutes", type=float, help="training time over all sessions")
     p.add_argument("--steps", type=int)
     p.add_argument("--lr", type=float, default=lr)

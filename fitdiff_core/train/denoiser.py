@@ -16,6 +16,7 @@ from torch import Tensor
 from ..denoiser import Condition, Denoiser, DenoiserConfig, pack_latent
 from ..diffusion import SIGMA_MAX, SIGMA_MIN, edm_loss, lognormal_sigmas, uniform_logsnr_sigmas
 from ..errors import UserError, command
+from ..head import load_head
 from .common import (
     Budget,
     Every,
@@ -34,7 +35,8 @@ from .common import (
     without_prefix,
 )
 from .dataset import People
-from .prior import set_prior
+from .prior import mirror, set_prior
+from .reader import load_reader
 
 EMA_GAMMA = 6.94  # averages the last tenth or so of the run (sigma_rel = 0.10)
 
@@ -138,17 +140,19 @@ def load_denoiser(folder) -> tuple[Denoiser, dict]:
 def train(
     run: Run, data: People, budget: Budget, config: DenoiserConfig, *, lr: float, batch: int, seed: int = 0,
     bf16: bool = True, save_seconds: float = 120, t: TrainConfig | None = None, initial: Initial | None = None,
-    kind: type[Denoiser] = Denoiser,
+    kind: type[Denoiser] = Denoiser, reader: dict[str, Tensor] | None = None,
+    mirror: Tensor | None = None,
 ) -> Denoiser:
     """Train, or go on with, the denoiser of a run folder. Returns the averaged network.
 
-    initial: weights that a new run begins with. kind: another network, to compare.
+    initial: weights that a new run begins with. kind: another network, to compare. reader: weights of train.reader, which
+    stay as they are; without them the reader's features are random, and the prior makes of them what it can. mirror `[K, K]`: of the head (train.prior); without it heads count as symmetric.
     """
     t = t or TrainConfig()
     torch.manual_seed(seed)
     model = new_denoiser(config, data.meta, kind).to(memory_format=torch.channels_last)
     ema = new_denoiser(config, data.meta, kind).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
+    optimizer = torch.optim.AdamW(model.net.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
     step = 0
     if state := run.load():
         tensors, status = state
@@ -157,13 +161,17 @@ def train(
         step, budget.spent = status["step"], status["seconds"]
         ema.load_state_dict(without_prefix("model", tensors) | without_prefix("ema", tensors))
     else:
+        if reader:
+            model.reader.load_state_dict(reader)
         set_prior(model, data)
+        if mirror is not None:
+            model.prior.mirror.copy_(mirror)
         if initial:
             begin_with(model, initial)
         ema.load_state_dict(model.state_dict())
 
     def save(finished: bool) -> None:
-        run.save({**prefixed("model", model.state_dict()), **prefixed("ema", dict(ema.named_parameters())),
+        run.save({**prefixed("model", model.state_dict()), **prefixed("ema.net", dict(ema.net.named_parameters())),
                   **prefixed("optimizer", optimizer_tensors(optimizer))},
                  step=step, seconds=budget.seconds, finished=finished, architecture=asdict(config), metrics=metrics,
                  recognizer=data.meta["recognizer"])
@@ -177,10 +185,10 @@ def train(
             loss = step_loss(model, data, t, weight, batch, step_generator(seed, step))
         loss.backward()
         rate = learning_rate(lr, step, budget.progress(step))
-        norm = apply_step(optimizer, model.parameters(), rate, clip=1.0)
+        norm = apply_step(optimizer, model.net.parameters(), rate, clip=1.0)
         step += 1
         beta = (1 - 1 / step) ** (EMA_GAMMA + 1)
-        torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - beta)
+        torch._foreach_lerp_(list(ema.net.parameters()), list(model.net.parameters()), 1 - beta)
         recent.append((float(loss.detach()), norm))
         if due() or budget.over(step):
             speed = batch * len(recent) / max(1e-6, budget.seconds - since)
@@ -194,7 +202,9 @@ def train(
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    args = arguments(__doc__, "runs/denoiser", lr=8e-4, batch=16, data="folder made by fitdiff_core.train.latents").parse_args(argv)
+    parser = arguments(__doc__, "runs/denoiser", lr=8e-4, batch=16, data="folder made by fitdiff_core.train.latents")
+    parser.add_argument("--reader", metavar="RUN", help="run folder of train.reader; left out, the shape's reader stays untrained")
+    args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     data = People(args.data)
     t = TrainConfig()
@@ -205,9 +215,12 @@ def main(argv: list[str] | None = None) -> None:
     initial = initial_weights(args.init, "denoiser") if args.init else None
     if initial:
         settings["init"] = initial.record
+    reader, of_reader = load_reader(args.reader) if args.reader else (None, None)
+    if of_reader:
+        settings["reader"] = {k: of_reader[k] for k in ("step", "seconds", "metrics")}
     run = Run(args.out, settings)
     train(run, data, Budget(args.minutes, args.steps).catch_signals(), config, lr=args.lr, batch=args.batch, seed=args.seed,
-          bf16=args.precision == "bf16", save_seconds=args.save_seconds, t=t, initial=initial)
+          bf16=args.precision == "bf16", save_seconds=args.save_seconds, t=t, initial=initial, reader=reader, mirror=mirror(load_head()))
 
 
 if __name__ == "__main__":

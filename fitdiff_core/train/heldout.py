@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from ..avatar import Avatar
 from ..data.people import random_shape
-from ..identity import Identity, Recognizer
+from ..identity import Identity, Recognizer, identity_of
 from ..maps import TextureMaps
 from ..pipeline import render_avatar
 from ..render import Light
@@ -46,9 +46,7 @@ class HeldOut:
 
     def identity(self, recognizer: Recognizer, start: int, end: int) -> Identity:
         """The identities of people start..end, from their photographs."""
-        with torch.no_grad():
-            crop = self.crop[start:end]
-            return Identity(*recognizer(crop), crop, recognizer.name)
+        return identity_of(self.crop[start:end], recognizer)
 
 
 def make_people(maker: Maker, start: int, n: int, photographs: bool, label: str) -> HeldOut:

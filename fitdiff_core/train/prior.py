@@ -16,21 +16,35 @@ from torch import Tensor
 
 from ..denoiser import Condition, Denoiser
 from ..errors import command
-from ..prior import pooled
+from ..head import HeadModel
 from .dataset import People, n_train
 
 RIDGE = 1.0  # times the number of people, for features of unit variance; people left out hardly tell 1 from 3
+RIDGE_READER = 0.1  # of the reader's features, which were made for this
 CHECKED = 0.1  # of the people, the last textures': they tell the variance that is left
 FLOOR = 0.02  # of any variance
 
 
 def features(model: Denoiser, data: People, index: np.ndarray) -> Tensor:
-    """`[n, F]`, what the prior reads of each photo."""
+    """`[n, F]`, what the prior reads of each photo; the reader's features are the last."""
     rows = []
     for part in np.array_split(index, max(1, len(index) // 512)):
         _, _, embedding, activations = data.batch(part)
-        rows.append(pooled(*model.normalise(Condition(embedding, activations)), model.config.cells))
+        rows.append(model.read(*model.normalise(Condition(embedding, activations))))
     return torch.cat(rows)
+
+
+def mirror(head: HeadModel) -> Tensor:
+    """`[K, K]`: a head's coefficients times this are those of its mirror image, in least squares."""
+    from scipy.spatial import cKDTree
+
+    flip = torch.tensor([-1.0, 1.0, 1.0])
+    with torch.no_grad():
+        mean, heads = head(torch.zeros(1, head.n_identity))[0], head(torch.eye(head.n_identity))
+    twin = torch.as_tensor(cKDTree(mean.numpy()).query((mean * flip).numpy())[1])
+    basis = (heads - mean).double()
+    mirrored = basis[:, twin] * flip
+    return torch.linalg.lstsq(basis.flatten(1).T, mirrored.flatten(1).T).solution.T.float()
 
 
 def set_modes(model: Denoiser, data: People) -> Tensor:
@@ -64,7 +78,9 @@ def set_prior(model: Denoiser, data: People) -> Tensor:
     centre, spread, middle = x.mean(0), x.std(0).clamp(min=1e-3), y.mean(0)
     x = (x - centre) / spread
     gram = x.T @ x
-    gram.diagonal().add_(RIDGE * len(x))
+    ridge = torch.full((x.shape[1],), RIDGE)
+    ridge[-model.config.reader[-1] :] = RIDGE_READER
+    gram.diagonal().add_(ridge * len(x))
     weight = torch.cholesky_solve(x.T @ (y - middle), torch.linalg.cholesky(gram)).T / spread
     model.prior.weight.copy_(weight)
     model.prior.bias.copy_(middle - weight @ centre)
