@@ -10,7 +10,7 @@ from fitdiff_core import pipeline
 from fitdiff_core.denoiser import Condition, Denoiser, DenoiserConfig, pack_latent, unpack_latent
 from fitdiff_core.diffusion import ddim, sigmas
 from fitdiff_core.prior import LIMIT, LinearPrior, pooled
-from fitdiff_core.train.prior import set_prior
+from fitdiff_core.train.prior import set_modes, set_prior
 
 CONFIG = DenoiserConfig(
     latent=4, size=8, shape=5, embedding=6, activations=(3, 4, 7), widths=(16, 16, 16), heads=(1, 1), cond=8, emb=16, mlp=16,
@@ -166,3 +166,15 @@ def test_calm_noise_becomes_the_mean_and_a_share_of_the_deviation(variation):
     read = model.read(cond.embedding, list(cond.activations))
     likeliest = model.prior.belief(read).mean * torch.cat([model.prior.modes_std, torch.ones(5)])
     assert torch.allclose(mean, likeliest, rtol=0.02, atol=0.02)
+
+
+def test_signs_of_the_modes_are_those_of_the_weights_a_run_begins_with():
+    g = torch.Generator().manual_seed(6)
+    latents = torch.randn(60, 256, generator=g) * torch.linspace(4, 0.1, 256)
+    data = SimpleNamespace(latents=latents.view(60, 4, 8, 8).numpy())
+    first, again = Denoiser(CONFIG), Denoiser(CONFIG)
+    plain = set_modes(first, data)
+    turned = first.prior.modes * torch.tensor([1.0, -1.0, 1.0])[:, None]
+    coefficients = set_modes(again, data, turned)
+    torch.testing.assert_close(again.prior.modes, turned)
+    torch.testing.assert_close(coefficients, plain * torch.tensor([1.0, -1.0, 1.0]))

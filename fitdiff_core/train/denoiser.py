@@ -163,7 +163,7 @@ def train(
     else:
         if reader:
             model.reader.load_state_dict(reader)
-        set_prior(model, data)
+        set_prior(model, data, initial and initial.tensors.get("prior.modes"))
         if mirror is not None:
             model.prior.mirror.copy_(mirror)
         if initial:

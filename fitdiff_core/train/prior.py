@@ -47,8 +47,11 @@ def mirror(head: HeadModel) -> Tensor:
     return torch.linalg.lstsq(basis.flatten(1).T, mirrored.flatten(1).T).solution.T.float()
 
 
-def set_modes(model: Denoiser, data: People) -> Tensor:
-    """Principal directions of the training textures' latents. Returns all textures' coefficients `[N, P]`, unit variance."""
+def set_modes(model: Denoiser, data: People, like: Tensor | None = None) -> Tensor:
+    """Principal directions of the training textures' latents. Returns all textures' coefficients `[N, P]`, unit variance.
+
+    like `[P, C h w]`: earlier modes, whose signs are kept; a decomposition's own depend on the number of threads.
+    """
     prior, n = model.prior, n_train(len(data.latents))
     rows = torch.from_numpy(np.array(data.latents)).float().flatten(1)
     mean = rows[:n].mean(0)
@@ -59,6 +62,8 @@ def set_modes(model: Denoiser, data: People) -> Tensor:
         _, _, v = torch.svd_lowrank(centred[:n], q=min(rank + 20, n, centred.shape[1]), niter=4)
     prior.texture_mean.copy_(mean.view_as(prior.texture_mean))
     prior.modes.zero_()[:rank] = v[:, :rank].T
+    if like is not None and like.shape == prior.modes.shape:
+        prior.modes.mul_(torch.where((prior.modes * like).sum(1, keepdim=True) < 0, -1.0, 1.0))
     coefficients = centred @ prior.modes.T
     prior.modes_std.copy_(coefficients[:n].std(0).clamp(min=1e-3))
     rest = centred[:n] - coefficients[:n] @ prior.modes
@@ -67,10 +72,10 @@ def set_modes(model: Denoiser, data: People) -> Tensor:
 
 
 @torch.no_grad()
-def set_prior(model: Denoiser, data: People) -> Tensor:
+def set_prior(model: Denoiser, data: People, like: Tensor | None = None) -> Tensor:
     """Fit the prior on the training people and set the model's buffers. Returns R^2 of each mode and coefficient
-    `[P + K]`, on the training people that were left out of the regression."""
-    target = torch.cat([set_modes(model, data)[torch.from_numpy(data.texture)], torch.from_numpy(data.shape).float()], 1)
+    `[P + K]`, on the training people that were left out of the regression. like: as in `set_modes`."""
+    target = torch.cat([set_modes(model, data, like)[torch.from_numpy(data.texture)], torch.from_numpy(data.shape).float()], 1)
     order = data.train[np.argsort(data.texture[data.train], kind="stable")]
     cut = max(1, round(len(order) * (1 - CHECKED)))
     fit, check = order[:cut], order[cut:] if cut < len(order) else order
