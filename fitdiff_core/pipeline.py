@@ -134,10 +134,10 @@ def condition(model: FitDiffModel, identity: Identity | None) -> Condition | Non
             f"The identity has features of sizes {seen}, this checkpoint takes {(c.embedding, *c.activations)}. Encode the "
             "photo again, with the recogniser of this release."
         )
-    if not all(torch.isfinite(x).all() for x in (identity.embedding, *identity.activations)):
+    photo, mirrored = (f and Condition(*f) for f in (identity.features, identity.mirrored))
+    if not all(torch.isfinite(x).all() for c in (photo, mirrored) if c for x in (c.embedding, *c.activations)):
         raise UserError("The identity holds NaN or infinite values; encode the photo again.")
-    mirrored = identity.mirrored and Condition(*identity.mirrored)
-    return Condition(*identity.features, mirrored).to(model.device)
+    return replace(photo, mirrored=mirrored).to(model.device)
 
 
 def noise(model: FitDiffModel, seed: int, batch: int = 1) -> Tensor:

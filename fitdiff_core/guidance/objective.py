@@ -60,7 +60,7 @@ class Guidance:
     weights: GuidanceWeights = field(default_factory=GuidanceWeights)
     sigma_window: tuple[float, float] = (20.0, 0.03)
     texture_step: float = 0.06  # RMS change of the texture latent (unit variance) per inner step
-    shape_step: float = 0.01  # RMS change of the whitened shape coefficients; the identity tells more of them than the pixels
+    shape_step: float = 0.006  # RMS change of the whitened shape coefficients; the identity tells more of them than the pixels
     scene_step: float = 0.004  # radians and relative distance; expression moves 3 times as far
     inner_steps: int = 1
     trust: float = 1.5  # the estimate may leave the denoiser's by this many posterior standard deviations
