@@ -50,17 +50,17 @@ class DenoiserConfig:
 
 @dataclass
 class Condition:
-    """What a recogniser saw: embedding `[B, D]` and activation layers, each `[B, C, h, w]`, fine to coarse; and what it saw in
-    the photo's mirror image, where that is known."""
+    """What a recogniser saw: embedding `[B, D]` and activation layers, each `[B, C, h, w]`, fine to coarse; and the single
+    photos (`identity.View`) that the shape is read in, where they are known."""
 
     embedding: Tensor
     activations: tuple[Tensor, ...]
-    mirrored: Condition | None = None
+    views: tuple = ()
     prepared: tuple[Tensor, Prepared] | None = field(default=None, repr=False, compare=False)
 
     def to(self, device: torch.device | str) -> Condition:
-        mirrored = self.mirrored and self.mirrored.to(device)
-        return Condition(self.embedding.to(device), tuple(a.to(device) for a in self.activations), mirrored)
+        activations, views = tuple(a.to(device) for a in self.activations), tuple(v.map(lambda t: t.to(device)) for v in self.views)
+        return Condition(self.embedding.to(device), activations, views)
 
 
 @dataclass
@@ -327,8 +327,9 @@ class Denoiser(nn.Module):
         prepared = self.net.prepare(embedding, activations, drop)
         with torch.autocast(embedding.device.type, enabled=False):
             belief = self.prior.belief(self.read(embedding, activations))
-            if cond.mirrored is not None:
-                belief = self.prior.with_mirrored(belief, self.prior.belief(self.read(*self.normalise(cond.mirrored))))
+            if cond.views:
+                belief = self.prior.with_shape(belief, sum(v.weight[:, None] * self.prior.both_sides(
+                    *(self.prior.belief(self.read(*self.normalise(f))) for f in (v.photo, v.mirrored))) for v in cond.views))
         if drop is not None:
             null = self.prior.nothing()
             belief = Belief(torch.where(drop[:, None], null.mean, belief.mean),

@@ -134,10 +134,11 @@ def condition(model: FitDiffModel, identity: Identity | None) -> Condition | Non
             f"The identity has features of sizes {seen}, this checkpoint takes {(c.embedding, *c.activations)}. Encode the "
             "photo again, with the recogniser of this release."
         )
-    photo, mirrored = (f and Condition(*f) for f in (identity.features, identity.mirrored))
-    if not all(torch.isfinite(x).all() for c in (photo, mirrored) if c for x in (c.embedding, *c.activations)):
+    seen_in = [f for v in identity.views for f in (v.photo, v.mirrored)]
+    if not all(torch.isfinite(x).all() for f in (identity, *seen_in) for x in (f.embedding, *f.activations)):
         raise UserError("The identity holds NaN or infinite values; encode the photo again.")
-    return replace(photo, mirrored=mirrored).to(model.device)
+    identity = identity.to(model.device)
+    return Condition(identity.embedding, identity.activations, identity.views)
 
 
 def noise(model: FitDiffModel, seed: int, batch: int = 1) -> Tensor:

@@ -72,11 +72,13 @@ class LinearPrior(nn.Module):
         mean = (features @ self.weight.T + self.bias).clamp(-LIMIT, LIMIT)
         return Belief(mean, self.variance.expand_as(mean))
 
-    def with_mirrored(self, belief: Belief, mirrored: Belief) -> Belief:
-        """The shape's mean with what the photo's mirror image says of it: light and turn deceive the two in opposite ways."""
+    def both_sides(self, photo: Belief, mirrored: Belief) -> Tensor:
+        """The shape's mean `[B, K]` by a photo and by its mirror image: light and turn deceive the two in opposite ways."""
         p = self.n_modes
-        shape = (belief.mean[:, p:] + mirrored.mean[:, p:] @ self.mirror) / 2
-        return Belief(torch.cat([belief.mean[:, :p], shape], 1), belief.variance)
+        return (photo.mean[:, p:] + mirrored.mean[:, p:] @ self.mirror) / 2
+
+    def with_shape(self, belief: Belief, shape: Tensor) -> Belief:
+        return Belief(torch.cat([belief.mean[:, : self.n_modes], shape], 1), belief.variance)
 
     def nothing(self) -> Belief:
         """Without a photo, batch 1."""

@@ -298,7 +298,10 @@ def test_identity_of_one_photo(photo, detector, recognizer, crop):
         assert len(identity) == 1 and identity.recognizer == recognizer.name
         torch.testing.assert_close(identity.crop, crop)
         torch.testing.assert_close(identity.embedding, recognizer(crop).embedding)
-        torch.testing.assert_close(identity.mirrored, recognizer(crop.flip(3)))
+        (view,) = identity.views
+        torch.testing.assert_close(view.photo, recognizer(crop))
+        torch.testing.assert_close(view.mirrored, recognizer(crop.flip(3)))
+        assert view.weight.tolist() == [1.0]
 
 
 def test_several_photos_are_averaged(photo, detector, recognizer):
@@ -312,7 +315,9 @@ def test_several_photos_are_averaged(photo, detector, recognizer):
         assert recognizer.distance(both.embedding, s.embedding) < 0.6 * between
     for mean, a, b in zip(both.activations, single[0].activations, single[1].activations, strict=True):
         torch.testing.assert_close(mean, (a + b) / 2)
-    assert recognizer.distance(both.mirrored.embedding, single[0].mirrored.embedding) < 0.6 * between
+    assert [v.weight.tolist() for v in both.views] == [[0.5], [0.5]]
+    for view, s in zip(both.views, single, strict=True):
+        torch.testing.assert_close(view.mirrored.embedding, s.views[0].mirrored.embedding)
     with pytest.raises(UserError, match="Photo 2 of 2"):
         encode_identity([photo[0], torch.zeros(3, 100, 100)], recognizer, detector)
     with pytest.raises(UserError, match="no photo"):
@@ -333,8 +338,8 @@ def test_blend(photo, detector, recognizer):
     torch.testing.assert_close(torch.acos((quarter.embedding * a.embedding).sum()), angle / 4, atol=1e-4, rtol=0)
     torch.testing.assert_close(quarter.embedding.norm(), torch.tensor(1.0))
     torch.testing.assert_close(blend_identities(a, a, 0.5).embedding, a.embedding)
-    assert blended.mirrored is None, "b's is not known"
-    torch.testing.assert_close(blend_identities(a, a, 0.5).mirrored.activations, a.mirrored.activations)
+    assert not blended.views, "b's photos are not known"
+    assert [v.weight.tolist() for v in blend_identities(a, a, 0.25).views] == [[0.75], [0.25]]
     two = Identity(torch.cat([e, e]), tuple(torch.cat([x, x]) for x in b.activations), torch.cat([b.crop] * 2), b.recognizer)
     assert blend_identities(a, two, 0.5).embedding.shape == (2, 128)
     b.recognizer = "w600k_r50"

@@ -8,6 +8,7 @@ import torch
 from fitdiff_core.denoiser import Condition, Denoiser, DenoiserConfig
 from fitdiff_core.errors import UserError
 from fitdiff_core.head import load_head
+from fitdiff_core.identity import Features, View
 from fitdiff_core.train import denoiser, reader
 from fitdiff_core.train.common import Budget, Run
 from fitdiff_core.train.metrics import aligned_distance
@@ -124,14 +125,17 @@ def test_the_denoiser_is_trained_around_a_reader_that_stays(tmp_path):
     assert trained.prior.weight[:, -16:].abs().sum() > 0
 
 
-def test_the_mirror_image_tells_of_the_shape_alone():
+def test_photos_and_their_mirror_images_tell_of_the_shape_alone():
     g = torch.Generator().manual_seed(5)
     model = Denoiser(TINY).eval()
     model.prior.weight.normal_(0, 0.02, generator=g)
     model.prior.mirror.copy_(torch.diag(torch.tensor([-1.0, 1.0])))
-    one, other = seen(1, g), seen(1, g)
-    both = Condition(one.embedding, one.activations, other)
-    a, b, c = (model.prepare(x).belief.mean for x in (one, other, both))
+    average, *photos = (seen(2, g) for _ in range(5))
+    weights = torch.tensor([0.25, 1.0]), torch.tensor([0.75, 0.0])  # of two photos, in each of two identities
+    features = [Features(c.embedding, c.activations) for c in photos]
+    views = tuple(View(*features[2 * i : 2 * i + 2], w) for i, w in enumerate(weights))
+    a, *single = (model.prepare(x).belief.mean for x in (average, *photos))
+    c = model.prepare(Condition(average.embedding, average.activations, views).to("cpu")).belief.mean
     torch.testing.assert_close(c[:, :2], a[:, :2])
-    torch.testing.assert_close(c[:, 2:], (a[:, 2:] + b[:, 2:] * torch.tensor([-1.0, 1.0])) / 2)
-    assert both.to("cpu").mirrored is not None
+    told = [(x[:, 2:] + y[:, 2:] * torch.tensor([-1.0, 1.0])) / 2 for x, y in (single[:2], single[2:])]
+    torch.testing.assert_close(c[:, 2:], weights[0][:, None] * told[0] + weights[1][:, None] * told[1])

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,37 +15,49 @@ from .recognizer import Features, Recognizer
 
 
 @dataclass
+class View:
+    """What the recogniser says of B photos and of their mirror images, and each photo's share `[B]` in its identity. Light
+    from one side deceives a photo and its mirror image in opposite ways; and where a contour lies must be read in one photo,
+    since an average of two has it twice."""
+
+    photo: Features
+    mirrored: Features
+    weight: Tensor
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> View:
+        """The same of changed tensors."""
+        photo, mirrored = (Features(change(f.embedding), tuple(map(change, f.activations))) for f in (self.photo, self.mirrored))
+        return View(photo, mirrored, change(self.weight))
+
+
+@dataclass
 class Identity:
     """B people as a recogniser sees them.
 
     embedding: `[B, D]` unit length; activations: tuple of `[B, C, h, w]`; crop: `[B, 3, S, S]` sRGB, the aligned photo
     recognizer: the name of the recogniser; identities of different recognisers cannot be mixed
-    mirrored: what the recogniser says of the crop's mirror image. Light from one side deceives both in opposite ways.
+    views: the photos that it is made of, one by one: what the shape is read in; without them, in the activations
     """
 
     embedding: Tensor
     activations: tuple[Tensor, ...]
     crop: Tensor
     recognizer: str
-    mirrored: Features | None = None
+    views: tuple[View, ...] = ()
 
     def __len__(self) -> int:
         return self.embedding.shape[0]
 
-    @property
-    def features(self) -> Features:
-        return Features(self.embedding, self.activations)
-
     def to(self, device: torch.device | str) -> Identity:
-        features, mirrored = ((f and Features(f.embedding.to(device), tuple(a.to(device) for a in f.activations)))
-                              for f in (self.features, self.mirrored))
-        return Identity(*features, self.crop.to(device), self.recognizer, mirrored)
+        activations, views = tuple(a.to(device) for a in self.activations), tuple(v.map(lambda t: t.to(device)) for v in self.views)
+        return Identity(self.embedding.to(device), activations, self.crop.to(device), self.recognizer, views)
 
 
 @torch.no_grad()
 def identity_of(crop: Tensor, recognizer: Recognizer) -> Identity:
     """Aligned crops `[B, 3, S, S]` of B people, sRGB 0..1 -> their identities."""
-    return Identity(*recognizer(crop), crop, recognizer.name, recognizer(crop.flip(3)))
+    photo = recognizer(crop)
+    return Identity(*photo, crop, recognizer.name, (View(photo, recognizer(crop.flip(3)), crop.new_ones(len(crop))),))
 
 
 @torch.inference_mode(False)  # the identity may later condition a guided, that is differentiated, sampler
@@ -63,7 +75,7 @@ def encode_identity(
     which: the face to take in each photo: "largest" or an index, largest first
     faces: the face of each photo where they are known; then the detector does not look
     Several photos: embeddings are averaged and made unit length again, activations are averaged (they are aligned);
-    the crop is that of the photo nearest to the average. Raises UserError if a photo shows no such face.
+    each photo is a view; the crop is that of the photo nearest to the average. Raises UserError if a photo shows no such face.
     """
     photos = [p for photo in photos for p in (photo if photo.ndim == 4 else photo[None])]
     if not photos:
@@ -79,10 +91,11 @@ def encode_identity(
         image = photo[None].to(recognizer.template)
         crops.append(recognizer.crop(image, recognizer.matrix(face.mesh[None])))
     each = identity_of(torch.cat(crops), recognizer)
-    mean, mirrored = (Features(F.normalize(f.embedding.mean(0, keepdim=True), dim=-1), tuple(a.mean(0, keepdim=True) for a in f.activations))
-                      for f in (each.features, each.mirrored))
-    nearest = int((each.embedding @ mean.embedding[0]).argmax())
-    return Identity(*mean, crops[nearest], recognizer.name, mirrored)
+    mean = F.normalize(each.embedding.mean(0, keepdim=True), dim=-1)
+    nearest = int((each.embedding @ mean[0]).argmax())
+    view, n = each.views[0], len(crops)
+    views = tuple(replace(view, weight=view.weight / n).map(lambda t, i=i: t[i : i + 1]) for i in range(n))
+    return Identity(mean, tuple(a.mean(0, keepdim=True) for a in each.activations), crops[nearest], recognizer.name, views)
 
 
 def blend_identities(a: Identity, b: Identity, weight: float) -> Identity:
@@ -97,15 +110,13 @@ def blend_identities(a: Identity, b: Identity, weight: float) -> Identity:
     if len(a) != len(b) and 1 not in (len(a), len(b)):
         raise UserError(f"Cannot blend {len(a)} identities with {len(b)}; give as many of each, or one.")
     b = b.to(a.embedding.device)
-
-    def blended(x: Features | None, y: Features | None) -> Features | None:
-        if x is None or y is None:
-            return None
-        activations = tuple(torch.lerp(p, q, weight) for p, q in zip(x.activations, y.activations, strict=True))
-        return Features(slerp(x.embedding, y.embedding, weight), activations)
-
-    features, mirrored = blended(a.features, b.features), blended(a.mirrored, b.mirrored)
-    return Identity(*features, torch.lerp(a.crop, b.crop, weight), a.recognizer, mirrored)
+    activations = tuple(torch.lerp(x, y, weight) for x, y in zip(a.activations, b.activations, strict=True))
+    embedding, views = slerp(a.embedding, b.embedding, weight), ()
+    if a.views and b.views:
+        n = len(embedding)
+        views = tuple(replace(v, weight=share * v.weight).map(lambda t: t.expand(n, *t.shape[1:]))
+                      for one, share in ((a, 1 - weight), (b, weight)) for v in one.views)
+    return Identity(embedding, activations, torch.lerp(a.crop, b.crop, weight), a.recognizer, views)
 
 
 def walk_identities(a: Identity, b: Identity, frames: int) -> Identity:
@@ -118,15 +129,10 @@ def walk_identities(a: Identity, b: Identity, frames: int) -> Identity:
     if len(a) != 1 or len(b) != 1:
         raise UserError(f"A walk leads from one person to another (got {len(a)} and {len(b)}); connect one identity at each end.")
     steps = [blend_identities(a, b, i / (frames - 1)) for i in range(frames)]
-
-    def joined(each: list[Features | None]) -> Features | None:
-        if None in each:
-            return None
-        layers = tuple(torch.cat(layer) for layer in zip(*(f.activations for f in each), strict=True))
-        return Features(torch.cat([f.embedding for f in each]), layers)
-
-    crops = torch.cat([s.crop for s in steps])
-    return Identity(*joined([s.features for s in steps]), crops, a.recognizer, joined([s.mirrored for s in steps]))
+    activations = tuple(torch.cat(layer) for layer in zip(*(s.activations for s in steps), strict=True))
+    views = tuple(replace(each[0].map(lambda t: t.expand(frames, *t.shape[1:])), weight=torch.cat([v.weight for v in each]))
+                  for each in zip(*(s.views for s in steps), strict=True))  # the same photos in every step
+    return Identity(torch.cat([s.embedding for s in steps]), activations, torch.cat([s.crop for s in steps]), a.recognizer, views)
 
 
 def slerp(a: Tensor, b: Tensor, weight: float) -> Tensor:
