@@ -78,7 +78,8 @@ class LinearPrior(nn.Module):
         return (photo.mean[:, p:] + mirrored.mean[:, p:] @ self.mirror) / 2
 
     def with_shape(self, belief: Belief, shape: Tensor) -> Belief:
-        return Belief(torch.cat([belief.mean[:, : self.n_modes], shape], 1), belief.variance)
+        """With another mean of the shape, `[B, K]` or the same for all, `[1, K]`."""
+        return Belief(torch.cat([belief.mean[:, : self.n_modes], shape.expand(len(belief.mean), -1)], 1), belief.variance)
 
     def nothing(self) -> Belief:
         """Without a photo, batch 1."""
