@@ -58,10 +58,6 @@ class Condition:
     views: tuple = ()
     prepared: tuple[Tensor, Prepared] | None = field(default=None, repr=False, compare=False)
 
-    def to(self, device: torch.device | str) -> Condition:
-        activations, views = tuple(a.to(device) for a in self.activations), tuple(v.map(lambda t: t.to(device)) for v in self.views)
-        return Condition(self.embedding.to(device), activations, views)
-
 
 @dataclass
 class Prepared:
@@ -328,14 +324,21 @@ class Denoiser(nn.Module):
         with torch.autocast(embedding.device.type, enabled=False):
             belief = self.prior.belief(self.read(embedding, activations))
             if cond.views:
-                belief = self.prior.with_shape(belief, sum(v.weight[:, None] * self.prior.both_sides(
-                    *(self.prior.belief(self.read(*self.normalise(f))) for f in (v.photo, v.mirrored))) for v in cond.views))
+                belief = self.prior.with_shape(belief, self._shape(cond.views))
         if drop is not None:
             null = self.prior.nothing()
             belief = Belief(torch.where(drop[:, None], null.mean, belief.mean),
                             torch.where(drop[:, None], null.variance, belief.variance))
         prepared.belief = belief
         return prepared
+
+    def _shape(self, views: tuple) -> Tensor:
+        """The mean of the shape `[B, K]` by single photos and their mirror images, each photo with its weight."""
+        total = 0
+        for view in views:
+            photo, mirrored = (self.prior.belief(self.read(*self.normalise(f))) for f in (view.photo, view.mirrored))
+            total = total + view.weight[:, None] * self.prior.both_sides(photo, mirrored)
+        return total
 
     def normalise(self, cond: Condition) -> tuple[Tensor, list[Tensor]]:
         """Embedding `[B, D]` and activation layers of zero mean and unit variance over the training photos."""

@@ -135,7 +135,7 @@ def test_photos_and_their_mirror_images_tell_of_the_shape_alone():
     features = [Features(c.embedding, c.activations) for c in photos]
     views = tuple(View(*features[2 * i : 2 * i + 2], w) for i, w in enumerate(weights))
     a, *single = (model.prepare(x).belief.mean for x in (average, *photos))
-    c = model.prepare(Condition(average.embedding, average.activations, views).to("cpu")).belief.mean
+    c = model.prepare(Condition(average.embedding, average.activations, views)).belief.mean
     torch.testing.assert_close(c[:, :2], a[:, :2])
     told = [(x[:, 2:] + y[:, 2:] * torch.tensor([-1.0, 1.0])) / 2 for x, y in (single[:2], single[2:])]
     torch.testing.assert_close(c[:, 2:], weights[0][:, None] * told[0] + weights[1][:, None] * told[1])

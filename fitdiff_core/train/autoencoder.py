@@ -29,10 +29,10 @@ from .common import (
     config_of,
     initial_weights,
     learning_rate,
-    load_optimizer_tensors,
     load_state,
     optimizer_tensors,
     prefixed,
+    resume,
     step_generator,
     without_prefix,
 )
@@ -207,11 +207,8 @@ def train(
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
     step = 0
-    if state := run.load():
-        tensors, status = state
-        model.load_state_dict(without_prefix("model", tensors))
-        load_optimizer_tensors(optimizer, without_prefix("optimizer", tensors))
-        step, budget.spent = status["step"], status["seconds"]
+    if state := resume(run, budget, model, optimizer):
+        step = state[1]
     elif initial:
         initial.load_into(model)
     if not state and not freeze_encoder:

@@ -163,6 +163,17 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
+def resume(run: Run, budget: Budget, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], int] | None:
+    """Go on where a run stopped: its weights, moments and time spent. Returns (all its tensors, the step); None for a new run."""
+    if not (state := run.load()):
+        return None
+    tensors, status = state
+    model.load_state_dict(without_prefix("model", tensors))
+    load_optimizer_tensors(optimizer, without_prefix("optimizer", tensors))
+    budget.spent = status["seconds"]
+    return tensors, status["step"]
+
+
 class Budget:
     """When to stop: after `minutes` of training in all sessions together, or `steps`; and how far along the run is.
 

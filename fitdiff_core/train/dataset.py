@@ -27,6 +27,12 @@ def n_train(n: int) -> int:
     return n - max(1, round(n * HELD_OUT))
 
 
+def split(texture: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the people to train on, and of those held out, who wear the last of n textures. texture `[P]`."""
+    held_out = texture >= n_train(n)
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
 class Textures:
     """`train.prepare`'s textures as the autoencoder's codes; the last ones are held out."""
 
@@ -60,8 +66,7 @@ class People:
         self.shape = np.load(folder / "shape.npy")
         self.embedding = np.load(folder / "embedding.npy")
         self.activations = [np.load(folder / f"activation_{i}.npy", mmap_mode="r") for i in range(self.meta["layers"])]
-        held_out = self.texture >= n_train(len(self.latents))
-        self.train, self.test = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        self.train, self.test = split(self.texture, len(self.latents))
 
     def __len__(self) -> int:
         return len(self.texture)

@@ -27,10 +27,10 @@ from .common import (
     config_of,
     initial_weights,
     learning_rate,
-    load_optimizer_tensors,
     load_state,
     optimizer_tensors,
     prefixed,
+    resume,
     step_generator,
     without_prefix,
 )
@@ -154,11 +154,8 @@ def train(
     ema = new_denoiser(config, data.meta, kind).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(model.net.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
     step = 0
-    if state := run.load():
-        tensors, status = state
-        model.load_state_dict(without_prefix("model", tensors))
-        load_optimizer_tensors(optimizer, without_prefix("optimizer", tensors))
-        step, budget.spent = status["step"], status["seconds"]
+    if state := resume(run, budget, model, optimizer):
+        tensors, step = state
         ema.load_state_dict(without_prefix("model", tensors) | without_prefix("ema", tensors))
     else:
         if reader:

@@ -1,6 +1,6 @@
 """Fit the linear prior: modes of the texture latents, and what a photo's features say of them and of the shape.
 
-    python -m fitdiff_core.train.prior --data DIR/latents
+    python -m fitdiff_core.train.prior --data DIR/latents --reader runs/reader
 
 prints what it explains; `train.denoiser` fits it when a run begins.
 """
@@ -99,11 +99,15 @@ def set_prior(model: Denoiser, data: People, like: Tensor | None = None) -> Tens
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder made by fitdiff_core.train.latents")
+    parser.add_argument("--reader", metavar="RUN", help="run folder of train.reader; left out, the shape's reader stays untrained")
     args = parser.parse_args(argv)
     from .denoiser import config_for, new_denoiser
+    from .reader import load_reader
 
     data = People(args.data)
     model = new_denoiser(config_for(data), data.meta).eval()
+    if args.reader:
+        model.reader.load_state_dict(load_reader(args.reader)[0])
     explained, p = set_prior(model, data), model.prior.n_modes
     power = model.prior.modes_std.square()
     total = power.sum() + model.prior.rest_variance.sum()

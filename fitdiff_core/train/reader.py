@@ -12,7 +12,6 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,14 +28,14 @@ from .common import (
     apply_step,
     arguments,
     learning_rate,
-    load_optimizer_tensors,
     load_state,
     optimizer_tensors,
     prefixed,
+    resume,
     step_generator,
     without_prefix,
 )
-from .dataset import Photos, Textures, n_train, read_json
+from .dataset import Photos, Textures, read_json, split
 from .prior import mirror
 
 EMA = 0.999
@@ -113,8 +112,7 @@ class Seen:
 
     def __init__(self, photos: Photos, n_textures: int, recognizer: Recognizer, meta: dict):
         self.crops, self.shape = photos.rows.all("crop"), torch.from_numpy(photos.shape)
-        held_out = photos.texture >= n_train(n_textures)
-        self.train, self.test = (torch.from_numpy(np.flatnonzero(m)) for m in (~held_out, held_out))
+        self.train, self.test = map(torch.from_numpy, split(photos.texture, n_textures))
         if recognizer.name != meta["recognizer"]:
             raise UserError(f"The latents are of {meta['recognizer']}, not of {recognizer.name}; give --recognizer the same one.")
         self.recognizer = recognizer.to(memory_format=torch.channels_last)
@@ -170,12 +168,9 @@ def train(
     ema.requires_grad_(False)
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.05, fused=True)
     step = 0
-    if state := run.load():
-        tensors, status = state
-        model.load_state_dict(without_prefix("model", tensors))
+    if state := resume(run, budget, model, optimizer):
+        tensors, step = state
         ema.load_state_dict(without_prefix("ema", tensors))
-        load_optimizer_tensors(optimizer, without_prefix("optimizer", tensors))
-        step, budget.spent = status["step"], status["seconds"]
     metrics: dict[str, float] = {}
     due, recent, since = Every(save_seconds), [], budget.seconds
     while not budget.over(step):
