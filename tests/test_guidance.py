@@ -14,7 +14,7 @@ from fitdiff_core.guidance import GuidanceWeights, GuidedDenoiser, PhotoObjectiv
 from fitdiff_core.guidance.balance import balance
 from fitdiff_core.guidance.guided import Descent, plain, within
 from fitdiff_core.guidance.losses import identity_loss, landmark_loss, perceptual_loss, photometric_loss
-from fitdiff_core.guidance.regions import occlusion
+from fitdiff_core.guidance.occlusion import above_nose, far_off, hanging_together, skin_ratio
 from fitdiff_core.guidance.unexplained import Unexplained
 
 from .tiny_chain import K, PatchHead, TinyDecoder, TinyRecognizer, gaussian, noise, real, scene_of, tiny_model
@@ -236,18 +236,59 @@ def test_within_leaves_near_values_alone():
     assert torch.equal(out[0], value[0]) and torch.allclose(out[1], torch.full((4,), 0.5))
 
 
-def test_a_hand_over_the_face_is_masked():
-    y, x = torch.meshgrid(torch.linspace(1, -1, 96), torch.linspace(-1, 1, 96), indexing="ij")
-    normal = torch.stack([x, y, (1 - x**2 - y**2).clamp(min=0.01).sqrt()])[None]
-    normal = F.normalize(normal, dim=1)
-    skin = (x**2 + y**2 < 0.8).float()[None, None]
-    photo = (0.45 + 0.25 * normal[:, 2:3] * torch.tensor([1.0, 0.8, 0.7])[None, :, None, None]).clone()
-    photo[..., 60:, :40] = torch.tensor([0.1, 0.1, 0.5])[None, :, None, None]
+def lit_disk(size=128):
+    """A ball's front half as a face: skin photo `[1, 3, S, S]`, where it is, normals, its mesh and where it is above the nose."""
+    y, x = torch.meshgrid(torch.linspace(1, -1, size), torch.linspace(-1, 1, size), indexing="ij")
+    normal = F.normalize(torch.stack([x, y, (1 - x**2 - y**2).clamp(min=0.01).sqrt()])[None], dim=1)
+    disk = (x**2 + y**2 < 0.8).float()[None, None]
+    photo = 0.45 + 0.25 * normal[:, 2:3] * torch.tensor([1.0, 0.8, 0.7])[None, :, None, None]
     mesh = torch.zeros(1, 468, 2)
-    mesh[0, 10], mesh[0, 152], mesh[0, 2] = torch.tensor([[48.0, 8], [48.0, 90], [48.0, 60]])
-    _, visible = occlusion(photo, skin, torch.zeros_like(skin), normal, torch.ones(1, 1, 96, 96), mesh)
-    assert visible[..., 66:80, 20:34].mean() < 0.3
-    assert visible[..., 20:50, 30:66].mean() > 0.95
+    mesh[0, 10], mesh[0, 152], mesh[0, 2] = size / 96 * torch.tensor([[48.0, 8], [48.0, 90], [48.0, 60]])
+    return photo.clone(), disk, normal, above_nose(mesh, size)
+
+
+def test_a_hand_over_the_face_is_masked():
+    photo, skin, normal, upper = lit_disk(96)
+    photo[..., 60:, :40] = torch.tensor([0.1, 0.1, 0.5])[None, :, None, None]
+    _, ratio = skin_ratio(photo, skin, normal)
+    hidden = far_off(ratio, skin, torch.zeros_like(skin), upper)
+    assert hidden[..., 66:80, 20:34].mean() > 0.7
+    assert hidden[..., 20:50, 30:66].mean() < 0.05
+
+
+def hair_over(photo, disk, normal, upper, brows=None):
+    """Hidden by hair `[1, 1, S, S]`, with a scalp in the upper sixth."""
+    scalp = disk.clone()
+    scalp[..., 24:, :] = 0
+    face, features = disk - scalp, torch.zeros_like(disk) if brows is None else brows
+    _, ratio = skin_ratio(photo, face, normal)
+    return hanging_together(ratio, face, scalp, features, upper, far_off(ratio, face, features, upper))
+
+
+BROWN_HAIR = torch.tensor([0.48, 0.36, 0.30])[None, :, None, None]  # too bright to be told from a shadow by darkness alone
+
+
+def test_a_fringe_is_hair_down_to_the_brows_and_a_dark_spot_is_not():
+    photo, disk, normal, upper = lit_disk()
+    photo[..., :24, :] = BROWN_HAIR
+    photo[..., 24:56, 40:60] = BROWN_HAIR  # hangs down from the scalp,
+    brows = torch.zeros_like(disk)
+    brows[..., 44:50, 40:60] = 1  # and over a brow
+    photo[..., 40:56, 78:90] = BROWN_HAIR  # alone in the middle of the forehead
+    hidden = hair_over(photo, disk, normal, upper, brows)
+    assert hidden[..., 28:54, 44:56].mean() > 0.95
+    assert hidden[..., 40:56, 78:90].mean() < 0.05
+    assert hidden[..., 70:110, 40:90].mean() == 0
+
+
+def test_a_second_lamp_of_another_colour_is_no_hair():
+    photo, disk, normal, upper = lit_disk()
+    tint = torch.sigmoid((torch.linspace(0, 1, 128) - 0.72) / 0.05)  # from the right, sooner than order-2 harmonics can follow
+    lit = photo * (1 + tint * (torch.tensor([0.85, 0.97, 1.15])[None, :, None, None] - 1))
+    assert hair_over(lit, disk, normal, upper).mean() == 0
+    cut = lit.clone()
+    cut[..., :24, :] = cut[..., 24:70, 84:] = BROWN_HAIR  # hair in the same place is found
+    assert hair_over(cut, disk, normal, upper)[..., 30:66, 90:104].mean() > 0.9
 
 
 def test_packing_keeps_the_shape_plane():

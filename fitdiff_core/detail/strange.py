@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..guidance.balance import blur
+from ..guidance.occlusion import reconstruct
 from ..maps import TextureMaps
 from .delight import EPSILON
 from .filters import COARSE, smooth
@@ -47,15 +48,10 @@ def strange(
 
 
 def grown_from(seed: Tensor, mask: Tensor) -> Tensor:
-    """What of mask hangs together with seed, `[1, 1, S, S]` 0..1 (morphological reconstruction, Vincent 1993): hair grows from
-    the scalp; dark eye sockets and folds do not."""
+    """What of mask hangs together with seed, `[1, 1, S, S]` 0..1: hair grows from the scalp; dark eye sockets and folds do not."""
     small = F.interpolate(mask, (COARSE, COARSE), mode="area")
-    reached = F.max_pool2d(F.interpolate(seed, small.shape[-2:], mode="area"), 7, 1, 3)
-    for _ in range(COARSE):
-        grown = torch.minimum(F.max_pool2d(reached, 3, 1, 1), torch.maximum(small, reached))
-        if torch.equal(grown, reached):
-            break
-        reached = grown
+    seed = F.max_pool2d(F.interpolate(seed, small.shape[-2:], mode="area"), 7, 1, 3)
+    reached = reconstruct(seed, torch.maximum(small, seed))
     return mask * F.interpolate(reached, mask.shape[-2:], mode="bilinear", align_corners=False)
 
 

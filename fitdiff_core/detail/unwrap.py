@@ -13,7 +13,8 @@ from ..errors import UserError
 from ..guidance.balance import blur
 from ..guidance.crop import crop_image
 from ..guidance.light import CLIPPED
-from ..guidance.regions import occlusion, region_weights
+from ..guidance.occlusion import occlusion
+from ..guidance.regions import region_weights
 from ..guidance.surface import Surface
 from ..image import srgb_to_linear
 from ..render import interpolate, rasterize
@@ -165,6 +166,5 @@ def occluders(avatar: Avatar, vertices: Tensor, scene: Scene, photo: Tensor) -> 
     if not getattr(head, "region_names", ()):
         return crop.mask
     surface = Surface.seen(vertices, head, scene, scene.size)
-    _, skin, features, _ = (surface.look_up(region_weights(head).to(photo)) * surface.facing).split(1, 1)
     mesh = scene.camera.project(head.landmarks(vertices, "mesh"), scene.size)
-    return occlusion(crop.image, skin, features, surface.normal, crop.mask, mesh)[1]
+    return occlusion(crop.image, crop.mask, mesh, surface, head, region_weights(head).to(photo))[1]

@@ -14,7 +14,8 @@ from .fit import FitPrior, fit_scene
 from .fit import landmark_weights as _landmark_weights
 from .guided import plain, plain_tensors
 from .objective import Guidance, GuidanceWeights
-from .regions import occlusion, region_weights
+from .occlusion import occlusion
+from .regions import region_weights
 from .surface import Surface
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ def prepare_guidance(
         regions = region_weights(head).to(photo)
         vertices = head(shape, scene.expression, scene.gaze)
         surface = Surface.seen(vertices, head, scene, scene.size)
-        _, skin, features, _ = (surface.look_up(regions) * surface.facing).split(1, 1)
-        sh, visible = occlusion(crop.image, skin, features, surface.normal, crop.mask, mesh)
+        sh, visible = occlusion(crop.image, crop.mask, mesh, surface, head, regions)
         scene = replace(scene, light=replace(scene.light, sh=sh))
         matrix = recognizer.matrix(mesh).to(photo)
         features = recognizer(recognizer.crop(crop.image, matrix))
