@@ -46,6 +46,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--photo-detail", nargs="?", const=1.0, default=0.0, type=float, metavar="STRENGTH",
         help="add the (first) photo's own detail where it is seen well, 0 to 1 (default: off; without a number: 1)",
     )
+    p.add_argument(
+        "--mask", action="append", metavar="FILE",
+        help="picture of a photo's size, white where it may be used (default: hair and hands are found); with several photos one for each",
+    )
     p.add_argument("--device", default="cpu", help="cpu, cuda, mps, ... (default: %(default)s)")
     export = p.add_argument_group("files")
     export.add_argument("--format", default="glb", metavar="F,F", help="mesh files: glb, obj, ply, usdz (default: %(default)s)")
@@ -60,6 +64,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         raise UserError(f"--photo-detail must be from 0 to 1 (got {args.photo_detail}).")
     if args.photo_detail and (not args.photo or args.no_guidance):
         raise UserError("--photo-detail needs a photo that the head is fitted to: give one, without --no-guidance.")
+    if args.mask and (len(args.mask) != len(args.photo) or args.no_guidance):
+        raise UserError(f"--mask is for photos that the head is fitted to, one for each: {len(args.mask)} masks, {len(args.photo)} photos.")
     if args.seed < 0:
         raise UserError(f"--seed must not be negative (got {args.seed}).")
     return args
@@ -159,6 +165,7 @@ def make(args: argparse.Namespace) -> Made:
 
     with clock.stage("load"):
         photos = [load_photo(path).to(args.device) for path in args.photo]
+        masks = [load_photo(path).mean(1, keepdim=True).to(args.device) for path in args.mask or []] or None
         model = pipeline.load_model(config["checkpoint"], args.device)
         recognizer = pipeline.load_recognizer(config["recognizer"], args.device)
     identity, guidance, warnings = None, [], []
@@ -174,7 +181,7 @@ def make(args: argparse.Namespace) -> Made:
             except TypeError as e:
                 raise UserError(f"Unknown guidance weight in the config: {e}.") from e
             window = config["sigma_window"] and tuple(config["sigma_window"])
-            guidance = pipeline.prepare_photos(photos, model, recognizer, weights, window, config["which"])
+            guidance = pipeline.prepare_photos(photos, model, recognizer, weights, window, config["which"], masks=masks)
             names = [f"{os.path.basename(p)} (photo {i} of {len(photos)})" for i, p in enumerate(args.photo, 1)]
             warnings = [describe_stranger(names[i], names[k], share) for i, k, share in pipeline.strangers(guidance)]
         for line in warnings:
@@ -192,7 +199,7 @@ def make(args: argparse.Namespace) -> Made:
     if args.photo_detail:
         with clock.stage("detail"):
             avatar = pipeline.add_photo_detail(
-                model, avatar, scenes[0], photos[0], strength=args.photo_detail, identity=identity, seed=args.seed
+                model, avatar, scenes[0], photos[0], masks and masks[0], args.photo_detail, identity=identity, seed=args.seed
             ).avatar
     with clock.stage("render"):
         size, side_light = config["render_size"], Light.preset("side").to(args.device)

@@ -79,14 +79,16 @@ def prepare_guidance(
     sigma_window: tuple[float, float] | None = None,
     which: str | int = "largest",
     face: Face | None = None,
+    mask: Tensor | None = None,
 ) -> Guidance:
     """Fit the scene (camera, expression, light) of photo `[1, 3, H, W]` and set up the losses that pull towards it.
 
     sigma_window: (start, end) noise levels between which the guidance acts; None takes the default.
     face: of `find_faces`; None looks for the face itself.
+    mask: `[1, 1, H, W]`, 1 where the photo may be used; None: where no hair or hand is found (`guidance.visible_mask` says where).
     """
     detector = load_detector(device=recognizer.device)
-    guidance = _prepare_guidance(photo, model.head, recognizer, detector, weights=weights, which=which, face=face)
+    guidance = _prepare_guidance(photo, model.head, recognizer, detector, weights=weights, which=which, face=face, mask=mask)
     return guidance if sigma_window is None else replace(guidance, sigma_window=sigma_window)
 
 
@@ -98,17 +100,21 @@ def prepare_photos(
     sigma_window: tuple[float, float] | None = None,
     which: str | int = "largest",
     faces: Sequence[Face] | None = None,
+    masks: Sequence[Tensor] | None = None,
 ) -> list[Guidance]:
     """`prepare_guidance` of each of several photos of one person: `[B, 3, H, W]`, or a list of `[1, 3, H, W]` of any sizes.
 
-    faces: the face of each photo, where they are known. `strangers` says who looks like another. Raises UserError for no
-    photo, and, with its number, for one without a face.
+    faces: the face of each photo, where they are known. masks: of each photo. `strangers` says who looks like another.
+    Raises UserError for no photo, for another number of masks, and, with its number, for a photo without a face.
     """
+    if masks is not None and len(masks) != len(photos):
+        raise UserError(f"{len(masks)} masks for {len(photos)} photos: give one for each photo, in their order.")
     found = []
     for i, photo in enumerate(photos):
         photo = photo if photo.ndim == 4 else photo[None]
         try:
-            found.append(prepare_guidance(photo, model, recognizer, weights, sigma_window, which, faces and faces[i]))
+            face, mask = faces and faces[i], None if masks is None else masks[i]
+            found.append(prepare_guidance(photo, model, recognizer, weights, sigma_window, which, face, mask))
         except UserError as e:
             if len(photos) == 1:
                 raise

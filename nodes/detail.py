@@ -5,7 +5,6 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..fitdiff_core import pipeline
-from ..fitdiff_core.errors import UserError
 from . import host, types
 
 
@@ -25,10 +24,7 @@ class PhotoDetail(io.ComfyNode):
                     "strength", default=1.0, min=0.0, max=1.0, step=0.05,
                     tooltip="0 leaves the head as it is, 1 takes all of the detail.",
                 ),
-                io.Mask.Input(
-                    "mask", optional=True,
-                    tooltip="Where the photo may be used (white), at the photo's size. Left out, hair and hands are found.",
-                ),
+                types.photo_mask_input(),
                 types.Identity.Input("identity", optional=True, tooltip="Who it is: for the parts that are filled."),
             ],
             outputs=[
@@ -40,11 +36,8 @@ class PhotoDetail(io.ComfyNode):
     @classmethod
     @host.with_gradients
     def execute(cls, model, avatar, scene, image, strength, mask=None, identity=None):
-        if mask is not None:
-            if mask.ndim not in (2, 3):
-                raise UserError(f"The mask has the shape {tuple(mask.shape)}; connect a MASK.")
-            mask = mask.reshape(-1, 1, *mask.shape[-2:])[:1].float()
+        masks = host.masks_in(mask)
         found = pipeline.add_photo_detail(
-            model, avatar, scene, host.image_in(image[:1]), mask, strength, identity=identity
+            model, avatar, scene, host.image_in(image[:1]), masks and masks[0], strength, identity=identity
         )
         return io.NodeOutput(found.avatar, found.weight[:, 0].float().cpu())

@@ -6,6 +6,7 @@ import logging
 from dataclasses import fields
 from types import SimpleNamespace
 
+import torch
 from comfy_api.latest import io
 
 from ..fitdiff_core import guidance as core
@@ -45,8 +46,15 @@ class Guidance(io.ComfyNode):
                 sigma("sigma_end", WINDOW[1], "Noise level below which the guidance rests."),
                 types.face_input(),
                 *types.given_face_inputs(),
+                types.photo_mask_input("One for each image, or one for all."),
             ],
-            outputs=[types.Guidance.Output("guidance", display_name="guidance")],
+            outputs=[
+                types.Guidance.Output("guidance", display_name="guidance"),
+                io.Mask.Output(
+                    "visible", display_name="mask", tooltip="What is used of each photo (white): where no hair or hand was found. "
+                    "Mend it and put it back, or give it to FitDiff Photo Detail.",
+                ),
+            ],
         )
 
     @classmethod
@@ -59,7 +67,7 @@ class Guidance(io.ComfyNode):
     @host.with_gradients
     def execute(
         cls, image, recognizer, identity, perceptual, photometric, landmark, sigma_start, sigma_end, face,
-        face_landmarks=None, bboxes=None,
+        face_landmarks=None, bboxes=None, mask=None,
     ):
         head = host.load_once(lambda: load_head(device=host.device()), "head", None)
         weights = core.GuidanceWeights(identity, perceptual, photometric, landmark)
@@ -67,9 +75,11 @@ class Guidance(io.ComfyNode):
         faces = pipeline.find_faces(photos, recognizer, face, face_landmarks, bboxes)
         # all that the fit needs of a model is its head, and every checkpoint shares the built-in one
         found = pipeline.prepare_photos(
-            photos, SimpleNamespace(head=head), recognizer, weights, (sigma_start, sigma_end), face, faces
+            photos, SimpleNamespace(head=head), recognizer, weights, (sigma_start, sigma_end), face, faces,
+            host.masks_in(mask, len(photos)),
         )
-        return io.NodeOutput(together(found))
+        visible = [core.visible_mask(g, photos.shape[-2:])[:, 0].float().cpu() for g in found]
+        return io.NodeOutput(together(found), torch.cat(visible))
 
 
 def together(photos) -> tuple[core.Guidance, ...]:

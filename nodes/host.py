@@ -108,6 +108,19 @@ def image_in(image: torch.Tensor) -> torch.Tensor:
     return from_image(image.clone()).to(device())
 
 
+def masks_in(mask: torch.Tensor | None, count: int | None = None) -> list[torch.Tensor] | None:
+    """MASK `[B, H, W]` or `[H, W]` -> `[1, 1, H, W]` for each of count images (None: as many as there are), on the host's
+    device; a single one does for all. None stays None."""
+    if mask is None:
+        return None
+    if mask.ndim not in (2, 3) or not mask.numel():
+        raise UserError(f"The mask has the shape {tuple(mask.shape)}; connect a MASK.")
+    masks = list(mask.clone().float().to(device()).reshape(-1, 1, 1, *mask.shape[-2:]))
+    if count is not None and len(masks) not in (1, count):
+        raise UserError(f"There are {len(masks)} masks for {count} images; give one for all, or one for each.")
+    return masks * count if count and len(masks) == 1 else masks
+
+
 class Progress:
     """`callback(i, n, denoised)` of the sampler: moves the node's bar, shows a preview, ends the run when interrupted."""
 

@@ -31,6 +31,13 @@ def face_input():
     )
 
 
+def photo_mask_input(more: str = ""):
+    return io.Mask.Input(
+        "mask", optional=True,
+        tooltip=f"Where the photo may be used (white), at the photo's size. Left out, hair and hands are found. {more}".strip(),
+    )
+
+
 def given_face_inputs() -> list:
     """What says which face is meant, and where it is, when core nodes have looked already."""
     return [

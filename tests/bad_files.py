@@ -169,6 +169,29 @@ CASES.append(Case("Photos", "a PNG that promises 60000 x 60000 px, with 100 MB o
 CASES.append(Case("Photos", "a file that may not be read", "exit 2", "check its permissions", photo("a.png", forbidden), nobody))
 
 
+def with_mask(draw, *more):
+    """The sample with a mask that draw makes."""
+
+    def make(folder):
+        draw(folder / "mask.png")
+        return [SAMPLE, *(x for path in (folder / "mask.png", *more) for x in ("--mask", path))]
+
+    return make
+
+
+def grey(value, side=512):
+    return lambda path: Image.new("L", (side, side), value).save(path)
+
+
+CASES += [Case("Masks", what, "exit 2", says, make) for what, says, make in [
+    ("of another size than the photo", "The mask is 100x100 pixels, the photo 512x512", with_mask(grey(255, 100))),
+    ("the wrong way round", "The mask hides the face: it must be white", with_mask(grey(0))),
+    ("two for one photo", "one for each: 2 masks, 1 photos", with_mask(grey(255), SAMPLE)),
+    ("no photo", "one for each: 1 masks, 0 photos", lambda folder: ["--mask", SAMPLE]),
+    ("text renamed .png", "Cannot read", with_mask(content(b"hello " * 99))),
+]]
+
+
 # --- numbers and settings ----------------------------------------------------------------------------------------------
 
 

@@ -40,11 +40,20 @@ def custom(**inputs):
         avatar=DECODE, out=show("avatar", 1))
 
 
-def guidance(**inputs):
-    return prompt(**PHOTO, guidance={"class_type": "FitDiff_Guidance", "inputs": {
+def guidance(others=None, **inputs):
+    return prompt(**PHOTO, **(others or {}), guidance={"class_type": "FitDiff_Guidance", "inputs": {
         "image": ["photo", 0], "recognizer": ["recognizer", 0], "identity": 1.0, "perceptual": 0.5, "photometric": 1.0,
         "landmark": 0.5, "sigma_start": 20.0, "sigma_end": 0.03, "face": 0, **inputs}}, **HEAD | {
         "latent": node(SAMPLER, guidance=["guidance", 0])}, out=show("avatar", 1))
+
+
+def masked(width, height, value, batch=1):
+    """Guidance with a mask of one grey."""
+    plain = {"class_type": "SolidMask", "inputs": {"value": value, "width": width, "height": height}}
+    picture = {"class_type": "MaskToImage", "inputs": {"mask": ["plain", 0]}}
+    several = {"class_type": "RepeatImageBatch", "inputs": {"image": ["picture", 0], "amount": batch}}
+    again = {"class_type": "ImageToMask", "inputs": {"image": ["several", 0], "channel": "red"}}
+    return guidance({"plain": plain, "picture": picture, "several": several, "again": again}, mask=["again", 0])
 
 
 def mask(**inputs):
@@ -53,6 +62,13 @@ def mask(**inputs):
         picture={"class_type": "MaskToImage", "inputs": {"mask": ["mask", 0]}}, out=show("picture"))
 
 
+add("Masks",
+    ("the mask of **Load Image**, of an image without one", "stops", "give a mask of the photo's size", guidance(mask=["photo", 1])),
+    ("64 x 48 px for a photo of 512 x 512", "stops", "The mask is 64x48 pixels, the photo 512x512", masked(64, 48, 1.0)),
+    ("black where the photo may be used", "stops", "The mask hides the face: it must be white", masked(512, 512, 0.0)),
+    ("three for one photo", "stops", "There are 3 masks for 1 images", masked(512, 512, 1.0, 3)),
+    ("all white", "works", "nothing is hidden", masked(512, 512, 1.0)),
+)
 add("Numbers",
     ("0 steps", "refused", "smaller than min", sampler(steps=0)),
     ("-1 steps", "refused", "smaller than min", sampler(steps=-1)),

@@ -43,6 +43,20 @@ def test_strength_0_is_pure_fitdiff(client):
     assert np.array_equal(seen["with"], seen["without"]) and seen["share"].max() == 0
 
 
+def test_guidance_says_what_it_uses_and_photo_detail_takes_it(client):
+    plain = client.run(graph(), timeout=360)
+    prompt = graph(mask=["5", 1])
+    prompt |= {
+        "v": {"class_type": "MaskToImage", "inputs": {"mask": ["5", 1]}},
+        "visible": {"class_type": "PreviewImage", "inputs": {"images": ["v", 0]}},
+    }
+    same = client.run(prompt, timeout=360)
+    assert plain.end == same.end == "execution_success", plain.error + same.error
+    before, after = pictures(client, plain.outputs), pictures(client, same.outputs)
+    assert after["visible"].shape == (512, 512, 3) and after["visible"].max() == 1
+    assert np.abs(before["share"] - after["share"]).mean() < 0.05  # the same hair, found for the photo and for the fitted head
+
+
 @pytest.mark.parametrize(
     "change, says",
     [

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fitdiff_core.errors import UserError
-from fitdiff_core.guidance import GuidanceWeights, PhotoObjective, fit_landmarks, prepare_guidance
+from fitdiff_core.guidance import GuidanceWeights, PhotoObjective, fit_landmarks, prepare_guidance, visible_mask
 from fitdiff_core.guidance.guided import Descent
 from fitdiff_core.guidance.pose import axis_angle_to_matrix, matrix_to_axis_angle
 from fitdiff_core.head import load_head
@@ -79,6 +79,33 @@ def test_a_landscape_or_a_batch_is_a_user_error(tools):
         prepare_guidance(torch.rand(1, 3, 200, 200, generator=torch.Generator().manual_seed(0)) * 0.1, *tools)
     with pytest.raises(UserError, match="one photo"):
         prepare_guidance(torch.rand(2, 3, 64, 64), *tools)
+
+
+def test_a_mask_says_what_is_used(tools, portrait):
+    photo = load_photo(PHOTO)
+    mask = torch.ones_like(photo[:, :1])
+    mask[..., 260:] = 0  # the right half
+    masked = prepare_guidance(photo, *tools, mask=mask)
+    matrix = portrait.scene.crop[0]
+    edge = float(260 * matrix[0, 0] + matrix[0, 2])  # in the crop
+    assert masked.mask[..., int(edge) + 3 :].max() == 0
+    assert masked.mask[..., 60:200, 60 : int(edge) - 3].min() == 1
+    assert torch.equal(masked.photo, portrait.photo)
+    back = visible_mask(masked, photo.shape[-2:])
+    assert back.shape == mask.shape
+    inside = visible_mask(replace(masked, mask=torch.zeros_like(mask[..., :256, :256])), photo.shape[-2:]) == 0
+    assert ((back - mask).abs()[inside] > 0.5).float().mean() < 0.02
+    assert back[~inside].min() == 1  # outside the crop nothing is known against it
+
+
+def test_a_mask_that_does_not_fit_is_a_user_error(tools):
+    photo = load_photo(PHOTO)
+    with pytest.raises(UserError, match="give a mask of the photo's size"):
+        prepare_guidance(photo, *tools, mask=torch.ones(1, 1, 9, 9))
+    with pytest.raises(UserError, match="Invert it"):
+        prepare_guidance(photo, *tools, mask=torch.zeros_like(photo[:, :1]))
+    with pytest.raises(UserError, match="NaN"):
+        prepare_guidance(photo, *tools, mask=torch.full_like(photo[:, :1], torch.nan))
 
 
 def test_maps_and_shape_descend_to_the_portrait(tools, portrait):

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..avatar import Avatar
 from ..errors import UserError
 from ..guidance.balance import blur
-from ..guidance.crop import crop_image
+from ..guidance.crop import check_mask, check_shown, crop_image
 from ..guidance.light import CLIPPED
 from ..guidance.occlusion import occlusion
 from ..guidance.regions import region_weights
@@ -69,7 +69,10 @@ def unwrap(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None = No
     hidden = occluders(avatar, vertices, scene, photo)
     free = look_up(hidden, pixels, (1, 1, *scene.size)) if mask is None else look_up(mask.to(photo), at, photo.shape)
 
-    usable = seen * inside * (free > 0.9) * (cosine > GRAZING)
+    in_view = seen * inside * (cosine > GRAZING)
+    usable = in_view * (free > 0.9)
+    if mask is not None:
+        check_shown(usable.sum() / in_view.sum().clamp(min=1))
     # hair, silhouettes and folds: the fit may be off by some texels, so what lies beside them fades; the rims of eyes and
     # mouth are the model's and fade over less
     weight = shrink(usable, 0.004 * size, FEATHER * size) * facing
@@ -91,11 +94,8 @@ def _check(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None) -> 
         raise UserError("The photo holds NaN or infinite values; load it again.")
     if not torch.isfinite(avatar.maps.stack()).all():
         raise UserError("The texture maps hold NaN or infinite values; sample the head again.")
-    if mask is not None and mask.shape[-2:] != photo.shape[-2:]:
-        raise UserError(
-            f"The mask is {mask.shape[-1]}x{mask.shape[-2]} pixels, the photo {photo.shape[-1]}x{photo.shape[-2]}; "
-            "give a mask of the photo's size."
-        )
+    if mask is not None:
+        check_mask(mask, photo)
 
 
 def project(position: Tensor, scene: Scene) -> Tensor:

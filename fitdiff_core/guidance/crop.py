@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
 
 MARGIN = 1.62  # side of the crop / longer side of the mesh points' box: the mesh stops at the hairline and before the ears
 RAISE = 0.07  # the crop's centre moves up the face by this share of its height, to make room for the top of the head
+LEAST_SHOWN = 0.05  # of the face: a mask that leaves less is the wrong way round
 CHIN, FOREHEAD = 152, 10  # MediaPipe face mesh indices
 
 
@@ -67,6 +69,37 @@ def crop_image(photo: Tensor, matrix: Tensor, size: int = 256) -> FaceCrop:
     image = torch.einsum("yh,bchw,xw->bcyx", wy, photo, wx).clamp(0, 1)
     mask = (in_y[:, None] & in_x[None, :])[None, None].to(photo.dtype)
     return FaceCrop(image, mask, matrix.to(photo.device))
+
+
+def check_mask(mask: Tensor, photo: Tensor) -> None:
+    """UserError unless mask `[1, 1, H, W]` fits photo `[1, 3, H, W]`."""
+    if mask.shape[-2:] != photo.shape[-2:]:
+        raise UserError(
+            f"The mask is {mask.shape[-1]}x{mask.shape[-2]} pixels, the photo {photo.shape[-1]}x{photo.shape[-2]}; "
+            "give a mask of the photo's size."
+        )
+    if mask.shape[:-2] != (1, 1):
+        raise UserError(f"One mask [1,1,H,W] is needed for a photo, not {tuple(mask.shape)}.")
+    if not torch.isfinite(mask).all():
+        raise UserError("The mask holds NaN or infinite values; make it again.")
+
+
+def check_shown(share: Tensor) -> None:
+    """share: of the face, that a mask leaves. UserError where that is nearly nothing."""
+    if share < LEAST_SHOWN:
+        raise UserError("The mask hides the face: it must be white where the photo may be used. Invert it (node: InvertMask).")
+
+
+def uncrop(x: Tensor, matrix: Tensor, size: tuple[int, int], outside: float = 1.0) -> Tensor:
+    """The way back: `[1, C, S, S]` of a crop by `matrix` -> `[1, C, H, W]` in the photo's pixels, `outside` where the crop ends."""
+    height, width = size
+    y, x_ = (torch.arange(n, device=x.device) + 0.5 for n in (height, width))
+    m, side = matrix[0].to(x), x.shape[-1]
+    at = torch.stack([(x_ * m[0, 0] + m[0, 2]).expand(height, -1), (y * m[1, 1] + m[1, 2])[:, None].expand(-1, width)], -1)
+    grid = (at / side * 2 - 1)[None].to(x)
+    inside = (grid.abs() <= 1).all(-1)[:, None]
+    found = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return torch.where(inside, found, outside)
 
 
 def crop_face(photo: Tensor, mesh: Tensor, size: int = 256, margin: float = MARGIN) -> FaceCrop:

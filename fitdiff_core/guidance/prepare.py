@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .crop import crop_face
+from .crop import check_mask, check_shown, crop_face, crop_image, uncrop
 from .fit import FitPrior, fit_scene
 from .fit import landmark_weights as _landmark_weights
 from .guided import plain, plain_tensors
@@ -34,16 +34,20 @@ def prepare_guidance(
     size: int = CROP_SIZE,
     prior: FitPrior | None = None,
     face: Face | None = None,
+    mask: Tensor | None = None,
 ) -> Guidance:
     """Photo `[1, 3, H, W]` sRGB -> Guidance: face, crop, fitted scene, light, occlusion and recogniser features.
 
     which: "largest" or the index of the face. face: the face itself, if it is known; then the detector does not look.
-    Raises UserError for several photos or no face.
+    mask: `[1, 1, H, W]`, 1 where the photo may be used; None: where the face is not hidden (found in the photo).
+    Raises UserError for several photos, no face, a mask of another size, or one that hides the face.
     """
     from ..identity import select_face
 
     if photo.ndim != 4 or photo.shape[0] != 1 or photo.shape[1] != 3:
         raise UserError(f"Guidance needs one photo, not a batch of {tuple(photo.shape)}; pick one image of the batch.")
+    if mask is not None:
+        check_mask(mask, photo)
     with torch.inference_mode(False), torch.no_grad():
         photo, head, recognizer, detector = plain_tensors(photo), plain(head), plain(recognizer), plain(detector)
         face = plain_tensors(face or select_face(detector.detect(photo[0]), which))
@@ -53,11 +57,21 @@ def prepare_guidance(
         regions = region_weights(head).to(photo)
         vertices = head(shape, scene.expression, scene.gaze)
         surface = Surface.seen(vertices, head, scene, scene.size)
-        sh, visible = occlusion(crop.image, crop.mask, mesh, surface, head, regions)
+        usable = crop.mask
+        if mask is not None:
+            usable = usable * crop_image(plain_tensors(mask).expand(-1, 3, -1, -1).to(photo), crop.matrix, size).image[:, :1]
+            skin = surface.look_up(regions)[:, 1:2] * surface.facing
+            check_shown((skin * usable).sum() / skin.sum().clamp(min=1))
+        sh, visible = occlusion(crop.image, usable, mesh, surface, head, regions)
         scene = replace(scene, light=replace(scene.light, sh=sh))
         matrix = recognizer.matrix(mesh).to(photo)
         features = recognizer(recognizer.crop(crop.image, matrix))
         return Guidance(
-            crop.image, visible, scene, shape, mesh, _landmark_weights(head, "mesh", mesh), recognizer, matrix,
+            crop.image, visible if mask is None else usable, scene, shape, mesh, _landmark_weights(head, "mesh", mesh), recognizer, matrix,
             features.embedding, tuple(features.activations), regions, weights or GuidanceWeights(),
         )
+
+
+def visible_mask(guidance: Guidance, size: tuple[int, int]) -> Tensor:
+    """`[1, 1, H, W]` in the pixels of the guidance's photo: 1 where it may be used, 0 where something hides the face."""
+    return uncrop(guidance.mask, guidance.scene.crop, size)
