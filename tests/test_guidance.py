@@ -14,7 +14,7 @@ from fitdiff_core.guidance import GuidanceWeights, GuidedDenoiser, PhotoObjectiv
 from fitdiff_core.guidance.balance import balance
 from fitdiff_core.guidance.guided import Descent, plain, within
 from fitdiff_core.guidance.losses import identity_loss, landmark_loss, perceptual_loss, photometric_loss
-from fitdiff_core.guidance.occlusion import above_nose, far_off, hanging_together, skin_ratio
+from fitdiff_core.guidance.occlusion import above_nose, far_off, hanging_together, pockets, skin_ratio
 from fitdiff_core.guidance.unexplained import Unexplained
 
 from .tiny_chain import K, PatchHead, TinyDecoder, TinyRecognizer, gaussian, noise, real, scene_of, tiny_model
@@ -289,6 +289,17 @@ def test_a_second_lamp_of_another_colour_is_no_hair():
     for hair in (lit[..., :24, :], lit[..., 24:60, 70:90]):  # hair where that light sets in is found all the same
         hair[:] = BROWN_HAIR
     assert hair_over(lit, disk, normal, upper)[..., 28:56, 74:86].mean() > 0.95
+
+
+def test_what_hair_cuts_off_from_the_face_is_hair():
+    disk, mesh = lit_disk()[1], torch.full((1, 468, 2), 64.0)
+    hidden = torch.zeros_like(disk)
+    hidden[..., 30:36, :] = 1  # a band of fringe; above it a bright lock
+    found = pockets(hidden, disk, mesh)
+    assert torch.equal(found[..., :30, :], disk[..., :30, :]) and found[..., 30:, :].max() == 0
+    hidden[..., 60:68] = 0
+    assert pockets(hidden, disk, mesh).max() == 0  # a gap leads there
+    assert pockets(torch.ones_like(disk), disk, mesh).max() == 0  # all is hidden: nothing to tell it by
 
 
 def test_packing_keeps_the_shape_plane():

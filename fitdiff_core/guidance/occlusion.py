@@ -18,7 +18,8 @@ from .light import MEAN_SKIN, fit_light, irradiance_basis
 from .regions import hair_regions
 from .surface import Surface
 
-SUBNASALE = 2  # MediaPipe face mesh index
+NOSE, SUBNASALE = 1, 2  # MediaPipe face mesh indices
+MIDDLE = 0.1  # of the crop's side, around the tip of the nose
 # log ratios to lit skin. Far off: a third as bright; of another colour
 DARK, STRANGE = 1.1, 0.75
 # somewhat off: darker and tinted a little, or tinted; where a beard may be only the last
@@ -40,7 +41,8 @@ def occlusion(photo: Tensor, valid: Tensor, mesh: Tensor, surface: Surface, head
     upper = above_nose(mesh, photo.shape[-1])
     hidden = far_off(ratio, skin * valid, features, upper)
     hair = hanging_together(ratio, face * valid, scalp * valid, features, upper, hidden)
-    return sh, (1 - torch.maximum(hidden, hair)) * valid
+    hidden = torch.maximum(hidden, hair)
+    return sh, (1 - torch.maximum(hidden, pockets(hidden, face * valid, mesh) * upper)) * valid
 
 
 def skin_ratio(photo: Tensor, skin: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,6 +91,18 @@ def hanging_together(
             break
         hair = rest
     return F.max_pool2d(hair, 9, 1, 4) * covered  # single strands and a shadow lie beyond
+
+
+def pockets(hidden: Tensor, face: Tensor, mesh: Tensor) -> Tensor:
+    """`[1, 1, S, S]` 0 or 1: what hair cuts off from the middle of the face `[1, 1, S, S]`, as bright as skin or not, is hair."""
+    size = face.shape[-1]
+    covered = (face > 0.05).to(face)
+    seen = covered * (hidden < 0.5)
+    t = torch.arange(size, device=face.device) + 0.5
+    near_nose = (t[:, None] - mesh[0, NOSE, 1]).hypot(t[None] - mesh[0, NOSE, 0]) < MIDDLE * size
+    if not (seen * near_nose).any():
+        return torch.zeros_like(face)
+    return covered - reconstruct(seen * near_nose, seen) - covered * (hidden >= 0.5)
 
 
 def edge_step(ratio: Tensor, inside: Tensor, known: Tensor) -> Tensor:
