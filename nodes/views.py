@@ -84,7 +84,7 @@ def join(scenes):
     return replace(
         first,
         camera=Camera(*(torch.cat([getattr(s.camera, f) for s in scenes]) for f in ("focal", "rotation", "translation"))),
-        light=Light(*(torch.cat([getattr(s.light, f) for s in scenes]) for f in ("sh", "direction", "color"))),
+        light=Light.cat([s.light for s in scenes]),
         expression=torch.cat([s.expression for s in scenes]), gaze=torch.cat([s.gaze for s in scenes]),
     )
 

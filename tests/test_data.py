@@ -14,12 +14,12 @@ from fitdiff_core.data.backdrop import random_background
 from fitdiff_core.data.mane import Mane
 from fitdiff_core.data.people import SkinAttributes, _values, attribute_model, random_person, random_shape
 from fitdiff_core.data.photograph import photograph
-from fitdiff_core.data.shadows import visibility
 from fitdiff_core.data.skin import SkinGenerator
 from fitdiff_core.errors import UserError
 from fitdiff_core.head import load_head
 from fitdiff_core.render import Camera, Light, vertex_normals
 from fitdiff_core.render.light import sh_basis
+from fitdiff_core.render.shadow import visibility
 from fitdiff_core.train import prepare as prepare_module
 from fitdiff_core.train.prepare import Maker, People, Textures, decode_maps, encode_maps, prepare
 

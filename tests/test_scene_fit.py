@@ -1,5 +1,6 @@
 """Crop, landmark fit and light, on synthetic faces whose truth is known."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -10,9 +11,9 @@ from fitdiff_core.guidance import crop_face, fit_landmarks, fit_light, fit_scene
 from fitdiff_core.guidance.crop import crop_image
 from fitdiff_core.guidance.fit import _residual
 from fitdiff_core.guidance.gaze import LEFT_LIDS, RIGHT_LIDS, fit_gaze, inside_polygon
-from fitdiff_core.guidance.light import AMBIENT, irradiance_basis
+from fitdiff_core.guidance.light import AMBIENT, irradiance_basis, sun_basis
 from fitdiff_core.guidance.pose import affine_pose, axis_angle_to_matrix, matrix_to_axis_angle, umeyama
-from fitdiff_core.image import linear_to_srgb
+from fitdiff_core.image import linear_to_srgb, srgb_to_linear
 from fitdiff_core.render import Camera
 
 torch.set_num_threads(1)
@@ -244,9 +245,9 @@ def test_light_is_exact_on_synthetic_pixels():
     truth[1:4] = torch.tensor([[0.5], [0.8], [-0.6]])
     truth[4:] = 0.1 * torch.randn(5, 1)
     photo, albedo, normal, mask = lit_sphere(truth)
-    sh, trust = fit_light(photo, albedo, normal, mask)
+    light, trust = fit_light(photo, albedo, normal, mask)
     basis = irradiance_basis(normal.permute(0, 2, 3, 1))[mask[:, 0] > 0]
-    assert ((basis @ sh[0]) - basis @ truth).abs().mean() < 0.03
+    assert ((basis @ light.sh[0]) - basis @ truth).abs().mean() < 0.03
     assert torch.isnan(trust).any() and trust[~torch.isnan(trust)].mean() > 0.5
 
 
@@ -257,17 +258,17 @@ def test_occluders_do_not_light_the_face():
     photo, albedo, normal, mask = lit_sphere(truth)
     hidden = photo.clone()
     hidden[..., :30, :] = 0.05  # a dark fringe
-    sh, trust = fit_light(hidden, albedo, normal, mask)
+    light, trust = fit_light(hidden, albedo, normal, mask)
     basis = irradiance_basis(normal.permute(0, 2, 3, 1))[mask[:, 0] > 0]
-    assert ((basis @ sh[0]) - basis @ truth).abs().mean() < 0.08
+    assert ((basis @ light.sh[0]) - basis @ truth).abs().mean() < 0.08
     rows = 30 // 3
     assert torch.nanmean(trust[..., :rows, :]) < 0.3 < 0.6 < torch.nanmean(trust[..., rows + 1 :, :])
 
 
 def test_light_without_pixels_is_the_prior():
     photo, albedo, normal, mask = lit_sphere(torch.zeros(9, 3))
-    sh, _ = fit_light(photo, albedo, normal, mask * 0)
-    assert (sh[0, 0] > 2).all() and sh[0, 1:].abs().max() < 1e-6
+    light, _ = fit_light(photo, albedo, normal, mask * 0)
+    assert (light.sh[0, 0] > 2).all() and light.sh[0, 1:].abs().max() < 1e-6 and light.color.shape == (1, 0, 3)
 
 
 def test_tint_goes_to_the_skin_not_to_the_light():
@@ -276,8 +277,26 @@ def test_tint_goes_to_the_skin_not_to_the_light():
     truth[0] = AMBIENT
     photo, albedo, normal, mask = lit_sphere(truth)
     grey = albedo.mean(1, keepdim=True).expand_as(albedo).contiguous()
-    sh, _ = fit_light(photo, grey, normal, mask)
+    sh = fit_light(photo, grey, normal, mask)[0].sh
     assert (sh[0, 0].max() / sh[0, 0].min()) < 0.8 * float(albedo[0, 0, 0, 0] / albedo[0, 2, 0, 0])
+
+
+def test_a_lamp_with_its_shadow_is_fitted_beside_the_surroundings():
+    torch.manual_seed(0)
+    around = torch.zeros(9, 3)
+    around[0] = 0.45 * AMBIENT
+    photo, albedo, normal, mask = lit_sphere(around)
+    direction, arrives = torch.nn.functional.normalize(torch.tensor([0.9, 0.3, 0.3]), dim=0), torch.ones_like(mask)
+    arrives[..., 40:60, 50:80] = 0
+    share = (sun_basis(normal.permute(0, 2, 3, 1), direction) * arrives.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    colour = torch.tensor([1.5, 1.4, 1.2])
+    lit = linear_to_srgb((srgb_to_linear(photo) + albedo * share * colour[None, :, None, None]).clamp(0, 1))
+    light, _ = fit_light(lit, albedo, normal, mask, stride=2, sun=direction, arrives=arrives)
+    assert torch.allclose(light.direction[0, 0], direction)
+    assert torch.allclose(light.color[0, 0] / math.pi, colour, rtol=0.1)
+    assert torch.allclose(light.sh[0, 0], around[0], rtol=0.15) and light.sh[0, 1:].abs().max() < 0.3
+    blind, _ = fit_light(lit, albedo, normal, mask, stride=2, sun=direction)  # without the shadow it is worse
+    assert (blind.color[0, 0] / math.pi - colour).abs().max() > 2 * (light.color[0, 0] / math.pi - colour).abs().max()
 
 
 class EyedHead:

@@ -86,7 +86,7 @@ def other_side(scene: Scene) -> Light:
     for side, rotation in zip(sides, matrix, strict=True):
         key = lamp(side * KEY_SIDE, KEY_UP, (KEY, KEY, KEY)).to(rotation)  # in the camera's own axes
         lights.append(replace(key, direction=key.direction @ rotation))
-    found = Light(*(torch.cat([getattr(x, f) for x in lights]) for f in ("sh", "direction", "color")))
+    found = Light.cat(lights)
     found = together(found, uniform((AMBIENT, AMBIENT, AMBIENT)).to(found.sh))
     return found.scaled((frontal(scene.light, matrix) / frontal(found, matrix)).clamp(0.3, 3.0))
 

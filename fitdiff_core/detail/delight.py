@@ -38,12 +38,13 @@ class DelightSettings:
 def shading(unwrapped: Unwrapped, maps: TextureMaps, scene: Scene) -> tuple[Tensor, Tensor]:
     """What a white matte skin would show, and the specular part: `[1, 3, S, S]` each, in the scene's light."""
     g = unwrapped.geometry
-    normal, view, occlusion, rough, specular = (
-        x.flatten(2).mT for x in (g.bent(maps.normal), g.view(scene.camera), g.occlusion, g.roughness, maps.specular)
+    normal, view, occlusion, rough, specular, arrives = (
+        x.flatten(2).mT
+        for x in (g.bent(maps.normal), g.view(scene.camera), g.occlusion, g.roughness, maps.specular, g.arrives)
     )
     one, none = torch.ones_like(normal), torch.zeros_like(normal)
-    matte = shade(one, none, normal, view, scene.light, rough, occlusion=occlusion)
-    gloss = shade(none, specular, normal, view, scene.light, rough, occlusion=occlusion)
+    matte = shade(one, none, normal, view, scene.light, rough, occlusion=occlusion, arrives=arrives)
+    gloss = shade(none, specular, normal, view, scene.light, rough, occlusion=occlusion, arrives=arrives)
     return tuple(x.mT.reshape(g.normal.shape) for x in (matte, gloss))
 
 

@@ -8,15 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..render import interpolate, rasterize
+from ..render import Light
+from ..render.bake import bake
 from ..render.normals import frames
 from ..render.shading import ROUGHNESS
+from ..render.shadow import lamp_shares
 
 
 @dataclass
 class AtlasGeometry:
     """Texels of one head's skin, image orientation. covered `[1, 1, S, S]`; position, normal `[1, 3, S, S]`, world;
-    tangent `[1, 4, S, S]`; occlusion, roughness `[1, 1, S, S]`. Eyes are not covered: both share one island."""
+    tangent `[1, 4, S, S]`; occlusion, roughness `[1, 1, S, S]`; arrives `[1, L, S, S]`: what shadows leave of each
+    directional light. Eyes are not covered: both share one island."""
 
     covered: Tensor
     position: Tensor
@@ -24,26 +27,25 @@ class AtlasGeometry:
     tangent: Tensor
     occlusion: Tensor
     roughness: Tensor
+    arrives: Tensor
 
     @classmethod
     @torch.no_grad()
-    def bake(cls, vertices: Tensor, head, size: int) -> AtlasGeometry:
-        """Vertices `[1, V, 3]` of `head` -> its atlas at `size`. Eyeballs begin at `head.n_skin`, where it has any."""
+    def bake(cls, vertices: Tensor, head, size: int, light: Light) -> AtlasGeometry:
+        """Vertices `[1, V, 3]` of `head` in a light of batch 1 -> its atlas at `size`."""
         tri, uv = head.triangles.long(), head.uv.to(vertices)
-        n_skin = getattr(head, "n_skin", len(uv))
-        skin = tri[(tri < n_skin).all(1)]
         one = torch.ones_like(uv[:, :1])
-        rast = rasterize(torch.cat([uv * 2 - 1, 0 * one, one], 1)[None], skin, (size, size))
         normal, tangent = frames(vertices, uv, tri)
         occlusion, roughness = (
             one * default if (value := getattr(head, name, None)) is None else value.to(vertices)[:, None]
             for name, default in (("occlusion", 1.0), ("roughness", ROUGHNESS))
         )
-        parts = [vertices[0], normal[0], tangent[0], occlusion, roughness]
-        values = interpolate(torch.cat(parts, 1)[None], rast, skin).flip(1).permute(0, 3, 1, 2)
-        position, normal, tangent, occlusion, roughness = values.split((3, 3, 4, 1, 1), 1)
-        covered = (rast[..., 3:] > 0).flip(1).permute(0, 3, 1, 2).to(vertices)
-        return cls(covered, position, F.normalize(normal, dim=1), tangent, occlusion, roughness)
+        lamps = light.direction.shape[1]
+        arrives = lamp_shares(vertices, tri, light)[0] if light.shadows and lamps else one.expand(-1, lamps)
+        parts = [vertices[0], normal[0], tangent[0], occlusion, roughness, arrives]
+        values, covered = bake(torch.cat(parts, 1), head, size)
+        position, normal, tangent, occlusion, roughness, arrives = values.split((3, 3, 4, 1, 1, lamps), 1)
+        return cls(covered, position, F.normalize(normal, dim=1), tangent, occlusion, roughness, arrives)
 
     def view(self, camera) -> Tensor:
         """Unit vectors to the camera `[1, 3, S, S]`."""

@@ -51,7 +51,7 @@ def unwrap(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None = No
     """
     _check(avatar, scene, photo, mask)
     vertices = avatar.vertices(scene)
-    geometry = AtlasGeometry.bake(vertices, avatar.head, size)
+    geometry = AtlasGeometry.bake(vertices, avatar.head, size, scene.light)
     pixels = project(geometry.position, scene)  # [1, S, S, 2], of the scene's picture
     seen = visible(geometry, vertices, avatar.head, scene, pixels)
     cosine = (geometry.normal * geometry.view(scene.camera)).sum(1, keepdim=True)

@@ -16,6 +16,7 @@ from ..scene import Scene
 from .balance import balance
 from .light import LightPrior, fit_light
 from .losses import identity_loss, landmark_loss, perceptual_loss, photometric_loss
+from .sun import Sun
 from .surface import Surface
 from .unexplained import Unexplained, light_gain, without_broad_pull
 
@@ -68,6 +69,7 @@ class Guidance:
     recognizer_share: float = 1.0  # how hard the recogniser may pull on the picture (see `balance.py`)
     light_prior: LightPrior = field(default_factory=LightPrior)
     unexplained: Unexplained = field(default_factory=Unexplained)
+    sun: Sun | None = None  # one strong lamp, where there is one: see `sun.py`
 
     def __post_init__(self) -> None:
         start, end = self.sigma_window
@@ -126,14 +128,14 @@ class PhotoObjective:
         seen = surface.look_up(g.regions)
         regions = seen * surface.facing
         scene = replace(scene, light=self.relight(surface, maps, scene, regions[:, 1:2]))
-        out = render(vertices, self.head, maps, scene.camera, scene.light, size=g.size)
+        out = render(vertices, self.head, maps, scene.camera, scene.light, size=g.size, arrives=g.sun and g.sun.arrives)
         weight, mouth, skin = F.interpolate(
             torch.cat([regions[:, :1], seen[:, 3:] * surface.mask, regions[:, 1:2]], 1), g.size, mode="bilinear",
             align_corners=False,
         ).split(1, 1)
         image = out.image
         if g.unexplained.share > 0:
-            image = image * self.unexplained_gain(out.image.detach(), regions[:, 1:2])
+            image = image * self.unexplained_gain(image.detach(), regions[:, 1:2])
             image = without_broad_pull(image, skin, g.unexplained)
         image = linear_to_srgb(image.clamp(0, 1))
         # background, hands and teeth are the photo's own: the recogniser should judge the face, not their absence
@@ -155,6 +157,9 @@ class PhotoObjective:
         small = skin.shape[-2:]
         photo = F.interpolate(g.photo, small, mode="bilinear", antialias=True, align_corners=False)
         weight = skin * F.interpolate(g.mask, small, mode="bilinear", antialias=True, align_corners=False)
-        albedo, shine = surface.albedo(maps), surface.shine(maps, scene.light.detach())
-        sh, _ = fit_light(photo, albedo, surface.normal, weight, shine, g.light_prior, stride=2)
-        return replace(scene.light.detach(), sh=sh)
+        albedo, light = surface.albedo(maps), scene.light.detach()
+        if g.sun is None:
+            return fit_light(photo, albedo, surface.normal, weight, surface.shine(maps, light), g.light_prior, stride=2)[0]
+        arrives = surface.carry(g.sun.arrives)
+        shine = surface.shine(maps, light, arrives)
+        return fit_light(photo, albedo, surface.normal, weight, shine, g.light_prior, 2, g.sun.direction, arrives)[0]

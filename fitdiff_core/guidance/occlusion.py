@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..image import srgb_to_linear
+from ..render import Light
 from .balance import blur
 from .crop import CHIN, FOREHEAD
 from .light import MEAN_SKIN, fit_light, irradiance_basis
@@ -28,29 +29,29 @@ SHARP = 0.3  # least step of the log ratio across hair's edge
 
 
 @torch.no_grad()
-def occlusion(photo: Tensor, valid: Tensor, mesh: Tensor, surface: Surface, head, regions: Tensor) -> tuple[Tensor, Tensor]:
+def occlusion(photo: Tensor, valid: Tensor, mesh: Tensor, surface: Surface, head, regions: Tensor) -> tuple[Light, Tensor]:
     """Light and visible skin of a photo whose head is already fitted.
 
     photo `[1, 3, S, S]` sRGB, valid `[1, 1, S, S]` 0 where the photo ends, mesh `[1, 468, 2]` px, surface: of the fitted head
-    at that size, regions: of `region_weights` -> light `[1, 9, 3]` for MEAN_SKIN, visible `[1, 1, S, S]` 0..1 (1 where nothing
+    at that size, regions: of `region_weights` -> light for MEAN_SKIN, visible `[1, 1, S, S]` 0..1 (1 where nothing
     is known against it).
     """
     _, skin, features, _ = (surface.look_up(regions) * surface.facing).split(1, 1)
     scalp, face = (surface.look_up(hair_regions(head).to(photo)) * surface.mask).split(1, 1)
-    sh, ratio = skin_ratio(photo, skin * valid, surface.normal)
+    light, ratio = skin_ratio(photo, skin * valid, surface.normal)
     upper = above_nose(mesh, photo.shape[-1])
     hidden = far_off(ratio, skin * valid, features, upper)
     hair = hanging_together(ratio, face * valid, scalp * valid, features, upper, hidden)
     hidden = torch.maximum(hidden, hair)
-    return sh, (1 - torch.maximum(hidden, pockets(hidden, face * valid, mesh) * upper)) * valid
+    return light, (1 - torch.maximum(hidden, pockets(hidden, face * valid, mesh) * upper)) * valid
 
 
-def skin_ratio(photo: Tensor, skin: Tensor, normal: Tensor) -> tuple[Tensor, Tensor]:
-    """One robust light fit with one skin colour -> light `[1, 9, 3]`, log of photo over lit skin `[1, 3, S, S]`."""
+def skin_ratio(photo: Tensor, skin: Tensor, normal: Tensor) -> tuple[Light, Tensor]:
+    """One robust light fit with one skin colour -> light for MEAN_SKIN, log of photo over lit skin `[1, 3, S, S]`."""
     colour = torch.tensor(MEAN_SKIN).to(photo)[None, :, None, None]
-    sh, _ = fit_light(photo, colour.expand_as(photo), normal, skin, stride=2)
-    expected = colour * (irradiance_basis(normal.permute(0, 2, 3, 1)) @ sh[:, None]).permute(0, 3, 1, 2)
-    return sh, ((srgb_to_linear(photo) + 0.02) / (expected.clamp(min=0) + 0.02)).log()
+    light, _ = fit_light(photo, colour.expand_as(photo), normal, skin, stride=2)
+    expected = colour * (irradiance_basis(normal.permute(0, 2, 3, 1)) @ light.sh[:, None]).permute(0, 3, 1, 2)
+    return light, ((srgb_to_linear(photo) + 0.02) / (expected.clamp(min=0) + 0.02)).log()
 
 
 def darkness_and_tint(ratio: Tensor) -> tuple[Tensor, Tensor]:

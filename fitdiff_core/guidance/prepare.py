@@ -6,16 +6,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
+from ..render import Light
+from ..scene import Scene
 from .crop import check_mask, check_shown, crop_face, crop_image, uncrop
 from .fit import FitPrior, fit_scene
 from .fit import landmark_weights as _landmark_weights
 from .guided import plain, plain_tensors
+from .light import MEAN_SKIN, fit_light, light_pixels
 from .objective import Guidance, GuidanceWeights
 from .occlusion import occlusion
 from .regions import region_weights
+from .sun import Sun, find_sun
 from .surface import Surface
 
 if TYPE_CHECKING:
@@ -62,14 +67,33 @@ def prepare_guidance(
             usable = usable * crop_image(plain_tensors(mask).expand(-1, 3, -1, -1).to(photo), crop.matrix, size).image[:, :1]
             skin = surface.look_up(regions)[:, 1:2] * surface.facing
             check_shown((skin * usable).sum() / skin.sum().clamp(min=1))
-        sh, visible = occlusion(crop.image, usable, mesh, surface, head, regions)
-        scene = replace(scene, light=replace(scene.light, sh=sh))
+        light, visible = occlusion(crop.image, usable, mesh, surface, head, regions)
+        visible = visible if mask is None else usable
+        sun, light = strong_lamp(crop.image, visible, vertices, head, scene, regions, light)
+        scene = replace(scene, light=light)
         matrix = recognizer.matrix(mesh).to(photo)
         features = recognizer(recognizer.crop(crop.image, matrix))
         return Guidance(
-            crop.image, visible if mask is None else usable, scene, shape, mesh, _landmark_weights(head, "mesh", mesh), recognizer, matrix,
-            features.embedding, tuple(features.activations), regions, weights or GuidanceWeights(),
+            crop.image, visible, scene, shape, mesh, _landmark_weights(head, "mesh", mesh), recognizer, matrix,
+            features.embedding, tuple(features.activations), regions, weights or GuidanceWeights(), sun=sun,
         )
+
+
+def strong_lamp(
+    photo: Tensor, visible: Tensor, vertices: Tensor, head, scene: Scene, regions: Tensor, light: Light
+) -> tuple[Sun | None, Light]:
+    """A lamp that casts shadows, and the light with it; light: what explains the photo without one."""
+    half = tuple(n // 2 for n in scene.size)
+    surface = Surface.seen(vertices, head, scene, half)
+    photo, visible = (F.interpolate(x, half, mode="area") for x in (photo, visible))
+    weight = surface.look_up(regions)[:, 1:2] * surface.facing * visible
+    colour = torch.tensor(MEAN_SKIN).to(photo)[None, :, None, None] * surface.exposure
+    (pixels,) = light_pixels(photo, colour, surface.normal, weight, stride=2)
+    sun = find_sun(pixels, vertices, head, surface, 2)
+    if sun is None:
+        return None, light
+    arrives = surface.carry(sun.arrives)
+    return sun, fit_light(photo, colour, surface.normal, weight, stride=2, sun=sun.direction, arrives=arrives)[0]
 
 
 def visible_mask(guidance: Guidance, size: tuple[int, int]) -> Tensor:

@@ -17,7 +17,8 @@ from ..scene import Scene
 class Surface:
     """Row 0 at the top. uv `[B, h, w, 2]`; normal, view `[B, 3, h, w]` unit, world; mask, exposure `[B, 1, h, w]`.
 
-    exposure: the share of the light that arrives (`head.occlusion`), 1 where the head knows none.
+    exposure: the share of the light that arrives (`head.occlusion`), 1 where the head knows none. rast: as `rasterize` gives
+    it, of `triangles`.
     """
 
     uv: Tensor
@@ -25,6 +26,8 @@ class Surface:
     view: Tensor
     mask: Tensor
     exposure: Tensor
+    rast: Tensor
+    triangles: Tensor
 
     @classmethod
     @torch.no_grad()
@@ -39,7 +42,7 @@ class Surface:
         image = values.permute(0, 3, 1, 2)
         view = -scene.camera.rays(size).expand(n, -1, -1, -1).flip(1).permute(0, 3, 1, 2)
         mask = (rast[..., 3:] > 0).flip(1).permute(0, 3, 1, 2).to(vertices)
-        return cls(values[..., :2], F.normalize(image[:, 2:5], dim=1), view, mask, image[:, 5:])
+        return cls(values[..., :2], F.normalize(image[:, 2:5], dim=1), view, mask, image[:, 5:], rast, tri)
 
     @property
     def facing(self) -> Tensor:
@@ -51,13 +54,19 @@ class Surface:
         """A texture `[B or 1, C, Ht, Wt]` as seen, `[B, C, h, w]`."""
         return texture(tex.detach().expand(len(self.uv), -1, -1, -1), self.uv).permute(0, 3, 1, 2)
 
+    def carry(self, values: Tensor) -> Tensor:
+        """Values of the vertices `[B or 1, V, C]` as seen, `[B, C, h, w]`."""
+        values = values.expand(len(self.rast), -1, -1)
+        return interpolate(values, self.rast, self.triangles).flip(1).permute(0, 3, 1, 2)
+
     def albedo(self, maps: TextureMaps) -> Tensor:
         """Linear diffuse albedo times exposure `[B, 3, h, w]`: what unit irradiance / pi makes of it."""
         return self.look_up(maps.diffuse) * self.exposure
 
     @torch.no_grad()
-    def shine(self, maps: TextureMaps, light: Light) -> Tensor:
-        """Specular radiance `[B, 3, h, w]`."""
+    def shine(self, maps: TextureMaps, light: Light, arrives: Tensor | None = None) -> Tensor:
+        """Specular radiance `[B, 3, h, w]`; arrives `[B, L, h, w]` of each directional light."""
         specular, normal, view = (x.flatten(2).mT for x in (self.look_up(maps.specular), self.normal, self.view))
-        shine = shade(torch.zeros_like(specular), specular, normal, view, light)
+        arrives = None if arrives is None else arrives.flatten(2).mT
+        shine = shade(torch.zeros_like(specular), specular, normal, view, light, arrives=arrives)
         return shine.mT.reshape(self.normal.shape) * self.exposure * self.mask

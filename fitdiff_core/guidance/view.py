@@ -27,7 +27,7 @@ def expand_scene(scene: Scene, batch: int) -> Scene:
     return replace(
         scene,
         camera=Camera(rows(camera.focal), rows(camera.rotation), rows(camera.translation)),
-        light=Light(rows(light.sh), rows(light.direction), rows(light.color)),
+        light=Light(rows(light.sh), rows(light.direction), rows(light.color), light.shadows),
         expression=rows(scene.expression), gaze=rows(scene.gaze),
         crop=None if scene.crop is None else rows(scene.crop),
     )

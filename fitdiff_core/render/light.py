@@ -7,6 +7,7 @@ Lambert surface (albedo 1) under uniform radiance 1 has radiance 1, and one that
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -62,11 +63,13 @@ class Light:
     sh:        `[B, 9, 3]` radiance of the environment, linear RGB
     direction: `[B, L, 3]` unit vectors towards the directional lights (L may be 0)
     color:     `[B, L, 3]` their irradiance, linear RGB
+    shadows:   whether the head casts shadows in them; those of a photo's light were fitted with theirs
     """
 
     sh: Tensor
     direction: Tensor
     color: Tensor
+    shadows: bool = False
 
     @classmethod
     def preset(cls, name: str, batch: int = 1) -> Light:
@@ -83,6 +86,21 @@ class Light:
         color = torch.tensor([c for *_, c in lamps]).reshape(-1, 3)
         light = cls(sh[None], toward(direction[:, 0], direction[:, 1])[None], color[None])
         return light.expand(batch)._map(torch.clone)
+
+    @classmethod
+    def cat(cls, lights: Sequence[Light]) -> Light:
+        """Batches of lights as one batch; who has fewer directional lights gets black ones."""
+        lamps = max(x.direction.shape[1] for x in lights)
+
+        def filled(x: Tensor) -> Tensor:
+            return F.pad(x, (0, 0, 0, lamps - x.shape[1]))
+
+        dark = [filled(x.direction) for x in lights]
+        up = [torch.where(d.square().sum(-1, keepdim=True) > 0, d, d.new_tensor([0.0, 1.0, 0.0])) for d in dark]
+        return cls(
+            torch.cat([x.sh for x in lights]), torch.cat(up), torch.cat([filled(x.color) for x in lights]),
+            any(x.shadows for x in lights),
+        )
 
     @classmethod
     def studio(cls, batch: int = 1) -> Light:
@@ -130,13 +148,13 @@ class Light:
         solve = torch.linalg.pinv(sh_basis(points)).to(turn)
         points = points.to(turn)
         sh = solve @ (sh_basis(points @ turn) @ self.sh)
-        return Light(sh, self.direction @ turn.mT, self.color.expand(sh.shape[0], -1, -1))
+        return Light(sh, self.direction @ turn.mT, self.color.expand(sh.shape[0], -1, -1), self.shadows)
 
     def scaled(self, exposure: float | Tensor) -> Light:
         """All light times `exposure` (a number or `[B]`)."""
         if isinstance(exposure, Tensor) and exposure.ndim:
             exposure = exposure.reshape(-1, 1, 1)
-        return Light(self.sh * exposure, self.direction, self.color * exposure)
+        return Light(self.sh * exposure, self.direction, self.color * exposure, self.shadows)
 
     def radiance(self, direction: Tensor) -> Tensor:
         """Environment radiance from unit directions `[B, N, 3]` -> `[B, N, 3]`, without the directional lights."""
@@ -147,7 +165,7 @@ class Light:
         return sh_basis(normal) @ (self.sh * (self.sh.new_tensor(COSINE) / math.pi)[:, None])
 
     def _map(self, f) -> Light:
-        return Light(f(self.sh), f(self.direction), f(self.color))
+        return Light(f(self.sh), f(self.direction), f(self.color), self.shadows)
 
     def __len__(self) -> int:
         return self.sh.shape[0]

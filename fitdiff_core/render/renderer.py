@@ -18,6 +18,7 @@ from .light import Light
 from .normals import frames
 from .rasterize import rasterize
 from .shading import ROUGHNESS, shade
+from .shadow import lamp_shares
 
 _edge_tables = WeakTensorKeyDictionary()
 
@@ -50,15 +51,19 @@ def render(
     background: Tensor | tuple[float, float, float] | None = None,
     antialias: bool = True,
     backend: str = "auto",
+    arrives: Tensor | None = None,
 ) -> RenderOutput:
     """Render vertices `[B, V, 3]` (metres) of `head` at `size` (H, W).
 
     head: offers `triangles [T, 3]` and `uv [V, 2]`; optionally `roughness [V]` (perceptual; without it 0.45 everywhere)
     and `occlusion [V]` (share of the light that arrives, 0..1, e.g. in the corners of eyes and mouth).
     maps, camera, light: B or 1 entries. background: linear RGB, or an image `[B or 1, 3, H, W]`; None is black.
+    arrives: `[B or 1, V, L]`, what each vertex gets of each directional light; None looks for shadows if the light has them.
     """
     n_batch, (height, width) = vertices.shape[0], size
     tri, uv = head.triangles, head.uv.to(vertices)
+    if arrives is None and light.shadows and light.direction.shape[1]:
+        arrives = lamp_shares(vertices, tri, light)
     pos = camera.clip(vertices, width / height)
     rast = rasterize(pos, tri, size, backend)
 
@@ -74,6 +79,8 @@ def render(
     parts = [*frames(vertices, uv, tri), uv.expand(n_batch, -1, -1)]
     extras = [name for name in ("roughness", "occlusion") if getattr(head, name, None) is not None]
     parts += [getattr(head, name).to(vertices)[None, :, None].expand(n_batch, -1, 1) for name in extras]
+    if arrives is not None:
+        parts.append(arrives.to(vertices).expand(n_batch, -1, -1))
     values = interpolate_at(torch.cat(parts, -1), rast, tri, flat.clamp(max=n_pixels - 1), batch)
     values = values.view(*pixel.shape, -1)
     at = values[..., 7:9]
@@ -88,7 +95,7 @@ def render(
     view = -rays.index_select(0, flat.clamp(max=n_pixels - 1)).view(*pixel.shape, 3)
     color = shade(
         texels[..., 0:3], texels[..., 3:6], normal, view, light, surface.get("roughness", ROUGHNESS),
-        occlusion=surface.get("occlusion"),
+        occlusion=surface.get("occlusion"), arrives=None if arrives is None else values[..., 9 + len(extras) :],
     )
 
     mask = seen.to(color.dtype)

@@ -33,13 +33,14 @@ def uniform(radiance: Tensor | tuple[float, float, float]) -> Light:
 
 
 def together(*lights: Light) -> Light:
-    """All of them at once; lights of one illumination serve a batch of others. Raises UserError for unequal batches."""
+    """All of them at once, with shadows if one has them; lights of one illumination serve a batch of others. Raises UserError for unequal batches."""
     batch = max(len(x) for x in lights)
     if any(len(x) not in (1, batch) for x in lights):
         raise UserError(f"Lights of {', '.join(str(len(x)) for x in lights)} pictures cannot be added; connect equal batches.")
     lights = [x.to(lights[0].sh).expand(batch) for x in lights]
     return Light(
-        sum(x.sh for x in lights), torch.cat([x.direction for x in lights], 1), torch.cat([x.color for x in lights], 1)
+        sum(x.sh for x in lights), torch.cat([x.direction for x in lights], 1), torch.cat([x.color for x in lights], 1),
+        any(x.shadows for x in lights),
     )
 
 

@@ -21,7 +21,7 @@ WRAP = (0.16, 0.08, 0.06)  # how far directional light creeps past the terminato
 
 def shade(
     diffuse: Tensor, specular: Tensor, normal: Tensor, view: Tensor, light: Light, roughness: float | Tensor = ROUGHNESS,
-    wrap: tuple[float, float, float] = WRAP, occlusion: Tensor | None = None,
+    wrap: tuple[float, float, float] = WRAP, occlusion: Tensor | None = None, arrives: Tensor | None = None,
 ) -> Tensor:
     """Outgoing linear radiance `[B, N, 3]`.
 
@@ -31,6 +31,7 @@ def shade(
     roughness:         perceptual (GGX alpha is its square), a number or `[B, N, 1]`
     occlusion:         `[B, N, 1]` share of the light that arrives, 0..1; gloss loses it twice, since mirror directions
                        out of a crevice meet its other wall
+    arrives:           `[B, N, L]` share of each directional light that no shadow takes, 0..1
     """
     f0 = F0_SCALE * specular
     rough = torch.as_tensor(roughness, dtype=normal.dtype, device=normal.device).clamp(min=0.04)
@@ -42,6 +43,8 @@ def shade(
     wrap = normal.new_tensor(wrap)
     for k in range(light.direction.shape[1]):  # one light at a time keeps the memory flat
         toward, color = light.direction[:, k : k + 1], light.color[:, k : k + 1]
+        if arrives is not None:
+            color = color * arrives[..., k : k + 1]
         cosine = (normal * toward).sum(-1, keepdim=True)
         # (1 + w)^2 keeps the reflected energy (McAuley 2011)
         matte = matte + color * ((cosine + wrap).clamp(min=0) / ((1 + wrap) ** 2 * math.pi))

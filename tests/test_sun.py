@@ -1,0 +1,107 @@
+"""One strong lamp in a photo: found with its shadows, none where there is none, and not painted into the skin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from fitdiff_core.data.shadows import cast_shadows
+from fitdiff_core.detail.geometry import AtlasGeometry
+from fitdiff_core.guidance.light import MEAN_SKIN, light_pixels
+from fitdiff_core.guidance.regions import region_weights
+from fitdiff_core.guidance.sun import Sun, find_sun
+from fitdiff_core.guidance.surface import Surface
+from fitdiff_core.head import load_head
+from fitdiff_core.image import linear_to_srgb
+from fitdiff_core.maps import TextureMaps
+from fitdiff_core.render import Light, render
+from fitdiff_core.render.light import Y00
+from fitdiff_core.render.rig import lamp, together, uniform
+from fitdiff_core.scene import Scene
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def sitter():
+    """The mean head with skin of one colour, as a frontal camera sees it at 128 px."""
+    head = load_head()
+    flat = torch.tensor(MEAN_SKIN)[None, :, None, None].expand(-1, -1, 64, 64)
+    normal = torch.zeros(1, 3, 64, 64)
+    normal[:, 2] = 1
+    scene, vertices = Scene.portrait(yaw=12.0), head(torch.zeros(1, head.n_identity))
+    surface = Surface.seen(vertices, head, scene, (128, 128))
+    return SimpleNamespace(
+        head=head, maps=TextureMaps(flat, 0.3 * torch.ones_like(flat), normal), scene=scene, vertices=vertices, surface=surface,
+        skin=surface.look_up(region_weights(head))[:, 1:2] * surface.facing,
+    )
+
+
+def found_in(sitter, light: Light) -> Sun | None:
+    """Photographed with every lamp's shadows, which the guidance's renderer does not know."""
+    lit = cast_shadows(sitter.head, sitter.vertices, light)
+    photo = linear_to_srgb(render(sitter.vertices, lit, sitter.maps, sitter.scene.camera, light, size=(128, 128)).image.clamp(0, 1))
+    colour = torch.tensor(MEAN_SKIN)[None, :, None, None] * sitter.surface.exposure
+    (pixels,) = light_pixels(photo, colour, sitter.surface.normal, sitter.skin, stride=2)
+    return find_sun(pixels, sitter.vertices, sitter.head, sitter.surface, 2)
+
+
+@pytest.mark.parametrize("azimuth, elevation, colour", [(65, 10, (3.0, 3.0, 3.0)), (-48, 38, (3.2, 2.4, 1.7))])
+def test_a_hard_lamp_is_found(sitter, azimuth, elevation, colour):
+    key = lamp(azimuth, elevation, colour)
+    sun = found_in(sitter, together(key, uniform((0.15, 0.15, 0.15))))
+    angle = torch.rad2deg(torch.acos((sun.direction * key.direction[0, 0]).sum()))
+    assert angle < 12
+    assert sun.arrives.shape == (1, len(sitter.head.uv), 1) and 0.1 < sun.arrives.mean() < 0.95
+
+
+def test_soft_light_holds_no_lamp(sitter):
+    sky = Light(torch.zeros(1, 9, 3), torch.zeros(1, 0, 3), torch.zeros(1, 0, 3))
+    sky.sh[:, 0], sky.sh[:, 1], sky.sh[:, 3] = 0.7 / Y00, 0.3, 0.25
+    assert found_in(sitter, sky) is None
+
+
+def test_no_skin_holds_no_lamp(sitter):
+    assert found_in(SimpleNamespace(**vars(sitter) | {"skin": sitter.skin * 0}), Light.preset("side")) is None
+
+
+def picture(sitter, light: Light) -> torch.Tensor:
+    return render(sitter.vertices, sitter.head, sitter.maps, sitter.scene.camera, light, size=(128, 128)).image
+
+
+def test_shadows_take_only_what_the_lamp_gives(sitter):
+    around = uniform((0.3, 0.3, 0.3))
+    light = together(lamp(75, 5, (2.0, 2.0, 2.0)), around)
+    plain, cast, without = picture(sitter, light), picture(sitter, replace(light, shadows=True)), picture(sitter, around)
+    assert (cast <= plain + 1e-4).all() and (cast >= without - 1e-4).all()
+    lit = (plain - without).mean(1, keepdim=True)
+    lost = (plain - cast).mean(1, keepdim=True) / lit.clamp(min=1e-6)
+    lost = lost[(sitter.skin > 0.5) & (lit > 0.02)]
+    assert (lost > 0.6).float().mean() > 0.01  # beside the nose
+    assert (lost < 0.1).float().mean() > 0.5
+
+
+def test_a_light_keeps_its_shadows(sitter):
+    light = replace(lamp(60, 10, (2.0, 1.0, 0.5)), shadows=True)
+    for same in (light.rotated(20.0), light.scaled(2.0), light[0], light.expand(3), light.to("cpu"), light.detach()):
+        assert same.shadows
+    both = Light.cat([light, uniform((0.1, 0.1, 0.1))])  # of two photos, one with a lamp
+    assert both.color.shape == (2, 1, 3) and both.shadows and both.color[1].max() == 0
+    assert torch.allclose(both.direction.norm(dim=-1), torch.ones(2, 1))
+    two = render(sitter.vertices.expand(2, -1, -1), sitter.head, sitter.maps, sitter.scene.camera, both, size=(64, 64)).image
+    assert torch.allclose(two[1:], render(sitter.vertices, sitter.head, sitter.maps, sitter.scene.camera, uniform((0.1, 0.1, 0.1)),
+                                          size=(64, 64)).image, atol=1e-5)
+
+
+def test_the_atlas_knows_what_each_lamp_reaches(sitter):
+    light = replace(together(lamp(80, 0, (2.0, 2.0, 2.0)), lamp(-80, 0, (2.0, 2.0, 2.0))), shadows=True)
+    arrives = AtlasGeometry.bake(sitter.vertices, sitter.head, 64, light).arrives
+    assert arrives.shape == (1, 2, 64, 64)
+    assert (arrives[:, 0] - arrives[:, 1].flip(2)).abs().mean() < 0.05  # the mean head is symmetric
+    covered = arrives[:, :1] > 0
+    plain = AtlasGeometry.bake(sitter.vertices, sitter.head, 64, replace(light, shadows=False)).arrives
+    assert plain[:, :1][covered].min() > 0.99  # no shadows: all of it
+    assert AtlasGeometry.bake(sitter.vertices, sitter.head, 64, uniform((1.0, 1.0, 1.0))).arrives.shape == (1, 0, 64, 64)
