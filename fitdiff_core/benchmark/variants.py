@@ -90,6 +90,7 @@ VARIANTS: dict[str, Variant] = {
         lambda g: replace(g, weights=replace(g.weights, identity=0.0, perceptual=0.0)),
     ),
     "no_light_gain": _with("what the light leaves unexplained goes to the skin", unexplained=Unexplained(share=0.0)),
+    "no_sun": _with("no lamp beside the harmonics", sun=None),
     "shape_held": _with("the shape held as the prior has it", shape_step=0.0),
     "shape_fast": Variant("shape steps 8 times as large", lambda g: replace(g, shape_step=8 * g.shape_step)),
     "window_narrow": Variant("sigma window 4 times narrower at both ends", _window(0.25)),

@@ -14,7 +14,7 @@ from .light import LightPrior, Pixels, solve_light, sun_basis
 from .surface import Surface
 
 YAWS, PITCHES = range(-110, 111, 20), range(-20, 61, 20)  # degrees around the face's front
-SHADOWED = 10  # candidates whose shadows are cast
+PROMISING, SHADOWED = 0.97, 10  # of the error without a sun, before shadows; candidates whose shadows are then cast
 WORTH, LEAST = 0.9, 0.003  # of the error without a sun, and by how much: less of a gain may be hair, make-up or a fold
 
 
@@ -53,6 +53,8 @@ def find_sun(
         return None
     without = solve_light(pixels.radiance, pixels.albedo, pixels.normal, pixels.weight, pixels.clipped, prior).energy
     near = sorted((error(at(yaw, pitch)), yaw, pitch) for yaw in YAWS for pitch in PITCHES)[:SHADOWED]
+    if near[0][0] > PROMISING * without:
+        return None
     best = min(((*shadowed(yaw, pitch), yaw, pitch) for _, yaw, pitch in near), key=lambda x: x[0])
     yaw, pitch = best[3:]
     finer = [(yaw + a, pitch + b) for a in (-10, 0, 10) for b in (-10, 0, 10) if a or b]
