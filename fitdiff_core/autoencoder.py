@@ -18,10 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import UserError
+from .maps import TextureMaps
 
 CHANNELS = 9  # diffuse 3, specular 3, normal 3
 MAPS = ("diffuse", "specular", "normal")
 FACTOR = 16  # atlas texels per latent cell
+SPIKE, STANDS_OUT = 4, 0.08  # texels that a spike may cover; of the normal, from its surroundings
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,25 @@ def window(field: Tensor, origin: Tensor | None, shape: torch.Size, cell: int = 
     return torch.stack([field[:, y * cell : y * cell + h, x * cell : x * cell + w] for y, x in origin.tolist()])
 
 
+def without_spikes(maps: Tensor) -> Tensor:
+    """Maps `[B, 9, S, S]` whose normals have no spikes: on smooth skin the decoder's pixel shuffles leave one, 2 texels wide, in
+    the middle of some latent cells' edges. It gets the median of its surroundings where it stands out from them."""
+    size, inside, around = maps.shape[-1], slice(SPIKE, 2 * SPIKE), torch.ones(3 * SPIKE, 3 * SPIKE, dtype=torch.bool)
+    around[inside, inside] = False
+    out = maps.clone()
+    edge = torch.arange(0, size + 1, FACTOR)
+    near = torch.arange(3 * SPIKE) - 3 * SPIKE // 2
+    for across, along in ((edge, edge[:-1] + FACTOR // 2), (edge[:-1] + FACTOR // 2, edge)):
+        rows, columns = ((x[:, None] + near).clamp(0, size - 1).to(maps.device) for x in (across, along))
+        patches = maps[:, 6:8, rows[:, None, :, None], columns[None, :, None, :]]  # [B, 2, I, J, 3 SPIKE, 3 SPIKE]
+        usual = patches[..., around.to(maps.device)].median(-1).values[..., None, None]
+        centre = patches[..., inside, inside]
+        stands_out = (centre - usual).square().sum(1, keepdim=True) > STANDS_OUT**2
+        at = rows[:, None, inside, None], columns[None, :, None, inside]
+        out[(slice(None), slice(6, 8), *at)] = torch.where(stands_out, usual, centre)
+    return out
+
+
 class MapAutoencoder(nn.Module):
     """Maps <-> unit-variance latents. See the module docstring; `train/autoencoder.py` trains it."""
 
@@ -214,6 +235,11 @@ class MapAutoencoder(nn.Module):
         z = latent * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
         full, half = self._decode(z, None, detail=size == s)
         return from_codes(half if full is None else full)
+
+    def maps(self, latent: Tensor) -> TextureMaps:
+        """Latent `[B, C, S/16, S/16]` -> the maps to keep: unit normals, no spikes. One at a time: memory stays flat."""
+        with torch.no_grad():
+            return TextureMaps.from_stack(torch.cat([without_spikes(self.decode(z[None])) for z in latent]))
 
     def forward(
         self, codes: Tensor, origin: Tensor | None = None, noise: Tensor | None = None, keep: Tensor | None = None

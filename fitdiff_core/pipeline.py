@@ -30,7 +30,6 @@ from .guidance import Guidance, GuidanceWeights, GuidedDenoiser, as_guidances, s
 from .guidance import prepare_guidance as _prepare_guidance
 from .identity import Face, Identity, Recognizer, encode_identity, given_faces, load_detector, load_recognizer
 from .image import linear_to_srgb
-from .maps import TextureMaps
 from .render import Camera, Light, render
 from .scene import Scene
 
@@ -241,10 +240,8 @@ def decode(model: FitDiffModel, latent: Tensor, texture_size: int = 512) -> Avat
     if not torch.isfinite(latent).all():
         raise UserError("The latent holds NaN or infinite values; lower the guidance weights or the cfg.")
     texture, shape = unpack_latent(latent.to(model.device).float(), model.head.n_identity)
-    with torch.no_grad():
-        stack = torch.cat([model.autoencoder.decode(t[None], size=512) for t in texture])
-    maps = TextureMaps.from_stack(stack)
-    return Avatar(model.head, shape, maps if texture_size == 512 else maps.resize(texture_size))
+    maps = model.autoencoder.maps(texture)
+    return Avatar(model.head, shape, maps if maps.size == (texture_size, texture_size) else maps.resize(texture_size))
 
 
 def add_photo_detail(

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from fitdiff_core.autoencoder import AutoencoderConfig, MapAutoencoder, from_codes, to_codes
+from fitdiff_core.autoencoder import AutoencoderConfig, MapAutoencoder, from_codes, to_codes, without_spikes
 from fitdiff_core.errors import UserError
 from fitdiff_core.train import autoencoder as training
 from fitdiff_core.train.common import Budget, Run
@@ -246,3 +246,23 @@ def test_a_share_of_the_latents_is_shrunk():
     keep = torch.cat([training.draw_shrink(50, step, 0, 0.3) for step in range(40)])
     assert 0.25 < float((keep < 1).float().mean()) < 0.35 and float(keep.min()) < 0.05
     assert torch.equal(training.draw_shrink(4, 7, 0, 0.3), training.draw_shrink(4, 7, 0, 0.3))
+
+
+def test_spikes_in_the_middle_of_cell_edges_are_taken_off_the_normals_and_nothing_else():
+    g = torch.Generator().manual_seed(0)
+    maps = torch.rand(2, 9, 64, 64, generator=g)
+    maps[:, 6:8] = 0.01 * torch.randn(2, 2, 64, 64, generator=g)
+    smooth = maps.clone()
+    assert torch.equal(without_spikes(smooth), smooth)
+    spikes = [(slice(15, 17), slice(7, 9)), (slice(7, 9), slice(31, 33)), (slice(0, 1), slice(39, 41)), (slice(23, 25), slice(0, 1))]
+    for rows, columns in spikes:
+        maps[:, 6, rows, columns] = 0.4
+    out = without_spikes(maps)
+    for rows, columns in spikes:
+        assert out[:, 6, rows, columns].abs().max() < 0.02
+    changed = (out != smooth).any(1)
+    for rows, columns in spikes:
+        changed[:, rows, columns] = False
+    assert not changed.any() and torch.equal(out[:, :6], maps[:, :6])
+    maps[:, 6, 20:22, 20:22] = 0.4  # elsewhere it is detail
+    assert torch.equal(without_spikes(maps)[:, 6, 20:22, 20:22], maps[:, 6, 20:22, 20:22])

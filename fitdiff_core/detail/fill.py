@@ -51,4 +51,4 @@ def fill(
 
     schedule = sigmas(steps, SIGMA_MIN, start).to(known)
     latent = ddim(KnownCells(denoise, known, share), known + start * noise, schedule)
-    return TextureMaps.from_stack(model.autoencoder.decode(latent[:, :-1]))
+    return model.autoencoder.maps(latent[:, :-1])
