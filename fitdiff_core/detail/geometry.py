@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..render import Light
-from ..render.bake import bake
+from ..render import Light, interpolate, rasterize
 from ..render.normals import frames
 from ..render.shading import ROUGHNESS
 from ..render.shadow import lamp_shares
@@ -32,9 +31,12 @@ class AtlasGeometry:
     @classmethod
     @torch.no_grad()
     def bake(cls, vertices: Tensor, head, size: int, light: Light) -> AtlasGeometry:
-        """Vertices `[1, V, 3]` of `head` in a light of batch 1 -> its atlas at `size`."""
+        """Vertices `[1, V, 3]` of `head` in a light of batch 1 -> its atlas at `size`. Eyeballs begin at `head.n_skin`, where it has any."""
         tri, uv = head.triangles.long(), head.uv.to(vertices)
+        n_skin = getattr(head, "n_skin", len(uv))
+        skin = tri[(tri < n_skin).all(1)]
         one = torch.ones_like(uv[:, :1])
+        rast = rasterize(torch.cat([uv * 2 - 1, 0 * one, one], 1)[None], skin, (size, size))
         normal, tangent = frames(vertices, uv, tri)
         occlusion, roughness = (
             one * default if (value := getattr(head, name, None)) is None else value.to(vertices)[:, None]
@@ -43,8 +45,9 @@ class AtlasGeometry:
         lamps = light.direction.shape[1]
         arrives = lamp_shares(vertices, tri, light)[0] if light.shadows and lamps else one.expand(-1, lamps)
         parts = [vertices[0], normal[0], tangent[0], occlusion, roughness, arrives]
-        values, covered = bake(torch.cat(parts, 1), head, size)
+        values = interpolate(torch.cat(parts, 1)[None], rast, skin).flip(1).permute(0, 3, 1, 2)
         position, normal, tangent, occlusion, roughness, arrives = values.split((3, 3, 4, 1, 1, lamps), 1)
+        covered = (rast[..., 3:] > 0).flip(1).permute(0, 3, 1, 2).to(vertices)
         return cls(covered, position, F.normalize(normal, dim=1), tangent, occlusion, roughness, arrives)
 
     def view(self, camera) -> Tensor:

@@ -65,7 +65,7 @@ def prepare_guidance(
         usable = crop.mask
         if mask is not None:
             usable = usable * crop_image(plain_tensors(mask).expand(-1, 3, -1, -1).to(photo), crop.matrix, size).image[:, :1]
-            skin = surface.look_up(regions)[:, 1:2] * surface.facing
+            skin = surface.look_up(regions)[:, 1:2] * surface.facing * crop.mask
             check_shown((skin * usable).sum() / skin.sum().clamp(min=1))
         light, visible = occlusion(crop.image, usable, mesh, surface, head, regions)
         visible = visible if mask is None else usable

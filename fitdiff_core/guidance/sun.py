@@ -26,9 +26,6 @@ class Sun:
     direction: Tensor
     arrives: Tensor
 
-    def to(self, *args, **kwargs) -> Sun:
-        return Sun(self.direction.to(*args, **kwargs), self.arrives.to(*args, **kwargs))
-
 
 @torch.no_grad()
 def find_sun(
