@@ -46,7 +46,7 @@ def found_in(sitter, light: Light) -> Sun | None:
     photo = linear_to_srgb(render(sitter.vertices, lit, sitter.maps, sitter.scene.camera, light, size=(128, 128)).image.clamp(0, 1))
     colour = torch.tensor(MEAN_SKIN)[None, :, None, None] * sitter.surface.exposure
     (pixels,) = light_pixels(photo, colour, sitter.surface.normal, sitter.skin, stride=2)
-    return find_sun(pixels, sitter.vertices, sitter.head, sitter.surface, 2)
+    return find_sun(pixels, sitter.vertices, sitter.surface, 2)
 
 
 @pytest.mark.parametrize("azimuth, elevation, colour", [(65, 10, (3.0, 3.0, 3.0)), (-48, 38, (3.2, 2.4, 1.7))])

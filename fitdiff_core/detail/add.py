@@ -12,6 +12,7 @@ from torch import Tensor
 from ..avatar import Avatar
 from ..denoiser import Condition
 from ..errors import UserError
+from ..guidance.regions import regions
 from ..maps import TextureMaps
 from ..scene import Scene
 from .blend import multiband
@@ -124,12 +125,6 @@ def above_nose(head, position: Tensor, size: int) -> Tensor:
         return torch.ones_like(position[:, :1])
     height = position[:, 1:2]
     return ((height - height[nose].quantile(0.33)) / 0.01).clamp(0, 1)
-
-
-def regions(head, names: tuple[str, ...], size: int) -> Tensor:
-    known = [n for n in names if n in getattr(head, "region_names", ())]
-    found = [head.region(n, size).float() for n in known]
-    return (torch.stack(found).amax(0) if found else torch.zeros(size, size))[None, None]
 
 
 def symmetric(position: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from ..guidance.balance import blur
 from ..guidance.crop import check_mask, check_shown, crop_image
 from ..guidance.light import CLIPPED
 from ..guidance.occlusion import occlusion
-from ..guidance.regions import region_weights
+from ..guidance.regions import region_weights, regions
 from ..guidance.surface import Surface
 from ..image import srgb_to_linear
 from ..render import interpolate, rasterize
@@ -150,13 +150,9 @@ def visible(geometry: AtlasGeometry, vertices: Tensor, head, scene: Scene, pixel
 
 def usable_regions(head, size: int) -> Tensor:
     """`[1, 1, size, size]`: skin and features of the face proper."""
-    names = set(getattr(head, "region_names", ()))
-    if not names:
+    if not getattr(head, "region_names", ()):
         return torch.ones(1, 1, size, size)
-    used, unused = (
-        torch.stack([head.region(n, size).float() for n in some if n in names]).amax(0) for some in (USED, UNUSED)
-    )
-    return ((used > 0.5) & (unused < 0.3)).float()[None, None]
+    return ((regions(head, USED, size) > 0.5) & (regions(head, UNUSED, size) < 0.3)).float()
 
 
 def occluders(avatar: Avatar, vertices: Tensor, scene: Scene, photo: Tensor) -> Tensor:

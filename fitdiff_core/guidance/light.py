@@ -67,6 +67,20 @@ def _prior(prior: LightPrior, like: Tensor, sun: bool) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """The skin of one picture, on the CPU in float64 (not every device has that): used `[h, w]` bool; radiance, albedo,
+    clipped (bool), normal `[P, 3]`; weight `[P]`; arrives `[P, 1]`: of a lamp, what is not in shadow."""
+
+    used: Tensor
+    radiance: Tensor
+    albedo: Tensor
+    normal: Tensor
+    weight: Tensor
+    clipped: Tensor
+    arrives: Tensor
+
+
+@dataclass(frozen=True)
 class Solution:
     """sh `[9, 3]`; sun `[3]`: its irradiance / pi, None where none was asked for; trust `[P]` of the pixels, 0..1; energy: the
     robust mean of the squared relative errors that are left."""
@@ -77,15 +91,14 @@ class Solution:
     energy: float
 
 
-def solve_light(
-    radiance: Tensor, albedo: Tensor, normal: Tensor, weight: Tensor, clipped: Tensor, prior: LightPrior, sun: Tensor | None = None
-) -> Solution:
-    """Pixels of one picture: radiance, albedo, clipped (bool) `[P, 3]`, normal `[P, 3]`, weight `[P]`; sun `[P, 3]`: the share
-    of a directional light that a pixel gets (`sun_basis`, less where it is in shadow).
+def solve_light(pixels: Pixels, prior: LightPrior, sun: Tensor | None = None) -> Solution:
+    """The light of one picture. sun `[P, 3]`: the share of a directional light that a pixel gets (`sun_basis`, less where it
+    is in shadow).
 
     Iteratively reweighted (Cauchy): hair, glasses and shadows end with little trust.
     """
-    basis = irradiance_basis(normal)
+    radiance, albedo, weight = pixels.radiance, pixels.albedo, pixels.weight
+    basis = irradiance_basis(pixels.normal)
     columns = [basis if sun is None else torch.cat([basis, sun[:, c : c + 1]], 1) for c in range(3)]
     k = columns[0].shape[1]
     precision, mean = _prior(prior, basis, sun is not None)
@@ -100,7 +113,7 @@ def solve_light(
         # relative errors count, relative to what the skin should show: dark hair gets no extra say
         row = 1 / (predicted.mean(1).clamp(min=0) + 0.08)
         # a clipped pixel only says "at least": where more is predicted, nothing is wrong
-        target = torch.where(clipped, torch.maximum(predicted, radiance), radiance)
+        target = torch.where(pixels.clipped, torch.maximum(predicted, radiance), radiance)
         error = (predicted - target).norm(dim=1) * row
         median = error[sure].median().clamp(min=prior.floor)
         trust = 1 / (1 + (error / (prior.cauchy * median)).square())
@@ -113,8 +126,8 @@ def solve_light(
             right[:, c] += scale * (a * w[:, None]).T @ target[:, c]
         light = torch.linalg.solve(normal_matrix.reshape(3 * k, 3 * k), right.flatten()).reshape(k, 3)
         predicted = albedo * torch.stack([columns[c] @ light[:, c] for c in range(3)], 1)
-    scale = (prior.cauchy * prior.floor) ** 2
-    left = (scale * torch.log1p(error.square() / scale) * weight).sum() / weight.sum()
+    least = (prior.cauchy * prior.floor) ** 2
+    left = (least * torch.log1p(error.square() / least) * weight).sum() / weight.sum()
     return Solution(light[:9], None if sun is None else light[9].clamp(min=0), trust, float(left))
 
 
@@ -133,7 +146,7 @@ def fit_light(
     lights, trusts = [], []
     for pixels in light_pixels(photo, albedo, normal, weight, specular, stride, arrives):
         share = None if sun is None else sun_basis(pixels.normal, sun.cpu()) * pixels.arrives
-        found = solve_light(pixels.radiance, pixels.albedo, pixels.normal, pixels.weight, pixels.clipped, prior, share)
+        found = solve_light(pixels, prior, share)
         lamp = found.sh.new_zeros(0, 3) if sun is None else sun.cpu().to(found.sh)[None]
         color = lamp if sun is None else math.pi * found.sun[None]
         trust = torch.full_like(weight[0, :, ::stride, ::stride], float("nan"))
@@ -141,19 +154,6 @@ def fit_light(
         lights.append(Light(*(x[None].to(photo) for x in (found.sh, lamp, color)), shadows=sun is not None))
         trusts.append(trust)
     return Light.cat(lights), torch.stack(trusts)
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """The skin of one picture, on the CPU in float64 (not every device has that): used `[h, w]` bool, the rest `[P, ..]`."""
-
-    used: Tensor
-    radiance: Tensor
-    albedo: Tensor
-    normal: Tensor
-    weight: Tensor
-    clipped: Tensor
-    arrives: Tensor
 
 
 def light_pixels(

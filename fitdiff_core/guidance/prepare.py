@@ -89,7 +89,7 @@ def strong_lamp(
     weight = surface.look_up(regions)[:, 1:2] * surface.facing * visible
     colour = torch.tensor(MEAN_SKIN).to(photo)[None, :, None, None] * surface.exposure
     (pixels,) = light_pixels(photo, colour, surface.normal, weight, stride=2)
-    sun = find_sun(pixels, vertices, head, surface, 2)
+    sun = find_sun(pixels, vertices, surface, 2)
     if sun is None:
         return None, light
     arrives = surface.carry(sun.arrives)

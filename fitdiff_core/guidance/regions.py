@@ -36,12 +36,12 @@ def region_weights(head, size: int = 256) -> Tensor:
 def hair_regions(head, size: int = 256) -> Tensor:
     """`[1, 2, size, size]` in UV image orientation: the scalp, and what hair may cover of the face: brows too, eyes and mouth
     not, whose own dark would be taken for it."""
-    names = set(head.region_names)
-    region = {n: torch.as_tensor(head.region(n, size)).float() for n in {*COVERED, *NOT_COVERED, "scalp"} & names}
-    nothing = torch.zeros(size, size)
+    scalp = regions(head, ("scalp",), size)
+    return torch.cat([scalp, regions(head, COVERED, size) * (1 - regions(head, NOT_COVERED, size)) * (1 - scalp)], 1)
 
-    def joined(some: tuple[str, ...]) -> Tensor:
-        return torch.stack([region.get(n, nothing).to(nothing) for n in some]).amax(0)
 
-    scalp = joined(("scalp",))
-    return torch.stack([scalp, joined(COVERED) * (1 - joined(NOT_COVERED)) * (1 - scalp)])[None]
+def regions(head, names: tuple[str, ...], size: int) -> Tensor:
+    """`[1, 1, size, size]`: all of these regions that the head knows, together; 0 where it knows none."""
+    known = [n for n in names if n in getattr(head, "region_names", ())]
+    found = [torch.as_tensor(head.region(n, size)).float() for n in known]
+    return (torch.stack(found).amax(0) if found else torch.zeros(size, size))[None, None]

@@ -28,35 +28,35 @@ class Sun:
 
 
 @torch.no_grad()
-def find_sun(
-    pixels: Pixels, vertices: Tensor, head, surface: Surface, stride: int, prior: LightPrior | None = None
-) -> Sun | None:
+def find_sun(pixels: Pixels, vertices: Tensor, surface: Surface, stride: int, prior: LightPrior | None = None) -> Sun | None:
     """pixels: of the skin, with an albedo guessed for them, every stride-th of surface; vertices `[1, V, 3]`, posed."""
     prior = prior or LightPrior()
 
     def error(direction: Tensor, arrives: Tensor | float = 1.0) -> float:
         share = sun_basis(pixels.normal, direction) * arrives
-        found = solve_light(pixels.radiance, pixels.albedo, pixels.normal, pixels.weight, pixels.clipped, prior, share)
+        found = solve_light(pixels, prior, share)
         return found.energy if found.sun.max() > 0 else math.inf
 
-    def shadowed(yaw: float, pitch: float) -> tuple[float, Tensor, Tensor]:
-        direction = at(yaw, pitch)
-        lamp = Light(torch.zeros(1, 9, 3), direction[None, None], torch.ones(1, 1, 3))
-        arrives = lamp_shares(vertices, head.triangles, lamp)
-        seen = surface.carry(arrives)[..., ::stride, ::stride][0, 0][pixels.used]
-        return error(direction, seen.cpu().double()[:, None]), direction, arrives
+    def shadowed(angles: list[tuple[int, int]]) -> tuple[float, Sun, tuple[int, int]]:
+        """The best of these (yaw, pitch) with the shadows of each cast: its error, and the first of equals."""
+        directions = torch.stack([at(*a) for a in angles])
+        arrives = lamp_shares(vertices, surface.triangles, Light(torch.zeros(1, 9, 3), directions[None], torch.ones(1, len(angles), 3)))
+        seen = surface.carry(arrives)[0, :, ::stride, ::stride][:, pixels.used].cpu().double()
+        errors = [error(d, s[:, None]) for d, s in zip(directions, seen, strict=True)]
+        i = errors.index(min(errors))
+        return errors[i], Sun(directions[i].to(vertices), arrives[..., i : i + 1]), angles[i]
 
     if pixels.weight.sum() <= 1e-6:
         return None
-    without = solve_light(pixels.radiance, pixels.albedo, pixels.normal, pixels.weight, pixels.clipped, prior).energy
+    without = solve_light(pixels, prior).energy
     near = sorted((error(at(yaw, pitch)), yaw, pitch) for yaw in YAWS for pitch in PITCHES)[:SHADOWED]
     if near[0][0] > PROMISING * without:
         return None
-    best = min(((*shadowed(yaw, pitch), yaw, pitch) for _, yaw, pitch in near), key=lambda x: x[0])
-    yaw, pitch = best[3:]
-    finer = [(yaw + a, pitch + b) for a in (-10, 0, 10) for b in (-10, 0, 10) if a or b]
-    best = min([best[:3], *(shadowed(*angles) for angles in finer)], key=lambda x: x[0])
-    return Sun(best[1].to(vertices), best[2]) if best[0] < min(WORTH * without, without - LEAST) else None
+    coarse = shadowed([(yaw, pitch) for _, yaw, pitch in near])
+    yaw, pitch = coarse[2]
+    finer = shadowed([(yaw + a, pitch + b) for a in (-10, 0, 10) for b in (-10, 0, 10) if a or b])
+    left, sun, _ = min(coarse, finer, key=lambda x: x[0])
+    return sun if left < min(WORTH * without, without - LEAST) else None
 
 
 def at(yaw: float, pitch: float) -> Tensor:

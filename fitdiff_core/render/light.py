@@ -92,14 +92,12 @@ class Light:
         """Batches of lights as one batch; who has fewer directional lights gets black ones."""
         lamps = max(x.direction.shape[1] for x in lights)
 
-        def filled(x: Tensor) -> Tensor:
-            return F.pad(x, (0, 0, 0, lamps - x.shape[1]))
+        def filled(x: Tensor, value: tuple[float, float, float]) -> Tensor:
+            return torch.cat([x, x.new_tensor(value).expand(len(x), lamps - x.shape[1], 3)], 1)
 
-        dark = [filled(x.direction) for x in lights]
-        up = [torch.where(d.square().sum(-1, keepdim=True) > 0, d, d.new_tensor([0.0, 1.0, 0.0])) for d in dark]
         return cls(
-            torch.cat([x.sh for x in lights]), torch.cat(up), torch.cat([filled(x.color) for x in lights]),
-            any(x.shadows for x in lights),
+            torch.cat([x.sh for x in lights]), torch.cat([filled(x.direction, (0, 1, 0)) for x in lights]),
+            torch.cat([filled(x.color, (0, 0, 0)) for x in lights]), any(x.shadows for x in lights),
         )
 
     @classmethod
