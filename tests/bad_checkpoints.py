@@ -12,7 +12,7 @@ from fitdiff_core.checkpoint import DEFAULT
 from .bad_files import config, forbidden, little_memory, nobody
 from .bad_inputs import Case
 
-scarce = functools.partial(little_memory, 100)
+scarce = functools.partial(little_memory, 1000)
 
 
 def shipped() -> tuple[dict, int]:
@@ -126,7 +126,7 @@ CASES = [Case("Checkpoints", what, "exit 2", says, make) for what, says, make in
     ("NaN among the weights", "holds NaN or infinite values", checkpoint(tail=b"\x00\x7e")),
     ("for another atlas", "was trained for atlas 'b9'", checkpoint(metadata(atlas_version="b9"))),
 ]]
-CASES += [Case("Checkpoints", f"{what}, with 100 MB of memory left", "exit 2", says, make, scarce) for what, says, make in [
+CASES += [Case("Checkpoints", f"{what}, with 1 GB of memory left", "exit 2", says, make, scarce) for what, says, make in [
     ("a header of 2^60 bytes", "is not a whole safetensors file", file(struct.pack("<Q", 1 << 60) + b"{}" * 99)),
     ("a further tensor of 256 GB", "has unknown 1 tensors", checkpoint(gigantic, more=1 << 38)),
     ("a layer of 2^30 channels", "describes an architecture this version does not know",
@@ -179,7 +179,7 @@ def onnx_file(data: bytes):
     return make
 
 
-CASES.append(Case("Recogniser packs", "a crop of 100000 px, with 100 MB of memory left", "exit 2", "not a square RGB image",
+CASES.append(Case("Recogniser packs", "a crop of 100000 px, with 1 GB of memory left", "exit 2", "not a square RGB image",
                   network(side=100000), scarce))
 CASES += [Case("Recogniser packs", what, "exit 2", says, make) for what, says, make in [
     ("a missing .onnx file", "No such ONNX file", lambda folder: config(recognizer=str(folder / "gone.onnx"))(folder)),

@@ -43,7 +43,10 @@ def full_disk():
 
 @contextlib.contextmanager
 def little_memory(megabytes: int = 400):
-    """A real limit on this process: allocations beyond it fail."""
+    """A real limit on this process: allocations beyond it fail.
+
+    The limit is of addresses, and each new thread takes 128 MB of them for its heap, used or not.
+    """
     if not Path("/proc/self/statm").exists():
         pytest.skip("needs /proc")
     import resource
@@ -164,8 +167,8 @@ PHOTOS = [
     ("a name in another script, with blanks", "works", "the same person", photo("脸 ö.png", saved(lambda im: im))),
 ]
 CASES = [Case("Photos", what, outcome, says, make) for what, outcome, says, make in PHOTOS]
-CASES.append(Case("Photos", "a PNG that promises 60000 x 60000 px, with 100 MB of memory left", "exit 2", "too large; scale it down",
-                  photo("a.png", bomb), functools.partial(little_memory, 100)))
+CASES.append(Case("Photos", "a PNG that promises 60000 x 60000 px, with 1 GB of memory left", "exit 2", "too large; scale it down",
+                  photo("a.png", bomb), functools.partial(little_memory, 1000)))
 CASES.append(Case("Photos", "a file that may not be read", "exit 2", "check its permissions", photo("a.png", forbidden), nobody))
 
 

@@ -28,14 +28,18 @@ SETTINGS = """async (vue) => {
     await setting.set('LiteGraph.Canvas.MinFontSizeForLOD', 0);  // text stays readable when zoomed out
 }"""
 QUEUE = """(ms) => new Promise(async (resolve) => {
-    const late = setTimeout(() => resolve('timeout'), ms);
-    const done = (text) => { clearTimeout(late); resolve(text); };
     const api = app.api ?? window.comfyAPI.api.api;
+    const late = setTimeout(() => resolve('timeout'), ms);
+    const errors = () => Object.values(app.lastNodeErrors ?? {});
+    const done = (text) => {
+        clearTimeout(late);
+        resolve((errors().length ? 'rejected: ' + JSON.stringify(errors()) + '; ' : '') + text);
+    };
     for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
         api.addEventListener(kind, (e) => done(kind + (e.detail?.exception_message ? ': ' + e.detail.exception_message : '')));
     await app.queuePrompt(0, 1);
-    const errors = Object.values(app.lastNodeErrors ?? {});
-    if (errors.length) done('rejected: ' + JSON.stringify(errors));
+    const queue = await (await api.fetchApi('/queue')).json();
+    if (errors().length && !queue.queue_running.length && !queue.queue_pending.length) done('nothing runs');
 })"""
 ALERTS = """() => [...document.querySelectorAll(
     '.p-toast-message, .comfy-missing-nodes, .p-dialog, [data-testid="error-overlay"]')].map(e => e.innerText)"""
@@ -73,7 +77,11 @@ class Tab:
         )
 
     def queue(self, timeout: float) -> str:
-        """How it ended: `execution_success`, or what went wrong."""
+        """How it ended: `execution_success`, or what went wrong.
+
+        ComfyUI may reject one branch of a graph and run another: this waits for that one's end too, whose previews would
+        otherwise reach nodes of the same numbers in the next graph.
+        """
         return self.page.evaluate(QUEUE, timeout * 1000)
 
     def alerts(self) -> list[str]:
