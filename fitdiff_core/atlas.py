@@ -12,13 +12,14 @@ from .errors import UserError
 
 # "skin" has everything but eyes, eye sockets and mouth; "all" is what the mesh uses of the atlas
 REGIONS = (
-    "face", "skin", "lips", "brows", "eyelids", "nose", "ears", "scalp", "neck", "mouth_interior", "eyes", "iris", "all",
+    "face", "skin", "lips", "brows", "eyelids", "nose", "ears", "scalp", "neck", "mouth_interior", "teeth", "eyes", "iris",
+    "all",
 )
 PAIRED = ("brows", "eyelids", "ears")
 OUTLINES = {  # sRGB
     "face": (250, 250, 250), "scalp": (120, 170, 255), "neck": (120, 220, 170), "ears": (255, 170, 90),
     "brows": (170, 110, 60), "eyelids": (230, 110, 220), "nose": (255, 225, 90), "lips": (255, 90, 100),
-    "mouth_interior": (150, 40, 50), "eyes": (90, 210, 255), "iris": (40, 120, 200),
+    "mouth_interior": (150, 40, 50), "teeth": (235, 230, 200), "eyes": (90, 210, 255), "iris": (40, 120, 200),
 }
 LABELS = {"mouth_interior": "mouth"}
 GREY, WIRE, GRID = 118, 134, 104
@@ -92,7 +93,7 @@ def _left_is_right_of_middle(head) -> bool:
     """Whether the subject's left (+x) lies in the right half of the atlas."""
     x = head.mean[:3 * head.n_control].view(-1, 3)[:, 0]
     skin = torch.sparse.mm(head.subdivision, x[:, None])[:, 0]
-    u = head.uv[: head.n_skin, 0]
+    u = head.uv[: len(skin), 0]
     return bool(((u - u.mean()) * skin).mean() > 0)
 
 

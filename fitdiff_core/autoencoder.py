@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from .errors import UserError
 from .maps import TextureMaps
+from .teeth import paint
 
 CHANNELS = 9  # diffuse 3, specular 3, normal 3
 MAPS = ("diffuse", "specular", "normal")
@@ -224,7 +225,7 @@ class MapAutoencoder(nn.Module):
     def decode(self, latent: Tensor, size: int | None = None) -> Tensor:
         """Latent `[B, C, S/16, S/16]` -> linear maps `[B, 9, size, size]`, `size` = S (default) or S/2 (several times
         cheaper: for guidance). Differentiable. Albedo is not below 0 but may exceed 1 a little; normals are not yet
-        unit vectors: `TextureMaps.from_stack` sees to both."""
+        unit vectors: `TextureMaps.from_stack` sees to both. The teeth are always the same."""
         s, n = self.config.size, self.latent_size
         size = size or s
         if latent.shape[1:] != (self.config.latent, n, n):
@@ -234,7 +235,7 @@ class MapAutoencoder(nn.Module):
             raise UserError(f"The autoencoder decodes to {s} or {s // 2} texels a side, not {size}.")
         z = latent * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
         full, half = self._decode(z, None, detail=size == s)
-        return from_codes(half if full is None else full)
+        return paint(from_codes(half if full is None else full))
 
     def maps(self, latent: Tensor) -> TextureMaps:
         """Latent `[B, C, S/16, S/16]` -> the maps to keep: unit normals, no spikes. One at a time: memory stays flat."""

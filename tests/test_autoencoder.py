@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from fitdiff_core.autoencoder import AutoencoderConfig, MapAutoencoder, from_codes, to_codes, without_spikes
 from fitdiff_core.errors import UserError
+from fitdiff_core.teeth import patch_mask
 from fitdiff_core.train import autoencoder as training
 from fitdiff_core.train.common import Budget, Run
 from fitdiff_core.train.dataset import Textures
@@ -51,6 +52,7 @@ def test_shrinking_the_large_image_gives_the_small_one(model):
     z = torch.randn(1, 4, 4, 4)
     large, small = to_codes(model.decode(z)), to_codes(model.decode(z, 32))
     inside = (small[:, :6] > -0.99).all(1, keepdim=True) & (F.max_pool2d(-large[:, :6], 2) < 0.99).all(1, keepdim=True)
+    inside &= ~patch_mask(32)  # its edges fall between the texels of so small an atlas
     assert inside.any()
     assert ((F.avg_pool2d(large, 2) - small).abs() * inside).max() < 1e-5
 

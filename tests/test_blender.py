@@ -48,7 +48,7 @@ def opened(tmp_path_factory):
 
 def test_objects_materials_and_shape_keys(opened):
     report, _, avatar, _ = opened
-    assert set(report) == {"Head", "Eye_L", "Eye_R"}
+    assert set(report) == {"Head", "Teeth", "Eye_L", "Eye_R"}
     for name, mesh in report.items():
         assert mesh["material"] == {"Head": "Skin"}.get(name, name)
         assert mesh["custom_normals"] and mesh["uv"] == 1

@@ -46,9 +46,10 @@ def glb(avatar, tmp_path_factory):
 
 
 def test_names_are_arkits(glb):
-    head, left, right = glb.json["meshes"]
+    head, teeth, left, right = glb.json["meshes"]
     assert sorted(head["extras"]["targetNames"]) == sorted(ARKIT) and len(ARKIT) == 52
     assert head["weights"] == [0] * 52
+    assert teeth["extras"]["targetNames"] == ["jawForward", "jawLeft", "jawRight", "jawOpen"], "nothing else moves them"
     for mesh, side in ((left, "Left"), (right, "Right")):
         assert sorted(mesh["extras"]["targetNames"]) == [f"eyeLook{w}{side}" for w in ("Down", "In", "Out", "Up")]
 
@@ -65,12 +66,15 @@ def test_the_sum_of_targets_is_the_posed_head(avatar, scene, glb, tmp_path):
     file = Glb(write_glb(tmp_path / "a.glb", avatar, scene=scene))
     weights = file.json["meshes"][0]["weights"]
     np.testing.assert_allclose(weights, scene.expression[0].numpy(), atol=1e-6)
-    base, targets, n = file.primitive(0)[0], file.targets(0), avatar.head.n_skin
-    mixed = base["POSITION"] + sum(w * t["POSITION"] for w, t in zip(weights, targets.values(), strict=True))
-    error = np.linalg.norm(mixed - posed[:n], axis=1)
-    assert error.max() < 3e-4 and np.median(error) < 2 * STILL, "a tenth of a millimetre after 52 cut-offs"
-    assert np.linalg.norm(base["POSITION"] - posed[:n], axis=1).max() > 5e-3, "the pose should move something"
-    for mesh, rows in ((1, slice(n, n + (len(posed) - n) // 2)), (2, slice(n + (len(posed) - n) // 2, None))):
+    n, teeth = avatar.head.n_skin, avatar.head.n_teeth
+    for mesh, rows in ((0, slice(n - teeth)), (1, slice(n - teeth, n))):
+        base, targets = file.primitive(mesh)[0], file.targets(mesh)
+        own = file.json["meshes"][mesh]["weights"]
+        mixed = base["POSITION"] + sum(w * t["POSITION"] for w, t in zip(own, targets.values(), strict=True))
+        error = np.linalg.norm(mixed - posed[rows], axis=1)
+        assert error.max() < 3e-4 and np.median(error) < 2 * STILL, "a tenth of a millimetre after 52 cut-offs"
+        assert np.linalg.norm(base["POSITION"] - posed[rows], axis=1).max() > 5e-3, "the pose should move something"
+    for mesh, rows in ((2, slice(n, n + (len(posed) - n) // 2)), (3, slice(n + (len(posed) - n) // 2, None))):
         node = file.json["nodes"][mesh]
         turned = file.primitive(mesh)[0]["POSITION"] @ matrix(node["rotation"]).T + node["translation"]
         np.testing.assert_allclose(turned, posed[rows], atol=2e-6)
@@ -88,7 +92,7 @@ def matrix(quaternion):
 
 def test_one_target_is_one_action(avatar, glb):
     """Positions to the threshold; the blended normal is that of the moved mesh."""
-    head, n = avatar.head, avatar.head.n_skin
+    head, n = avatar.head, avatar.head.n_skin - avatar.head.n_teeth
     i = head.expression_names.index("jawOpen")
     moved = head(avatar.shape, torch.eye(52)[i : i + 1])
     target, base = glb.targets(0)["jawOpen"], glb.primitive(0)[0]
@@ -101,7 +105,7 @@ def test_one_target_is_one_action(avatar, glb):
 
 def test_eye_targets_turn_the_eyes(avatar, glb):
     """eyeLookInLeft brings the left pupil towards the nose, by the angle that is promised."""
-    for mesh, name, yaw in ((1, "eyeLookInLeft", -1), (1, "eyeLookOutLeft", 1), (2, "eyeLookInRight", 1), (2, "eyeLookOutRight", -1)):
+    for mesh, name, yaw in ((2, "eyeLookInLeft", -1), (2, "eyeLookOutLeft", 1), (3, "eyeLookInRight", 1), (3, "eyeLookOutRight", -1)):
         base = glb.primitive(mesh)[0]["POSITION"]
         pupil = base[:, 2].argmax()
         moved = base + glb.targets(mesh)[name]["POSITION"]
@@ -125,7 +129,8 @@ def test_targets_are_local_and_the_file_small(avatar, glb, tmp_path):
 def test_without_blendshapes_the_scene_is_in_the_vertices(avatar, scene, tmp_path):
     glb = Glb(write_glb(tmp_path / "a.glb", avatar, scene=scene, blendshapes=False))
     assert not any("targets" in m["primitives"][0] for m in glb.json["meshes"])
-    np.testing.assert_allclose(glb.primitive(0)[0]["POSITION"], avatar.vertices(scene)[0, : avatar.head.n_skin].numpy(), atol=1e-6)
+    written = np.concatenate([glb.primitive(mesh)[0]["POSITION"] for mesh in (0, 1)])
+    np.testing.assert_allclose(written, avatar.vertices(scene)[0, : avatar.head.n_skin].numpy(), atol=1e-6)
 
 
 def test_bytes_repeat(avatar, scene, tmp_path):

@@ -41,7 +41,7 @@ def head_in_browser(tmp_path_factory):
 def test_everything_arrives(head_in_browser):
     viewer, avatar, scene = head_in_browser
     meshes = viewer.about()
-    assert set(meshes) == {"Head", "Eye_L", "Eye_R"}
+    assert set(meshes) == {"Head", "Teeth", "Eye_L", "Eye_R"}
     for name, mesh in meshes.items():
         assert mesh["material"] == {"Head": "Skin"}.get(name, name) and mesh["type"] == "MeshPhysicalMaterial"
         assert mesh["tangents"] and mesh["maps"] == ["map", "normalMap", "specularColorMap"]

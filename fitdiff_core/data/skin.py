@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..maps import TextureMaps
+from ..teeth import paint
 from .brows import Brows
 from .canvas import Canvas
 from .eyes import Eyes
@@ -278,4 +279,5 @@ class SkinGenerator:
         albedo[(slice(None), *window)] = torch.where(island, ball, albedo[(slice(None), *window)])
         specular[(slice(None), *window)] = torch.where(island, shine, specular[(slice(None), *window)])
         normal[(slice(None), *window)] = torch.where(island, flat, normal[(slice(None), *window)])
-        return TextureMaps(albedo.clamp(0, 1)[None], specular.expand(3, -1, -1)[None].clone(), normal[None])
+        stack = paint(torch.cat([albedo.clamp(0, 1), specular.expand(3, -1, -1), normal])[None])
+        return TextureMaps(*stack.split(3, 1))

