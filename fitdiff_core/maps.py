@@ -1,4 +1,4 @@
-"""The nine map channels a head's skin and eyes are textured with."""
+"""The nine map channels a head's skin, teeth and eyes are textured with."""
 
 from __future__ import annotations
 

@@ -74,11 +74,12 @@ def mesh_of(avatar, scenes: list | None = None) -> Types.MESH:
 
 
 def roughness_image(head, size: int = 64) -> torch.Tensor:
-    """glTF's metallic-roughness texture `[1, S, S, 3]`: roughness in green, for a mesh whose one material is skin and eyes."""
-    eyes = head.region("eyes", size).cpu().float()
+    """glTF's metallic-roughness texture `[1, S, S, 3]`: roughness in green, for a mesh whose one material is skin, teeth and eyes."""
     rough = head.roughness.cpu().float()
-    skin, wet = rough[: head.n_skin].mean(), rough[head.n_skin :].mean()
-    green = skin + (wet - skin) * eyes
+    green = rough[: head.n_skin - head.n_teeth].mean().expand(size, size)
+    for name in ("teeth", "eyes"):
+        own = rough[head.vertex_region(name).cpu() > 0].mean()
+        green = torch.lerp(green, own, head.region(name, size).cpu().float())
     return torch.stack([torch.zeros_like(green), green, torch.zeros_like(green)], -1)[None]
 
 

@@ -73,7 +73,7 @@ def test_the_sum_of_targets_is_the_posed_head(avatar, scene, glb, tmp_path):
         mixed = base["POSITION"] + sum(w * t["POSITION"] for w, t in zip(own, targets.values(), strict=True))
         error = np.linalg.norm(mixed - posed[rows], axis=1)
         assert error.max() < 3e-4 and np.median(error) < 2 * STILL, "a tenth of a millimetre after 52 cut-offs"
-        assert np.linalg.norm(base["POSITION"] - posed[rows], axis=1).max() > 5e-3, "the pose should move something"
+        assert np.linalg.norm(base["POSITION"] - posed[rows], axis=1).max() > 4e-3, "the pose should move something"
     for mesh, rows in ((2, slice(n, n + (len(posed) - n) // 2)), (3, slice(n + (len(posed) - n) // 2, None))):
         node = file.json["nodes"][mesh]
         turned = file.primitive(mesh)[0]["POSITION"] @ matrix(node["rotation"]).T + node["translation"]

@@ -113,46 +113,6 @@ def shoulders(background: Tensor, camera: Camera, lit: Tensor, rng: np.random.Ge
     return background + mask * ((cloth * lit).view(1, 3, 1, 1) - background)
 
 
-def teeth(
-    image: Tensor, inside: Tensor, corners: Tensor, camera: Camera, lit: Tensor, rng: np.random.Generator
-) -> Tensor:
-    """Upper teeth where the mouth stands open.
-
-    image linear `[1, 3, H, W]`; inside `[1, 1, H, W]` visible share of the mouth's inside; corners `[5, 3]` metres:
-    points of the upper lip's inner edge from one corner to the other.
-    """
-    if float(inside.sum()) < 6:
-        return image
-    size = image.shape[-2:]
-    arch = corners + torch.tensor([0.0, 0.0012, -0.007])
-    arch = torch.cat([arch[:1] * torch.tensor([0.86, 1, 1]), arch[1:-1], arch[-1:] * torch.tensor([0.86, 1, 1])])
-    lower = arch[1:-1] - torch.tensor([0.0, 0.0095, 0.0])
-    polygon = camera.project(torch.cat([arch + torch.tensor([0.0, 0.004, 0.0]), lower.flip(0)])[None], size)[0]
-    shape = Image.new("L", (size[1] * 2, size[0] * 2))
-    ImageDraw.Draw(shape).polygon([(float(x) * 2, float(y) * 2) for x, y in polygon], fill=255)
-    top, low = arch + torch.tensor([0.0, 0.004, 0.0]), arch - torch.tensor([0.0, 0.0095, 0.0])
-    pen = ImageDraw.Draw(shape)
-    for t in torch.linspace(0.06, 0.94, 9):  # the gaps between them
-        ends = torch.stack([_along(top, float(t)), _along(low, float(t))])
-        (x0, y0), (x1, y1) = (camera.project(ends[None], size)[0] * 2).tolist()
-        pen.line([(x0, y0), (x1, y1)], fill=170, width=1)
-    mask = (
-        torch.from_numpy(np.asarray(shape.resize((size[1], size[0]), Image.Resampling.BOX), np.float32) / 255)[
-            None, None
-        ]
-        * inside
-    )
-    white = torch.from_numpy(np.array([0.60, 0.54, 0.43]) * math.exp(rng.normal(-0.1, 0.15))).float() * lit * 0.65
-    return image + mask * (white.view(1, 3, 1, 1) - image)
-
-
-def _along(line: Tensor, t: float) -> Tensor:
-    """The point at share t of a polyline `[N, 3]` of about even steps."""
-    at = t * (len(line) - 1)
-    i = min(int(at), len(line) - 2)
-    return line[i] + (line[i + 1] - line[i]) * (at - i)
-
-
 def glasses(image: Tensor, landmarks: Tensor, camera: Camera, rng: np.random.Generator) -> Tensor:
     """A plain pair of spectacles over the eyes: linear image `[1, 3, H, W]`, landmarks `[68, 3]` metres."""
     size = image.shape[-2:]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from ..image import linear_to_srgb
 from ..render import render, vertex_normals
-from .backdrop import fingers, glasses, hair_volume, random_background, shoulders, teeth
+from .backdrop import fingers, glasses, hair_volume, random_background, shoulders
 from .canvas import gaussian_blur
 from .mane import Mane
 from .people import SkinAttributes
@@ -53,8 +52,7 @@ def photograph(
         background = shoulders(mane.behind(background), camera, lit, rng)
         haired = hair_volume(head, vertices, vertex_normals(vertices, head.triangles), attributes, rng)
         surface = cast_shadows(head, haired, light, int(rng.integers(1, 4)))
-        out = render(haired, surface, avatar.maps, camera, light, size, background)
-        image = _with_teeth(out, head, vertices, scene, lit, rng)
+        image = render(haired, surface, avatar.maps, camera, light, size, background).image
         points = head.landmarks(vertices, "68")[0]
         if rng.random() < (0.06 if attributes.age < 45 else 0.16):
             image = glasses(image, points, camera, rng)
@@ -63,21 +61,6 @@ def photograph(
             image = fingers(image, points, camera, rng)
     face = _face_luminance(image, camera, head, vertices, size)
     return _develop(image, face, lit, rng, degrade, balance)
-
-
-_mouths = WeakKeyDictionary()  # head -> where its texture shows the inside of the mouth
-
-
-def _with_teeth(out, head, vertices: Tensor, scene, lit: Tensor, rng: np.random.Generator) -> Tensor:
-    if "mouth_interior" not in head.region_names:
-        return out.image
-    if head not in _mouths:
-        _mouths[head] = head.region("mouth_interior", 256)[None, None].float()
-    region = _mouths[head]
-    grid = torch.stack([out.uv[..., 0] * 2 - 1, 1 - out.uv[..., 1] * 2], -1)
-    inside = F.grid_sample(region, grid, align_corners=False) * out.mask
-    lip = head.landmarks(vertices, "68")[0][[60, 61, 62, 63, 64]]
-    return teeth(out.image, inside, lip, scene.camera, lit, rng)
 
 
 def _face_luminance(image: Tensor, camera, head, vertices: Tensor, size: tuple[int, int]) -> float:

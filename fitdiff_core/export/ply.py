@@ -32,7 +32,7 @@ def write_ply(
 ) -> Path:
     """Write a batch-1 avatar's head as binary little-endian `NAME.ply` and `NAME_{diffuse,specular,normal}.png`.
 
-    Skin and eyes are one mesh: PLY has no materials. Colours are the diffuse map at each vertex, sRGB bytes; `s`, `t` are
+    Skin, teeth and eyes are one mesh: PLY has no materials. Colours are the diffuse map at each vertex, sRGB bytes; `s`, `t` are
     the uv, t from the bottom. Arguments and errors as `write_obj`.
     """
     path = Path(path)

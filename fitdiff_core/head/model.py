@@ -20,6 +20,8 @@ FORMAT = "fitdiff-head-1"
 FIVE = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47), (30,), (48,), (54,))
 ISLAND = ("eyes", "iris")  # regions of the eye island rather than of the skin
 TEETH = "teeth"
+# Between the lips, upper and lower one, out of the 68; metres that the teeth stand behind them
+LIPS, BEHIND = ((61, 62, 63), (67, 66, 65)), 0.004
 
 
 class HeadModel(nn.Module):
@@ -30,7 +32,7 @@ class HeadModel(nn.Module):
         n_skin, n_teeth, n_vertices: skin vertices come first, of which the last n_teeth are the teeth's (none in a file
             without them), then the left (+x), then the right eyeball.
         triangles `[T, 3]` counter-clockwise from outside; uv `[V, 2]`, one a vertex, v from the bottom: no seams.
-        occlusion `[V]`: share of ambient light that arrives (mean head); roughness `[V]`: perceptual, low on the eyes.
+        occlusion `[V]`: share of ambient light that arrives (mean head, lips apart; `light_at`); roughness `[V]`: perceptual, low on the eyes.
         eye_island: (u0, v0, u1, v1) of the disc both eyes share; the distance from its middle is the polar angle from
             the eye's axis, linear, `eye_angle` degrees at the rim (iris 21.5, pupil 7.5).
         attribute_directions `[A, K]`: coefficients per unit of each of attribute_names: feminine, weight 0..1; age, 0 at
@@ -125,6 +127,18 @@ class HeadModel(nn.Module):
             raise UserError(f"Unknown landmarks '{which}'; choose 68, 5 or mesh.")
         points = vertices[:, self.landmark_ids]
         return points if which == "68" else torch.stack([points[:, list(i)].mean(1) for i in FIVE], 1)
+
+    def light_at(self, vertices: Tensor) -> Tensor:
+        """Vertices `[B, V, 3]` -> share of ambient light that arrives, `[B, V]`: `occlusion`, and of the teeth only what the
+        slit between the lips lets in; between lips that hardly part they are as dark as the mouth."""
+        light = self.occlusion.to(vertices).expand(len(vertices), -1)
+        if not self.n_teeth:
+            return light
+        points = self.landmarks(vertices)
+        slit = (points[:, LIPS[0]] - points[:, LIPS[1]])[..., 1].mean(1, keepdim=True).clamp(min=0)
+        teeth = slice(self.n_skin - self.n_teeth, self.n_skin)
+        seen = light[:, teeth] * slit / (slit.square() + 4 * BEHIND**2).sqrt()  # a long slit's share of the sky
+        return torch.cat([light[:, : teeth.start], seen, light[:, teeth.stop :]], 1)
 
     def landmark_weights(self, which: str = "mesh") -> Tensor:
         """`[N]` how far each point can be trusted, 0..1: the outline of the jaw slides along the face."""

@@ -56,7 +56,8 @@ def render(
     """Render vertices `[B, V, 3]` (metres) of `head` at `size` (H, W).
 
     head: offers `triangles [T, 3]` and `uv [V, 2]`; optionally `roughness [V]` (perceptual; without it 0.45 everywhere)
-    and `occlusion [V]` (share of the light that arrives, 0..1, e.g. in the corners of eyes and mouth).
+    and `occlusion [V]` (share of the light that arrives, 0..1, e.g. in the corners of eyes and mouth), or `light_at(vertices)`
+    for one that depends on the pose.
     maps, camera, light: B or 1 entries. background: linear RGB, or an image `[B or 1, 3, H, W]`; None is black.
     arrives: `[B or 1, V, L]`, what each vertex gets of each directional light; None looks for shadows if the light has them.
     """
@@ -77,8 +78,11 @@ def render(
         return out[:-1].view(n_batch, height, width, -1)
 
     parts = [*frames(vertices, uv, tri), uv.expand(n_batch, -1, -1)]
-    extras = [name for name in ("roughness", "occlusion") if getattr(head, name, None) is not None]
-    parts += [getattr(head, name).to(vertices)[None, :, None].expand(n_batch, -1, 1) for name in extras]
+    own = {name: getattr(head, name, None) for name in ("roughness", "occlusion")}
+    if hasattr(head, "light_at"):
+        own["occlusion"] = head.light_at(vertices)
+    extras = [name for name, values in own.items() if values is not None]
+    parts += [own[name].to(vertices).expand(n_batch, -1)[..., None] for name in extras]
     if arrives is not None:
         parts.append(arrives.to(vertices).expand(n_batch, -1, -1))
     values = interpolate_at(torch.cat(parts, -1), rast, tri, flat.clamp(max=n_pixels - 1), batch)

@@ -32,7 +32,8 @@ UPPER, LOWER = (-0.0003, -0.002), (0.002, -0.002)
 # Points out of the 68 that hold the teeth: chin, underside of the nose, lips, and four times over their inner line
 ANCHORS = [7, 8, 9, *range(31, 36), *range(48, 60), *range(60, 68), *range(60, 68), *range(60, 68), *range(60, 68)]
 ROUGHNESS = 0.2
-LIGHT, DARKER, DARKEST = 0.6, 15.0, 0.2  # of the ambient light: at the incisors, less for each metre behind them, at least
+# Of the ambient light that passes the lips: at the incisors, less for each metre behind them, at least
+LIGHT, DARKER, DARKEST = 0.9, 20.0, 0.3
 MARGIN = 3 / 512  # of the atlas, inside the patch
 
 
