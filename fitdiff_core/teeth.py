@@ -21,6 +21,7 @@ def patch_mask(size: int, device: torch.device | str = "cpu") -> Tensor:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)  # ComfyUI's nodes run in that mode, whose tensors no later gradient could pass
 def _painted(size: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """What lies in the patch, `[9, S, 1]`, and the patch itself."""
     v = 1 - (torch.arange(size) + 0.5) / size

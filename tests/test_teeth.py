@@ -128,6 +128,14 @@ def test_paint_changes_the_patch_and_lets_gradients_pass_elsewhere(size):
     np.testing.assert_allclose(F.avg_pool2d(painted, 2)[..., patch_mask(size // 2)].detach(), paint(F.avg_pool2d(maps, 2))[..., patch_mask(size // 2)].detach(), atol=0.01)
 
 
+def test_what_was_painted_in_inference_mode_serves_gradients_too():
+    with torch.inference_mode():
+        paint(torch.rand(1, 9, 48, 48))
+    maps = torch.rand(1, 9, 48, 48, requires_grad=True)
+    paint(maps).sum().backward()
+    assert maps.grad.sum() > 0
+
+
 def test_light_reaches_them_through_the_lips_only(head):
     shut, ajar, wide = (head(torch.zeros(1, head.n_identity), weights(head, {"jawOpen": w})) for w in (0.0, 0.15, 0.7))
     light = [head.light_at(v)[0] for v in (shut, ajar, wide)]
