@@ -76,7 +76,7 @@ def mesh_of(avatar, scenes: list | None = None) -> Types.MESH:
 def roughness_image(head, size: int = 64) -> torch.Tensor:
     """glTF's metallic-roughness texture `[1, S, S, 3]`: roughness in green, for a mesh whose one material is skin, teeth and eyes."""
     rough = head.roughness.cpu().float()
-    green = rough[: head.n_skin - head.n_teeth].mean().expand(size, size)
+    green = rough[: head.teeth_rows.start].mean().expand(size, size)
     for name in ("teeth", "eyes"):
         own = rough[head.vertex_region(name).cpu() > 0].mean()
         green = torch.lerp(green, own, head.region(name, size).cpu().float())

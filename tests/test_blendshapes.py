@@ -92,7 +92,7 @@ def matrix(quaternion):
 
 def test_one_target_is_one_action(avatar, glb):
     """Positions to the threshold; the blended normal is that of the moved mesh."""
-    head, n = avatar.head, avatar.head.n_skin - avatar.head.n_teeth
+    head, n = avatar.head, avatar.head.teeth_rows.start
     i = head.expression_names.index("jawOpen")
     moved = head(avatar.shape, torch.eye(52)[i : i + 1])
     target, base = glb.targets(0)["jawOpen"], glb.primitive(0)[0]

@@ -144,7 +144,7 @@ def test_triangles_face_outwards(head, mean):
 
 
 def test_the_atlas_has_no_folds_and_keeps_clear_of_the_eye_island(head):
-    skin = (head.triangles < head.n_skin - head.n_teeth).all(1)
+    skin = (head.triangles < head.teeth_rows.start).all(1)
     areas = signed_areas(head.uv, head.triangles[skin])
     assert (areas > 0).all()
     u0, v0, u1, v1 = head.eye_island
@@ -162,7 +162,7 @@ def test_most_of_the_atlas_is_face(head, mean):
 
 
 def test_the_atlas_is_its_own_mirror_image(head):
-    skin = head.uv[: head.n_skin - head.n_teeth]
+    skin = head.uv[: head.teeth_rows.start]
     mirrored = torch.stack([1 - skin[:, 0], skin[:, 1]], 1)
     sample = torch.arange(0, len(skin), 9)
     assert torch.cdist(mirrored[sample], skin, compute_mode="donot_use_mm_for_euclid_dist").amin(1).max() < 1e-5

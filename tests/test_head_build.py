@@ -14,6 +14,7 @@ from fitdiff_core.head.build.basis import gaussianity, pca  # noqa: E402
 from fitdiff_core.head.build.expressions import ARKIT_NAMES, ict_recipe  # noqa: E402
 from fitdiff_core.head.build.ict_source import load_ict  # noqa: E402
 from fitdiff_core.head.build.landmarks import LANDMARKS_68  # noqa: E402
+from fitdiff_core.head.build.mouth import small_motions  # noqa: E402
 from fitdiff_core.head.build.registration import (  # noqa: E402
     SmoothSolver,
     Surface,
@@ -108,6 +109,15 @@ def test_align_removes_rigid_motion_but_not_size():
     use = (mean[:58, 2] > 0) & (mean[:58, 1] > -0.09)
     spread = [np.linalg.norm(h[:58][use] - h[:58][use].mean(0)) for h in out]
     assert spread[1] / spread[0] == pytest.approx(1.1)
+
+
+def test_small_motions_are_a_similaritys_first_order():
+    rng = np.random.default_rng(3)
+    points, centre, amount = rng.standard_normal((5, 3)), rng.standard_normal(3), 1e-6 * rng.standard_normal(7)
+    turn, _ = np.linalg.qr(np.eye(3) + np.cross(np.eye(3), -amount[4:]))  # to first order, Rodrigues' formula
+    turn *= np.sign(np.diag(turn))
+    moved = centre + amount[:3] + (1 + amount[3]) * (points - centre) @ turn
+    np.testing.assert_allclose(small_motions(points, centre) @ amount, moved - points, atol=1e-10)
 
 
 def test_expressions_are_arkits_and_each_has_its_source():

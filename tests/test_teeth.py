@@ -34,15 +34,11 @@ def weights(head, actions):
     return out
 
 
-def rows(head):
-    return slice(head.n_skin - head.n_teeth, head.n_skin)
-
-
 def seen(head, vertices, camera):
     """(`[S, S]` bool: teeth, the same: where the lips leave an opening), row 0 at the bottom."""
     clip = camera.clip(vertices)
     face = rasterize(clip, head.triangles, (SIZE, SIZE))[0, ..., 3].long()
-    of_teeth = (head.triangles >= head.n_skin - head.n_teeth).all(1) & (head.triangles < head.n_skin).all(1)
+    of_teeth = (head.triangles >= head.teeth_rows.start).all(1) & (head.triangles < head.n_skin).all(1)
     teeth = (face > 0) & of_teeth[(face - 1).clamp(min=0)]
     inner = head.landmarks(clip[..., :2] / clip[..., 3:])[0, 60:68]
     fan = torch.tensor([[0, i, i + 1] for i in range(1, 7)])
@@ -72,21 +68,21 @@ def test_they_show_between_the_lips_and_nowhere_else(head):
 
 def test_the_upper_row_stays_and_the_lower_follows_the_jaw(head):
     moved = head(torch.zeros(52, head.n_identity), torch.eye(52)) - head(torch.zeros(1, head.n_identity))
-    most = moved[:, rows(head)].norm(dim=-1)
+    most = moved[:, head.teeth_rows].norm(dim=-1)
     jaw = {head.expression_names.index(n) for n in ("jawOpen", "jawForward", "jawLeft", "jawRight")}
     assert all((most[i].max() > 0.003) == (i in jaw) for i in range(52))
     still = most[sorted(jaw)].amax(0) < 1e-6
     assert 0.3 < still.float().mean() < 0.8
-    at = head(torch.zeros(1, head.n_identity))[0, rows(head), 1]
+    at = head(torch.zeros(1, head.n_identity))[0, head.teeth_rows, 1]
     assert at[still].mean() > at[~still].mean() + 0.005, "the row that stays is the upper one"
-    drop = moved[head.expression_names.index("jawOpen"), rows(head)][~still]
+    drop = moved[head.expression_names.index("jawOpen"), head.teeth_rows][~still]
     assert drop[:, 1].max() < -0.01
 
 
 def test_they_keep_their_form(head):
     """A similarity of them: distances within the rows change by one factor for each person."""
-    at = head(torch.randn(6, head.n_identity, generator=torch.Generator().manual_seed(1)))[:, rows(head)]
-    mean = head(torch.zeros(1, head.n_identity))[0, rows(head)]
+    at = head(torch.randn(6, head.n_identity, generator=torch.Generator().manual_seed(1)))[:, head.teeth_rows]
+    mean = head(torch.zeros(1, head.n_identity))[0, head.teeth_rows]
     pairs = torch.randint(len(mean), (400, 2), generator=torch.Generator().manual_seed(2))
     pairs = pairs[(mean[pairs[:, 0]] - mean[pairs[:, 1]]).norm(dim=1) > 0.01]
     ratio = (at[:, pairs[:, 0]] - at[:, pairs[:, 1]]).norm(dim=-1) / (mean[pairs[:, 0]] - mean[pairs[:, 1]]).norm(dim=-1)
@@ -104,7 +100,7 @@ def test_lips_touch_at_rest(head):
 
 def test_the_patch_is_theirs_alone(head):
     u0, v0, u1, v1 = PATCH
-    uv = head.uv[rows(head)]
+    uv = head.uv[head.teeth_rows]
     assert (uv > uv.new_tensor([u0, v0])).all() and (uv < uv.new_tensor([u1, v1])).all()
     clear = F.max_pool2d(patch_mask(512)[None, None].float(), 9, 1, 4)[0, 0] > 0
     others = [n for n in head.region_names if n not in ("teeth", "mouth_interior")]
@@ -139,8 +135,8 @@ def test_what_was_painted_in_inference_mode_serves_gradients_too():
 def test_light_reaches_them_through_the_lips_only(head):
     shut, ajar, wide = (head(torch.zeros(1, head.n_identity), weights(head, {"jawOpen": w})) for w in (0.0, 0.15, 0.7))
     light = [head.light_at(v)[0] for v in (shut, ajar, wide)]
-    teeth = [x[rows(head)].max() for x in light]
+    teeth = [x[head.teeth_rows].max() for x in light]
     assert teeth[0] < 0.02 < 0.15 < teeth[1] < 0.7 < teeth[2] <= 1
     others = torch.ones(head.n_vertices, dtype=torch.bool)
-    others[rows(head)] = False
+    others[head.teeth_rows] = False
     assert all(torch.equal(x[others], head.occlusion[others]) for x in light)

@@ -1,8 +1,9 @@
 """glTF 2.0 binary: mesh and textures in one file, for Blender, Unreal, three.js and every viewer.
 
 Four meshes, "Head", "Teeth", "Eye_L" and "Eye_R", share three PNGs. The head has the 52 ARKit actions as morph targets, the
-teeth those of the jaw; each eye hangs at its centre, to be turned, and has the four eyeLook targets that are its own. `KHR_materials_specular` carries the specular albedo; it is used, not
-required, so a viewer that does not know it shows plain 4 % gloss.
+teeth those of the jaw; each eye hangs at its centre, to be turned, and has the four eyeLook targets that are its own.
+`KHR_materials_specular` carries the specular albedo; it is used, not required, so a viewer that does not know it shows plain
+4 % gloss.
 """
 
 from __future__ import annotations

@@ -29,10 +29,11 @@ class HeadModel(nn.Module):
 
     Attributes:
         n_identity, n_expression: K whitened identity coefficients, N(0, 1); 52 ARKit weights, 0..1.
-        n_skin, n_teeth, n_vertices: skin vertices come first, of which the last n_teeth are the teeth's (none in a file
-            without them), then the left (+x), then the right eyeball.
+        n_skin, n_teeth, n_vertices: skin vertices come first, of which the last n_teeth are the teeth's (`teeth_rows`; none in a
+            file without them), then the left (+x), then the right eyeball.
         triangles `[T, 3]` counter-clockwise from outside; uv `[V, 2]`, one a vertex, v from the bottom: no seams.
-        occlusion `[V]`: share of ambient light that arrives (mean head, lips apart; `light_at`); roughness `[V]`: perceptual, low on the eyes.
+        occlusion `[V]`: share of ambient light that arrives (mean head, lips apart; `light_at` knows more); roughness `[V]`:
+            perceptual, low on the eyes.
         eye_island: (u0, v0, u1, v1) of the disc both eyes share; the distance from its middle is the polar angle from
             the eye's axis, linear, `eye_angle` degrees at the rim (iris 21.5, pupil 7.5).
         attribute_directions `[A, K]`: coefficients per unit of each of attribute_names: feminine, weight 0..1; age, 0 at
@@ -60,6 +61,7 @@ class HeadModel(nn.Module):
         teeth = t.get("teeth_mean", t["control_mean"].new_zeros(0, 3))
         self.n_teeth = len(teeth)
         self.n_skin = fine + self.n_teeth
+        self.teeth_rows = slice(fine, self.n_skin)
         # Rows of one matrix each: 3n coordinates of the control mesh, then the two eye centres
         self.register_buffer("mean", torch.cat([t["control_mean"].reshape(-1), t["eye_mean"].reshape(-1)]))
         self.register_buffer("identity", torch.cat([t["identity"].flatten(1), t["eye_identity"].flatten(1)], 1))
@@ -136,7 +138,7 @@ class HeadModel(nn.Module):
             return light
         points = self.landmarks(vertices)
         slit = (points[:, LIPS[0]] - points[:, LIPS[1]])[..., 1].mean(1, keepdim=True).clamp(min=0)
-        teeth = slice(self.n_skin - self.n_teeth, self.n_skin)
+        teeth = self.teeth_rows
         seen = light[:, teeth] * slit / (slit.square() + 4 * BEHIND**2).sqrt()  # a long slit's share of the sky
         return torch.cat([light[:, : teeth.start], seen, light[:, teeth.stop :]], 1)
 
@@ -160,7 +162,7 @@ class HeadModel(nn.Module):
         if name in self._regions:
             weights[: self.n_skin] = self.fields[self._regions.index(name)]
         elif name == TEETH:
-            weights[self.n_skin - self.n_teeth : self.n_skin] = 1
+            weights[self.teeth_rows] = 1
         elif name in ISLAND:
             radius = (self.uv[self.n_skin :] - self._island_centre()).norm(dim=1) / self._island_radius()
             weights[self.n_skin :] = 1.0 if name == "eyes" else (radius * self.eye_angle <= 21.5).float()

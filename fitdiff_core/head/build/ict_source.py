@@ -24,7 +24,8 @@ TEETH, SCLERA_LEFT, SCLERA_RIGHT = slice(17039, 21451), slice(21451, 22221), sli
 @dataclass
 class IctHead:
     """vertices [N,3] metres; triangles [T,3] of the outer skin (face, scalp, neck; no sockets); teeth [T',3], each tooth a loose
-    part with its root; identity [100,N,3] unit sigma; expression [57,N,3]; expression_names; landmarks [68]; eye_centres [2,3] left then right; eye_radius [m]."""
+    part with its root; identity [100,N,3] unit sigma; expression [57,N,3]; expression_names; landmarks [68]; eye_centres
+    [2,3] left then right; eye_radius [m]."""
 
     vertices: np.ndarray
     triangles: np.ndarray
