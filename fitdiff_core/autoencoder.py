@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .errors import UserError
 from .maps import TextureMaps
-from .teeth import paint
+from .teeth import paint, patch_mask
 
 CHANNELS = 9  # diffuse 3, specular 3, normal 3
 MAPS = ("diffuse", "specular", "normal")
@@ -212,7 +212,8 @@ class MapAutoencoder(nn.Module):
         s = self.config.size
         if maps.shape[1:] != (CHANNELS, s, s):
             raise UserError(f"The autoencoder takes maps of 9 x {s} x {s}, not {tuple(maps.shape[1:])}; resize them first.")
-        return self.normalise(self.posterior_mean(to_codes(maps)))
+        codes = torch.where(patch_mask(s, maps.device), self.map_mean, to_codes(maps))  # the latent holds no teeth
+        return self.normalise(self.posterior_mean(codes))
 
     def posterior_mean(self, codes: Tensor) -> Tensor:
         """Codes `[B, 9, S, S]` -> the posterior's mean `[B, C, S/16, S/16]`, not yet of unit variance."""

@@ -58,6 +58,13 @@ def test_shrinking_the_large_image_gives_the_small_one(model):
     assert ((F.avg_pool2d(large, 2) - small).abs() * inside).max() < 1e-5
 
 
+def test_the_latent_holds_no_teeth(model):
+    maps = random_maps()
+    other = torch.where(patch_mask(64), 1 - maps, maps)
+    assert not torch.equal(other, maps) and torch.equal(model.encode(other), model.encode(maps))
+    assert not torch.equal(model.encode(1 - maps), model.encode(maps))
+
+
 def test_albedo_is_not_negative_and_decode_is_deterministic(model):
     z = 5 * torch.randn(1, 4, 4, 4)
     assert model.decode(z)[:, :6].min() >= 0

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..teeth import patch_mask
+
 EXTENT = 170.0  # mm; half the side of the cube that noise is defined in
 _BANK = 8  # fields of each kind of fine noise; a person's is a random mixture of them
 _GRAINS = (1.1, 1.9, 3.4)  # wavelengths of the fine noise, mm
@@ -32,7 +34,7 @@ class Canvas:
 
     Attributes (image orientation, row 0 is v = 1; millimetres, head space):
         position  `[3, S, S]`, extended past the chart's edge to the nearest texel that is on the head
-        valid     `[S, S]` bool, texels that a triangle covers
+        valid     `[S, S]` bool, texels that a triangle covers, the teeth's left out
         scale     `[2, S, S]` length in mm of one texel step along x and y
         coarse    `[S, S]` length in mm of one texel step in the direction that is stretched most
         drawn     `[S, S]` bool, texels that keep what is painted: the charts and a margin for filtering
@@ -42,7 +44,8 @@ class Canvas:
     def __init__(self, head, size: int = 512):
         self.head, self.size = head, size
         vertices = head(torch.zeros(1, head.n_identity))
-        position, self.valid = head.uv_positions(vertices, size)
+        position, covered = head.uv_positions(vertices, size)
+        self.valid = covered & ~patch_mask(size)
         self.island = head.region("eyes", size) > 0.5
         self.skin = self.valid & ~self.island
         self.position = _extend(position[0] * 1000, self.skin)
