@@ -212,12 +212,11 @@ class MapAutoencoder(nn.Module):
         s = self.config.size
         if maps.shape[1:] != (CHANNELS, s, s):
             raise UserError(f"The autoencoder takes maps of 9 x {s} x {s}, not {tuple(maps.shape[1:])}; resize them first.")
-        codes = torch.where(patch_mask(s, maps.device), self.map_mean, to_codes(maps))  # the latent holds no teeth
-        return self.normalise(self.posterior_mean(codes))
+        return self.normalise(self.posterior_mean(to_codes(maps)))
 
     def posterior_mean(self, codes: Tensor) -> Tensor:
-        """Codes `[B, 9, S, S]` -> the posterior's mean `[B, C, S/16, S/16]`, not yet of unit variance."""
-        return self._posterior(codes, None)[0]
+        """Codes `[B, 9, S, S]` -> the posterior's mean `[B, C, S/16, S/16]`, not yet of unit variance. It holds no teeth."""
+        return self._posterior(torch.where(patch_mask(codes.shape[-1], codes.device), self.map_mean, codes), None)[0]
 
     def normalise(self, mean: Tensor) -> Tensor:
         """Posterior mean -> latent of unit variance a channel."""
