@@ -33,8 +33,8 @@ def main() -> int:
     mesh, figures = face_mesh_points(load_head(args.out))
     metadata["metrics"] |= {k: round(v, 3) for k, v in figures.items()}
     write(args.out, tensors | mesh, metadata)
-    metadata["metrics"] |= add_attributes(args.out, template, anny)
     add_mouth(args.out, load_ict(args.ict))
+    metadata["metrics"] |= add_attributes(args.out, template, anny)  # of the head as it is in the end
     print(json.dumps(metadata["metrics"], indent=2))
     return 0
 
