@@ -17,7 +17,6 @@ from ..maps import TextureMaps
 from ..pipeline import render_avatar
 from ..render import Light
 from ..scene import Scene
-from ..teeth import paint
 from .metrics import ita
 from .prepare import Maker, decode_maps, encode_maps
 
@@ -43,7 +42,7 @@ class HeldOut:
         return decode_maps(self.maps[i : i + 1])
 
     def avatar(self, i: int) -> Avatar:
-        return Avatar(self.head, self.shape[i : i + 1], TextureMaps.from_stack(paint(self.stack(i))))  # older data lack teeth
+        return Avatar(self.head, self.shape[i : i + 1], TextureMaps.from_stack(self.stack(i)))
 
     def identity(self, recognizer: Recognizer, start: int, end: int) -> Identity:
         """The identities of people start..end, from their photographs."""

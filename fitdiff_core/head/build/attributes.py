@@ -18,7 +18,7 @@ from ..model import ASSET, HeadModel, load_head
 from .anny_source import AnnyHead, load_anny_head
 from .basis import metric
 from .hem import hem
-from .pack import write
+from .pack import read, write
 from .samples import align, anny_changes
 from .template import Template, build_template
 
@@ -103,12 +103,8 @@ def add_attributes(path: Path, template: Template, anny: AnnyHead) -> dict[str, 
 
     Returns the figures, which the file's metadata keeps as well. Raises UserError where `load_head` does.
     """
-    from safetensors import safe_open
-
     directions, figures = attribute_directions(load_head(path), template, anny)
-    with safe_open(str(path), "np") as f:
-        metadata = json.loads(f.metadata()["head"])
-        tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (not a dict)
+    tensors, metadata = read(path)
     metadata["attribute_names"] = list(NAMES)
     metadata["metrics"] = metadata.get("metrics", {}) | figures
     write(path, tensors | {"attribute_directions": directions}, metadata)

@@ -9,7 +9,6 @@ expression they move as ICT has it: the upper row stays, the lower row follows t
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from ...teeth import PATCH
 from ..model import ASSET, HeadModel, load_head
 from .expressions import ict_recipe
 from .ict_source import IctHead, load_ict
-from .pack import write
+from .pack import read, write
 from .registration import similarity
 
 LIPS_AT_REST = 0.035  # of mouthClose. The lips of half of all heads then just touch
@@ -126,11 +125,7 @@ def close_lips(tensors: dict[str, np.ndarray], metadata: dict) -> None:
 def add_mouth(path: Path, ict: IctHead) -> None:
     """Closes the lips of the head file at ``path`` and adds teeth, in place of any it has. Raises UserError where `load_head`
     does."""
-    from safetensors import safe_open
-
-    with safe_open(str(path), "np") as f:
-        metadata = json.loads(f.metadata()["head"])
-        tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (not a dict)
+    tensors, metadata = read(path)
     close_lips(tensors, metadata)
     write(path, tensors, metadata)
     write(path, tensors | build_teeth(load_head(path), ict), metadata)

@@ -91,6 +91,14 @@ def assemble(template: Template, anny, basis: dict) -> tuple[dict[str, np.ndarra
     return tensors, metadata
 
 
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
+    """(tensors, metadata) of the head file at ``path``, as `write` takes them."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), "np") as f:
+        return {key: f.get_tensor(key) for key in f.keys()}, json.loads(f.metadata()["head"])  # noqa: SIM118 (not a dict)
+
+
 def write(path: Path, tensors: dict[str, np.ndarray], metadata: dict) -> None:
     from safetensors.numpy import save
 
