@@ -21,15 +21,16 @@ import torch
 from torch import Tensor
 
 from .avatar import Avatar
-from .checkpoint import FitDiffModel, load_model
-from .denoiser import Condition, pack_latent, unpack_latent
 from .detail import PhotoDetail, photo_detail
-from .diffusion import SAMPLERS, sigmas
 from .errors import UserError
+from .face import Face, external_faces, load_detector
 from .guidance import Guidance, GuidanceWeights, GuidedDenoiser, as_guidances, strangers
 from .guidance import prepare_guidance as _prepare_guidance
-from .identity import Face, Identity, Recognizer, encode_identity, given_faces, load_detector, load_recognizer
+from .identity import Identity, Recognizer, encode_identity, load_recognizer
 from .image import linear_to_srgb
+from .model.checkpoint import FitDiffModel, load_model
+from .model.denoiser import Condition, pack_latent, unpack_latent
+from .model.samplers import SAMPLERS, sigmas
 from .render import Camera, Light, render
 from .scene import Scene
 
@@ -61,13 +62,13 @@ def find_faces(
     landmarks: Mapping[str, Any] | None = None,
     boxes: Any = None,
 ) -> list[Face] | None:
-    """The faces that ComfyUI's FACE_LANDMARKS or BOUNDING_BOX point out in the photos: see `identity.given_faces`.
+    """The faces that ComfyUI's FACE_LANDMARKS or BOUNDING_BOX point out in the photos: see `identity.external_faces`.
 
     None where neither is given, which leaves it to our own detector.
     """
     if landmarks is None and boxes is None:
         return None
-    return given_faces(photos, load_detector(device=recognizer.device), which, landmarks, boxes)
+    return external_faces(photos, load_detector(device=recognizer.device), which, landmarks, boxes)
 
 
 def prepare_guidance(

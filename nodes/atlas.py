@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..fitdiff_core.atlas import REGIONS, region_mask, template
 from ..fitdiff_core.head import load_head
+from ..fitdiff_core.head.uv_template import REGIONS, region_mask, template
 from ..fitdiff_core.image import to_image
 from . import host
 from .widgets import check_choices

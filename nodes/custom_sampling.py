@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..fitdiff_core.diffusion import sigmas
 from ..fitdiff_core.errors import UserError
+from ..fitdiff_core.model.samplers import sigmas
 from . import host, types
 from .guider import Guider as CoreGuider
 from .sampling import DEFAULT, cfg_input, diffuse_preview, goal_inputs

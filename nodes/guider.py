@@ -13,9 +13,9 @@ import comfy.sampler_helpers
 import torch
 
 from ..fitdiff_core import pipeline
-from ..fitdiff_core.diffusion import SIGMA_MAX, SIGMA_MIN
 from ..fitdiff_core.errors import UserError
 from ..fitdiff_core.guidance import GuidedDenoiser
+from ..fitdiff_core.model.samplers import SIGMA_MAX, SIGMA_MIN
 from ..fitdiff_core.scene import Scene
 from . import host
 

@@ -9,9 +9,9 @@ import torch
 from comfy_api.latest import io
 
 from ..fitdiff_core.errors import UserError
-from ..fitdiff_core.hdr import SUFFIXES, load_hdr
 from ..fitdiff_core.image import linear_to_srgb, srgb_to_linear
 from ..fitdiff_core.render import Light, rig
+from ..fitdiff_core.render.hdr import SUFFIXES, load_hdr
 from . import host, types
 from .widgets import angle, check_choices
 

@@ -7,9 +7,9 @@ import inspect
 from comfy_api.latest import io
 
 from ..fitdiff_core import pipeline
-from ..fitdiff_core.denoiser import unpack_latent
-from ..fitdiff_core.diffusion import SAMPLERS
 from ..fitdiff_core.image import linear_to_srgb
+from ..fitdiff_core.model.denoiser import unpack_latent
+from ..fitdiff_core.model.samplers import SAMPLERS
 from . import host, types
 
 # the library's own defaults, so that graph and command line agree

@@ -7,7 +7,7 @@ import json
 import math
 import struct
 
-from fitdiff_core.checkpoint import DEFAULT
+from fitdiff_core.model.checkpoint import DEFAULT
 
 from .bad_files import config, forbidden, little_memory, nobody
 from .bad_inputs import Case

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from fitdiff_core.identity import load_detector, load_recognizer
+from fitdiff_core.face import load_detector
+from fitdiff_core.identity import load_recognizer
 from fitdiff_core.image import load_photo
 
 torch.set_num_threads(1)  # two OpenMP threads on a busy two-core machine are several times slower than one

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fitdiff_core.identity import Face
+from fitdiff_core.face import Face
 
 CROP = 192  # px of the network's crop, in which core gives landmarks_3d
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fitdiff_core.identity import warp
-from fitdiff_core.identity.align import apply, invert, similarity_transform, square_matrix
+from fitdiff_core.face import warp
+from fitdiff_core.face.align import apply, invert, similarity_transform, square_matrix
 
 torch.set_num_threads(1)
 

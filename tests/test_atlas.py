@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fitdiff_core.atlas import OUTLINES, REGIONS, blur, region_mask, template
 from fitdiff_core.errors import UserError
 from fitdiff_core.head import load_head
+from fitdiff_core.head.uv_template import OUTLINES, REGIONS, blur, region_mask, template
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +61,10 @@ def test_template_shows_outlines_and_names(head):
 
 def test_template_names_the_subjects_sides(head, monkeypatch):
     """Seen from the front, the subject's left brow lies in the right half of the atlas."""
-    from fitdiff_core import atlas
 
     left = head.uv[head.landmark_ids[24], 0]
+    from fitdiff_core.head import uv_template
+
     vertices = head(torch.zeros(1, head.n_identity))[0]
     assert vertices[head.landmark_ids[24], 0] > 0
-    assert atlas._left_is_right_of_middle(head) == bool(left > 0.5)
+    assert uv_template._left_is_right_of_middle(head) == bool(left > 0.5)

@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from fitdiff_core.autoencoder import AutoencoderConfig, MapAutoencoder, from_codes, to_codes, without_spikes
 from fitdiff_core.errors import UserError
-from fitdiff_core.teeth import patch_mask
-from fitdiff_core.train import autoencoder as training
-from fitdiff_core.train.common import Budget, Run
-from fitdiff_core.train.dataset import Textures
-from fitdiff_core.train.prepare import SHARD, encode_maps
-from fitdiff_core.train.quantiser import QuantisedAutoencoder, Quantiser, QuantiserConfig
+from fitdiff_core.head.teeth import patch_mask
+from fitdiff_core.model.autoencoder import AutoencoderConfig, MapAutoencoder, from_codes, to_codes, without_spikes
+from fitdiff_lab.dataset.prepare import SHARD, encode_maps
+from fitdiff_lab.dataset.reading import Textures
+from fitdiff_lab.experiments.quantiser import QuantisedAutoencoder, Quantiser, QuantiserConfig
+from fitdiff_lab.train import autoencoder as training
+from fitdiff_lab.train.run import Budget, Run
 
 torch.set_num_threads(1)
 TINY = AutoencoderConfig(size=64, latent=4, widths=(8, 16, 16), blocks=(1, 1, 1), head=8, detail=4)

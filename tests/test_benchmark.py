@@ -14,7 +14,13 @@ from PIL import Image
 
 from fitdiff_core import pipeline
 from fitdiff_core.avatar import Avatar
-from fitdiff_core.benchmark import (
+from fitdiff_core.errors import UserError
+from fitdiff_core.image import load_photo
+from fitdiff_core.model.denoiser import Denoiser, DenoiserConfig, pack_latent
+from fitdiff_core.render import Camera, Light
+from fitdiff_core.render.rig import lamp, together, uniform
+from fitdiff_core.scene import Scene
+from fitdiff_lab.evaluate.photos import (
     PANEL,
     __main__,
     ablation,
@@ -27,14 +33,8 @@ from fitdiff_core.benchmark import (
     variants,
     views,
 )
-from fitdiff_core.benchmark.likeness import JudgeFile
-from fitdiff_core.benchmark.modes import GUIDED, MODES, RANDOM, RUNS, UNGUIDED, VIEWS
-from fitdiff_core.denoiser import Denoiser, DenoiserConfig, pack_latent
-from fitdiff_core.errors import UserError
-from fitdiff_core.image import load_photo
-from fitdiff_core.render import Camera, Light
-from fitdiff_core.render.rig import lamp, together, uniform
-from fitdiff_core.scene import Scene
+from fitdiff_lab.evaluate.photos.likeness import JudgeFile
+from fitdiff_lab.evaluate.photos.modes import GUIDED, MODES, RANDOM, RUNS, UNGUIDED, VIEWS
 
 SAMPLE = Path(__file__).resolve().parents[1] / "samples" / "eileen_collins.jpg"
 JUDGE = '''

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fitdiff_core.autoencoder import AutoencoderConfig, MapAutoencoder
-from fitdiff_core.checkpoint import config_from, load_model, save_model
-from fitdiff_core.denoiser import Denoiser, DenoiserConfig
 from fitdiff_core.errors import UserError
+from fitdiff_core.model.autoencoder import AutoencoderConfig, MapAutoencoder
+from fitdiff_core.model.checkpoint import config_from, load_model, save_model
+from fitdiff_core.model.denoiser import Denoiser, DenoiserConfig
 
 torch.set_num_threads(1)
 AE = AutoencoderConfig(size=64, latent=4, widths=(8, 16, 16), blocks=(1, 1, 1), head=8, detail=4)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fitdiff_core.identity import load_detector
+from fitdiff_core.face import load_detector
 from fitdiff_core.image import load_photo
 
 from .core_faces import core_box, core_landmarks

@@ -9,19 +9,19 @@ import pytest
 import torch
 
 from fitdiff_core.avatar import Avatar
-from fitdiff_core.data import marks, pigment, scenes
-from fitdiff_core.data.backdrop import random_background
-from fitdiff_core.data.mane import Mane
-from fitdiff_core.data.people import SkinAttributes, _values, attribute_model, random_person, random_shape
-from fitdiff_core.data.photograph import photograph
-from fitdiff_core.data.skin import SkinGenerator
 from fitdiff_core.errors import UserError
 from fitdiff_core.head import load_head
 from fitdiff_core.render import Camera, Light, vertex_normals
 from fitdiff_core.render.light import sh_basis
 from fitdiff_core.render.shadow import visibility
-from fitdiff_core.train import prepare as prepare_module
-from fitdiff_core.train.prepare import Maker, People, Textures, decode_maps, encode_maps, prepare
+from fitdiff_lab.dataset import prepare as prepare_module
+from fitdiff_lab.dataset.prepare import Maker, People, Textures, decode_maps, encode_maps, prepare
+from fitdiff_lab.synthetic import scenes, skin_optics, strokes
+from fitdiff_lab.synthetic.background import random_background
+from fitdiff_lab.synthetic.long_hair import Mane
+from fitdiff_lab.synthetic.people import SkinAttributes, _values, attribute_model, random_person, random_shape
+from fitdiff_lab.synthetic.photograph import photograph
+from fitdiff_lab.synthetic.skin import SkinGenerator
 
 torch.set_num_threads(1)
 SIZE = 256
@@ -50,28 +50,28 @@ def mean(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 
 def test_more_melanin_is_darker_and_more_blood_is_redder():
-    optics = pigment.SkinOptics()
+    optics = skin_optics.SkinOptics()
     melanin = torch.logspace(-3, -0.4, 12)
-    light = pigment.lightness(pigment.skin_colour(melanin, torch.full((12,), 0.02), optics))
+    light = skin_optics.lightness(skin_optics.skin_colour(melanin, torch.full((12,), 0.02), optics))
     assert (light.diff() < 0).all()
-    lab = pigment.to_lab(pigment.skin_colour(torch.full((8,), 0.03), torch.logspace(-2.5, -1, 8), optics))
+    lab = skin_optics.to_lab(skin_optics.skin_colour(torch.full((8,), 0.03), torch.logspace(-2.5, -1, 8), optics))
     assert (lab[:, 1].diff() > 0).all()
 
 
 @pytest.mark.parametrize("wanted", [25.0, 40.0, 55.0, 72.0])
 def test_melanin_is_found_for_every_skin_tone(wanted):
-    table = pigment.colour_table(pigment.SkinOptics(yellow=1.5))
-    m = pigment.melanin_for(table, wanted, 0.012)
-    got = pigment.lightness(pigment.skin_colour(torch.tensor(m), torch.tensor(0.012), pigment.SkinOptics(yellow=1.5)))
+    table = skin_optics.colour_table(skin_optics.SkinOptics(yellow=1.5))
+    m = skin_optics.melanin_for(table, wanted, 0.012)
+    got = skin_optics.lightness(skin_optics.skin_colour(torch.tensor(m), torch.tensor(0.012), skin_optics.SkinOptics(yellow=1.5)))
     assert abs(float(got) - wanted) < 0.6
 
 
 def test_table_agrees_with_the_model_it_tabulates():
-    optics = pigment.SkinOptics(thickness=0.008, oxygen=0.7)
+    optics = skin_optics.SkinOptics(thickness=0.008, oxygen=0.7)
     generator = torch.Generator().manual_seed(0)
     melanin, blood = torch.exp(torch.rand(2, 1, 64, generator=generator) * 3.5 - 5)
-    exact = pigment.skin_colour(melanin, blood, optics)[0].T
-    assert (pigment.look_up(pigment.colour_table(optics), melanin.log(), blood.log())[:, 0] - exact).abs().max() < 3e-3
+    exact = skin_optics.skin_colour(melanin, blood, optics)[0].T
+    assert (skin_optics.look_up(skin_optics.colour_table(optics), melanin.log(), blood.log())[:, 0] - exact).abs().max() < 3e-3
 
 
 def test_people_cover_all_tones_and_ages():
@@ -138,7 +138,7 @@ def test_maps_are_valid_and_repeatable(skin):
 def test_cheek_has_the_lightness_asked_for(skin, wanted):
     maps, _ = skin.sample(0, plain(lightness=wanted))
     cheek = mean(maps.diffuse[0], skin.regions["cheek"] ** 2)
-    assert abs(float(pigment.lightness(cheek)) - wanted) < 4
+    assert abs(float(skin_optics.lightness(cheek)) - wanted) < 4
 
 
 def test_attributes_show_where_they_should_and_nowhere_else(skin):
@@ -197,12 +197,12 @@ def test_neck_has_no_streaks(head):
 def test_ground_colour_keeps_to_measured_skin():
     chalk, clay = torch.tensor([0.46, 0.33, 0.33]), torch.tensor([0.16, 0.055, 0.014])
     for rgb in (chalk, clay):
-        before, after = pigment.to_lab(rgb), pigment.to_lab(pigment.plausible(rgb))
+        before, after = skin_optics.to_lab(rgb), skin_optics.to_lab(skin_optics.plausible(rgb))
         assert abs(float(after[0] - before[0])) < 0.5 and (after - before).norm() > 4
         assert 45 < math.degrees(math.atan2(after[2], after[1])) < 70 and after[1:].norm() < 25
     usual = torch.tensor([0.36, 0.21, 0.14])
-    assert (pigment.plausible(usual) - usual).abs().max() < 1e-3
-    assert (pigment.from_lab(pigment.to_lab(usual)) - usual).abs().max() < 1e-4
+    assert (skin_optics.plausible(usual) - usual).abs().max() < 1e-3
+    assert (skin_optics.from_lab(skin_optics.to_lab(usual)) - usual).abs().max() < 1e-4
 
 
 def test_a_bump_faces_its_light_whichever_way_rows_run(skin):
@@ -233,7 +233,7 @@ def test_landmarks_find_their_texels(skin):
 def test_spots_are_round_in_space(skin):
     rng = np.random.default_rng(0)
     weight = skin.regions["cheek"] ** 4
-    spot = marks.spots(skin.canvas, rng, weight, 1, (4.0, 4.0), 0.15)
+    spot = strokes.spots(skin.canvas, rng, weight, 1, (4.0, 4.0), 0.15)
     where = skin.canvas.position[:, spot > 0.5 * spot.max()]
     extent = torch.linalg.svdvals(where - where.mean(1, keepdim=True))
     assert extent[1] / extent[0] > 0.6

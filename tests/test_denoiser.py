@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from fitdiff_core.denoiser import Condition, Denoiser, DenoiserConfig, pack_latent, unpack_latent
 from fitdiff_core.errors import UserError
-from fitdiff_core.train import denoiser as training
-from fitdiff_core.train.common import Budget, Run
-from fitdiff_core.train.dataset import People
+from fitdiff_core.model.denoiser import Condition, Denoiser, DenoiserConfig, pack_latent, unpack_latent
+from fitdiff_lab.dataset.reading import People
+from fitdiff_lab.train import denoiser as training
+from fitdiff_lab.train.run import Budget, Run
 
 torch.set_num_threads(1)
 TINY = DenoiserConfig(latent=4, size=8, shape=10, embedding=12, activations=(4, 6, 8), widths=(16, 32, 32), heads=(2, 2),
@@ -193,7 +193,7 @@ def test_overfits_a_handful_of_people(tmp_path, people):
 
 
 def test_a_run_begins_with_the_weights_that_fit(tmp_path, people, model):
-    from fitdiff_core.train.common import Initial
+    from fitdiff_lab.train.run import Initial
 
     weights = {k: v for k, v in model.state_dict().items() if k != "net.stem.weight"}
     start = training.new_denoiser(TINY, people.meta)
@@ -210,7 +210,7 @@ def test_a_run_begins_with_the_weights_that_fit(tmp_path, people, model):
 
 
 def test_the_other_way_of_joining_mixes_shape_and_texture_too(people):
-    from fitdiff_core.train.joins import PlaneDenoiser
+    from fitdiff_lab.experiments.fusion import PlaneDenoiser
 
     torch.manual_seed(0)
     model = training.new_denoiser(TINY, people.meta, PlaneDenoiser).eval()

@@ -11,10 +11,10 @@ from fitdiff_core.avatar import Avatar
 from fitdiff_core.detail import photo_detail, unwrap
 from fitdiff_core.detail.add import fillable
 from fitdiff_core.detail.blend import multiband
-from fitdiff_core.detail.fill import KnownCells, fill
 from fitdiff_core.detail.filters import edge_aware, shrink, smooth
+from fitdiff_core.detail.inpainting import KnownCells, fill
 from fitdiff_core.errors import UserError
-from fitdiff_core.guidance.balance import blur
+from fitdiff_core.guidance.gradient_balance import blur
 from fitdiff_core.head import load_head
 from fitdiff_core.image import linear_to_srgb
 from fitdiff_core.maps import TextureMaps
@@ -253,7 +253,7 @@ def test_the_shipped_model_fills_what_is_hidden():
 
 def test_hair_from_the_hairline_goes_and_a_dark_cheek_spot_stays(case):
     from fitdiff_core.detail.add import plain_skin, regions
-    from fitdiff_core.detail.strange import bare, strange
+    from fitdiff_core.detail.hair_mask import bare, strange
 
     head, size = case[0].head, SIZE
     skin, face = plain_skin(head, size), regions(head, ("face",), size)

@@ -5,8 +5,16 @@ import math
 import pytest
 import torch
 
-from fitdiff_core.diffusion import SAMPLERS, ddim, dpmpp_2m, edm_loss, lognormal_sigmas, sigmas, uniform_logsnr_sigmas
 from fitdiff_core.errors import UserError
+from fitdiff_core.model.samplers import (
+    SAMPLERS,
+    ddim,
+    dpmpp_2m,
+    edm_loss,
+    lognormal_sigmas,
+    sigmas,
+    uniform_logsnr_sigmas,
+)
 
 MU, S = 0.7, 0.5
 

@@ -10,8 +10,10 @@ import torch
 from PIL import Image
 
 from fitdiff_core.errors import UserError
-from fitdiff_core.train import coverage, evaluate, metrics, release, report
-from fitdiff_core.train.training_latents import training_latents
+from fitdiff_lab.evaluate import coverage, metrics, report
+from fitdiff_lab.evaluate import model as evaluate_model
+from fitdiff_lab.evaluate.training_latents import training_latents
+from fitdiff_lab.train import release
 from tests import test_training as tiny
 
 torch.set_num_threads(1)
@@ -128,11 +130,11 @@ def test_likeness_knows_who_is_who():
     truth = torch.eye(4, dtype=D)
     own = truth.clone()
     own[3] = torch.nan  # no face found
-    r, each = evaluate.likeness(own, truth, truth, lambda x, y: (x * y).sum(-1))
+    r, each = evaluate_model.likeness(own, truth, truth, lambda x, y: (x * y).sum(-1))
     assert r["own"] == r["ceiling"] == r["identified"] == 1 and r["stranger"] == r["other_sample"] == 0
     assert r["chance"] == pytest.approx(1 / 3) and each[:3].tolist() == [1, 1, 1] and bool(each[3].isnan())
     swapped = truth[[1, 0, 2, 3]]
-    r, _ = evaluate.likeness(swapped, truth, truth, lambda x, y: (x * y).sum(-1))
+    r, _ = evaluate_model.likeness(swapped, truth, truth, lambda x, y: (x * y).sum(-1))
     assert r["own"] == r["identified"] == 0.5
 
 
@@ -148,7 +150,8 @@ def test_training_latents_must_be_the_checkpoints(tmp_path):
 
 
 def test_training_textures_encoded_here_are_those_of_train_latents(tmp_path, data):
-    from fitdiff_core.train import autoencoder, latents
+    from fitdiff_lab.dataset import latents
+    from fitdiff_lab.train import autoencoder
 
     tiny.train_autoencoder(tmp_path / "ae", data)
     latents.encode_textures(tiny.Textures(data), autoencoder.load_autoencoder(tmp_path / "ae"), tmp_path, bf16=False)
@@ -165,15 +168,16 @@ def test_a_copy_of_the_training_set_is_found():
     def heads(latent):
         return SimpleNamespace(latent=latent)
 
-    same = evaluate.memorisation(heads(training[:20] + 0.01), training, fresh, "test")["nearest_training"]
-    new = evaluate.memorisation(heads(torch.randn(20, 30, generator=g)), training, fresh, "test")["nearest_training"]
+    same = evaluate_model.memorisation(heads(training[:20] + 0.01), training, fresh, "test")["nearest_training"]
+    new = evaluate_model.memorisation(heads(torch.randn(20, 30, generator=g)), training, fresh, "test")["nearest_training"]
     assert same["ratio"] < 0.05 and 0.8 < new["ratio"] < 1.25
 
 
 def test_release_carries_the_evaluation_of_its_own_weights(tmp_path, data):
-    from fitdiff_core.train import denoiser, latents
-    from fitdiff_core.train.common import Budget, Run
-    from fitdiff_core.train.dataset import People
+    from fitdiff_lab.dataset import latents
+    from fitdiff_lab.dataset.reading import People
+    from fitdiff_lab.train import denoiser
+    from fitdiff_lab.train.run import Budget, Run
 
     ae, dn, encoded = tmp_path / "ae", tmp_path / "dn", tmp_path / "latents"
     tiny.train_autoencoder(ae, data)
@@ -184,7 +188,7 @@ def test_release_carries_the_evaluation_of_its_own_weights(tmp_path, data):
     path = tmp_path / "fitdiff.safetensors"
     assert "evaluation" not in release.release(ae, dn, path, head=tiny.HEAD)["training"]
 
-    from fitdiff_core.checkpoint import load_model
+    from fitdiff_core.model.checkpoint import load_model
 
     model = load_model(path, head=tiny.HEAD)
     rows = {"shape": report.figure("shape", "mm", 1.23456, baseline=("mean head", 2.0))}
@@ -212,14 +216,14 @@ def test_coverage_counts_everybody():
     (["--checkpoint", "nowhere.safetensors"], "No FitDiff weights"),
 ])
 def test_errors_a_user_can_mend(tmp_path, capsys, argv, words):
-    assert evaluate.main([*argv, "--out", str(tmp_path), "--threads", "1"]) == 2
+    assert evaluate_model.main([*argv, "--out", str(tmp_path), "--threads", "1"]) == 2
     assert words in capsys.readouterr().err
 
 
 def test_training_seed_is_refused(tmp_path):
     (tmp_path / "settings.json").write_text(json.dumps({"seed": 900, "size": 512}))
     with pytest.raises(UserError, match="another --seed"):
-        evaluate.evaluate(tmp_path, evaluate.Settings(), data=tmp_path)
+        evaluate_model.evaluate(tmp_path, evaluate_model.Settings(), data=tmp_path)
 
 
 def test_the_command_on_the_shipped_checkpoint(tmp_path, capsys):
@@ -233,7 +237,7 @@ def test_the_command_on_the_shipped_checkpoint(tmp_path, capsys):
         im.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photos / "b.png")
     out = tmp_path / "out"
     argv = ["--people", "6", "--steps", "2", "--threads", "1", "--judge", str(tmp_path / "judge.py"), "--photos", str(photos)]
-    assert evaluate.main([*argv, "--out", str(out)]) == 0
+    assert evaluate_model.main([*argv, "--out", str(out)]) == 0
     results = json.loads((out / "results.json").read_text())
     f = results["figures"]
     assert all(math.isfinite(row["model"]) for row in f.values())

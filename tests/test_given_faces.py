@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from fitdiff_core import pipeline
 from fitdiff_core.errors import UserError
+from fitdiff_core.face import external_faces, load_detector
 from fitdiff_core.head import load_head
-from fitdiff_core.identity import given_faces, load_detector
 
 from .core_faces import core_box, core_landmarks
 
@@ -47,7 +47,7 @@ def pair(two, detector):
 
 
 def test_a_mesh_from_core_is_the_same_mesh(photo, face):
-    (given,) = given_faces(photo, Blind(), landmarks=core_landmarks([[face]], 512, 512))
+    (given,) = external_faces(photo, Blind(), landmarks=core_landmarks([[face]], 512, 512))
     torch.testing.assert_close(given.mesh[:, :2], face.mesh[:, :2], atol=1e-3, rtol=0)
     torch.testing.assert_close(given.mesh[:, 2], face.mesh[:, 2], atol=0.3, rtol=0.02)
     torch.testing.assert_close(given.box, face.box, atol=1e-3, rtol=0)
@@ -70,20 +70,20 @@ def test_the_identity_comes_from_the_given_points(photo, face, recognizer):
 def test_faces_of_a_frame_are_counted_from_the_largest(two, pair):
     landmarks = core_landmarks([pair[::-1]], *two.shape[2:])
     for index in (0, 1):
-        (given,) = given_faces(two, Blind(), index, landmarks)
+        (given,) = external_faces(two, Blind(), index, landmarks)
         assert (given.box - pair[index].box).abs().max() < 0.01
     with pytest.raises(UserError, match="no face number 2: 2 faces were found"):
-        given_faces(two, Blind(), 2, landmarks)
+        external_faces(two, Blind(), 2, landmarks)
 
 
 def test_each_photo_has_its_own_frame(photo, face):
     mirrored = photo.flip(3)
     (other,) = load_detector().detect(mirrored[0])
     both = torch.cat([photo, mirrored])
-    given = given_faces(both, Blind(), landmarks=core_landmarks([[face], [other]], 512, 512))
+    given = external_faces(both, Blind(), landmarks=core_landmarks([[face], [other]], 512, 512))
     assert (given[0].box - face.box).abs().max() < 0.01 and (given[1].box - other.box).abs().max() < 0.01
     with pytest.raises(UserError, match="Photo 2 of 2: The face landmarks hold no face"):
-        given_faces(both, Blind(), landmarks=core_landmarks([[face], []], 512, 512))
+        external_faces(both, Blind(), landmarks=core_landmarks([[face], []], 512, 512))
 
 
 def test_guidance_fits_the_given_points(photo, face, recognizer):
@@ -101,30 +101,30 @@ def test_guidance_fits_the_given_points(photo, face, recognizer):
 
 def test_a_box_chooses_the_face(two, pair, detector):
     for face in pair:
-        (given,) = given_faces(two, detector, boxes=core_box(face))  # one dict: core's Bounding Box node
+        (given,) = external_faces(two, detector, boxes=core_box(face))  # one dict: core's Bounding Box node
         assert torch.equal(given.mesh, face.mesh)
     rows = [[core_box(pair[1]), core_box(pair[0])]]  # a list for each image: Face Landmarker, SDPose, RT-DETR, SAM3
     for index, face in enumerate(pair):
-        (given,) = given_faces(two, detector, index, boxes=rows)
+        (given,) = external_faces(two, detector, index, boxes=rows)
         assert torch.equal(given.mesh, face.mesh)
     with pytest.raises(UserError, match="no box number 2: there are 2"):
-        given_faces(two, detector, 2, boxes=rows)
+        external_faces(two, detector, 2, boxes=rows)
     person = {"x": 512, "y": 0, "width": 307, "height": 307}  # all of the second picture, as a detector of people draws it
-    (given,) = given_faces(two, detector, boxes=person)
+    (given,) = external_faces(two, detector, boxes=person)
     assert torch.equal(given.mesh, pair[1].mesh)
 
 
 def test_a_box_chooses_among_given_meshes(two, pair):
     landmarks = core_landmarks([pair], *two.shape[2:])
-    (given,) = given_faces(two, Blind(), landmarks=landmarks, boxes=core_box(pair[1]))
+    (given,) = external_faces(two, Blind(), landmarks=landmarks, boxes=core_box(pair[1]))
     assert (given.box - pair[1].box).abs().max() < 0.01
     with pytest.raises(UserError, match="no face in the box of 30 x 30 pixels at 2, 480"):
-        given_faces(two, Blind(), landmarks=landmarks, boxes={"x": 2, "y": 480, "width": 30, "height": 30})
+        external_faces(two, Blind(), landmarks=landmarks, boxes={"x": 2, "y": 480, "width": 30, "height": 30})
 
 
 def test_one_box_serves_every_photo(photo, face, detector):
     both = photo.expand(2, -1, -1, -1)
-    assert len(given_faces(both, detector, boxes=[[core_box(face)]])) == 2
+    assert len(external_faces(both, detector, boxes=[[core_box(face)]])) == 2
 
 
 def test_a_box_makes_the_detector_look_closer(photo, face, detector):
@@ -134,7 +134,7 @@ def test_a_box_makes_the_detector_look_closer(photo, face, detector):
     assert not detector.detect(crowd[0])
     where = face.box / 4 + torch.tensor([1500.0, 900.0, 1500.0, 900.0])
     x0, y0, x1, y1 = where.tolist()
-    (found,) = given_faces(crowd, detector, boxes={"x": x0 - 3, "y": y0 - 3, "width": x1 - x0 + 6, "height": y1 - y0 + 6})
+    (found,) = external_faces(crowd, detector, boxes={"x": x0 - 3, "y": y0 - 3, "width": x1 - x0 + 6, "height": y1 - y0 + 6})
     assert (found.box - where).abs().max() < 3
     assert (found.points5 - face.points5 / 4 - torch.tensor([1500.0, 900.0])).abs().max() < 2
 
@@ -177,14 +177,14 @@ BOXES = {
 def test_landmarks_of_another_form_are_refused(photo, face, case):
     make, says = LANDMARKS[case]
     with pytest.raises(UserError, match=says):
-        given_faces(photo, Blind(), landmarks=make(face))
+        external_faces(photo, Blind(), landmarks=make(face))
 
 
 @pytest.mark.parametrize("case", BOXES)
 def test_boxes_of_another_form_are_refused(photo, detector, case):
     boxes, says = BOXES[case]
     with pytest.raises(UserError, match=says):
-        given_faces(photo, detector, boxes=boxes)
+        external_faces(photo, detector, boxes=boxes)
 
 
 def test_nothing_given_leaves_it_to_the_detector(photo, recognizer):

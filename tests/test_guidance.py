@@ -7,15 +7,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fitdiff_core.denoiser import pack_latent, unpack_latent
-from fitdiff_core.diffusion import ddim, dpmpp_2m, sigmas
 from fitdiff_core.errors import UserError
+from fitdiff_core.fitting.occlusion import above_nose, far_off, hanging_together, pockets, skin_ratio
 from fitdiff_core.guidance import GuidanceWeights, GuidedDenoiser, PhotoObjective
-from fitdiff_core.guidance.balance import balance
-from fitdiff_core.guidance.guided import Descent, plain, within
+from fitdiff_core.guidance.gradient_balance import balance
+from fitdiff_core.guidance.guided_denoiser import Descent, plain, within
 from fitdiff_core.guidance.losses import identity_loss, landmark_loss, perceptual_loss, photometric_loss
-from fitdiff_core.guidance.occlusion import above_nose, far_off, hanging_together, pockets, skin_ratio
-from fitdiff_core.guidance.unexplained import Unexplained
+from fitdiff_core.guidance.low_frequency import Unexplained
+from fitdiff_core.model.denoiser import pack_latent, unpack_latent
+from fitdiff_core.model.samplers import ddim, dpmpp_2m, sigmas
 
 from .tiny_chain import K, PatchHead, TinyDecoder, TinyRecognizer, gaussian, noise, real, scene_of, tiny_model
 

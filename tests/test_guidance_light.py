@@ -5,12 +5,12 @@ from dataclasses import replace
 import torch
 import torch.nn.functional as F
 
-from fitdiff_core.denoiser import unpack_latent
-from fitdiff_core.diffusion import ddim, sigmas
 from fitdiff_core.guidance import GuidanceWeights, PhotoObjective
-from fitdiff_core.guidance.tone import skin_tone, tone_loss
-from fitdiff_core.guidance.unexplained import Unexplained, light_gain, without_broad_pull
+from fitdiff_core.guidance.low_frequency import Unexplained, light_gain, without_broad_pull
+from fitdiff_core.guidance.skin_tone import skin_tone, tone_loss
 from fitdiff_core.image import linear_to_srgb, srgb_to_linear
+from fitdiff_core.model.denoiser import unpack_latent
+from fitdiff_core.model.samplers import ddim, sigmas
 
 from .tiny_chain import K, noise, real
 

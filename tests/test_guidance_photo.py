@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from fitdiff_core.errors import UserError
-from fitdiff_core.guidance import GuidanceWeights, PhotoObjective, fit_landmarks, prepare_guidance, visible_mask
-from fitdiff_core.guidance.guided import Descent
-from fitdiff_core.guidance.pose import axis_angle_to_matrix, matrix_to_axis_angle
+from fitdiff_core.face import load_detector
+from fitdiff_core.fitting import fit_landmarks
+from fitdiff_core.fitting.pose import axis_angle_to_matrix, matrix_to_axis_angle
+from fitdiff_core.guidance import GuidanceWeights, PhotoObjective, prepare_guidance, visible_mask
+from fitdiff_core.guidance.guided_denoiser import Descent
 from fitdiff_core.head import load_head
-from fitdiff_core.identity import load_detector, load_recognizer
+from fitdiff_core.identity import load_recognizer
 from fitdiff_core.image import load_photo
 from fitdiff_core.render import Camera
 

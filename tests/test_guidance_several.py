@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from fitdiff_core import pipeline
-from fitdiff_core.diffusion import ddim, sigmas
 from fitdiff_core.errors import UserError
-from fitdiff_core.guidance import GuidedDenoiser, LightPrior, as_guidances, guided, strangers
-from fitdiff_core.guidance.several import LEVEL_STD, TINT_STD, with_reference
+from fitdiff_core.fitting import LightPrior
+from fitdiff_core.guidance import GuidedDenoiser, as_guidances, guided_denoiser, strangers
+from fitdiff_core.guidance.multi_photo import LEVEL_STD, TINT_STD, with_reference
 from fitdiff_core.image import load_photo
+from fitdiff_core.model.samplers import ddim, sigmas
 from fitdiff_core.render import Light
 
 from .tiny_chain import K, TinyRecognizer, gaussian, noise, tiny_model
@@ -115,7 +116,7 @@ def test_up_to_four_photos_are_seen_in_every_step_and_more_in_turn(chain):
         for sigma in (3.0, 2.0, 1.0):
             denoiser(noise(1) / 80, torch.tensor([sigma]))
         assert seen == expected
-        assert guided.AT_ONCE == 4 and len(denoiser.scenes) == n
+        assert guided_denoiser.AT_ONCE == 4 and len(denoiser.scenes) == n
 
 
 def test_each_photo_acts_in_its_own_window(chain):
@@ -195,12 +196,12 @@ def test_the_pipeline_takes_photos_of_any_size(shipped):
 def test_the_measurement_of_what_more_photos_give(monkeypatch, tmp_path, capsys):
     import json
 
-    from fitdiff_core.train import several
+    from fitdiff_lab.experiments import several_photos
 
-    monkeypatch.setattr(several, "WAYS", {k: several.WAYS[k] for k in ("front", "all three")})
+    monkeypatch.setattr(several_photos, "WAYS", {k: several_photos.WAYS[k] for k in ("front", "all three")})
     out = tmp_path / "several.json"
-    assert several.main(["--people", "1", "--steps", "2", "--out", str(out)]) == 0
+    assert several_photos.main(["--people", "1", "--steps", "2", "--out", str(out)]) == 0
     results = json.loads(out.read_text())
     assert [r["way"] for r in results["rows"]] == ["front", "all three"] and "| all three |" in capsys.readouterr().out
     assert all(0 < r["shape"] < 8 and 0 < r["e76_gain"] <= r["e76"] + 1e-6 < 60 for r in results["rows"])
-    assert several.main(["--people", "0"]) == 2 and "--people must be" in capsys.readouterr().err
+    assert several_photos.main(["--people", "0"]) == 2 and "--people must be" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fitdiff_core.errors import UserError
-from fitdiff_core.hdr import decode_rgbe, load_hdr
+from fitdiff_core.render.hdr import decode_rgbe, load_hdr
 
 HEADER = b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n%s\n-Y %d +X %d\n"
 

@@ -9,20 +9,20 @@ import pytest
 pytest.importorskip("scipy")
 
 from fitdiff_core.errors import UserError  # noqa: E402
-from fitdiff_core.head.build.attributes import regress  # noqa: E402
-from fitdiff_core.head.build.basis import gaussianity, pca  # noqa: E402
-from fitdiff_core.head.build.expressions import ARKIT_NAMES, ict_recipe  # noqa: E402
-from fitdiff_core.head.build.ict_source import load_ict  # noqa: E402
-from fitdiff_core.head.build.landmarks import LANDMARKS_68  # noqa: E402
-from fitdiff_core.head.build.mouth import small_motions  # noqa: E402
-from fitdiff_core.head.build.registration import (  # noqa: E402
+from fitdiff_lab.assets.head.attributes import regress  # noqa: E402
+from fitdiff_lab.assets.head.basis import gaussianity, pca  # noqa: E402
+from fitdiff_lab.assets.head.expressions import ARKIT_NAMES, ict_recipe  # noqa: E402
+from fitdiff_lab.assets.head.ict_source import load_ict  # noqa: E402
+from fitdiff_lab.assets.head.landmarks import LANDMARKS_68  # noqa: E402
+from fitdiff_lab.assets.head.mouth import small_motions  # noqa: E402
+from fitdiff_lab.assets.head.registration import (  # noqa: E402
     SmoothSolver,
     Surface,
     barycentric,
     opening_side,
     similarity,
 )
-from fitdiff_core.head.build.samples import align  # noqa: E402
+from fitdiff_lab.assets.head.samples import align  # noqa: E402
 
 ICT = os.environ.get("FITDIFF_ICT", "")
 
@@ -154,10 +154,10 @@ def test_attributes_are_added_again_with_the_same_values_and_nothing_else_change
     pytest.importorskip("anny")
     from safetensors.numpy import load_file
 
-    from fitdiff_core.head.build.anny_source import load_anny_head
-    from fitdiff_core.head.build.attributes import add_attributes
-    from fitdiff_core.head.build.template import build_template
     from fitdiff_core.head.model import ASSET
+    from fitdiff_lab.assets.head.anny_source import load_anny_head
+    from fitdiff_lab.assets.head.attributes import add_attributes
+    from fitdiff_lab.assets.head.template import build_template
 
     path = tmp_path / "head.safetensors"
     path.write_bytes(ASSET.read_bytes())
@@ -174,9 +174,9 @@ def built():
     pytest.importorskip("anny")
     if not os.path.isfile(ICT):
         pytest.skip("set FITDIFF_ICT to ict_facekit_light.safetensors")
-    from fitdiff_core.head.build.anny_source import load_anny_head
-    from fitdiff_core.head.build.basis import build_basis
-    from fitdiff_core.head.build.template import build_template
+    from fitdiff_lab.assets.head.anny_source import load_anny_head
+    from fitdiff_lab.assets.head.basis import build_basis
+    from fitdiff_lab.assets.head.template import build_template
 
     anny = load_anny_head()
     template = build_template(anny)

@@ -13,21 +13,13 @@ import torch.nn.functional as F
 from safetensors import safe_open
 
 from fitdiff_core.errors import UserError
-from fitdiff_core.identity import (
-    Identity,
-    blend_identities,
-    encode_identity,
-    five_points,
-    load_detector,
-    load_recognizer,
-    select_face,
-    warp,
-)
-from fitdiff_core.identity.align import apply, invert, scale_of, square_matrix
-from fitdiff_core.identity.convert import find_wheels
-from fitdiff_core.identity.detect import box_overlap, merge, tiles
-from fitdiff_core.identity.resnet import ResidualBlock
-from fitdiff_core.identity.weights import ASSET, load_graphs, load_resnet_state
+from fitdiff_core.face import five_points, load_detector, select_face, warp
+from fitdiff_core.face.align import apply, invert, scale_of, square_matrix
+from fitdiff_core.face.detect import box_overlap, merge, tiles
+from fitdiff_core.graph.weights import ASSET, load_graphs, load_resnet_state
+from fitdiff_core.identity import Identity, blend_identities, encode_identity, load_recognizer
+from fitdiff_core.identity.dlib import ResidualBlock
+from fitdiff_lab.assets.face_networks import find_wheels
 
 torch.set_num_threads(1)
 # read off the photo by eye: pupils, nose tip, mouth corners (subject's right first), pixels
@@ -193,8 +185,8 @@ def test_same_numbers_as_dlib(crop, recognizer):
     """Against dlib itself, on the sample photo and on noise: float32 to rounding, the float16 asset to 0.2 %."""
     dlib = pytest.importorskip("dlib")
     models = pytest.importorskip("face_recognition_models")
-    from fitdiff_core.identity.dlib_file import read_dlib_resnet
-    from fitdiff_core.identity.resnet import DlibResNet
+    from fitdiff_core.identity.dlib import DlibResNet
+    from fitdiff_lab.assets.dlib_file import read_dlib_resnet
 
     path = Path(models.__file__).parent / "models" / "dlib_face_recognition_resnet_model_v1.dat"
     oracle = dlib.face_recognition_model_v1(str(path))

@@ -13,7 +13,8 @@ import torch
 
 from fitdiff_core import pipeline
 from fitdiff_core.errors import UserError
-from fitdiff_core.identity import list_packs, load_detector, load_recognizer
+from fitdiff_core.face import load_detector
+from fitdiff_core.identity import list_packs, load_recognizer
 
 from .insightface_pack import SIZE, write_pack
 

@@ -14,14 +14,14 @@ import torch
 from PIL import Image
 
 from fitdiff_core.avatar import Avatar
-from fitdiff_core.guidance.surface import Surface
+from fitdiff_core.fitting.gbuffer import Surface
 from fitdiff_core.head import load_head
 from fitdiff_core.image import load_photo, srgb_to_linear
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.render import Camera, Light, render
 from fitdiff_core.scene import Scene
-from fitdiff_core.train import albedo, light_report, light_test, mitsuba_scene
-from fitdiff_core.train.mitsuba_scene import Lamp, Lighting
+from fitdiff_lab.evaluate import albedo, light_report, light_test, mitsuba_scene
+from fitdiff_lab.evaluate.mitsuba_scene import Lamp, Lighting
 
 torch.set_num_threads(1)
 HEAD = load_head()

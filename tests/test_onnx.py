@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from fitdiff_core.errors import UserError
-from fitdiff_core.identity import list_packs, load_detector, load_recognizer
+from fitdiff_core.face import load_detector
+from fitdiff_core.graph.onnx import parse_onnx, read_signature
+from fitdiff_core.graph.ops import OPS
+from fitdiff_core.identity import list_packs, load_recognizer
 from fitdiff_core.identity.arcface import TEMPLATE_112, template
-from fitdiff_core.identity.onnx_graph import parse_onnx, read_signature
-from fitdiff_core.identity.ops import OPS
 from fitdiff_core.identity.packs import is_recognition, recognition_file
 from fitdiff_core.image import load_photo
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from fitdiff_core import pipeline
-from fitdiff_core.denoiser import Condition, Denoiser, DenoiserConfig, pack_latent, unpack_latent
-from fitdiff_core.diffusion import ddim, sigmas
-from fitdiff_core.prior import LIMIT, LinearPrior, pooled
-from fitdiff_core.train.prior import set_modes, set_prior
+from fitdiff_core.model.denoiser import Condition, Denoiser, DenoiserConfig, pack_latent, unpack_latent
+from fitdiff_core.model.linear_prior import LIMIT, LinearPrior, pooled
+from fitdiff_core.model.samplers import ddim, sigmas
+from fitdiff_lab.train.linear_prior import set_modes, set_prior
 
 CONFIG = DenoiserConfig(
     latent=4, size=8, shape=5, embedding=6, activations=(3, 4, 7), widths=(16, 16, 16), heads=(1, 1), cond=8, emb=16, mlp=16,

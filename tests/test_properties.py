@@ -18,12 +18,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from fitdiff_core.checkpoint import load_model, save_model
 from fitdiff_core.errors import UserError
 from fitdiff_core.export import write_glb, write_obj, write_ply
 from fitdiff_core.identity.arcface import load_arcface
 from fitdiff_core.image import from_image, load_photo, to_image
 from fitdiff_core.maps import TextureMaps
+from fitdiff_core.model.checkpoint import load_model, save_model
 
 from .test_newer_host import pack  # noqa: F401  a fixture
 

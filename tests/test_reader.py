@@ -5,17 +5,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fitdiff_core.denoiser import Condition, Denoiser, DenoiserConfig
 from fitdiff_core.errors import UserError
 from fitdiff_core.head import load_head
 from fitdiff_core.identity import Features, View
-from fitdiff_core.train import denoiser, reader
-from fitdiff_core.train.common import Budget, Run
-from fitdiff_core.train.metrics import aligned_distance
-from fitdiff_core.train.prior import mirror
+from fitdiff_core.model.denoiser import Condition, Denoiser, DenoiserConfig
+from fitdiff_lab.evaluate.metrics import aligned_distance
+from fitdiff_lab.train import denoiser, shape_encoder
+from fitdiff_lab.train.linear_prior import mirror
+from fitdiff_lab.train.run import Budget, Run
 
 torch.set_num_threads(1)
-STILL = reader.Changes(scale=0, turn=0, shift=0, gamma=0, gain=0, tint=0, noise=0, blurred=0, covered=0, dropout=0)
+STILL = shape_encoder.Changes(scale=0, turn=0, shift=0, gamma=0, gain=0, tint=0, noise=0, blurred=0, covered=0, dropout=0)
 TINY = DenoiserConfig(latent=4, size=4, shape=2, embedding=6, activations=(3, 3, 3), widths=(16, 16, 16), heads=(1, 1), cond=8,
                       emb=16, mlp=16, modes=2, cells=(2, 1, 2), reader=(8, 8, 8, 16))
 
@@ -39,9 +39,9 @@ def test_the_metric_is_the_distance_after_alignment(head):
     g = torch.Generator().manual_seed(1)
     a, b = torch.randn(2, 3, head.n_identity, generator=g).unbind()
     with torch.no_grad():
-        metric = reader.face_metric(head)
+        metric = shape_encoder.face_metric(head)
         face = head.vertex_region("face") > 0.5
-        found = reader.rms_distance(a - b, metric)
+        found = shape_encoder.rms_distance(a - b, metric)
         for i in range(3):
             mine, true = (head(x[i : i + 1])[0, face] * 1000 for x in (a, b))
             mean = aligned_distance(mine, true)
@@ -51,10 +51,10 @@ def test_the_metric_is_the_distance_after_alignment(head):
 def test_changes_mirror_the_photo_and_stay_in_range():
     g = torch.Generator().manual_seed(2)
     crops = torch.rand(16, 3, 30, 30, generator=g)
-    same, mirrored = reader.change(crops, STILL, g)
+    same, mirrored = shape_encoder.change(crops, STILL, g)
     assert 0 < int(mirrored.sum()) < 16
     torch.testing.assert_close(same, torch.where(mirrored[:, None, None, None], crops.flip(3), crops), atol=1e-4, rtol=0)
-    changed, _ = reader.change(crops, reader.Changes(), g)
+    changed, _ = shape_encoder.change(crops, shape_encoder.Changes(), g)
     assert changed.shape == crops.shape and 0 <= changed.min() and changed.max() <= 1
     assert (changed - crops).abs().mean() > 0.05
 
@@ -80,7 +80,7 @@ class Spots:
 
 def fit(folder, data, steps):
     flip = torch.diag(torch.tensor([-1.0, 1.0]))  # a mirrored spot lies on the other side
-    return reader.train(Run(folder, {}), data, Budget(steps=steps), TINY, 9 * torch.eye(2), flip, lr=4e-3, batch=16, bf16=False,
+    return shape_encoder.train(Run(folder, {}), data, Budget(steps=steps), TINY, 9 * torch.eye(2), flip, lr=4e-3, batch=16, bf16=False,
                         c=STILL)
 
 
@@ -88,16 +88,16 @@ def test_it_learns_where_things_lie_and_goes_on_where_it_stopped(tmp_path):
     data = Spots()
     fit(tmp_path, data, 3)
     model = fit(tmp_path, data, 160)
-    figures = reader.held_out(model, data, 9 * torch.eye(2))
+    figures = shape_encoder.held_out(model, data, 9 * torch.eye(2))
     assert figures["shape_mm"] < 0.3 * figures["mean_head_mm"], figures
-    weights, status = reader.load_reader(tmp_path)
+    weights, status = shape_encoder.load_reader(tmp_path)
     assert status["step"] == 160 and status["metrics"]["shape_mm"] == pytest.approx(figures["shape_mm"], rel=1e-4)
     torch.testing.assert_close(weights["join.weight"], model.reader.join.weight)
     run = Run(tmp_path, {})
     tensors, status = run.load()
     run.save(tensors, **status | {"finished": False})
     with pytest.raises(UserError, match="has not finished"):
-        reader.load_reader(tmp_path)
+        shape_encoder.load_reader(tmp_path)
 
 
 def seen(n: int, g: torch.Generator) -> Condition:

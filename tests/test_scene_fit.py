@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from fitdiff_core.errors import UserError
-from fitdiff_core.guidance import crop_face, fit_landmarks, fit_light, fit_scene
-from fitdiff_core.guidance.crop import crop_image
-from fitdiff_core.guidance.fit import _residual
-from fitdiff_core.guidance.gaze import LEFT_LIDS, RIGHT_LIDS, fit_gaze, inside_polygon
-from fitdiff_core.guidance.light import AMBIENT, irradiance_basis, sun_basis
-from fitdiff_core.guidance.pose import affine_pose, axis_angle_to_matrix, matrix_to_axis_angle, umeyama
+from fitdiff_core.fitting import crop_face, fit_landmarks, fit_light, fit_scene
+from fitdiff_core.fitting.crop import crop_image
+from fitdiff_core.fitting.gaze import LEFT_LIDS, RIGHT_LIDS, fit_gaze, inside_polygon
+from fitdiff_core.fitting.landmarks import _residual
+from fitdiff_core.fitting.pose import affine_pose, axis_angle_to_matrix, matrix_to_axis_angle, umeyama
+from fitdiff_core.fitting.sh_light import AMBIENT, irradiance_basis, sun_basis
 from fitdiff_core.image import linear_to_srgb, srgb_to_linear
 from fitdiff_core.render import Camera
 

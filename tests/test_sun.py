@@ -8,12 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fitdiff_core.data.shadows import cast_shadows
 from fitdiff_core.detail.geometry import AtlasGeometry
-from fitdiff_core.guidance.light import MEAN_SKIN, light_pixels
-from fitdiff_core.guidance.regions import region_weights
-from fitdiff_core.guidance.sun import Sun, find_sun
-from fitdiff_core.guidance.surface import Surface
+from fitdiff_core.fitting.gbuffer import Surface
+from fitdiff_core.fitting.key_light import Sun, find_sun
+from fitdiff_core.fitting.regions import region_weights
+from fitdiff_core.fitting.sh_light import MEAN_SKIN, light_pixels
 from fitdiff_core.head import load_head
 from fitdiff_core.image import linear_to_srgb
 from fitdiff_core.maps import TextureMaps
@@ -21,6 +20,7 @@ from fitdiff_core.render import Light, render
 from fitdiff_core.render.light import Y00
 from fitdiff_core.render.rig import lamp, together, uniform
 from fitdiff_core.scene import Scene
+from fitdiff_lab.synthetic.shadows import cast_shadows
 
 torch.set_num_threads(1)
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fitdiff_core.atlas import region_mask
 from fitdiff_core.head import load_head
+from fitdiff_core.head.teeth import PATCH, paint, patch_mask
+from fitdiff_core.head.uv_template import region_mask
 from fitdiff_core.render import Camera
 from fitdiff_core.render.rasterize import rasterize
-from fitdiff_core.teeth import PATCH, paint, patch_mask
 
 SIZE = 320
 FACES = {

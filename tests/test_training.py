@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from fitdiff_core.autoencoder import AutoencoderConfig, from_codes
-from fitdiff_core.denoiser import Condition, DenoiserConfig
 from fitdiff_core.errors import UserError
-from fitdiff_core.train import autoencoder, denoiser, latents
-from fitdiff_core.train.common import Budget, Run, initial_weights, learning_rate
-from fitdiff_core.train.dataset import People, Textures
-from fitdiff_core.train.prepare import SHARD
-from fitdiff_core.train.release import release
+from fitdiff_core.model.autoencoder import AutoencoderConfig, from_codes
+from fitdiff_core.model.denoiser import Condition, DenoiserConfig
+from fitdiff_lab.dataset import latents
+from fitdiff_lab.dataset.prepare import SHARD
+from fitdiff_lab.dataset.reading import People, Textures
+from fitdiff_lab.train import autoencoder, denoiser
+from fitdiff_lab.train.release import release
+from fitdiff_lab.train.run import Budget, Run, initial_weights, learning_rate
 
 torch.set_num_threads(1)
 AE = AutoencoderConfig(size=64, latent=4, widths=(8, 16, 16), blocks=(1, 1, 1), head=8, detail=4)
@@ -77,7 +78,7 @@ def test_from_data_to_checkpoint(tmp_path, data):
     metadata = release(ae, dn, tmp_path / "fitdiff.safetensors", head=HEAD)
     assert metadata["training"]["autoencoder"]["steps"] == 2 and metadata["training"]["denoiser"]["held_out"]["texture"] > 0
 
-    from fitdiff_core.checkpoint import load_model
+    from fitdiff_core.model.checkpoint import load_model
 
     shipped = load_model(tmp_path / "fitdiff.safetensors", head=HEAD)
     assert shipped.recognizer == "test"

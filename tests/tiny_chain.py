@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from fitdiff_core.guidance import Guidance, GuidedDenoiser
 from fitdiff_core.image import linear_to_srgb
 from fitdiff_core.maps import TextureMaps
-from fitdiff_core.prior import LinearPrior
+from fitdiff_core.model.linear_prior import LinearPrior
 from fitdiff_core.render import Camera, Light, render
 from fitdiff_core.scene import Scene
 

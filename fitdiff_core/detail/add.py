@@ -10,15 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..avatar import Avatar
-from ..denoiser import Condition
 from ..errors import UserError
-from ..guidance.regions import regions
+from ..fitting.regions import regions
 from ..maps import TextureMaps
+from ..model.denoiser import Condition
 from ..scene import Scene
 from .blend import multiband
 from .delight import EPSILON, anchor, delight
-from .fill import fill
-from .strange import bare, strange
+from .hair_mask import bare, strange
+from .inpainting import fill
 from .unwrap import Unwrapped, unwrap
 
 FEATURES = ("brows", "eyelids", "lips")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..guidance.balance import blur
+from ..guidance.gradient_balance import blur
 
 COARSE = 128  # texels a side at which broad things are computed
 

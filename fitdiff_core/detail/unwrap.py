@@ -10,12 +10,12 @@ from torch import Tensor
 
 from ..avatar import Avatar
 from ..errors import UserError
-from ..guidance.balance import blur
-from ..guidance.crop import check_mask, check_shown, crop_image
-from ..guidance.light import CLIPPED
-from ..guidance.occlusion import occlusion
-from ..guidance.regions import region_weights, regions
-from ..guidance.surface import Surface
+from ..fitting.crop import check_mask, check_shown, crop_image
+from ..fitting.gbuffer import Surface
+from ..fitting.occlusion import occlusion
+from ..fitting.regions import region_weights, regions
+from ..fitting.sh_light import CLIPPED
+from ..guidance.gradient_balance import blur
 from ..image import srgb_to_linear
 from ..render import interpolate, rasterize
 from ..scene import Scene

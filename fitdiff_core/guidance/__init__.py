@@ -1,15 +1,11 @@
-"""From photo to scene, and from scene to a pull on the sampling: crop, fit, light, losses, guided denoiser."""
+"""Guided sampling: a photo's goal, losses through the renderer, and the denoiser that they pull on."""
 
-from .crop import FaceCrop, crop_face
-from .fit import FitPrior, fit_landmarks, fit_scene
-from .guided import GuidedDenoiser
-from .light import LightPrior, fit_light
+from .guided_denoiser import GuidedDenoiser
+from .multi_photo import as_guidances, describe_stranger, strangers
 from .objective import Guidance, GuidanceWeights, PhotoObjective
-from .prepare import prepare_guidance, visible_mask
-from .several import as_guidances, describe_stranger, strangers
+from .target import prepare_guidance, visible_mask
 
 __all__ = [
-    "FaceCrop", "FitPrior", "Guidance", "GuidanceWeights", "GuidedDenoiser", "LightPrior", "PhotoObjective",
-    "as_guidances", "crop_face", "describe_stranger", "fit_landmarks", "fit_light", "fit_scene", "prepare_guidance", "strangers",
-    "visible_mask",
+    "Guidance", "GuidanceWeights", "GuidedDenoiser", "PhotoObjective", "as_guidances", "describe_stranger", "prepare_guidance",
+    "strangers", "visible_mask",
 ]

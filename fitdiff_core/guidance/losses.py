@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .light import CLIPPED
+from ..fitting.sh_light import CLIPPED
 
 PHOTOMETRIC_SCALE = 0.08  # mean sRGB difference of an unguided sample
 LANDMARK_SCALE = 0.012  # of the picture's side: 3 px of 256

@@ -9,16 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
+from ..fitting.gbuffer import Surface
+from ..fitting.key_light import Sun
+from ..fitting.sh_light import LightPrior, fit_light
 from ..image import linear_to_srgb
 from ..maps import TextureMaps
 from ..render import Light, render
 from ..scene import Scene
-from .balance import balance
-from .light import LightPrior, fit_light
+from .gradient_balance import balance
 from .losses import identity_loss, landmark_loss, perceptual_loss, photometric_loss
-from .sun import Sun
-from .surface import Surface
-from .unexplained import Unexplained, light_gain, without_broad_pull
+from .low_frequency import Unexplained, light_gain, without_broad_pull
 
 
 @dataclass(frozen=True)

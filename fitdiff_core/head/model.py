@@ -1,4 +1,4 @@
-"""Identity, expression and gaze -> the vertices of a head with teeth and eyes. Made by `python -m fitdiff_core.head.build`."""
+"""Identity, expression and gaze -> the vertices of a head with teeth and eyes. Made by `python -m fitdiff_lab.assets.head`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..teeth import patch_mask
+from .teeth import patch_mask
 
 ASSET = Path(__file__).resolve().parent.parent / "assets" / "head.safetensors"
 FORMAT = "fitdiff-head-1"
@@ -123,7 +123,7 @@ class HeadModel(nn.Module):
         """Vertices `[B, V, 3]` -> points `[B, N, 3]`: "68", "5" (eyes, nose tip, mouth corners) or "mesh" (468)."""
         if which == "mesh":
             if not hasattr(self, "mesh_triangles"):
-                raise UserError("This head file has no face-mesh landmarks; rebuild it: python -m fitdiff_core.head.build")
+                raise UserError("This head file has no face-mesh landmarks; rebuild it: python -m fitdiff_lab.assets.head")
             return (vertices[:, self.mesh_triangles] * self.mesh_barycentric.to(vertices)[..., None]).sum(2)
         if which not in ("68", "5"):
             raise UserError(f"Unknown landmarks '{which}'; choose 68, 5 or mesh.")
@@ -226,7 +226,7 @@ def gaze_rotation(gaze: Tensor) -> Tensor:
 def load_head(path: str | os.PathLike | None = None, device: torch.device | str = "cpu") -> HeadModel:
     """The shipped head, or another file of the same format. Raises UserError for a missing or damaged file."""
     path = Path(path or ASSET)
-    repair = "Reinstall FitDiff, or rebuild the file with: python -m fitdiff_core.head.build"
+    repair = "Reinstall FitDiff, or rebuild the file with: python -m fitdiff_lab.assets.head"
     if not path.is_file():
         raise UserError(f"The head model is missing: no file {path}. {repair}")
     try:

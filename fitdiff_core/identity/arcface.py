@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
-from .detect import five_points
-from .graph import Graph
-from .onnx_graph import load_onnx, read_signature
-from .protobuf import DAMAGE
+from ..face.detect import five_points
+from ..graph.interpreter import Graph
+from ..graph.onnx import load_onnx, read_signature
+from ..graph.protobuf import DAMAGE
 from .recognizer import Features, Recognizer
 
 # insightface's reference points in its 112 px crop: eyes, nose tip, mouth corners, image left first. OpenCV puts the origin

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
-from .detect import Face, FaceDetector, select_face
+from ..face.detect import Face, FaceDetector, select_face
 from .recognizer import Features, Recognizer
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from ..errors import UserError
+from ..graph.onnx import read_signature
 from .arcface import load_arcface
-from .onnx_graph import read_signature
 from .recognizer import Recognizer, load_builtin
 
 BUILT_IN = "built-in"

@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .align import similarity_transform, warp
-from .resnet import DlibResNet
-from .weights import load_resnet_state
+from ..face.align import similarity_transform, warp
+from ..graph.weights import load_resnet_state
+from .dlib import DlibResNet
 
 
 class Features(NamedTuple):

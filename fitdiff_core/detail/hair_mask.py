@@ -1,0 +1,81 @@
+"""Hair on the skin: what the sampled or the photographed albedo shows there in a colour that the face's skin has not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..fitting.occlusion import reconstruct
+from ..guidance.gradient_balance import blur
+from ..maps import TextureMaps
+from .delight import EPSILON
+from .filters import COARSE, smooth
+
+DARK, TINT, RAMP = 0.75, 0.4, 0.25  # log ratios to the face's median skin, and how far the verdict takes to be sure
+CLOSE = 0.03  # of the side: half of the widest gap in hair that is closed
+AREA = 0.01  # of the atlas' side: smaller things are spots and wrinkles
+
+
+@torch.no_grad()
+def strange(
+    albedo: Tensor, skin: Tensor, weight: Tensor, upper: Tensor, scalp: Tensor, face: Tensor
+) -> Tensor:
+    """`[1, 1, S, S]` 0..1: not of this face's skin. albedo `[1, 3, S, S]` linear; skin: plain skin; weight: where albedo is
+    known; upper: where darkness tells (below the nose it may be a beard); scalp: where hair grows from; face: all it may cover. `[1, 1, S, S]` each."""
+    known = skin * weight
+    sure = known[0, 0] > 0.6
+    if sure.sum() < 64:
+        return torch.zeros_like(known)
+    colour = (smooth(albedo, known, AREA / 2 * albedo.shape[-1]) + EPSILON).log()
+    light = colour.mean(1, keepdim=True)
+    tint = colour - light
+    # hair is the smaller part of a face: its skin is brighter than the median of all
+    middle = light[0, 0][sure].median()
+    inner = sure & (light[0, 0] > middle)
+    usual = torch.stack([tint[0, c][inner].median() for c in range(3)])[None, :, None, None]
+    dark = ((middle - light - DARK) / RAMP).clamp(0, 1) * upper
+    off = (((tint - usual).norm(dim=1, keepdim=True) - TINT) / RAMP).clamp(0, 1)
+    found = torch.maximum(dark, off) * known
+    sigma = AREA * albedo.shape[-1]
+    area = smooth(found, known, sigma) * (blur(known, sigma) > 0.05)
+    wide = grown_from(scalp, ((area - 0.3) / 0.1).clamp(0, 1))
+    reach = round(2 * sigma)  # hair ends in single strands and a shadow
+    wide = closed(F.max_pool2d(wide, 2 * reach + 1, 1, reach), round(CLOSE * albedo.shape[-1]))
+    return blur(wide, sigma / 2) * face
+
+
+def grown_from(seed: Tensor, mask: Tensor) -> Tensor:
+    """What of mask hangs together with seed, `[1, 1, S, S]` 0..1: hair grows from the scalp; dark eye sockets and folds do not."""
+    small = F.interpolate(mask, (COARSE, COARSE), mode="area")
+    seed = F.max_pool2d(F.interpolate(seed, small.shape[-2:], mode="area"), 7, 1, 3)
+    reached = reconstruct(seed, torch.maximum(small, seed))
+    return mask * F.interpolate(reached, mask.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def closed(mask: Tensor, radius: int) -> Tensor:
+    """Gaps up to twice the radius closed: a brow in a fringe."""
+    def grow(x: Tensor) -> Tensor:
+        for _ in range(max(1, radius // 4)):
+            x = F.max_pool2d(x, 9, 1, 4)
+        return x
+    return torch.maximum(mask, -grow(-grow(mask)))
+
+
+@torch.no_grad()
+def bare(maps: TextureMaps, hair: Tensor, skin: Tensor, symmetric: Tensor) -> TextureMaps:
+    """The maps without hair `[1, 1, S, S]`: a first guess for the diffusion model to go on from. The other side of the face
+    where that is bare and lies mirrored (`symmetric`), the surroundings' tone elsewhere."""
+    clean = skin * (hair < 0.02)
+    tone = (maps.diffuse * clean).sum((2, 3), keepdim=True) / clean.sum().clamp(min=1)
+    for share in (0.2, 0.1, 0.05):  # from the whole face's tone to the surroundings', as far as these are known
+        sigma = share * hair.shape[-1]
+        sure = smooth(clean, torch.ones_like(clean), sigma)
+        tone = torch.lerp(tone.expand_as(maps.diffuse), smooth(maps.diffuse, clean, sigma), (sure / 0.2).clamp(0, 1))
+    other = blur((blur(clean.flip(3), 4.0) > 0.85) * symmetric, 3.0)
+    # the other side may be lit or flushed otherwise: it gives its detail, this side its tone
+    there = (maps.diffuse.flip(3) / tone.flip(3).clamp(min=EPSILON)).clamp(0.2, 1.3) * tone
+    guess = torch.lerp(tone, there, other)
+    return replace(maps, diffuse=torch.lerp(maps.diffuse, guess, hair).clamp(0, 1))

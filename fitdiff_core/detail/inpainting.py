@@ -1,0 +1,54 @@
+"""What the photo does not show, painted by the diffusion model round what it does show: inpainting in the latent.
+
+As Relightify (arXiv 2305.06077) and RePaint (Lugmayr et al. 2022, arXiv 2201.09865): noise is put on the latent, and at
+every level on the way back the known cells are those of the photo. They are put into the denoised estimate, so the known
+part needs no noise of its own and no sampler knows of it.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..maps import TextureMaps
+from ..model.denoiser import Condition, pack_latent
+from ..model.samplers import SIGMA_MIN, ddim, sigmas
+
+START = 0.7  # noise level to begin at: hidden parts may change their detail, not who it is
+STEPS = 12
+
+
+class KnownCells:
+    """`(x, sigma) -> denoised` with some of the latent known: wraps a denoiser."""
+
+    def __init__(self, denoise, known: Tensor, share: Tensor):
+        """known: latent `[1, C + 1, h, w]`; share: `[1, C + 1, h, w]` how well each element is known, 0..1."""
+        self.denoise, self.known, self.share = denoise, known, share
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return torch.lerp(self.denoise(x, sigma), self.known, self.share)
+
+
+@torch.no_grad()
+def fill(
+    model, maps: TextureMaps, weight: Tensor, shape: Tensor, condition: Condition | None = None, cfg_scale: float = 1.5,
+    seed: int = 0, start: float = START, steps: int = STEPS,
+) -> TextureMaps:
+    """Maps of one head, known where weight `[1, 1, S, S]` is 1 -> maps of the autoencoder's size that agree with them.
+
+    shape `[1, K]` is known. condition: who it is; None leaves the hidden parts to the prior alone.
+    """
+    size = model.autoencoder.config.size
+    known = pack_latent(model.autoencoder.encode(maps.resize(size).stack()), shape)
+    cells = F.interpolate(weight, known.shape[-2:], mode="area")
+    share = ((cells - 0.3) / 0.5).clamp(0, 1).expand_as(known).clone()
+    share[:, -1] = 1  # the plane of the shape
+    noise = torch.randn(known.shape[1:], generator=torch.Generator().manual_seed(seed))[None].to(known)
+
+    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
+        return model.denoiser(x, sigma, condition, cfg_scale=cfg_scale)
+
+    schedule = sigmas(steps, SIGMA_MIN, start).to(known)
+    latent = ddim(KnownCells(denoise, known, share), known + start * noise, schedule)
+    return model.autoencoder.maps(latent[:, :-1])

@@ -1,0 +1,124 @@
+"""The atlas itself, for those who paint maps: masks of its regions, and a template to paint over."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from ..errors import UserError
+
+# "skin" has everything but eyes, eye sockets and mouth; "all" is what the mesh uses of the atlas
+REGIONS = (
+    "face", "skin", "lips", "brows", "eyelids", "nose", "ears", "scalp", "neck", "mouth_interior", "teeth", "eyes", "iris",
+    "all",
+)
+PAIRED = ("brows", "eyelids", "ears")
+OUTLINES = {  # sRGB
+    "face": (250, 250, 250), "scalp": (120, 170, 255), "neck": (120, 220, 170), "ears": (255, 170, 90),
+    "brows": (170, 110, 60), "eyelids": (230, 110, 220), "nose": (255, 225, 90), "lips": (255, 90, 100),
+    "mouth_interior": (150, 40, 50), "teeth": (235, 230, 200), "eyes": (90, 210, 255), "iris": (40, 120, 200),
+}
+LABELS = {"mouth_interior": "mouth"}
+GREY, WIRE, GRID = 118, 134, 104
+CELLS = 16  # of the grid, a side
+
+
+@torch.no_grad()
+def region_mask(head, name: str, size: int = 512, feather: float = 0.0) -> Tensor:
+    """`[size, size]` mask 0..1 of a region of the atlas, image orientation.
+
+    feather: width in texels over which a hard edge fades, half of it on either side.
+    """
+    if name not in REGIONS:
+        raise UserError(f"Unknown region '{name}'; choose one of {', '.join(REGIONS)}.")
+    mask = _covered(head, size).float() if name == "all" else head.region(name, size)
+    return blur(mask, feather / 4) if feather > 0 else mask  # 4 sigma hold 95 % of an edge
+
+
+def _covered(head, size: int) -> Tensor:
+    return (head._unwrapped(size)[0, ..., 3] > 0).flip(0)
+
+
+def blur(x: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of `[H, W]`; the border repeats."""
+    reach = max(1, min(round(3 * sigma), min(x.shape) - 1))
+    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=x.device) / max(sigma, 1e-3)) ** 2)
+    kernel = (kernel / kernel.sum()).to(x)
+    x = F.pad(x[None, None], (reach, reach, reach, reach), mode="replicate")
+    return F.conv2d(F.conv2d(x, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[0, 0]
+
+
+@torch.no_grad()
+def template(head, size: int = 1024, names: bool = True) -> Tensor:
+    """A picture of the atlas to paint over: grid and mesh on mid-grey, outlines and names of the regions.
+
+    Returns sRGB `[1, 3, size, size]`. "R" and "L" are the subject's right and left. names: False leaves the text out.
+    """
+    rast = head._unwrapped(size)[0].flip(0)
+    covered = rast[..., 3] > 0
+    picture = np.full((size, size, 3), GREY, np.uint8)
+    picture[(_near_edge(rast) & covered).cpu().numpy()] = WIRE
+    lines = np.linspace(0, size - 1, CELLS + 1).round().astype(int)
+    picture[lines], picture[:, lines] = GRID, GRID
+    found = []
+    for name, color in OUTLINES.items():
+        inside = (head.region(name, size) > 0.5).cpu()
+        if name == "neck":  # its field reaches round the throat
+            inside &= head.region("mouth_interior", size).cpu() < 0.5
+        inside = inside.float()[None, None]
+        width = max(1, round(size / 1024))
+        edge = F.max_pool2d(inside, 2 * width + 1, 1, width) > inside
+        picture[edge[0, 0].numpy()] = color
+        found.append((name, color, inside[0, 0]))
+    found[-2][2].sub_(found[-1][2])  # the eyes' name beside the iris
+    image = Image.fromarray(picture)
+    if names:
+        _write(image, found, _left_is_right_of_middle(head))
+    return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)[None].float() / 255
+
+
+def _near_edge(rast: Tensor) -> Tensor:
+    """Pixels that two triangles share a border in: where the id changes. `[S, S]` bool."""
+    ids = rast[..., 3]
+    edge = torch.zeros_like(ids, dtype=torch.bool)
+    edge[:, 1:] |= ids[:, 1:] != ids[:, :-1]
+    edge[1:] |= ids[1:] != ids[:-1]
+    return edge
+
+
+def _left_is_right_of_middle(head) -> bool:
+    """Whether the subject's left (+x) lies in the right half of the atlas."""
+    x = head.mean[:3 * head.n_control].view(-1, 3)[:, 0]
+    skin = torch.sparse.mm(head.subdivision, x[:, None])[:, 0]
+    u = head.uv[: len(skin), 0]
+    return bool(((u - u.mean()) * skin).mean() > 0)
+
+
+def _write(image: Image.Image, found: list, left_is_right: bool) -> None:
+    """Names of the regions at the middles of their parts, dark behind for contrast."""
+    size = image.width
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(max(10, size // 64))
+    for name, color, inside in found:
+        halves = [(inside, "")]
+        if name in PAIRED:
+            left, right = inside.clone(), inside.clone()
+            left[:, size // 2 :], right[:, : size // 2] = 0, 0
+            halves = [(left, " R" if left_is_right else " L"), (right, " L" if left_is_right else " R")]
+        for part, side in halves:
+            if part.sum() < 4:
+                continue
+            y, x = _inner_point(part)
+            x = min(max(x, 0.04 * size), 0.96 * size)
+            text = LABELS.get(name, name) + side
+            draw.text((x, y), text, color, font, anchor="mm", stroke_width=max(1, size // 700), stroke_fill=(40, 40, 40))
+
+
+def _inner_point(part: Tensor) -> tuple[float, float]:
+    """(y, x) deep inside a mask `[S, S]`: where the blurred mask is largest within it."""
+    cells = F.avg_pool2d(part[None, None], 8)[0, 0]
+    soft = blur(cells, len(cells) / 24) * cells
+    at = int(soft.argmax())
+    return (at // soft.shape[1]) * 8 + 4.0, (at % soft.shape[1]) * 8 + 4.0

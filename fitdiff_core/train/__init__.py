@@ -1,1 +1,0 @@
-"""Commands that make the shipped weights. Nodes never import it."""

@@ -1,0 +1,1 @@
+"""Build the shipped head and face networks from their public sources."""

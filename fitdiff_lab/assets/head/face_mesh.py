@@ -1,0 +1,163 @@
+"""Where MediaPipe's 468 face-mesh points lie on our skin: heads are rendered, the mesh network looks at them, and each
+point is carried back to the surface; the median over many people and views stays."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fitdiff_core.errors import UserError
+
+N_POINTS = 468
+VIEWS = ((0, 0), (-14, 0), (14, 0), (0, -9), (0, 9))  # camera yaw, pitch in degrees
+PICTURE, PHOTO_DISTANCE, PHOTO_FOV = 640, 0.9, 19.0
+PEOPLE, STRENGTH = 24, 0.8
+REACH = 14  # pixels a point may be moved to find skin (inner rims of lids and lips fall on the eye or into the mouth)
+DOUBT_MM = 3.0  # scatter at which a point's weight is one half
+# The face's outline in MediaPipe's numbering. The network draws it along the silhouette, so it slides as the head turns.
+OUTLINE = (
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136,
+    172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+)  # fmt: skip
+OUTLINE_WEIGHT = 0.2
+CHIN = (148, 152, 377)  # of the outline, but steady from wherever the face is seen
+# Inner rims of the lips: where they touch, nearest skin alone cannot tell which lip a point belongs to.
+UPPER_LIP = (191, 80, 81, 82, 13, 312, 311, 310, 415)
+LOWER_LIP = (95, 88, 178, 87, 14, 317, 402, 318, 324)
+
+
+def face_mesh_points(head, people: int = PEOPLE) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """({mesh_triangles [468,3] vertex ids, mesh_barycentric [468,3], mesh_weights [468]}, metrics) for a `HeadModel`."""
+    import torch
+
+    from fitdiff_core.face import load_detector
+
+    from ...synthetic.skin import SkinGenerator
+
+    torch.manual_seed(0)
+    detector, skins = load_detector(), SkinGenerator(head, 512)
+    generator = torch.Generator().manual_seed(3)
+    found, frontal = [], []
+    for person in range(people):
+        vertices = head(STRENGTH * torch.randn(1, head.n_identity, generator=generator))
+        maps = skins.sample(person)[0]
+        for yaw, pitch in VIEWS:
+            face, uv = _look(head, vertices, maps, detector, yaw, pitch)
+            if face is None:
+                continue
+            found.append(uv)
+            if yaw == 0 and pitch == 0:
+                frontal.append(face)
+    if len(found) < people * len(VIEWS) / 2 or len(frontal) < people / 2:
+        raise UserError(f"the detector knew only {len(found)} of {people * len(VIEWS)} rendered heads as faces")
+    mirror = mirror_pairs(np.stack(frontal))
+    samples = np.stack(found)  # [m,468,2], NaN where the surface was not seen
+    samples = np.concatenate([samples, samples[:, mirror] * [-1, 1] + [1, 0]])
+    uv = np.nanmedian(samples, axis=0)
+    uv = (uv + uv[mirror] * [-1, 1] + [1, 0]) / 2
+    triangles, barycentric = locate(uv, head)
+    spread = _spread_mm(samples, uv, triangles, head)
+    weights = 1 / (1 + (spread / DOUBT_MM) ** 2)
+    weights[list(set(OUTLINE) - set(CHIN))] *= OUTLINE_WEIGHT
+    seen = np.isfinite(samples[..., 0]).mean(0)
+    weights = weights * np.clip(seen * 2, 0, 1)
+    inside = np.setdiff1d(np.arange(N_POINTS), OUTLINE)
+    metrics = {
+        "face_mesh_scatter_mm": float(np.median(spread[inside])),
+        "face_mesh_scatter_mm_p95": float(np.percentile(spread[inside], 95)),
+        "face_mesh_pictures": float(len(found)),
+    }
+    tensors = {
+        "mesh_triangles": head.triangles.numpy()[triangles].astype(np.int32),
+        "mesh_barycentric": barycentric.astype(np.float32),
+        "mesh_weights": weights.astype(np.float32),
+    }
+    return tensors, metrics
+
+
+def _look(head, vertices, maps, detector, yaw: float, pitch: float):
+    """One picture: (mesh [468,3] px, uv [468,2] with NaN for points that met no skin), or (None, None) without a face."""
+    import torch
+
+    from fitdiff_core.image import linear_to_srgb
+    from fitdiff_core.render import Camera, Light, render
+
+    camera = Camera.orbit(float(yaw), float(pitch), PHOTO_DISTANCE, PHOTO_FOV)
+    with torch.no_grad():
+        out = render(vertices, head, maps, camera, Light.studio(), (PICTURE, PICTURE), background=(0.35, 0.37, 0.4))
+        faces = detector.detect(linear_to_srgb(out.image)[0].clamp(0, 1))
+    if not faces:
+        return None, None
+    mesh = faces[0].mesh[:N_POINTS].numpy().astype(np.float64)
+    face_id = out.rast[0, ..., 3].flip(0).long().numpy() - 1  # row 0 at the top
+    triangle = head.triangles[torch.from_numpy(np.maximum(face_id, 0))]
+    hidden = head.vertex_region("mouth_interior") + head.vertex_region("eyes")
+    skin = (face_id >= 0) & (hidden[triangle].amax(-1).numpy() < 0.5)
+    uv_image = out.uv[0].numpy()
+    lip_line = head.uv[head.landmark_ids[[60, 64]], 1].mean().item()
+    above = skin & (uv_image[..., 1] > lip_line)
+    allowed = dict.fromkeys(UPPER_LIP, above) | dict.fromkeys(LOWER_LIP, skin & ~above)
+    uv = np.full((N_POINTS, 2), np.nan)
+    for i, (x, y) in enumerate(mesh[:, :2]):
+        at = _nearest(allowed.get(i, skin), x, y)
+        if at is not None:
+            uv[i] = uv_image[at]
+    return mesh, uv
+
+
+def _nearest(mask: np.ndarray, x: float, y: float) -> tuple[int, int] | None:
+    """(row, column) of the pixel of ``mask`` nearest to (x, y), at most `REACH` away."""
+    column, row = int(x), int(y)
+    r0, c0 = max(row - REACH, 0), max(column - REACH, 0)
+    rows, columns = np.nonzero(mask[r0 : row + REACH + 1, c0 : column + REACH + 1])
+    if not len(rows):
+        return None
+    distance = (rows + r0 + 0.5 - y) ** 2 + (columns + c0 + 0.5 - x) ** 2
+    k = distance.argmin()
+    return (int(rows[k] + r0), int(columns[k] + c0)) if distance[k] <= REACH**2 else None
+
+
+def mirror_pairs(meshes: np.ndarray) -> np.ndarray:
+    """[468] index of each point's mirror image, from frontal meshes [m,468,3] as the network sees them."""
+    from scipy.optimize import linear_sum_assignment
+
+    normal = meshes - meshes.mean(1, keepdims=True)
+    normal = (normal / np.abs(normal[..., :2]).max((1, 2), keepdims=True)).mean(0)
+    for _ in range(3):  # a head drawn not quite straight: find the plane of symmetry along with the pairs
+        cost = np.linalg.norm(normal[:, None] * [-1, 1, 1] - normal[None], axis=-1) ** 2
+        index = linear_sum_assignment(cost)[1]
+        normal = normal - [(normal[:, 0] + normal[index, 0]).mean() / 2, 0, 0]
+    if not (index[index] == np.arange(len(index))).all():
+        raise ValueError("the mesh points do not pair up")
+    return index
+
+
+def locate(uv: np.ndarray, head) -> tuple[np.ndarray, np.ndarray]:
+    """Triangle index [N] and barycentric weights [N,3] of atlas positions [N,2] on the skin; outside, the nearest."""
+    skin = head.triangles.numpy()[: int((head.triangles < head.n_skin).all(1).sum())]
+    corner = head.uv.numpy().astype(np.float64)[skin]
+    a, ab, ac = corner[:, 0], corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
+    det = ab[:, 0] * ac[:, 1] - ab[:, 1] * ac[:, 0]
+    triangles, weights = np.empty(len(uv), np.int64), np.empty((len(uv), 3))
+    for i, p in enumerate(uv):
+        ap = p - a
+        v = (ap[:, 0] * ac[:, 1] - ap[:, 1] * ac[:, 0]) / det
+        w = (ab[:, 0] * ap[:, 1] - ab[:, 1] * ap[:, 0]) / det
+        bary = np.stack([1 - v - w, v, w], 1)
+        k = bary.min(1).argmax()
+        triangles[i] = k
+        clipped = np.clip(bary[k], 0, None)
+        weights[i] = clipped / clipped.sum()
+    return triangles, weights
+
+
+def _spread_mm(samples: np.ndarray, uv: np.ndarray, triangles: np.ndarray, head) -> np.ndarray:
+    """[468] robust scatter of the samples about their median, measured on the mean head."""
+    import torch
+
+    mean = head(torch.zeros(1, head.n_identity))[0].numpy()
+    ids = head.triangles.numpy()[triangles]
+    flat, solid = head.uv.numpy()[ids].astype(np.float64), mean[ids].astype(np.float64)
+    area = np.abs(np.cross(flat[:, 1] - flat[:, 0], flat[:, 2] - flat[:, 0]))
+    surface = np.linalg.norm(np.cross(solid[:, 1] - solid[:, 0], solid[:, 2] - solid[:, 0]), axis=1)
+    scale = np.sqrt(surface / area) * 1000  # mm per unit of uv
+    return np.nanmedian(np.linalg.norm(samples - uv, axis=-1), axis=0) * scale

@@ -1,0 +1,1 @@
+"""The training set: written by `prepare`, encoded by `latents`, read by `reading`."""

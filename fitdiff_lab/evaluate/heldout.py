@@ -1,0 +1,112 @@
+"""Held-out people for `train.evaluate`: synthetic, from seeds that no training set uses, and how all heads are looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from fitdiff_core.avatar import Avatar
+from fitdiff_core.identity import Identity, Recognizer, identity_of
+from fitdiff_core.maps import TextureMaps
+from fitdiff_core.pipeline import render_avatar
+from fitdiff_core.render import Light
+from fitdiff_core.scene import Scene
+
+from ..dataset.prepare import Maker, decode_maps, encode_maps
+from ..synthetic.people import random_shape
+from .metrics import ita
+
+VIEW = 384  # px a side of the portraits that recognisers see
+
+
+@dataclass
+class HeldOut:
+    """n people. maps uint8 `[n, 9, S, S]` as `prepare.encode_maps`; shape `[n, K]`; crop `[n, 3, s, s]` sRGB: one random
+    photograph of each as the recogniser sees it, or None; age `[n]` years."""
+
+    head: object
+    maps: Tensor
+    shape: Tensor
+    crop: Tensor | None
+    age: Tensor
+
+    def __len__(self) -> int:
+        return len(self.shape)
+
+    def stack(self, i: int) -> Tensor:
+        """Linear maps `[1, 9, S, S]` of one person."""
+        return decode_maps(self.maps[i : i + 1])
+
+    def avatar(self, i: int) -> Avatar:
+        return Avatar(self.head, self.shape[i : i + 1], TextureMaps.from_stack(self.stack(i)))
+
+    def identity(self, recognizer: Recognizer, start: int, end: int) -> Identity:
+        """The identities of people start..end, from their photographs."""
+        return identity_of(self.crop[start:end], recognizer)
+
+
+def make_people(maker: Maker, start: int, n: int, photographs: bool, label: str) -> HeldOut:
+    """People number start..start + n of the maker's seed. Each has chance of its own: n changes nobody."""
+    maps, shapes, crops, ages = [], [], [], []
+    for row in tqdm(range(start, start + n), label, leave=False, disable=None):
+        sample, attributes = maker.skin.sample(maker._texture_seed(row))
+        maps.append(encode_maps(sample.stack())[0])
+        rng = np.random.default_rng([maker.seed, row, 11])
+        if photographs:
+            shape, crop = maker.person(row, maps[-1], rng)
+            crops.append(crop.clamp(0, 1))
+        else:
+            shape = random_shape(maker.head, rng, attributes)
+        shapes.append(shape)
+        ages.append(attributes.age)
+    crop = torch.cat(crops) if photographs else None
+    return HeldOut(maker.head, torch.stack(maps), torch.cat(shapes), crop, torch.tensor(ages))
+
+
+class Viewer:
+    """Neutral frontal portraits, and what recognisers make of them.
+
+    The built-in recogniser's crop is placed by the head's own landmarks, projected: no detector can miss a face. The
+    judge finds its faces itself and gives NaN where it finds none.
+    """
+
+    def __init__(self, recognizer: Recognizer, judge=None):
+        self.recognizer, self.judge = recognizer, judge
+
+    def portrait(self, avatar: Avatar, light: str = "studio") -> Tensor:
+        """Avatar of batch 1 -> sRGB `[1, 3, VIEW, VIEW]`."""
+        return render_avatar(avatar, replace(Scene.portrait(1), light=Light.preset(light)), VIEW)[0]
+
+    @torch.no_grad()
+    def embed(self, avatar: Avatar, image: Tensor) -> Tensor:
+        """Its portrait -> the built-in recogniser's embedding `[D]`."""
+        scene = Scene.portrait(1)
+        mesh = scene.camera.project(avatar.head.landmarks(avatar.vertices(scene), "mesh"), (VIEW, VIEW))
+        return self.recognizer(self.recognizer.crop(image, self.recognizer.matrix(mesh))).embedding[0]
+
+    def judged(self, image: Tensor | Image.Image) -> Tensor | None:
+        """The judge's unit vector `[J]` float64, or None."""
+        vector = self.judge.embed(image if isinstance(image, Image.Image) else to_pil(image))
+        return None if vector is None else torch.as_tensor(np.asarray(vector, np.float64))
+
+
+def stack_marks(marks: list[Tensor | None]) -> Tensor:
+    """Unit vectors or None -> `[n, J]`, rows of NaN for None."""
+    width = next((len(m) for m in marks if m is not None), 1)
+    return torch.stack([torch.full((width,), torch.nan, dtype=torch.float64) if m is None else m for m in marks])
+
+
+def cheek_ita(stack: Tensor, cheek: Tensor) -> float:
+    """Typology angle in degrees of the mean diffuse albedo over `cheek` `[S, S]` bool, of linear maps `[1, 9, S, S]`."""
+    return float(ita(stack[0, :3, cheek].clamp(0, 1).double().mean(1)))
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """sRGB `[1, 3, H, W]` or `[3, H, W]` in 0..1 -> PIL."""
+    x = image[0] if image.ndim == 4 else image
+    return Image.fromarray((x.detach().clamp(0, 1).permute(1, 2, 0) * 255 + 0.5).byte().numpy())

@@ -1,0 +1,230 @@
+"""`python -m fitdiff_lab.evaluate.photos.ablation PHOTOS --judge FILE --out DIR`: what each part of the guidance is worth.
+
+Every variant (`variants.py`) makes every photo's head in this one process. Writes `table.md`, `results.json` and
+`renders.jpg` (renders of the first photos, a column for each variant). `variants/NAME.json` is written after each photo:
+the same command goes on where it was stopped. Other steps, another checkpoint or other constants of the guidance are measured
+anew; after a change of its code, name another folder.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from fitdiff_core import pipeline
+from fitdiff_core.avatar import Avatar
+from fitdiff_core.errors import UserError, command
+from fitdiff_core.guidance import Guidance, GuidanceWeights, PhotoObjective
+from fitdiff_core.guidance.losses import PHOTOMETRIC_SCALE
+from fitdiff_core.identity import Identity
+from fitdiff_core.image import load_photo, save_png
+from fitdiff_core.model.checkpoint import FitDiffModel
+from fitdiff_core.model.denoiser import unpack_latent
+from fitdiff_core.scene import Scene
+
+from .common import arguments, cell, mean, photos_in, plain, write_json
+from .likeness import recognisers, score
+from .modes import VIEWS
+from .sheet import contact_sheet
+from .variants import VARIANTS, Variant
+from .views import render_looks
+
+SHOWN = 6  # photos on the sheet
+BASE = "full"
+
+
+def photometric(model: FitDiffModel, guidance: Guidance, latent: Tensor, scene: Scene) -> float:
+    """What is left between render and photo where the skin is seen: mean sRGB difference (0..1), in the shipped
+    guidance's own measure, whatever the variant's weights."""
+    only = replace(guidance, weights=GuidanceWeights(0, 0, 1, 0))
+    objective = PhotoObjective(model.head, lambda z: model.autoencoder.decode(z, size=256), only)
+    with torch.no_grad():
+        _, _, terms = objective(*unpack_latent(latent, model.head.n_identity), scene)
+    return float(terms["photometric"]) * PHOTOMETRIC_SCALE
+
+
+def make_head(
+    model: FitDiffModel, variant: Variant, identity: Identity, guidance: Guidance, steps: int
+) -> tuple[Tensor, Avatar, Scene, float]:
+    """Latent, avatar, scene and the seconds that sampling and decoding took."""
+    start = time.perf_counter()
+    with variant.gradient(model):
+        latent, scene = pipeline.sample(
+            model, identity, variant.guidance(guidance), seed=0, steps=steps, cfg_scale=variant.cfg, variation=variant.variation
+        )
+    avatar = pipeline.decode(model, latent)
+    return latent, avatar, scene, time.perf_counter() - start
+
+
+class Ablation:
+    """Models loaded once, photos prepared once."""
+
+    def __init__(self, photos: list[Path], out: Path, steps: int, judges: Sequence[str], packs: Sequence[str] = ()):
+        self.photos, self.out, self.steps = photos, out, steps
+        self.known = recognisers(judges, packs)
+        self.model, self.recognizer = pipeline.load_model(), pipeline.load_recognizer()
+        self._prepared: dict[Path, tuple[Identity, Guidance] | str] = {}
+
+    def prepared(self, photo: Path) -> tuple[Identity, Guidance] | str:
+        """Identity and goal, or why there is none."""
+        if photo not in self._prepared:
+            try:
+                image = load_photo(photo)
+                identity = pipeline.encode(image, self.recognizer)
+                self._prepared[photo] = identity, pipeline.prepare_guidance(image, self.model, self.recognizer)
+            except UserError as e:
+                self._prepared[photo] = str(e)
+        return self._prepared[photo]
+
+    def settings(self, variant: Variant) -> dict:
+        """What a result holds for; a file of other settings is measured again."""
+        constants = {f.name: f.default for f in fields(Guidance) if f.default is not MISSING}
+        return plain({
+            "checkpoint": self.model.id, "steps": max(1, round(variant.steps * self.steps)), "cfg": variant.cfg,
+            "variation": variant.variation,
+            "recognisers": [r.name for r in self.known], "shipped": constants | vars(GuidanceWeights()),
+        })
+
+    def measure(self, name: str, photo: Path, variant: Variant, steps: int) -> dict:
+        prepared = self.prepared(photo)
+        if isinstance(prepared, str):
+            return {"error": prepared}
+        latent, avatar, scene, seconds = make_head(self.model, variant, *prepared, steps)
+        row = {"seconds": round(seconds, 2), "photometric": round(photometric(self.model, prepared[1], latent, scene), 5)}
+        for view, image in render_looks(avatar, scene).items():
+            path = save_png(self.out / "renders" / name / f"{photo.stem}_{view}.png", image)
+            row[view] = score(photo, path, self.known)
+        return row
+
+    def run(self, name: str) -> dict:
+        """Photo's name -> row, of one variant; rows on disk are kept."""
+        variant, path = VARIANTS[name], self.out / "variants" / f"{name}.json"
+        settings = self.settings(variant)
+        rows: dict[str, dict] = {}
+        if path.is_file():
+            old = json.loads(path.read_text("utf-8"))
+            if old["settings"] == settings:
+                rows = old["photos"]
+        for photo in tqdm(self.photos, name, leave=False, disable=None):
+            if photo.name not in rows:
+                rows[photo.name] = self.measure(name, photo, variant, settings["steps"])
+                write_json(path, {"settings": settings, "photos": rows})
+        return plain({p.name: rows[p.name] for p in self.photos})
+
+
+def summarise(rows: dict[str, dict], recogniser_names: list[str]) -> dict:
+    """Means over the photos in which a face was found. "sides" is the mean of left and right; "no_face" counts the renders in
+    which the first recogniser found none."""
+    good = [r for r in rows.values() if "error" not in r]
+    first = recogniser_names[0]
+    views = {"pose": ["pose"], "sides": ["left", "right"], "relit": ["relit"]}
+    out = {"photos": len(good), "seconds": mean(r["seconds"] for r in good), "photometric": mean(r["photometric"] for r in good)}
+    for name in recogniser_names:
+        out[name] = {k: mean(r[v][name] for r in good for v in names) for k, names in views.items()}
+    out["no_face"] = sum(r[v][first] is None for r in good for names in views.values() for v in names)
+    return out
+
+
+def change(rows: dict[str, dict], base: dict[str, dict], recogniser: str) -> tuple[float, float]:
+    """How much more alike than `base`, over the same photos and views, and the standard error of that mean (over photos).
+
+    A photo counts with the views in which both renders show a face.
+    """
+    gains = []
+    for photo, row in rows.items():
+        if "error" in row:
+            continue
+        pairs = [(row[v][recogniser], base[photo][v][recogniser]) for v in VIEWS]
+        gain = mean(a - b for a, b in pairs if a is not None and b is not None)
+        if gain == gain:
+            gains.append(gain)
+    error = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else float("nan")
+    return mean(gains), error
+
+
+def markdown(report: dict) -> str:
+    """`results.json` as a table."""
+    s = report["settings"]
+    names = s["recognisers"]
+    header = ["variant", *(f"{n}, {v}" for n in names for v in ("pose", "±20°", "relit")), f"{names[0]}, change", "no face",
+              "photometric, sRGB/255", "s a photo"]  # fmt: skip
+    lines = [
+        f"Checkpoint {s['checkpoint']}, {s['steps']} steps unless said, seed 0, {s['photos']} photos. Means; {names[-1]} took part "
+        f"in the guidance. No face: renders of all views in which {names[0]} found none, which are in no mean. Change: to "
+        "the shipped guidance over all views, with the standard error over photos. Seconds are of sampling and decoding.",
+        "", "| " + " | ".join(header) + " |", "|" + "---|" * len(header),
+    ]
+    for name, row in report["variants"].items():
+        marks = [cell(row[n][v]) for n in names for v in ("pose", "sides", "relit")]
+        what = VARIANTS[name].what + (f" ({row['steps']})" if VARIANTS[name].steps != 1 else "")
+        gain, error = row["change"]
+        other = "" if name == BASE or gain != gain else f"{gain:+.3f} ± {cell(error, 3)}"
+        cells = [what, *marks, other, str(row["no_face"]), cell(255 * row["photometric"], 1), cell(row["seconds"], 1)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def sheet(photos: list[Path], out: Path, names: list[str]) -> None:
+    """renders.jpg: each of the first photos at its pose and lit from the other side, a column for each variant."""
+    rows = []
+    for photo in photos:
+        for view in ("pose", "relit"):
+            paths = [out / "renders" / n / f"{photo.stem}_{view}.png" for n in names]
+            if len(rows) < 2 * SHOWN and all(p.is_file() for p in paths):
+                images = []
+                for path in paths:
+                    with Image.open(path) as im:
+                        images.append(im.convert("RGB"))
+                rows.append(("", images))
+    if rows:
+        contact_sheet(rows, out / "renders.jpg", names, 1)
+
+
+def ablation(
+    photos: list[Path], out: Path, names: Sequence[str] = tuple(VARIANTS), steps: int = 50, judges: Sequence[str] = (),
+    packs: Sequence[str] = (),
+) -> dict:
+    """Run the variants, write everything into `out` and return what `results.json` holds. UserError for unknown names."""
+    if unknown := sorted(set(names) - set(VARIANTS)):
+        raise UserError(f"Unknown variant {', '.join(unknown)}; choose among {', '.join(VARIANTS)}.")
+    runner = Ablation(photos, out, steps, judges, packs)
+    known = [r.name for r in runner.known]
+    found, base = {}, None
+    for name in sorted(names, key=lambda n: n != BASE):  # the others are compared with it
+        rows = runner.run(name)
+        base = rows if name == BASE else base
+        gain = change(rows, base, known[0]) if base else (float("nan"), float("nan"))
+        row = summarise(rows, known) | {"change": gain, "steps": runner.settings(VARIANTS[name])["steps"]}
+        found[name] = row
+        print(f"{name:18} {known[0]} {cell(row[known[0]]['pose'])} {cell(row['seconds'], 1)} s a photo", flush=True)
+    settings = {"checkpoint": runner.model.id, "steps": steps, "photos": len(photos), "recognisers": known}
+    report = {"settings": settings, "variants": found}
+    write_json(out / "results.json", report)
+    (out / "table.md").write_text(markdown(report), "utf-8")
+    sheet(photos, out, list(found))
+    return report
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    p = arguments("fitdiff_lab.evaluate.photos.ablation", __doc__, "ablation_out")
+    p.add_argument("--only", metavar="NAME,..", help=f"of {', '.join(VARIANTS)}")
+    args = p.parse_args(argv)
+    names = args.only.split(",") if args.only else list(VARIANTS)
+    ablation(photos_in(args.photos, args.limit), args.out, names, args.steps, args.judge, args.recognizer)
+    print((args.out / "table.md").read_text("utf-8"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Arguments, photos, judges, means, and JSON that other programs read."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import math
+import statistics
+from collections.abc import Iterable
+from pathlib import Path
+
+from fitdiff_core.errors import UserError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+FRONTAL = 30.0  # degrees of yaw up to which a photo counts as frontal
+
+
+def arguments(prog: str, doc: str, out: str) -> argparse.ArgumentParser:
+    """The options that every benchmark of a folder of photos shares."""
+    p = argparse.ArgumentParser(prog, description=doc)
+    p.add_argument("photos", type=Path, help="folder of photos")
+    p.add_argument("--out", type=Path, default=Path(out))
+    p.add_argument("--steps", type=int, default=50)
+    p.add_argument("--judge", action="append", default=[], metavar="FILE", help="Python file with a class Judge; may be repeated")
+    p.add_argument(
+        "--recognizer", action="append", default=[], metavar="FILE",
+        help="an ArcFace .onnx file or a pack folder to ask as well; may be repeated",
+    )
+    p.add_argument("--limit", type=int, help="only the first N photos")
+    return p
+
+
+def photos_in(folder: Path, limit: int | None = None) -> list[Path]:
+    """The folder's photos by name. Raises UserError where there is none."""
+    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
+    if not found:
+        raise UserError(f"No photos in {folder}; give a folder with {', '.join(sorted(SUFFIXES))} files.")
+    stems = [p.stem for p in found]
+    if double := sorted({s for s in stems if stems.count(s) > 1}):
+        raise UserError(f"Two photos are called {double[0]} in {folder}; results are kept by that name, rename one.")
+    return found[:limit]
+
+
+def load_judge(path: str):
+    """The `Judge()` of a Python file: `similarity(photo, render)` gives a cosine, `embed(photo)` a unit vector or None
+    where it finds no face. It runs as a program of yours."""
+    spec = importlib.util.spec_from_file_location("judge", path)
+    if spec is None or not Path(path).is_file():
+        raise UserError(f"No judge {path}; give a Python file with a class Judge.")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Judge()
+
+
+def mean(values: Iterable[float | None]) -> float:
+    """Of what is finite; NaN of nothing."""
+    finite = [v for v in values if v is not None and math.isfinite(v)]
+    return statistics.fmean(finite) if finite else float("nan")
+
+
+def plain(value):
+    """For JSON: NaN and infinity, which it does not have, become null."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_json(path: Path, value) -> None:
+    from fitdiff_core.image import write_atomic
+
+    write_atomic(path, (json.dumps(plain(value), indent=2, allow_nan=False) + "\n").encode())
+
+
+def cell(value: float | None, digits: int = 2) -> str:
+    """For tables: a dash where there is no number."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"

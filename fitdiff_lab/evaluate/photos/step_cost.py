@@ -1,0 +1,112 @@
+"""`python -m fitdiff_lab.evaluate.photos.step_cost PHOTO`: a guided step against the sum of its parts, each measured alone.
+
+Parts: the denoiser forward (with classifier-free guidance), and forward and backward of decoder, renderer (mesh to
+picture) and recogniser (crop to embedding and layers). What the step costs beyond them (landmarks, light, bookkeeping) is
+the price of the method's own plumbing; at most 1.3 times the sum is asked. Medians of N rounds, the parts taken in turn, so
+that a busy machine slows them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from fitdiff_core import pipeline
+from fitdiff_core.errors import command
+from fitdiff_core.guidance import GuidedDenoiser
+from fitdiff_core.image import linear_to_srgb, load_photo
+from fitdiff_core.maps import TextureMaps
+from fitdiff_core.model.denoiser import unpack_latent
+from fitdiff_core.render import render
+
+ASKED = 1.3
+STEP = "guided step"
+SIGMA = 1.0  # in the middle of the guidance's window
+SAMPLE = Path(__file__).resolve().parents[3] / "samples" / "eileen_collins.jpg"
+
+
+def parts(photo: Path) -> dict[str, Callable[[], object]]:
+    """Name -> one round of it; `STEP` is the whole."""
+    model, recognizer = pipeline.load_model(), pipeline.load_recognizer()
+    image = load_photo(photo)
+    cond = pipeline.condition(model, pipeline.encode(image, recognizer))
+    guidance = pipeline.prepare_guidance(image, model, recognizer)
+    sigma = torch.tensor([SIGMA])
+    noisy = SIGMA * pipeline.noise(model, 0)
+
+    def denoise(x, s):
+        return model.denoiser(x, s, cond, cfg_scale=pipeline.CFG)
+
+    guided = GuidedDenoiser(denoise, model, guidance)
+    with torch.no_grad():
+        texture, shape = (t.contiguous() for t in unpack_latent(denoise(noisy, sigma), model.head.n_identity))
+        maps = model.autoencoder.decode(texture, size=256)
+        vertices = model.head(shape, guidance.scene.expression, guidance.scene.gaze)
+    scene = guidance.scene.detach()
+
+    def there_and_back(f, *inputs):
+        """Forward, and back from gradients of one everywhere to the inputs."""
+        with torch.enable_grad():
+            inputs = [x.detach().requires_grad_() for x in inputs]
+            outputs = f(*inputs)
+            torch.autograd.grad(outputs, inputs, [torch.ones_like(y) for y in outputs])
+
+    def picture(stack, mesh):
+        out = render(mesh, model.head, TextureMaps.from_stack(stack), scene.camera, scene.light, size=guidance.size)
+        return [linear_to_srgb(out.image.clamp(0, 1))]
+
+    def recognised(pixels):
+        features = recognizer(recognizer.crop(pixels, guidance.matrix))
+        return [features.embedding, *features.activations]
+
+    return {
+        "denoiser": lambda: denoise(noisy, sigma),
+        "decoder": lambda: there_and_back(lambda z: [model.autoencoder.decode(z, size=256)], texture),
+        "renderer": lambda: there_and_back(picture, maps, vertices),
+        "recogniser": lambda: there_and_back(recognised, guidance.photo),
+        STEP: lambda: guided(noisy, sigma),
+    }
+
+
+def measure(rounds: dict[str, Callable[[], object]], n: int, warm: int = 1) -> dict[str, float]:
+    """Median milliseconds of each."""
+    taken: dict[str, list[float]] = {name: [] for name in rounds}
+    for i in range(n + warm):
+        for name, once in rounds.items():
+            start = time.perf_counter()
+            with torch.no_grad():
+                once()
+            if i >= warm:
+                taken[name].append(1000 * (time.perf_counter() - start))
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def step_cost(photo: Path = SAMPLE, n: int = 15) -> dict:
+    """{"ms": {part: median}, "sum_ms", "step_ms", "ratio"}"""
+    ms = measure(parts(photo), n)
+    step = ms.pop(STEP)
+    whole = sum(ms.values())
+    return {"ms": ms, "sum_ms": whole, "step_ms": step, "ratio": step / whole}
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser("fitdiff_lab.evaluate.photos.step_cost", description=__doc__)
+    p.add_argument("photo", type=Path, nargs="?", default=SAMPLE)
+    p.add_argument("-n", type=int, default=15, help="rounds (default: %(default)s)")
+    args = p.parse_args(argv)
+    found = step_cost(args.photo, args.n)
+    for name, value in found["ms"].items():
+        print(f"{name:12} {value:7.1f} ms")
+    print(f"{'sum':12} {found['sum_ms']:7.1f} ms\n{STEP:12} {found['step_ms']:7.1f} ms, {found['ratio']:.2f} of the sum (asked: at most {ASKED})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""What `ablation` compares: the shipped guidance, and the same with one thing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from fitdiff_core import pipeline
+from fitdiff_core.guidance import Guidance
+from fitdiff_core.guidance.low_frequency import Unexplained
+from fitdiff_core.model.checkpoint import FitDiffModel
+from fitdiff_core.model.denoiser import pack_latent, unpack_latent
+
+
+@dataclass
+class Variant:
+    """what: for the table. guidance: the changed goal; gradient: a change of the way back to the noisy latent, in force
+    while the context lasts; steps: of the default's, as a factor."""
+
+    what: str
+    guidance: Callable[[Guidance], Guidance] = lambda g: g
+    gradient: Callable[[FitDiffModel], AbstractContextManager] = lambda model: nullcontext()
+    steps: float = 1.0
+    cfg: float = pipeline.CFG
+    variation: float = pipeline.VARIATION
+
+
+@contextmanager
+def detached(model: FitDiffModel) -> Iterator[None]:
+    """The gradient stops at the denoised estimate."""
+    prior = model.denoiser.prior
+    prior.gradient = lambda texture, shape, sigma: (texture, shape)
+    try:
+        yield
+    finally:
+        del prior.gradient
+
+
+@contextmanager
+def through_denoiser(model: FitDiffModel) -> Iterator[None]:
+    """The gradient goes on to the noisy latent through the whole network, as in diffusion posterior sampling (Chung et
+    al. 2023), with classifier-free guidance: another forward and a backward pass at each step."""
+    denoiser, prior, last = model.denoiser, model.denoiser.prior, {}
+
+    def remember(module, args, kwargs) -> None:
+        last["call"] = args, kwargs
+
+    def gradient(texture: Tensor, shape: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
+        (x, *rest), kwargs = last["call"]
+        with torch.enable_grad():
+            x = x.detach().clone().requires_grad_()
+            denoised = denoiser.forward(x, *rest, **kwargs)  # not a call: that would be remembered
+            (found,) = torch.autograd.grad(denoised, x, pack_latent(texture, shape))
+        return unpack_latent(found, shape.shape[1])
+
+    hook = denoiser.register_forward_pre_hook(remember, with_kwargs=True)
+    prior.gradient = gradient
+    try:
+        yield
+    finally:
+        hook.remove()
+        del prior.gradient
+
+
+def _without(loss: str) -> Variant:
+    return Variant(f"without the {loss} loss", lambda g: replace(g, weights=replace(g.weights, **{loss: 0.0})))
+
+
+def _with(what: str, **settings) -> Variant:
+    return Variant(what, lambda g: replace(g, **settings))
+
+
+def _window(factor: float) -> Callable[[Guidance], Guidance]:
+    """The window's ends moved apart (factor above 1) or towards each other, on the logarithmic scale of sigma."""
+    return lambda g: replace(g, sigma_window=(g.sigma_window[0] * factor, g.sigma_window[1] / factor))
+
+
+VARIANTS: dict[str, Variant] = {
+    "full": Variant("as shipped"),
+    "no_identity": _without("identity"),
+    "no_perceptual": _without("perceptual"),
+    "no_photometric": _without("photometric"),
+    "no_landmark": _without("landmark"),
+    "no_recogniser": Variant(
+        "without the recogniser (identity and perceptual loss)",
+        lambda g: replace(g, weights=replace(g.weights, identity=0.0, perceptual=0.0)),
+    ),
+    "no_light_gain": _with("what the light leaves unexplained goes to the skin", unexplained=Unexplained(share=0.0)),
+    "no_sun": _with("no lamp beside the harmonics", sun=None),
+    "shape_held": _with("the shape held as the prior has it", shape_step=0.0),
+    "shape_fast": Variant("shape steps 8 times as large", lambda g: replace(g, shape_step=8 * g.shape_step)),
+    "window_narrow": Variant("sigma window 4 times narrower at both ends", _window(0.25)),
+    "window_wide": Variant("sigma window 4 times wider at both ends", _window(4.0)),
+    "inner_2": _with("2 inner steps", inner_steps=2),
+    "trust_half": Variant("half the trust radius", lambda g: replace(g, trust=0.5 * g.trust)),
+    "trust_double": Variant("twice the trust radius", lambda g: replace(g, trust=2 * g.trust)),
+    "detached": Variant("gradient not through the prior", gradient=detached),
+    "through_denoiser": Variant("gradient through the whole denoiser", gradient=through_denoiser),
+    "no_balance": _with("recogniser's gradient neither blurred nor held back", recognizer_share=0.0),
+    "steps_half": Variant("half the steps", steps=0.5),
+    "steps_double": Variant("twice the steps", steps=2.0),
+    "variation_1": Variant("variation 1: a full draw", variation=1.0),
+    "cfg_1": Variant("cfg 1", cfg=1.0),
+    "cfg_3": Variant("cfg 3", cfg=3.0),
+}

@@ -1,0 +1,108 @@
+"""One photo through the command line's own code, in a process of its own, and then seen from other sides.
+
+    python -m fitdiff_lab.evaluate.photos.worker VIEWS_DIR [--random SEED] -- ARGUMENTS OF python -m fitdiff_core
+
+Until it prints DONE it does what a user's run does and nothing else, so that seconds and peak memory are a user's. Then
+it renders the head into VIEWS_DIR (`views.looks`), with `views.json`. --random: a new person of that seed, rendered in
+the photo's scene, into VIEWS_DIR/random. It prints LEAVING last: to end a process takes a user's time as well (torch
+needs up to seconds for it), so that time is added.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from fitdiff_core.__main__ import Made, make, parse
+from fitdiff_core.errors import command
+
+DONE, LEAVING = "fitdiff benchmark: done, peak MB", "fitdiff benchmark: leaving"
+
+
+def peak_mb() -> float:
+    """Highest resident memory of this process so far."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1024**2 if sys.platform == "darwin" else 1024)
+
+
+def run_worker(photo: Path, out: Path, extra: list[str], random_seed: int | None = None) -> dict:
+    """Start a worker and wait -> exit status, last line of stderr, wall seconds and peak memory in MB of the user's part."""
+    random = [] if random_seed is None else ["--random", str(random_seed)]
+    command = [
+        sys.executable, "-m", "fitdiff_lab.evaluate.photos.worker", str(out / "views"), *random, "--", str(photo), "--out", str(out),
+        *extra,
+    ]
+    start, left, result = time.perf_counter(), 0.0, {}
+    with tempfile.TemporaryFile("w+") as errors:  # a pipe nobody reads would block the worker
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        for line in process.stdout:
+            if line.startswith(DONE):
+                result = {"wall": time.perf_counter() - start, "peak_mb": float(line.removeprefix(DONE))}
+            elif line.startswith(LEAVING):
+                left = time.perf_counter()
+        code = process.wait()
+        if code == 0:
+            result["wall"] += time.perf_counter() - left
+        errors.seek(0)
+        lines = errors.read().strip().splitlines()
+    return {"exit": code, "error": lines[-1] if code and lines else "", **result}
+
+
+def save_views(made: Made, folder: Path) -> None:
+    from fitdiff_core.image import save_png
+
+    from .common import write_json
+    from .views import face_centre, light_from, render_looks, yaw
+
+    for name, image in render_looks(made.avatar, made.scenes[0]).items():
+        save_png(folder / f"{name}.png", image)
+    fitted = made.guidance[0].scene
+    write_json(folder / "views.json", {
+        "yaw": round(yaw(fitted, face_centre(made.avatar, fitted)), 1),
+        "light_from": [round(v, 3) for v in light_from(made.scenes[0].light)[0].tolist()],
+    })
+
+
+def save_random(made: Made, folder: Path, args: argparse.Namespace, seed: int) -> None:
+    """A new person in the photo's scene: what any face scores there."""
+    from fitdiff_core import pipeline
+    from fitdiff_core.__main__ import read_config
+    from fitdiff_core.image import save_png
+
+    from .views import render_looks
+
+    config = read_config(args)
+    model = pipeline.load_model(config["checkpoint"], args.device)
+    latent, _ = pipeline.sample(model, seed=seed, steps=config["steps"], sampler=config["sampler"])
+    avatar = pipeline.decode(model, latent, config["texture_size"])
+    for name, image in render_looks(avatar, made.guidance[0].scene).items():
+        save_png(folder / f"{name}.png", image)
+
+
+@command
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    cut = argv.index("--") if "--" in argv else len(argv)
+    p = argparse.ArgumentParser("fitdiff_lab.evaluate.photos.worker", description=__doc__)
+    p.add_argument("views", type=Path)
+    p.add_argument("--random", type=int)
+    own = p.parse_args(argv[:cut])
+    args = parse(argv[cut + 1 :])
+    made = make(args)
+    print(f"{DONE} {peak_mb():.1f}", flush=True)
+    if made.guidance:
+        save_views(made, own.views)
+        if own.random is not None:
+            save_random(made, own.views / "random", args, own.random)
+    print(LEAVING, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""One-off comparisons behind decisions of docs/design.md."""

@@ -1,0 +1,1 @@
+"""Synthetic people: skin, shape, light, camera."""
