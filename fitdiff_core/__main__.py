@@ -43,20 +43,33 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     p.add_argument("--steps", type=int, help=f"diffusion steps (default: {DEFAULTS['steps']})")
     p.add_argument("--no-guidance", action="store_true", help="sample from the identity alone: quicker, less alike")
     p.add_argument(
-        "--photo-detail", nargs="?", const=1.0, default=0.0, type=float, metavar="STRENGTH",
+        "--photo-detail",
+        nargs="?",
+        const=1.0,
+        default=0.0,
+        type=float,
+        metavar="STRENGTH",
         help="add the (first) photo's own detail where it is seen well, 0 to 1 (default: off; without a number: 1)",
     )
     p.add_argument(
-        "--mask", action="append", metavar="FILE",
+        "--mask",
+        action="append",
+        metavar="FILE",
         help="picture of a photo's size, white where it may be used (default: hair and hands are found); with several photos one for each",
     )
     p.add_argument("--device", default="cpu", help="cpu, cuda, mps, ... (default: %(default)s)")
     export = p.add_argument_group("files")
-    export.add_argument("--format", default="glb", metavar="F,F", help="mesh files: glb, obj, ply, usdz (default: %(default)s)")
+    export.add_argument(
+        "--format", default="glb", metavar="F,F", help="mesh files: glb, obj, ply, usdz (default: %(default)s)"
+    )
     export.add_argument("--expression", choices=("neutral", "photo"), default="neutral", help="photo: as in the photo")
     export.add_argument("--no-blendshapes", action="store_true", help="a GLB without the 52 ARKit morph targets")
-    export.add_argument("--normals", choices=("up", "down"), default="up", help="green of the normal map; down for Unreal")
-    export.add_argument("--unit", choices=("metres", "centimetres"), default="metres", help="of obj, ply and usdz; a GLB is in metres")
+    export.add_argument(
+        "--normals", choices=("up", "down"), default="up", help="green of the normal map; down for Unreal"
+    )
+    export.add_argument(
+        "--unit", choices=("metres", "centimetres"), default="metres", help="of obj, ply and usdz; a GLB is in metres"
+    )
     export.add_argument("--map-bits", type=int, choices=(8, 16), default=8, help="bits a channel of the maps' PNGs")
     p.add_argument("--config", help="JSON file with further settings; see docs/cli.md")
     args = p.parse_intermixed_args(argv)  # photos before and after the flags
@@ -65,7 +78,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     if args.photo_detail and (not args.photo or args.no_guidance):
         raise UserError("--photo-detail needs a photo that the head is fitted to: give one, without --no-guidance.")
     if args.mask and (len(args.mask) != len(args.photo) or args.no_guidance):
-        raise UserError(f"--mask is for photos that the head is fitted to, one for each: {len(args.mask)} masks, {len(args.photo)} photos.")
+        raise UserError(
+            f"--mask is for photos that the head is fitted to, one for each: {len(args.mask)} masks, {len(args.photo)} photos."
+        )
     if args.seed < 0:
         raise UserError(f"--seed must not be negative (got {args.seed}).")
     return args
@@ -76,7 +91,12 @@ def read_config(args: argparse.Namespace) -> dict:
     from .pipeline import CFG, VARIATION  # not before `make` has started the clock: torch comes with it
 
     config = DEFAULTS | {
-        "cfg_scale": CFG, "variation": VARIATION, "checkpoint": None, "recognizer": "built-in", "weights": {}, "sigma_window": None,
+        "cfg_scale": CFG,
+        "variation": VARIATION,
+        "checkpoint": None,
+        "recognizer": "built-in",
+        "weights": {},
+        "sigma_window": None,
     }
     if args.config:
         try:
@@ -86,7 +106,9 @@ def read_config(args: argparse.Namespace) -> dict:
         if not isinstance(given, dict):
             raise UserError(f"The config {args.config} must hold one JSON object.")
         if unknown := sorted(set(given) - set(config)):
-            raise UserError(f"Unknown setting in {args.config}: {', '.join(unknown)}. Known: {', '.join(sorted(config))}.")
+            raise UserError(
+                f"Unknown setting in {args.config}: {', '.join(unknown)}. Known: {', '.join(sorted(config))}."
+            )
         config.update(given)
     if args.steps is not None:
         config["steps"] = args.steps
@@ -101,7 +123,7 @@ def read_config(args: argparse.Namespace) -> dict:
         if not isinstance(config[key], str) and not (key == "checkpoint" and config[key] is None):
             raise UserError(f"{key} must be text (got {config[key]!r}).")
     if not isinstance(config["weights"], dict):
-        raise UserError(f"weights must be an object such as {{\"identity\": 1.0}} (got {config['weights']!r}).")
+        raise UserError(f'weights must be an object such as {{"identity": 1.0}} (got {config["weights"]!r}).')
     window = config["sigma_window"]
     if window is not None and not (isinstance(window, list) and len(window) == 2 and all(map(is_number, window))):
         raise UserError(f"sigma_window must be two numbers, [start, end] (got {window!r}).")
@@ -116,7 +138,9 @@ def check_out(out: Path) -> None:
     """UserError where files could not be written there: better now than after the sampling."""
     nearest = next((p for p in (out, *out.absolute().parents) if p.exists()), out)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(f"Cannot write into --out {out}: {nearest} is not a folder with write permission. Choose another.")
+        raise UserError(
+            f"Cannot write into --out {out}: {nearest} is not a folder with write permission. Choose another."
+        )
 
 
 def progress_bar(total: int):
@@ -159,7 +183,9 @@ def make(args: argparse.Namespace) -> Made:
     try:
         torch.zeros(1, device=args.device).item()
     except (RuntimeError, AssertionError) as e:
-        raise UserError(f"The device '{args.device}' cannot be used here ({str(e).splitlines()[0]}); try --device cpu.") from e
+        raise UserError(
+            f"The device '{args.device}' cannot be used here ({str(e).splitlines()[0]}); try --device cpu."
+        ) from e
     out = Path(args.out)
     check_out(out)
 
@@ -189,8 +215,15 @@ def make(args: argparse.Namespace) -> Made:
 
     with clock.stage("sample"), progress_bar(config["steps"]) as bar:
         latent, scenes = pipeline.sample_scenes(
-            model, identity, None if args.no_guidance else guidance or None, args.seed, config["steps"], config["cfg_scale"],
-            sampler=config["sampler"], callback=lambda i, n, denoised: bar.update(), variation=config["variation"],
+            model,
+            identity,
+            None if args.no_guidance else guidance or None,
+            args.seed,
+            config["steps"],
+            config["cfg_scale"],
+            sampler=config["sampler"],
+            callback=lambda i, n, denoised: bar.update(),
+            variation=config["variation"],
         )
     if guidance and args.no_guidance:
         scenes = [g.scene for g in guidance]
@@ -199,7 +232,14 @@ def make(args: argparse.Namespace) -> Made:
     if args.photo_detail:
         with clock.stage("detail"):
             avatar = pipeline.add_photo_detail(
-                model, avatar, scenes[0], photos[0], masks and masks[0], args.photo_detail, identity=identity, seed=args.seed
+                model,
+                avatar,
+                scenes[0],
+                photos[0],
+                masks and masks[0],
+                args.photo_detail,
+                identity=identity,
+                seed=args.seed,
             ).avatar
     with clock.stage("render"):
         size, side_light = config["render_size"], Light.preset("side").to(args.device)
@@ -218,13 +258,21 @@ def make(args: argparse.Namespace) -> Made:
         write_maps(out, avatar.maps, flip, args.map_bits)
         for name, unit in zip(formats, units, strict=True):
             write_avatar(
-                out / f"avatar.{name}", avatar, name, flip_green=flip, scene=posed, unit=unit,
-                map_files=f"{args.map_bits}-bit" if name in ("obj", "ply") else "none", blendshapes=not args.no_blendshapes,
+                out / f"avatar.{name}",
+                avatar,
+                name,
+                flip_green=flip,
+                scene=posed,
+                unit=unit,
+                map_files=f"{args.map_bits}-bit" if name in ("obj", "ply") else "none",
+                blendshapes=not args.no_blendshapes,
             )
 
     report = {
         "photo": os.path.basename(args.photo[0]) if args.photo else None,
-        "photos": [{"photo": os.path.basename(p), "similarity": s} for p, s in zip(args.photo, similarity, strict=True)],
+        "photos": [
+            {"photo": os.path.basename(p), "similarity": s} for p, s in zip(args.photo, similarity, strict=True)
+        ],
         "warnings": warnings,
         "seed": args.seed,
         "steps": config["steps"],
@@ -251,7 +299,10 @@ def main(argv: list[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as e:
         if not out_of_memory(e):
             raise
-        print("error: out of memory; lower texture_size or render_size, close other programs, or use --device cpu", file=sys.stderr)
+        print(
+            "error: out of memory; lower texture_size or render_size, close other programs, or use --device cpu",
+            file=sys.stderr,
+        )
         return 2
     except OSError as e:
         print(f"error: {e}; check free space and permissions of --out", file=sys.stderr)
@@ -260,7 +311,9 @@ def main(argv: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return 130
     alike = "".join(f", similarity {v:.2f} ({k})" for k, v in report["similarity"].items())
-    print(f"{args.out}: avatar.{args.format.replace(',', ', avatar.')} and maps in {report['seconds']['total']:.0f} s{alike}")
+    print(
+        f"{args.out}: avatar.{args.format.replace(',', ', avatar.')} and maps in {report['seconds']['total']:.0f} s{alike}"
+    )
     return 0
 
 

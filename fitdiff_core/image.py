@@ -102,9 +102,13 @@ def _decode(path: Path) -> Image.Image:
     """The first picture in the file, upright."""
     # from a handle: by name Pillow 13 maps plain TIFFs into memory, and loses the turn that EXIF asks for
     with path.open("rb") as file, Image.open(file) as im:
-        im.draft("RGB", (MAX_SIDE, MAX_SIDE))  # a huge JPEG is decoded at a fraction of its size, which also bounds memory
+        im.draft(
+            "RGB", (MAX_SIDE, MAX_SIDE)
+        )  # a huge JPEG is decoded at a fraction of its size, which also bounds memory
         if im.width * im.height > MAX_PIXELS:
-            raise UserError(f"The photo {path} of {im.width}x{im.height} px is too large; scale it down to {MAX_SIDE} px.")
+            raise UserError(
+                f"The photo {path} of {im.width}x{im.height} px is too large; scale it down to {MAX_SIDE} px."
+            )
         im = ImageOps.exif_transpose(im)
         im.load()
     return im

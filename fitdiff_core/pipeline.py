@@ -35,8 +35,22 @@ from .render import Camera, Light, render
 from .scene import Scene
 
 __all__ = [
-    "Callback", "add_photo_detail", "calm", "condition", "decode", "encode", "find_faces", "load_model", "load_recognizer", "noise",
-    "prepare_guidance", "prepare_photos", "render_avatar", "sample", "sample_scenes", "strangers",
+    "Callback",
+    "add_photo_detail",
+    "calm",
+    "condition",
+    "decode",
+    "encode",
+    "find_faces",
+    "load_model",
+    "load_recognizer",
+    "noise",
+    "prepare_guidance",
+    "prepare_photos",
+    "render_avatar",
+    "sample",
+    "sample_scenes",
+    "strangers",
 ]
 
 CFG = 1.5  # scale of the classifier-free guidance; docs/design.md compares it with 1
@@ -46,7 +60,10 @@ Callback = Callable[[int, int, Tensor], None]
 
 
 def encode(
-    photos: Sequence[Tensor] | Tensor, recognizer: Recognizer, which: str | int = "largest", faces: Sequence[Face] | None = None
+    photos: Sequence[Tensor] | Tensor,
+    recognizer: Recognizer,
+    which: str | int = "largest",
+    faces: Sequence[Face] | None = None,
 ) -> Identity:
     """Photos of one person `[B, 3, H, W]` (or a list of `[3, H, W]`) -> their mean identity, batch 1.
 
@@ -88,7 +105,9 @@ def prepare_guidance(
     mask: `[1, 1, H, W]`, 1 where the photo may be used; None: where no hair or hand is found (`guidance.visible_mask` says where).
     """
     detector = load_detector(device=recognizer.device)
-    guidance = _prepare_guidance(photo, model.head, recognizer, detector, weights=weights, which=which, face=face, mask=mask)
+    guidance = _prepare_guidance(
+        photo, model.head, recognizer, detector, weights=weights, which=which, face=face, mask=mask
+    )
     return guidance if sigma_window is None else replace(guidance, sigma_window=sigma_window)
 
 
@@ -223,7 +242,10 @@ def sample_scenes(
 
 
 def sample(
-    model: FitDiffModel, identity: Identity | None = None, guidance: Guidance | Sequence[Guidance] | None = None, **settings: Any
+    model: FitDiffModel,
+    identity: Identity | None = None,
+    guidance: Guidance | Sequence[Guidance] | None = None,
+    **settings: Any,
 ) -> tuple[Tensor, Scene]:
     """`sample_scenes`, whose further settings it takes, and of the scenes the first: that of a single photo."""
     latent, scenes = sample_scenes(model, identity, guidance, **settings)
@@ -285,7 +307,12 @@ def render_avatar(
     size = (size, size) if isinstance(size, int) else size
     with torch.no_grad():
         out = render(
-            avatar.vertices(scene), avatar.head, avatar.maps, camera or scene.camera, light or scene.light, size=size,
+            avatar.vertices(scene),
+            avatar.head,
+            avatar.maps,
+            camera or scene.camera,
+            light or scene.light,
+            size=size,
             background=background,
         )
     return linear_to_srgb(out.image).clamp(0, 1), out.mask

@@ -31,7 +31,9 @@ class Scene:
     crop: Tensor | None = None
 
     @classmethod
-    def portrait(cls, batch: int = 1, device: torch.device | str = "cpu", yaw: float = 0.0, pitch: float = 0.0) -> Scene:
+    def portrait(
+        cls, batch: int = 1, device: torch.device | str = "cpu", yaw: float = 0.0, pitch: float = 0.0
+    ) -> Scene:
         """A neutral studio portrait, seen from `yaw`, `pitch` degrees."""
         return cls(
             Camera.orbit(torch.full((batch,), float(yaw)), torch.full((batch,), float(pitch))).to(device),
@@ -47,6 +49,10 @@ class Scene:
     def detach(self) -> Scene:
         crop = None if self.crop is None else self.crop.detach()
         return replace(
-            self, camera=self.camera.detach(), light=self.light.detach(), expression=self.expression.detach(),
-            gaze=self.gaze.detach(), crop=crop,
+            self,
+            camera=self.camera.detach(),
+            light=self.light.detach(),
+            expression=self.expression.detach(),
+            gaze=self.gaze.detach(),
+            crop=crop,
         )

@@ -19,10 +19,31 @@ from .sampling import Sampler
 from .views import RenderPasses, Turntable
 
 NODES = [
-    LoadModel, LoadRecognizer, EncodeIdentity, BlendIdentities, WalkIdentities, Guidance, CombineGuidance, Sampler,
-    DecodeUV, ReplaceMaps, PhotoDetail, Render, ExportMesh,
-    Guider, Sigmas, EmptyLatent, FittedScene, RegionMasks, UVTemplate,
-    EnvironmentLight, DirectionalLight, SceneLight, LoadEnvironment, Turntable, RenderPasses,
+    LoadModel,
+    LoadRecognizer,
+    EncodeIdentity,
+    BlendIdentities,
+    WalkIdentities,
+    Guidance,
+    CombineGuidance,
+    Sampler,
+    DecodeUV,
+    ReplaceMaps,
+    PhotoDetail,
+    Render,
+    ExportMesh,
+    Guider,
+    Sigmas,
+    EmptyLatent,
+    FittedScene,
+    RegionMasks,
+    UVTemplate,
+    EnvironmentLight,
+    DirectionalLight,
+    SceneLight,
+    LoadEnvironment,
+    Turntable,
+    RenderPasses,
 ]
 
 

@@ -16,20 +16,28 @@ def head():
 
 
 def atlas_size(default: int):
-    return io.Int.Input("size", default=default, min=64, max=8192, step=64, tooltip="Pixels a side; maps are 512 unless replaced.")
+    return io.Int.Input(
+        "size", default=default, min=64, max=8192, step=64, tooltip="Pixels a side; maps are 512 unless replaced."
+    )
 
 
 class RegionMasks(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "RegionMasks", "FitDiff Region Mask",
+            "RegionMasks",
+            "FitDiff Region Mask",
             description="A mask of one region of the UV atlas: where to tint lips, age skin, or sample anew.",
             inputs=[
                 io.Combo.Input("region", options=list(REGIONS), default="face", tooltip="all: whatever the mesh uses."),
                 atlas_size(512),
                 io.Float.Input(
-                    "feather", default=8.0, min=0.0, max=512.0, step=1.0, tooltip="Width of the soft edge, pixels; 0 for none."
+                    "feather",
+                    default=8.0,
+                    min=0.0,
+                    max=512.0,
+                    step=1.0,
+                    tooltip="Width of the soft edge, pixels; 0 for none.",
                 ),
             ],
             outputs=[io.Mask.Output("mask", display_name="mask")],
@@ -49,7 +57,8 @@ class UVTemplate(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "UVTemplate", "FitDiff UV Template",
+            "UVTemplate",
+            "FitDiff UV Template",
             description="The atlas layout to paint over: mesh, region outlines and names on mid-grey. R and L are the "
             "subject's right and left.",
             inputs=[

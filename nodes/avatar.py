@@ -32,10 +32,14 @@ def replace_maps(avatar: Avatar, images: dict[str, torch.Tensor]) -> Avatar:
     batch = max([len(avatar), *(len(x) for x in images.values())])
     for name, x in images.items():
         if x.shape[-1] != x.shape[-2]:
-            raise UserError(f"The {name} map is {x.shape[-1]}x{x.shape[-2]} pixels; it must be square, in the avatar's UV layout.")
+            raise UserError(
+                f"The {name} map is {x.shape[-1]}x{x.shape[-2]} pixels; it must be square, in the avatar's UV layout."
+            )
     for name, n in {"avatar": len(avatar), **{k: len(x) for k, x in images.items()}}.items():
         if n not in (1, batch):
-            raise UserError(f"{name} holds a batch of {n}, another input one of {batch}; connect batches of equal size or of 1.")
+            raise UserError(
+                f"{name} holds a batch of {n}, another input one of {batch}; connect batches of equal size or of 1."
+            )
     size = max([*avatar.maps.size, *(x.shape[-1] for x in images.values())])
     planes = []
     for name in NAMES:
@@ -54,7 +58,8 @@ class DecodeUV(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "DecodeUV", "FitDiff Decode UV",
+            "DecodeUV",
+            "FitDiff Decode UV",
             description="Decodes a latent into an avatar: facial shape and the reflectance maps of its skin, teeth and eyes.",
             inputs=[
                 types.Model.Input("model", tooltip="The model that the latent was sampled with."),
@@ -64,9 +69,13 @@ class DecodeUV(io.ComfyNode):
                 types.Avatar.Output("avatar", display_name="avatar"),
                 io.Image.Output("diffuse", display_name="diffuse", tooltip="Diffuse albedo in UV, free of light."),
                 io.Image.Output(
-                    "specular", display_name="specular", tooltip="Specular albedo in UV; linear 0.5 is a reflectance of 4 %."
+                    "specular",
+                    display_name="specular",
+                    tooltip="Specular albedo in UV; linear 0.5 is a reflectance of 4 %.",
                 ),
-                io.Image.Output("normal", display_name="normal", tooltip="Tangent-space normals in UV, green points up."),
+                io.Image.Output(
+                    "normal", display_name="normal", tooltip="Tangent-space normals in UV, green points up."
+                ),
             ],
         )
 
@@ -84,11 +93,14 @@ class ReplaceMaps(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "ReplaceMaps", "FitDiff Replace Maps",
+            "ReplaceMaps",
+            "FitDiff Replace Maps",
             description="Swaps maps of an avatar for your own: upscaled, painted over, or made by another model.",
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The avatar to change; the one connected stays as it is."),
-                io.Image.Input("diffuse", optional=True, tooltip="New diffuse albedo, in the avatar's UV layout; any size."),
+                io.Image.Input(
+                    "diffuse", optional=True, tooltip="New diffuse albedo, in the avatar's UV layout; any size."
+                ),
                 io.Image.Input("specular", optional=True, tooltip="New specular albedo, in the avatar's UV layout."),
                 io.Image.Input("normal", optional=True, tooltip="New tangent-space normals, green pointing up."),
             ],

@@ -18,7 +18,8 @@ class Guider(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "Guider", "FitDiff Guider",
+            "Guider",
+            "FitDiff Guider",
             description="The model as a GUIDER for ComfyUI's SamplerCustomAdvanced: any sampler, schedule and noise drive it, "
             "identity and guidance included.",
             inputs=[
@@ -39,18 +40,25 @@ class Sigmas(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "Sigmas", "FitDiff Sigmas",
+            "Sigmas",
+            "FitDiff Sigmas",
             description="The noise levels of FitDiff's own sampler, for SamplerCustomAdvanced.",
             inputs=[
                 io.Int.Input(
                     "steps", default=DEFAULT["steps"], min=1, max=1000, tooltip="How many times the denoiser is asked."
                 ),
                 io.Combo.Input(
-                    "spacing", options=list(SPACINGS), default="logsnr",
+                    "spacing",
+                    options=list(SPACINGS),
+                    default="logsnr",
                     tooltip="logsnr: even in log sigma, as FitDiff Sampler. karras: even in its seventh root (EDM).",
                 ),
                 io.Float.Input(
-                    "denoise", default=1.0, min=0.01, max=1.0, step=0.01,
+                    "denoise",
+                    default=1.0,
+                    min=0.01,
+                    max=1.0,
+                    step=0.01,
                     tooltip="Below 1 only the last part of a longer schedule: varies the latent that goes in instead of "
                     "starting from noise.",
                 ),
@@ -68,7 +76,8 @@ class EmptyLatent(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "EmptyLatent", "FitDiff Empty Latent",
+            "EmptyLatent",
+            "FitDiff Empty Latent",
             description="An empty latent of this model's shape, where sampling from noise starts.",
             inputs=[
                 types.Model.Input("model", tooltip="The model that will sample."),
@@ -86,7 +95,8 @@ class FittedScene(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "FittedScene", "FitDiff Fitted Scene",
+            "FittedScene",
+            "FitDiff Fitted Scene",
             description="The photo's camera, light and expression as the guidance refined them during the sampling. Its light "
             "is the light estimated from the photo.",
             inputs=[

@@ -12,16 +12,23 @@ class PhotoDetail(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "PhotoDetail", "FitDiff Photo Detail",
+            "PhotoDetail",
+            "FitDiff Photo Detail",
             description="Puts the photo's own detail into the maps where the photo shows the skin well: unwraps it, divides "
             "out the fitted light, and lets the diffusion model fill what is hidden. Left out, the head is pure FitDiff.",
             inputs=[
                 types.Model.Input("model", tooltip="From FitDiff Load Model: it fills what the photo does not show."),
                 types.Avatar.Input("avatar", tooltip="One head, from FitDiff Decode UV; it stays as it is."),
                 types.Scene.Input("scene", tooltip="From the guided FitDiff Sampler that made the head."),
-                io.Image.Input("image", tooltip="The photo that the guidance was given, at full size; of a batch, the first."),
+                io.Image.Input(
+                    "image", tooltip="The photo that the guidance was given, at full size; of a batch, the first."
+                ),
                 io.Float.Input(
-                    "strength", default=1.0, min=0.0, max=1.0, step=0.05,
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
                     tooltip="0 leaves the head as it is, 1 takes all of the detail.",
                 ),
                 types.photo_mask_input(),
@@ -29,7 +36,9 @@ class PhotoDetail(io.ComfyNode):
             ],
             outputs=[
                 types.Avatar.Output("detailed", display_name="avatar"),
-                io.Mask.Output("share", display_name="mask", tooltip="In UV: how much of each texel came from the photo."),
+                io.Mask.Output(
+                    "share", display_name="mask", tooltip="In UV: how much of each texel came from the photo."
+                ),
             ],
         )
 

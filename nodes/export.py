@@ -44,7 +44,12 @@ def bad_prefix(prefix: str) -> str | None:
     if any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in prefix):
         return "The file name prefix holds control characters; give a plain name such as fitdiff/avatar."
     for part in parts:
-        if part.endswith((".", " ")) and part != "." or set(part) & set('<>"|?*') or part.split(".")[0].lower() in RESERVED:
+        if (
+            part.endswith((".", " "))
+            and part != "."
+            or set(part) & set('<>"|?*')
+            or part.split(".")[0].lower() in RESERVED
+        ):
             return f"'{part}' in the file name prefix is no name on Windows; give a plain one such as fitdiff/avatar."
         if len(part.encode()) > LONGEST:
             return f"The file name prefix is too long ({len(part.encode())} bytes in one name); use at most {LONGEST}."
@@ -88,56 +93,88 @@ class ExportMesh(io.ComfyNode):
     def define_schema(cls):
         outputs = [
             io.String.Output(
-                "model_file", display_name="model_file", tooltip="Path below output/, for Preview 3D; of a batch, the first."
+                "model_file",
+                display_name="model_file",
+                tooltip="Path below output/, for Preview 3D; of a batch, the first.",
             ),
-            io.Mesh.Output("mesh", display_name="mesh", tooltip="For core's 3D nodes; newer hosts get uvs, normals and textures too."),
+            io.Mesh.Output(
+                "mesh",
+                display_name="mesh",
+                tooltip="For core's 3D nodes; newer hosts get uvs, normals and textures too.",
+            ),
         ]
         if HAS_FILE_TYPE:
             outputs.append(io.File3DGLB.Output("file", display_name="glb"))
         if HAS_ANY_FILE:
             outputs.append(io.File3DAny.Output("any_file", display_name="file"))
         return host.schema(
-            "ExportMesh", "FitDiff Export Mesh",
+            "ExportMesh",
+            "FitDiff Export Mesh",
             description="Saves the head with its maps. GLB opens in Blender, Unreal, three.js and ComfyUI's own 3D preview and "
             "has the 52 ARKit blendshapes; OBJ and PLY come with PNG textures, USDZ holds them.",
             is_output_node=True,
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The head to save; a batch gives one file a head."),
                 io.String.Input(
-                    "filename_prefix", default="fitdiff/avatar", tooltip="Folder and name below output/; a number is added."
+                    "filename_prefix",
+                    default="fitdiff/avatar",
+                    tooltip="Folder and name below output/; a number is added.",
                 ),
                 io.Combo.Input(
-                    "format", options=list(CHOICES), default="glb",
+                    "format",
+                    options=list(CHOICES),
+                    default="glb",
                     tooltip="glb: one file. green flipped: normals as Unreal wants them. obj: with .mtl and PNGs. ply: with "
                     "vertex colours. usdz: one file for Apple, Omniverse, Houdini.",
                 ),
                 io.Boolean.Input(
-                    "blendshapes", default=True, optional=True,
+                    "blendshapes",
+                    default=True,
+                    optional=True,
                     tooltip="glb: the 52 ARKit expressions as morph targets; some 8 MB. The other formats have none.",
                 ),
                 io.Combo.Input(
-                    "expression", options=list(EXPRESSIONS), default="neutral", optional=True,
+                    "expression",
+                    options=list(EXPRESSIONS),
+                    default="neutral",
+                    optional=True,
                     tooltip="photo: the scene's expression and gaze, as starting weights of a glb's blendshapes, or in the "
                     "mesh itself. Needs the scene input.",
                 ),
                 io.Int.Input(
-                    "texture_size", default=0, min=0, max=8192, step=64, optional=True,
+                    "texture_size",
+                    default=0,
+                    min=0,
+                    max=8192,
+                    step=64,
+                    optional=True,
                     tooltip="Pixels a side of the saved maps; 0 leaves them as they are.",
                 ),
                 io.Combo.Input(
-                    "normals", options=list(NORMALS), default=NORMALS[0], optional=True,
+                    "normals",
+                    options=list(NORMALS),
+                    default=NORMALS[0],
+                    optional=True,
                     tooltip="Which way green points in the normal map. down is for Unreal and other DirectX "
                     "engines. Inside a usdz it is up by definition, and importers turn it.",
                 ),
                 io.Combo.Input(
-                    "unit", options=list(UNITS), default="metres", optional=True,
+                    "unit",
+                    options=list(UNITS),
+                    default="metres",
+                    optional=True,
                     tooltip="For obj, ply and usdz. A glb is in metres by definition, and importers (Unreal's too) scale it themselves.",
                 ),
                 io.Combo.Input(
-                    "map_files", options=list(MAP_FILES), default="none", optional=True,
+                    "map_files",
+                    options=list(MAP_FILES),
+                    default="none",
+                    optional=True,
                     tooltip="PNGs of the maps beside the file, 8 or 16 bits a channel. obj and ply always have them, 8-bit for none.",
                 ),
-                types.Scene.Input("scene", optional=True, tooltip="From FitDiff Sampler: the photo's expression and gaze."),
+                types.Scene.Input(
+                    "scene", optional=True, tooltip="From FitDiff Sampler: the photo's expression and gaze."
+                ),
             ],
             outputs=outputs,
         )
@@ -153,8 +190,17 @@ class ExportMesh(io.ComfyNode):
     @classmethod
     @host.with_gradients
     def execute(
-        cls, avatar, filename_prefix, format, blendshapes=True, expression="neutral", texture_size=0, normals=NORMALS[0],
-        unit="metres", map_files="none", scene=None,
+        cls,
+        avatar,
+        filename_prefix,
+        format,
+        blendshapes=True,
+        expression="neutral",
+        texture_size=0,
+        normals=NORMALS[0],
+        unit="metres",
+        map_files="none",
+        scene=None,
     ):
         n, suffix, scenes = len(avatar), suffix_of(format), None
         if expression == "photo":
@@ -164,9 +210,15 @@ class ExportMesh(io.ComfyNode):
         for i in range(n):
             file = f"{name}_{counter + i:05}_.{suffix}"
             write_avatar(
-                os.path.join(folder, file), avatar[i], suffix, texture_size or None,
-                flip_green=format == FLIPPED or normals == NORMALS[1], scene=scenes and scenes[i], unit=unit,
-                map_files=map_files, blendshapes=blendshapes,
+                os.path.join(folder, file),
+                avatar[i],
+                suffix,
+                texture_size or None,
+                flip_green=format == FLIPPED or normals == NORMALS[1],
+                scene=scenes and scenes[i],
+                unit=unit,
+                map_files=map_files,
+                blendshapes=blendshapes,
             )
             files.append({"filename": file, "subfolder": subfolder, "type": "output"})
             progress(i, n)
@@ -187,9 +239,13 @@ def suffix_of(choice: str) -> str:
 def scenes_of(scene, n: int, device) -> list:
     """One scene a head. Raises UserError where there is none, or not one for each."""
     if scene is None:
-        raise UserError("The photo's expression needs the scene; connect that output of FitDiff Sampler, or choose neutral.")
+        raise UserError(
+            "The photo's expression needs the scene; connect that output of FitDiff Sampler, or choose neutral."
+        )
     if len(scene.expression) not in (1, n):
-        raise UserError(f"The scene is of {len(scene.expression)} pictures, the avatar of {n} heads; connect those of one sampler.")
+        raise UserError(
+            f"The scene is of {len(scene.expression)} pictures, the avatar of {n} heads; connect those of one sampler."
+        )
     scene = scene.to(device)
     rows = [slice(0, 1) if len(scene.expression) == 1 else slice(i, i + 1) for i in range(n)]
     return [replace(scene, expression=scene.expression[row], gaze=scene.gaze[row]) for row in rows]

@@ -21,7 +21,9 @@ WINDOW = next(f.default for f in fields(core.Guidance) if f.name == "sigma_windo
 
 
 def weight(name: str, tooltip: str):
-    return io.Float.Input(name, default=WEIGHTS[name], min=0.0, max=10.0, step=0.05, tooltip=f"{tooltip} 0 turns it off.")
+    return io.Float.Input(
+        name, default=WEIGHTS[name], min=0.0, max=10.0, step=0.05, tooltip=f"{tooltip} 0 turns it off."
+    )
 
 
 def sigma(name: str, default: float, tooltip: str):
@@ -32,11 +34,15 @@ class Guidance(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "Guidance", "FitDiff Guidance",
+            "Guidance",
+            "FitDiff Guidance",
             description="Fits camera, light and expression to the photo. While sampling, each step then renders the head in "
             "that scene, compares it with the photo and moves the latent by the gradient.",
             inputs=[
-                io.Image.Input("image", tooltip="The photo to match. A batch is taken as photos of one person, and all are matched."),
+                io.Image.Input(
+                    "image",
+                    tooltip="The photo to match. A batch is taken as photos of one person, and all are matched.",
+                ),
                 types.recognizer_input("Recognition network that compares the render with the photo."),
                 weight("identity", "Same person: distance of the embeddings."),
                 weight("perceptual", "Same features: distance of the activation layers."),
@@ -51,7 +57,9 @@ class Guidance(io.ComfyNode):
             outputs=[
                 types.Guidance.Output("guidance", display_name="guidance"),
                 io.Mask.Output(
-                    "visible", display_name="mask", tooltip="What is used of each photo (white): where no hair or hand was found. "
+                    "visible",
+                    display_name="mask",
+                    tooltip="What is used of each photo (white): where no hair or hand was found. "
                     "Mend it and put it back, or give it to FitDiff Photo Detail.",
                 ),
             ],
@@ -61,13 +69,26 @@ class Guidance(io.ComfyNode):
     def validate_inputs(cls, sigma_start, sigma_end):
         if None in (sigma_start, sigma_end) or sigma_start > sigma_end:
             return True
-        return f"sigma_start ({sigma_start:g}) must be larger than sigma_end ({sigma_end:g}): noise falls while sampling."
+        return (
+            f"sigma_start ({sigma_start:g}) must be larger than sigma_end ({sigma_end:g}): noise falls while sampling."
+        )
 
     @classmethod
     @host.with_gradients
     def execute(
-        cls, image, recognizer, identity, perceptual, photometric, landmark, sigma_start, sigma_end, face,
-        face_landmarks=None, bboxes=None, mask=None,
+        cls,
+        image,
+        recognizer,
+        identity,
+        perceptual,
+        photometric,
+        landmark,
+        sigma_start,
+        sigma_end,
+        face,
+        face_landmarks=None,
+        bboxes=None,
+        mask=None,
     ):
         head = host.load_once(lambda: load_head(device=host.device()), "head", None)
         weights = core.GuidanceWeights(identity, perceptual, photometric, landmark)
@@ -75,7 +96,13 @@ class Guidance(io.ComfyNode):
         faces = pipeline.find_faces(photos, recognizer, face, face_landmarks, bboxes)
         # all that the fit needs of a model is its head, and every checkpoint shares the built-in one
         found = pipeline.prepare_photos(
-            photos, SimpleNamespace(head=head), recognizer, weights, (sigma_start, sigma_end), face, faces,
+            photos,
+            SimpleNamespace(head=head),
+            recognizer,
+            weights,
+            (sigma_start, sigma_end),
+            face,
+            faces,
             host.masks_in(mask, len(photos)),
         )
         visible = [core.visible_mask(g, photos.shape[-2:])[:, 0].float().cpu() for g in found]
@@ -94,15 +121,19 @@ class CombineGuidance(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "CombineGuidance", "FitDiff Combine Guidance",
+            "CombineGuidance",
+            "FitDiff Combine Guidance",
             description="Photos of one person guide together: one head is fitted to all of them, each with a camera, light and "
             "expression of its own. Chain it for more than two.",
             search_aliases=["several photos", "multiple views"],
             inputs=[
                 types.Guidance.Input(
-                    "guidance_1", tooltip="From FitDiff Guidance, or combined already. Its first photo gives skin tone and scene."
+                    "guidance_1",
+                    tooltip="From FitDiff Guidance, or combined already. Its first photo gives skin tone and scene.",
                 ),
-                types.Guidance.Input("guidance_2", tooltip="Of other photos of the same person; any size, weights of its own."),
+                types.Guidance.Input(
+                    "guidance_2", tooltip="Of other photos of the same person; any size, weights of its own."
+                ),
             ],
             outputs=[types.Guidance.Output("guidance", display_name="guidance")],
         )

@@ -95,8 +95,15 @@ class Guider:
             null = self.model.denoiser(x, sigma)
             one = null if self.condition is None else self.model.denoiser(x, sigma, self.condition)
             parts = {
-                "uncond_denoised": null, "cond_denoised": one, "cond": None, "uncond": None, "cond_scale": self.cfg,
-                "model": self.inner_model, "sigma": sigma, "model_options": options, "input": x,
+                "uncond_denoised": null,
+                "cond_denoised": one,
+                "cond": None,
+                "uncond": None,
+                "cond_scale": self.cfg,
+                "model": self.inner_model,
+                "sigma": sigma,
+                "model_options": options,
+                "input": x,
             }
             for function in after:
                 denoised = function({"denoised": denoised, **parts})
@@ -139,7 +146,13 @@ class Guider:
 
         try:
             latent = sampler.sample(
-                self, sigmas, {"model_options": {"transformer_options": {}}, "seed": seed}, report, noise, latent_image, mask,
+                self,
+                sigmas,
+                {"model_options": {"transformer_options": {}}, "seed": seed},
+                report,
+                noise,
+                latent_image,
+                mask,
                 disable_pbar,
             )
         finally:
@@ -151,7 +164,9 @@ class Guider:
     def scene_of(self, latent) -> Scene:
         """The scene refined on the way to this latent; of a latent changed since, that of the last run."""
         if not self.runs:
-            raise UserError("Nothing was sampled with this guider yet; connect the latent that the sampler made with it.")
+            raise UserError(
+                "Nothing was sampled with this guider yet; connect the latent that the sampler made with it."
+            )
         same = [scene for made, scene in self.runs if made.shape == latent.shape and torch.equal(made, latent.cpu())]
         return (same or [self.runs[-1][1]])[-1]
 

@@ -19,7 +19,9 @@ def as_recognizer(given: Any) -> Recognizer:
         return given
     if type(getattr(given, "face_recognition", None)).__name__ == "face_recognition_model_v1":
         # ComfyUI_FaceAnalysis with dlib: the same network as our built-in one, in a form that has no gradients
-        return host.load_once(lambda: pipeline.load_recognizer(device=host.device()), f"recognizer {host.BUILT_IN}", None)
+        return host.load_once(
+            lambda: pipeline.load_recognizer(device=host.device()), f"recognizer {host.BUILT_IN}", None
+        )
     path = foreign_file(getattr(given, "face_analysis", given))  # with insightface it wraps that object once more
     return host.load_once(lambda: pipeline.load_recognizer(path, host.device()), "recognizer", path)
 
@@ -28,7 +30,8 @@ class EncodeIdentity(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "EncodeIdentity", "FitDiff Encode Identity",
+            "EncodeIdentity",
+            "FitDiff Encode Identity",
             description="Finds the face, aligns it and encodes who it is: the embedding and the activation layers of the "
             "recognition network, which condition the diffusion model.",
             inputs=[
@@ -56,13 +59,19 @@ class BlendIdentities(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "BlendIdentities", "FitDiff Blend Identities",
+            "BlendIdentities",
+            "FitDiff Blend Identities",
             description="A person between two persons.",
             inputs=[
                 types.Identity.Input("identity_a", tooltip="The person at weight 0."),
                 types.Identity.Input("identity_b", tooltip="The person at weight 1."),
                 io.Float.Input(
-                    "weight", default=0.5, min=0.0, max=1.0, step=0.01, display_mode=io.NumberDisplay.slider,
+                    "weight",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    display_mode=io.NumberDisplay.slider,
                     tooltip="0 is all a, 1 is all b.",
                 ),
             ],
@@ -79,7 +88,8 @@ class WalkIdentities(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "WalkIdentities", "FitDiff Walk Identities",
+            "WalkIdentities",
+            "FitDiff Walk Identities",
             description="People on the way from one person to another, as a batch. FitDiff Sampler with batch 1 starts all of "
             "them from the same noise, so that only the person changes from frame to frame.",
             inputs=[
@@ -87,7 +97,9 @@ class WalkIdentities(io.ComfyNode):
                 types.Identity.Input("identity_b", tooltip="The person of the last frame."),
                 io.Int.Input("frames", default=7, min=2, max=256, tooltip="How many people, both ends included."),
             ],
-            outputs=[types.Identity.Output("identity", display_name="identity", tooltip="A batch, one identity a frame.")],
+            outputs=[
+                types.Identity.Output("identity", display_name="identity", tooltip="A batch, one identity a frame.")
+            ],
         )
 
     @classmethod

@@ -27,7 +27,9 @@ def environment_light(image: torch.Tensor, sources: int = 1, encoding: str = "sR
 
 
 def light_output():
-    return types.Light.Output("lighting", display_name="light", tooltip="For FitDiff Render, Turntable, or a further light.")
+    return types.Light.Output(
+        "lighting", display_name="light", tooltip="For FitDiff Render, Turntable, or a further light."
+    )
 
 
 def intensity_input(default: float, tooltip: str):
@@ -38,21 +40,28 @@ class EnvironmentLight(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "EnvironmentLight", "FitDiff Environment Light",
+            "EnvironmentLight",
+            "FitDiff Environment Light",
             description="Light from an equirectangular panorama: soft light all round, and its brightest sources as lamps.",
             inputs=[
                 io.Image.Input(
-                    "image", tooltip="Panorama; its middle is where the face looks to. Values above 1 (HDR) are kept. Of a "
-                    "batch, each image is a light."
+                    "image",
+                    tooltip="Panorama; its middle is where the face looks to. Values above 1 (HDR) are kept. Of a "
+                    "batch, each image is a light.",
                 ),
                 intensity_input(1.0, "Times the panorama's own light."),
                 angle("rotation", "Turns the light to the subject's left, degrees."),
                 io.Int.Input(
-                    "sources", default=1, min=0, max=4,
+                    "sources",
+                    default=1,
+                    min=0,
+                    max=4,
                     tooltip="How many of the brightest spots become lamps with sharp highlights; 0 for an overcast sky.",
                 ),
                 io.Combo.Input(
-                    "encoding", options=list(ENCODINGS), default="sRGB",
+                    "encoding",
+                    options=list(ENCODINGS),
+                    default="sRGB",
                     tooltip="sRGB: pictures, and FitDiff Load Environment. linear: what EXR loaders of other packs give.",
                 ),
             ],
@@ -74,19 +83,28 @@ class DirectionalLight(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "DirectionalLight", "FitDiff Directional Light",
+            "DirectionalLight",
+            "FitDiff Directional Light",
             description="A lamp far away, and even light all round. Chain several for a rig of key, fill and rim lights.",
             inputs=[
                 angle("azimuth", "Where the lamp stands: degrees to the subject's left, 0 in front.", default=40.0),
                 angle("elevation", "Where the lamp stands: degrees upwards.", 90.0, 30.0),
                 intensity_input(2.0, "Of the lamp: at 3.14 a white surface that faces it is white."),
                 io.Float.Input(
-                    "temperature", default=6500.0, min=rig.COOLEST, max=rig.HOTTEST, step=50.0,
+                    "temperature",
+                    default=6500.0,
+                    min=rig.COOLEST,
+                    max=rig.HOTTEST,
+                    step=50.0,
                     tooltip="Kelvin: 2700 a warm bulb, 6500 white, 10000 blue sky.",
                 ),
                 io.String.Input("color", default="#ffffff", tooltip="A filter in front of the lamp, as #rrggbb."),
                 io.Float.Input(
-                    "ambient", default=0.2, min=0.0, max=10.0, step=0.01,
+                    "ambient",
+                    default=0.2,
+                    min=0.0,
+                    max=10.0,
+                    step=0.01,
                     tooltip="White light from everywhere; at 1 a white surface is white.",
                 ),
                 types.Light.Input("light", optional=True, tooltip="Other light that this one is added to."),
@@ -108,7 +126,8 @@ class SceneLight(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "SceneLight", "FitDiff Scene Light",
+            "SceneLight",
+            "FitDiff Scene Light",
             description="The light of a scene by itself: of a photo, as the guidance estimated it. It can light another head, "
             "be turned, dimmed, or added to.",
             inputs=[
@@ -131,7 +150,9 @@ def panoramas() -> list[str]:
     folder = folder_paths.get_input_directory()
     if not os.path.isdir(folder):
         return []
-    return sorted(f for f in os.listdir(folder) if f.lower().endswith(SUFFIXES) and os.path.isfile(os.path.join(folder, f)))
+    return sorted(
+        f for f in os.listdir(folder) if f.lower().endswith(SUFFIXES) and os.path.isfile(os.path.join(folder, f))
+    )
 
 
 def panorama_path(file: str) -> str | None:
@@ -147,7 +168,8 @@ class LoadEnvironment(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "LoadEnvironment", "FitDiff Load Environment",
+            "LoadEnvironment",
+            "FitDiff Load Environment",
             description="Reads an HDR panorama (.hdr, or .exr where OpenEXR is installed) from the input folder. Its values go "
             "beyond 1: it lights as the place did.",
             inputs=[
@@ -155,7 +177,9 @@ class LoadEnvironment(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output(
-                    "image", display_name="image", tooltip="sRGB-encoded, not clipped; for FitDiff Environment Light or Render."
+                    "image",
+                    display_name="image",
+                    tooltip="sRGB-encoded, not clipped; for FitDiff Environment Light or Render.",
                 ),
             ],
         )

@@ -16,12 +16,15 @@ class LoadModel(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "LoadModel", "FitDiff Load Model",
+            "LoadModel",
+            "FitDiff Load Model",
             description="Loads the latent diffusion model of facial shape and reflectance. The built-in one needs no download.",
             search_aliases=["photo to 3d head", "relightable avatar", "face reflectance"],
             inputs=[
                 io.Combo.Input(
-                    "checkpoint", options=[host.BUILT_IN, *host.checkpoints()], default=host.BUILT_IN,
+                    "checkpoint",
+                    options=[host.BUILT_IN, *host.checkpoints()],
+                    default=host.BUILT_IN,
                     tooltip="The weights that come with this pack, or a .safetensors file in models/fitdiff.",
                 )
             ],
@@ -36,7 +39,9 @@ class LoadModel(io.ComfyNode):
     def validate_inputs(cls, checkpoint):
         if checkpoint in (None, host.BUILT_IN) or cls.path(checkpoint):
             return True
-        return f"There is no '{checkpoint}' in models/fitdiff; choose '{host.BUILT_IN}' or put the file there and refresh."
+        return (
+            f"There is no '{checkpoint}' in models/fitdiff; choose '{host.BUILT_IN}' or put the file there and refresh."
+        )
 
     @classmethod
     def fingerprint_inputs(cls, checkpoint):
@@ -54,13 +59,16 @@ class LoadRecognizer(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "LoadRecognizer", "FitDiff Load Recognizer",
+            "LoadRecognizer",
+            "FitDiff Load Recognizer",
             description="Loads the face-recognition network that tells who is in a photo. The built-in one is free for any "
             "use and is what the built-in model was trained with; insightface packs (many exclude commercial use) may guide "
             "the sampling instead.",
             inputs=[
                 io.Combo.Input(
-                    "recognizer", options=list_packs(*host.insightface_folders()), default=host.BUILT_IN,
+                    "recognizer",
+                    options=list_packs(*host.insightface_folders()),
+                    default=host.BUILT_IN,
                     tooltip="The built-in network, or an insightface pack: a folder with .onnx files in "
                     "models/insightface/models.",
                 )
@@ -82,6 +90,8 @@ class LoadRecognizer(io.ComfyNode):
     def execute(cls, recognizer):
         return io.NodeOutput(
             host.load_once(
-                lambda: load_recognizer(recognizer, host.device(), host.insightface_folders()), f"recognizer {recognizer}", None
+                lambda: load_recognizer(recognizer, host.device(), host.insightface_folders()),
+                f"recognizer {recognizer}",
+                None,
             )
         )

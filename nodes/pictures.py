@@ -21,7 +21,11 @@ def pick(batch, i: int):
 def count_pictures(avatar, scene: Scene) -> int:
     """How many pictures heads, cameras, lights and expressions make together; each is of one, or of all of them."""
     given = {
-        "heads": len(avatar), "cameras": len(scene.camera), "lights": len(scene.light), "expressions": len(scene.expression)}
+        "heads": len(avatar),
+        "cameras": len(scene.camera),
+        "lights": len(scene.light),
+        "expressions": len(scene.expression),
+    }
     count = max(given.values())
     if any(n not in (1, count) for n in given.values()):
         raise UserError(
@@ -34,8 +38,12 @@ def count_pictures(avatar, scene: Scene) -> int:
 def scene_at(scene: Scene, i: int) -> Scene:
     """Picture i of a scene whose parts are of one picture or of all."""
     return replace(
-        scene, camera=pick(scene.camera, i), light=pick(scene.light, i), expression=pick(scene.expression, i),
-        gaze=pick(scene.gaze, i), crop=None,
+        scene,
+        camera=pick(scene.camera, i),
+        light=pick(scene.light, i),
+        expression=pick(scene.expression, i),
+        gaze=pick(scene.gaze, i),
+        crop=None,
     )
 
 

@@ -22,30 +22,41 @@ class Render(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "Render", "FitDiff Render",
+            "Render",
+            "FitDiff Render",
             description="Renders the avatar: from the photo's view or any other, in the photo's light, a preset or a panorama.",
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The head to render; a batch gives a batch of images."),
                 io.Combo.Input(
-                    "camera", options=list(CAMERAS), default="scene",
+                    "camera",
+                    options=list(CAMERAS),
+                    default="scene",
                     tooltip="scene: as in the photo (needs the scene input; without it a portrait). orbit: by the angles below.",
                 ),
                 angle("yaw", "Orbit: degrees to the subject's left."),
                 angle("pitch", "Orbit: degrees upwards.", 89.0),
                 *lens_inputs(),
                 io.Combo.Input(
-                    "light", options=list(LIGHTS), default="scene",
+                    "light",
+                    options=list(LIGHTS),
+                    default="scene",
                     tooltip="scene: as in the photo; the others are presets. A connected environment replaces it.",
                 ),
                 angle("light_yaw", "Turns the light, degrees."),
                 *size_inputs(),
                 types.Scene.Input(
-                    "scene", optional=True, tooltip="From FitDiff Sampler: the photo's camera, light, expression and gaze."
+                    "scene",
+                    optional=True,
+                    tooltip="From FitDiff Sampler: the photo's camera, light, expression and gaze.",
                 ),
                 io.Image.Input(
-                    "environment", optional=True, tooltip="An equirectangular panorama that lights the head; HDR values are kept."
+                    "environment",
+                    optional=True,
+                    tooltip="An equirectangular panorama that lights the head; HDR values are kept.",
                 ),
-                types.Light.Input("lighting", optional=True, tooltip="From a FitDiff light node; replaces all other light."),
+                types.Light.Input(
+                    "lighting", optional=True, tooltip="From a FitDiff light node; replaces all other light."
+                ),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image"),
@@ -60,7 +71,19 @@ class Render(io.ComfyNode):
     @classmethod
     @host.with_gradients
     def execute(
-        cls, avatar, camera, yaw, pitch, distance, fov, light, light_yaw, width, height, scene=None, environment=None,
+        cls,
+        avatar,
+        camera,
+        yaw,
+        pitch,
+        distance,
+        fov,
+        light,
+        light_yaw,
+        width,
+        height,
+        scene=None,
+        environment=None,
         lighting=None,
     ):
         device = avatar.shape.device

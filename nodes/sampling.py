@@ -18,7 +18,12 @@ DEFAULT = {k: p.default for k, p in inspect.signature(pipeline.sample_scenes).pa
 
 def cfg_input():
     return io.Float.Input(
-        "cfg", default=DEFAULT["cfg_scale"], min=0.0, max=10.0, step=0.1, round=0.01,
+        "cfg",
+        default=DEFAULT["cfg_scale"],
+        min=0.0,
+        max=10.0,
+        step=0.1,
+        round=0.01,
         tooltip="Classifier-free guidance: how strictly the identity is followed. 1 is plain conditioning.",
     )
 
@@ -26,12 +31,20 @@ def cfg_input():
 def goal_inputs() -> list:
     """Who is sampled, and how closely."""
     return [
-        types.Identity.Input("identity", optional=True, tooltip="Who it is. Left out, a new person is sampled (unconditional)."),
+        types.Identity.Input(
+            "identity", optional=True, tooltip="Who it is. Left out, a new person is sampled (unconditional)."
+        ),
         types.Guidance.Input(
             "guidance", optional=True, tooltip="Pulls every step towards a photo. Left out, the prior alone decides."
         ),
         io.Float.Input(
-            "variation", default=DEFAULT["variation"], min=0.0, max=1.0, step=0.05, round=0.01, optional=True,
+            "variation",
+            default=DEFAULT["variation"],
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            round=0.01,
+            optional=True,
             tooltip="How much of what the identity leaves open is drawn by the seed. 0: its likeliest person. 1: a full draw, as "
             "in the paper. Fine detail of the skin is always drawn; so is all of a new person.",
         ),
@@ -52,27 +65,41 @@ class Sampler(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "Sampler", "FitDiff Sampler",
+            "Sampler",
+            "FitDiff Sampler",
             description="Samples shape and reflectance together. With an identity: that person. With guidance: matched to "
             "the photo as well. With neither: a new person.",
             search_aliases=["face avatar sampler", "random identity"],
             inputs=[
                 types.Model.Input("model", tooltip="From FitDiff Load Model."),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True,
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
                     tooltip="The same seed gives the same head. Entry i of a batch takes seed + i.",
                 ),
                 io.Int.Input(
-                    "steps", default=DEFAULT["steps"], min=1, max=1000,
+                    "steps",
+                    default=DEFAULT["steps"],
+                    min=1,
+                    max=1000,
                     tooltip="50 as in the paper. dpmpp_2m is done in 10 to 16 without guidance.",
                 ),
                 cfg_input(),
                 io.Int.Input(
-                    "batch", default=1, min=1, max=64, tooltip="How many heads to sample. With a batch of identities: 1, and "
+                    "batch",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="How many heads to sample. With a batch of identities: 1, and "
                     "they share one noise, or as many as there are.",
                 ),
                 io.Combo.Input(
-                    "sampler", options=list(SAMPLERS), default=DEFAULT["sampler"],
+                    "sampler",
+                    options=list(SAMPLERS),
+                    default=DEFAULT["sampler"],
                     tooltip="ddim as in the paper; dpmpp_2m (DPM-Solver++ 2M) needs fewer steps.",
                 ),
                 *goal_inputs(),
@@ -82,7 +109,9 @@ class Sampler(io.ComfyNode):
                     "latent", display_name="latent", tooltip="Texture latent, and the shape vector in its last plane."
                 ),
                 types.Scene.Output(
-                    "scene", display_name="scene", tooltip="Camera, light and expression of the photo, or a studio portrait."
+                    "scene",
+                    display_name="scene",
+                    tooltip="Camera, light and expression of the photo, or a studio portrait.",
                 ),
             ],
         )
@@ -99,7 +128,15 @@ class Sampler(io.ComfyNode):
         cls, model, seed, steps, cfg, batch, sampler, identity=None, guidance=None, variation=DEFAULT["variation"]
     ):
         latent, scene = pipeline.sample(
-            model, identity, guidance, seed=seed, steps=steps, cfg_scale=cfg, batch=batch, sampler=sampler,
-            callback=host.Progress(steps, diffuse_preview(model)), variation=variation,
+            model,
+            identity,
+            guidance,
+            seed=seed,
+            steps=steps,
+            cfg_scale=cfg,
+            batch=batch,
+            sampler=sampler,
+            callback=host.Progress(steps, diffuse_preview(model)),
+            variation=variation,
         )
         return io.NodeOutput({"samples": latent.cpu()}, scene)

@@ -26,14 +26,18 @@ def recognizer_input(tooltip: str):
 
 def face_input():
     return io.Int.Input(
-        "face", default=0, min=0, max=99,
+        "face",
+        default=0,
+        min=0,
+        max=99,
         tooltip="Which face, where the photo shows several: 0 is the largest, 1 the next smaller, and so on.",
     )
 
 
 def photo_mask_input(more: str = ""):
     return io.Mask.Input(
-        "mask", optional=True,
+        "mask",
+        optional=True,
         tooltip=f"Where the photo may be used (white), at the photo's size. Left out, hair and hands are found. {more}".strip(),
     )
 
@@ -42,11 +46,14 @@ def given_face_inputs() -> list:
     """What says which face is meant, and where it is, when core nodes have looked already."""
     return [
         FaceLandmarks.Input(
-            "face_landmarks", optional=True,
+            "face_landmarks",
+            optional=True,
             tooltip="From MediaPipe Face Landmarker, run on this image: its face mesh is used in place of our own detector's.",
         ),
         BoundingBox.Input(
-            "bboxes", optional=True, extra_dict={"forceInput": True},  # a newer frontend would draw fields for four numbers
+            "bboxes",
+            optional=True,
+            extra_dict={"forceInput": True},  # a newer frontend would draw fields for four numbers
             tooltip="A box around the face that is meant, or for each image a list of boxes, of which 'face' picks one.",
         ),
     ]

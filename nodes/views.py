@@ -25,31 +25,43 @@ class Turntable(io.ComfyNode):
             return io.Float.Input(name, default=default, min=-1080.0, max=1080.0, step=1.0, tooltip=tooltip)
 
         return host.schema(
-            "Turntable", "FitDiff Turntable",
+            "Turntable",
+            "FitDiff Turntable",
             description="A batch of pictures for video nodes: the head turns, the camera goes round it, or the light does.",
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The head; of a batch, each turns after the other."),
                 io.Combo.Input(
-                    "spin", options=list(SPINS), default="head",
+                    "spin",
+                    options=list(SPINS),
+                    default="head",
                     tooltip="head: it turns in front of camera and light. camera: goes round head and light. light: goes round.",
                 ),
                 io.Int.Input("frames", default=24, min=1, max=1000, tooltip="Pictures for each head."),
                 degrees("start", -45.0, "Degrees at the first picture, to the subject's left."),
-                degrees("end", 45.0, "Degrees at the last picture. Full turns leave it out, so that the loop has no double."),
+                degrees(
+                    "end", 45.0, "Degrees at the last picture. Full turns leave it out, so that the loop has no double."
+                ),
                 angle("yaw", "Where the camera stands: degrees to the subject's left."),
                 angle("pitch", "Where the camera stands: degrees upwards.", 89.0),
                 *lens_inputs(),
                 io.Combo.Input(
-                    "light", options=list(LIGHTS), default="scene", tooltip="scene: as in the photo; the others are presets."
+                    "light",
+                    options=list(LIGHTS),
+                    default="scene",
+                    tooltip="scene: as in the photo; the others are presets.",
                 ),
                 *size_inputs(),
                 types.Scene.Input("scene", optional=True, tooltip="The photo's light, expression and gaze."),
-                types.Light.Input("lighting", optional=True, tooltip="From a FitDiff light node; replaces the light above."),
+                types.Light.Input(
+                    "lighting", optional=True, tooltip="From a FitDiff light node; replaces the light above."
+                ),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image"),
                 io.Mask.Output("mask", display_name="mask", tooltip="Where the head is."),
-                types.Scene.Output("scenes", display_name="scene", tooltip="Camera and light of every picture, for passes."),
+                types.Scene.Output(
+                    "scenes", display_name="scene", tooltip="Camera and light of every picture, for passes."
+                ),
             ],
         )
 
@@ -60,7 +72,21 @@ class Turntable(io.ComfyNode):
     @classmethod
     @host.with_gradients
     def execute(
-        cls, avatar, spin, frames, start, end, yaw, pitch, distance, fov, light, width, height, scene=None, lighting=None
+        cls,
+        avatar,
+        spin,
+        frames,
+        start,
+        end,
+        yaw,
+        pitch,
+        distance,
+        fov,
+        light,
+        width,
+        height,
+        scene=None,
+        lighting=None,
     ):
         device = avatar.shape.device
         scene = Scene.portrait(1, device) if scene is None else scene.to(device)
@@ -83,9 +109,12 @@ def join(scenes):
     first = scenes[0]
     return replace(
         first,
-        camera=Camera(*(torch.cat([getattr(s.camera, f) for s in scenes]) for f in ("focal", "rotation", "translation"))),
+        camera=Camera(
+            *(torch.cat([getattr(s.camera, f) for s in scenes]) for f in ("focal", "rotation", "translation"))
+        ),
         light=Light.cat([s.light for s in scenes]),
-        expression=torch.cat([s.expression for s in scenes]), gaze=torch.cat([s.gaze for s in scenes]),
+        expression=torch.cat([s.expression for s in scenes]),
+        gaze=torch.cat([s.gaze for s in scenes]),
     )
 
 
@@ -93,13 +122,16 @@ class RenderPasses(io.ComfyNode):
     @classmethod
     def define_schema(cls):
         return host.schema(
-            "RenderPasses", "FitDiff Render Passes",
+            "RenderPasses",
+            "FitDiff Render Passes",
             description="Depth, normals, mask, lines and uv of the head, as ControlNet graphs take them to redraw it. Nothing "
             "is estimated: they come from the mesh.",
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The head; a batch gives a batch of passes."),
                 io.Combo.Input(
-                    "camera", options=list(CAMERAS), default="scene",
+                    "camera",
+                    options=list(CAMERAS),
+                    default="scene",
                     tooltip="scene: as in the photo, or picture by picture of a turntable. orbit: by the angles below.",
                 ),
                 angle("yaw", "Orbit: degrees to the subject's left."),
@@ -107,18 +139,30 @@ class RenderPasses(io.ComfyNode):
                 *lens_inputs(),
                 *size_inputs(),
                 io.Combo.Input(
-                    "normals", options=list(NORMAL_STYLES), default="controlnet",
+                    "normals",
+                    options=list(NORMAL_STYLES),
+                    default="controlnet",
                     tooltip="controlnet: red is left (normalbae). opengl: red is right, as 3D programs draw them.",
                 ),
-                io.Boolean.Input("detail", default=True, tooltip="Bend the normals by the avatar's normal map: pores and folds."),
-                types.Scene.Input("scene", optional=True, tooltip="From FitDiff Sampler or Turntable: camera, expression, gaze."),
+                io.Boolean.Input(
+                    "detail", default=True, tooltip="Bend the normals by the avatar's normal map: pores and folds."
+                ),
+                types.Scene.Input(
+                    "scene", optional=True, tooltip="From FitDiff Sampler or Turntable: camera, expression, gaze."
+                ),
             ],
             outputs=[
-                io.Image.Output("depth", display_name="depth", tooltip="Inverse depth: near is white, nothing is black."),
-                io.Image.Output("normal", display_name="normal", tooltip="In camera space: blue is front, green is top."),
+                io.Image.Output(
+                    "depth", display_name="depth", tooltip="Inverse depth: near is white, nothing is black."
+                ),
+                io.Image.Output(
+                    "normal", display_name="normal", tooltip="In camera space: blue is front, green is top."
+                ),
                 io.Mask.Output("mask", display_name="mask", tooltip="Where the head is."),
                 io.Image.Output("lineart", display_name="lineart", tooltip="White lines on black."),
-                io.Image.Output("uv", display_name="uv", tooltip="Red is u, green is v (from the bottom), blue is the mask."),
+                io.Image.Output(
+                    "uv", display_name="uv", tooltip="Red is u, green is v (from the bottom), blue is the mask."
+                ),
             ],
         )
 
@@ -137,12 +181,17 @@ class RenderPasses(io.ComfyNode):
         found, progress = [], host.Progress(count)
         for i in range(count):
             head, one = pick_head(avatar, i), scene_at(scene, i)
-            found.append(passes(head.vertices(one), head.head, one.camera, (height, width), head.maps if detail else None))
+            found.append(
+                passes(head.vertices(one), head.head, one.camera, (height, width), head.maps if detail else None)
+            )
             progress(i, count)
         depth, normal, mask, line, uv = (
             torch.cat([getattr(p, name) for p in found]) for name in ("depth", "normal", "mask", "line", "uv")
         )
         return io.NodeOutput(
-            to_image(depth_image(depth, mask)), to_image(normal_image(normal, mask, normals)), mask[:, 0].float().cpu(),
-            to_image(line.expand(-1, 3, -1, -1)), to_image(uv_image(uv, mask)),
+            to_image(depth_image(depth, mask)),
+            to_image(normal_image(normal, mask, normals)),
+            mask[:, 0].float().cpu(),
+            to_image(line.expand(-1, 3, -1, -1)),
+            to_image(uv_image(uv, mask)),
         )

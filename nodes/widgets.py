@@ -14,7 +14,9 @@ def angle(name: str, tooltip: str, limit: float = 180.0, default: float = 0.0):
 def lens_inputs() -> list:
     return [
         io.Float.Input("distance", default=0.8, min=0.2, max=20.0, step=0.05, tooltip="Orbit: metres from the head."),
-        io.Float.Input("fov", default=20.0, min=2.0, max=100.0, step=1.0, tooltip="Orbit: vertical field of view, degrees."),
+        io.Float.Input(
+            "fov", default=20.0, min=2.0, max=100.0, step=1.0, tooltip="Orbit: vertical field of view, degrees."
+        ),
     ]
 
 

@@ -19,16 +19,23 @@ def core_face(face: Face) -> dict:
     scale = CROP / (1.5 * (high - low).max())
     canonical = np.concatenate([(xy - (low + high) / 2) * scale + CROP / 2, points[:, 2:] * scale], 1)
     return {
-        "bbox_xyxy": np.array([*low, *high], dtype=np.float32), "blendshapes": {"_neutral": 1e-6, "jawOpen": 0.02},
-        "landmarks_xy": xy, "landmarks_3d": canonical.astype(np.float32), "presence": 6.5, "score": 0.93,
+        "bbox_xyxy": np.array([*low, *high], dtype=np.float32),
+        "blendshapes": {"_neutral": 1e-6, "jawOpen": 0.02},
+        "landmarks_xy": xy,
+        "landmarks_3d": canonical.astype(np.float32),
+        "presence": 6.5,
+        "score": 0.93,
         "transformation_matrix": np.eye(4, dtype=np.float32),
     }
 
 
 def core_landmarks(frames: list[list[Face]], height: int, width: int) -> dict:
     connections = {"lips": frozenset({(61, 146), (146, 91)}), "irises": frozenset({(468, 469)})}
-    return {"frames": [[core_face(f) for f in faces] for faces in frames], "image_size": (height, width),
-            "connection_sets": connections}
+    return {
+        "frames": [[core_face(f) for f in faces] for faces in frames],
+        "image_size": (height, width),
+        "connection_sets": connections,
+    }
 
 
 def core_box(face: Face) -> dict:

@@ -43,7 +43,9 @@ class Glb:
         values = np.zeros((a["count"], *shape), dtype)
         if sparse := a.get("sparse"):
             rows = np.frombuffer(self.view(sparse["indices"]["bufferView"]), dtypes[sparse["indices"]["componentType"]])
-            values[rows] = np.frombuffer(self.view(sparse["values"]["bufferView"]), dtype).reshape(sparse["count"], *shape)
+            values[rows] = np.frombuffer(self.view(sparse["values"]["bufferView"]), dtype).reshape(
+                sparse["count"], *shape
+            )
         return values
 
     def primitive(self, mesh):
@@ -72,7 +74,9 @@ def validator_modules():
     folder = Path(tempfile.mkdtemp(prefix="validator"))
     subprocess.run(
         ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(folder), "gltf-validator@2.0.0-dev.3.10"],
-        check=True, capture_output=True, text=True,
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return folder / "node_modules"
 
@@ -80,7 +84,10 @@ def validator_modules():
 def validate(path):
     """The validator's report on a file."""
     done = subprocess.run(
-        ["node", str(HERE / "gltf_validate.mjs"), str(validator_modules()), str(path)], check=True, capture_output=True, text=True
+        ["node", str(HERE / "gltf_validate.mjs"), str(validator_modules()), str(path)],
+        check=True,
+        capture_output=True,
+        text=True,
     )
     return json.loads(done.stdout)
 

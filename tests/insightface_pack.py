@@ -35,8 +35,12 @@ def detector(points: np.ndarray):
     outputs.sort(key=lambda o: ("score", "box", "keys").index(o[0]))  # all scores, then all boxes, then all points
     nodes = [helper.make_node("Identity", [f"{name}_value"], [name]) for _, _, name, _ in outputs]
     graph = helper.make_graph(
-        nodes, "detector", [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for _, _, name, shape in outputs], values)
+        nodes,
+        "detector",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [1, 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for _, _, name, shape in outputs],
+        values,
+    )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     onnx.checker.check_model(model)
     return model

@@ -14,8 +14,12 @@ torch.set_num_threads(1)
 def test_similarity_transform_recovers_a_known_one():
     g = torch.Generator().manual_seed(0)
     points = torch.randn(4, 7, 2, generator=g, dtype=torch.float64)
-    matrix = square_matrix(torch.randn(4, 2, generator=g, dtype=torch.float64), torch.rand(4, dtype=torch.float64) + 0.5,
-                           torch.randn(4, generator=g, dtype=torch.float64), 3)
+    matrix = square_matrix(
+        torch.randn(4, 2, generator=g, dtype=torch.float64),
+        torch.rand(4, dtype=torch.float64) + 0.5,
+        torch.randn(4, generator=g, dtype=torch.float64),
+        3,
+    )
     for i in range(4):
         fitted = similarity_transform(points[i : i + 1], apply(matrix[i : i + 1], points[i : i + 1])[0])
         torch.testing.assert_close(fitted, matrix[i : i + 1])

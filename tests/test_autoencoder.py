@@ -52,7 +52,9 @@ def test_shrinking_the_large_image_gives_the_small_one(model):
     z = torch.randn(1, 4, 4, 4)
     large, small = to_codes(model.decode(z)), to_codes(model.decode(z, 32))
     inside = (small[:, :6] > -0.99).all(1, keepdim=True) & (F.max_pool2d(-large[:, :6], 2) < 0.99).all(1, keepdim=True)
-    teeth = F.max_pool2d(patch_mask(64)[None, None].float(), 2) > 0  # its edges fall between the texels of so small an atlas
+    teeth = (
+        F.max_pool2d(patch_mask(64)[None, None].float(), 2) > 0
+    )  # its edges fall between the texels of so small an atlas
     inside &= ~(teeth | patch_mask(32))
     assert inside.any()
     assert ((F.avg_pool2d(large, 2) - small).abs() * inside).max() < 1e-5
@@ -249,7 +251,9 @@ def test_a_shrunk_latent_lies_between_the_mean_latent_and_its_own():
     with torch.no_grad():
         whole, out = model(codes), model(codes, keep=torch.tensor([1.0, 0.0, 0.0]))
     assert torch.allclose(out.full[0], whole.full[0], atol=1e-5)
-    assert torch.allclose(out.full[1], out.full[2], atol=1e-5) and not torch.allclose(out.full[1], whole.full[1], atol=1e-3)
+    assert torch.allclose(out.full[1], out.full[2], atol=1e-5) and not torch.allclose(
+        out.full[1], whole.full[1], atol=1e-3
+    )
 
 
 def test_a_share_of_the_latents_is_shrunk():
@@ -264,7 +268,12 @@ def test_spikes_in_the_middle_of_cell_edges_are_taken_off_the_normals_and_nothin
     maps[:, 6:8] = 0.01 * torch.randn(2, 2, 64, 64, generator=g)
     smooth = maps.clone()
     assert torch.equal(without_spikes(smooth), smooth)
-    spikes = [(slice(15, 17), slice(7, 9)), (slice(7, 9), slice(31, 33)), (slice(0, 1), slice(39, 41)), (slice(23, 25), slice(0, 1))]
+    spikes = [
+        (slice(15, 17), slice(7, 9)),
+        (slice(7, 9), slice(31, 33)),
+        (slice(0, 1), slice(39, 41)),
+        (slice(23, 25), slice(0, 1)),
+    ]
     for rows, columns in spikes:
         maps[:, 6, rows, columns] = 0.4
     out = without_spikes(maps)

@@ -80,7 +80,9 @@ def test_refused_in_a_process_of_its_own(tmp_path):
     """One row as a person runs it: nothing but the message on stderr."""
     (tmp_path / "a.jpg").write_bytes(b"")
     env = dict(os.environ, PYTHONPATH=str(Path(__file__).resolve().parents[1]), OMP_NUM_THREADS="1")
-    run = subprocess.run([sys.executable, "-m", "fitdiff_core", "a.jpg"], capture_output=True, text=True, cwd=tmp_path, env=env)
+    run = subprocess.run(
+        [sys.executable, "-m", "fitdiff_core", "a.jpg"], capture_output=True, text=True, cwd=tmp_path, env=env
+    )
     assert run.returncode == 2 and run.stderr.startswith("error: Cannot read a.jpg") and run.stderr.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["a.jpg"]
 

@@ -84,13 +84,20 @@ def test_one_photo_and_one_without_a_face(folder):
     whole, face, none = report["summary"], report["photos"]["face.jpg"], report["photos"]["none.png"]
     assert whole["photos"] == 2 and whole["finished"] == 1
     for mode in RUNS:
-        assert none["runs"][mode]["exit"] == 2 and "face" in none["runs"][mode]["error"] and "wall" not in none["runs"][mode]
+        assert (
+            none["runs"][mode]["exit"] == 2
+            and "face" in none["runs"][mode]["error"]
+            and "wall" not in none["runs"][mode]
+        )
         run = face["runs"][mode]
         assert run["exit"] == 0 and run["peak_mb"] > 100
         assert run["wall"] > run["seconds"]["total"]  # the process as well as the stages
     assert none["likeness"] == {} and none["yaw"] is None
     assert [(r["name"], r["guided"]) for r in report["settings"]["recognisers"]] == [
-        ("judge", False), ("second", False), ("dlib_resnet_v1", True)]
+        ("judge", False),
+        ("second", False),
+        ("dlib_resnet_v1", True),
+    ]
     for mode in MODES:
         for view in VIEWS:
             marks = face["likeness"][mode][view]
@@ -110,7 +117,9 @@ def test_the_views_are_of_the_head_that_the_command_line_wrote(folder):
         run = folder / "out" / mode / "face"
         with Image.open(run / "render.png") as im, Image.open(run / "views" / "pose.png") as view:
             assert np.array_equal(np.asarray(im)[:, 512:1024], np.asarray(view)), mode
-    poses = [np.asarray(Image.open(folder / "out" / "unguided" / "face" / "views" / d / "pose.png")) for d in ("", "random")]
+    poses = [
+        np.asarray(Image.open(folder / "out" / "unguided" / "face" / "views" / d / "pose.png")) for d in ("", "random")
+    ]
     assert not np.array_equal(*poses)
 
 
@@ -188,7 +197,9 @@ def test_relit_from_the_other_side(avatar, side, soft):
     assert halves["pose"] * side > 0.02 and halves["relit"] * side < -0.02
     for yaw in (0.0, 60.0, -60.0):  # the other side of the picture, wherever the head faces
         around = replace(scene, camera=Scene.portrait(yaw=yaw).camera)
-        old, new = (around.camera.matrix()[0, 0] @ views.light_from(x)[0] for x in (around.light, views.other_side(around)))
+        old, new = (
+            around.camera.matrix()[0, 0] @ views.light_from(x)[0] for x in (around.light, views.other_side(around))
+        )
         assert old * new < 0, yaw
     matrix = scene.camera.matrix()
     assert torch.allclose(views.frontal(scene.light, matrix), views.frontal(views.other_side(scene), matrix), rtol=1e-4)
@@ -212,7 +223,9 @@ def test_summary_counts_missing_faces_and_knows_the_worst():
 
 
 def test_stages_and_their_share():
-    found = summary.stages([{"seconds": {"load": 1.0, "sample": 2.0, "total": 3.0}}, {"seconds": {"load": 1.0, "sample": 4.0}}])
+    found = summary.stages(
+        [{"seconds": {"load": 1.0, "sample": 2.0, "total": 3.0}}, {"seconds": {"load": 1.0, "sample": 4.0}}]
+    )
     assert found == {"load": {"seconds": 1.0, "share": 0.25}, "sample": {"seconds": 3.0, "share": 0.75}}
 
 
@@ -268,7 +281,9 @@ def test_ablation_goes_on_where_it_stopped(folder, monkeypatch):
     assert list(first["variants"]) == ["full", "no_photometric"]
     full, without = first["variants"]["full"], first["variants"]["no_photometric"]
     assert full["photos"] == 1 and full["change"] == (0.0, pytest.approx(float("nan"), nan_ok=True))
-    assert without["photometric"] > full["photometric"] > 0  # what the loss is for, and that it is measured without it too
+    assert (
+        without["photometric"] > full["photometric"] > 0
+    )  # what the loss is for, and that it is measured without it too
     pictures = [(out / "renders" / n / "face_pose.png").read_bytes() for n in names]
     assert pictures[0] != pictures[1]
     file = out / "variants" / "no_photometric.json"
@@ -294,7 +309,10 @@ def test_every_variant_changes_one_thing():
     for name, v in variants.VARIANTS.items():
         changed = v.guidance(guidance)
         differ = [k for k in vars(guidance) if getattr(changed, k) is not getattr(guidance, k)]
-        by_gradient = v.gradient is not variants.Variant("").gradient and v.gradient in (variants.detached, variants.through_denoiser)
+        by_gradient = v.gradient is not variants.Variant("").gradient and v.gradient in (
+            variants.detached,
+            variants.through_denoiser,
+        )
         others = [by_gradient, v.steps != 1, v.cfg != pipeline.CFG, v.variation != pipeline.VARIATION]
         assert len(differ) + sum(others) == (name != "full"), name
 

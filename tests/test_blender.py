@@ -31,7 +31,9 @@ def opened(tmp_path_factory):
     folder = tmp_path_factory.mktemp("blender")
     head = load_head()
     eyes = head.region("eyes", 256)
-    diffuse = torch.tensor([0.5, 0.33, 0.26]).view(1, 3, 1, 1) * (1 - eyes) + eyes * (0.7 - 0.65 * head.region("iris", 256))
+    diffuse = torch.tensor([0.5, 0.33, 0.26]).view(1, 3, 1, 1) * (1 - eyes) + eyes * (
+        0.7 - 0.65 * head.region("iris", 256)
+    )
     up = torch.zeros(1, 3, 256, 256) + torch.tensor([0, 0, 1.0]).view(3, 1, 1)
     avatar = Avatar(head, torch.zeros(1, head.n_identity), TextureMaps(diffuse, torch.full_like(diffuse, 0.35), up))
     expression = torch.zeros(1, 52)

@@ -83,11 +83,13 @@ def test_the_sum_of_targets_is_the_posed_head(avatar, scene, glb, tmp_path):
 def matrix(quaternion):
     """(x, y, z, w) -> rotation `[3, 3]`, as glTF reads it."""
     x, y, z, w = quaternion
-    return np.array([
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ])
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
 
 
 def test_one_target_is_one_action(avatar, glb):
@@ -105,7 +107,12 @@ def test_one_target_is_one_action(avatar, glb):
 
 def test_eye_targets_turn_the_eyes(avatar, glb):
     """eyeLookInLeft brings the left pupil towards the nose, by the angle that is promised."""
-    for mesh, name, yaw in ((2, "eyeLookInLeft", -1), (2, "eyeLookOutLeft", 1), (3, "eyeLookInRight", 1), (3, "eyeLookOutRight", -1)):
+    for mesh, name, yaw in (
+        (2, "eyeLookInLeft", -1),
+        (2, "eyeLookOutLeft", 1),
+        (3, "eyeLookInRight", 1),
+        (3, "eyeLookOutRight", -1),
+    ):
         base = glb.primitive(mesh)[0]["POSITION"]
         pupil = base[:, 2].argmax()
         moved = base + glb.targets(mesh)[name]["POSITION"]

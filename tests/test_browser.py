@@ -19,7 +19,9 @@ PICTURES = ROOT / "tests" / "output"
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 SHOWN = """() => Object.fromEntries(app.graph.nodes.filter(n => n.type === 'PreviewImage')
     .map(n => [n.title, (n.imgs ?? []).map(i => i.naturalWidth)]))"""
-FEWER_STEPS = "() => { for (const n of app.graph.nodes) for (const w of n.widgets ?? []) if (w.name === 'steps') w.value = 3; }"
+FEWER_STEPS = (
+    "() => { for (const n of app.graph.nodes) for (const w of n.widgets ?? []) if (w.name === 'steps') w.value = 3; }"
+)
 UNKNOWN = "() => app.graph.nodes.map(n => n.type).filter(t => !LiteGraph.registered_node_types[t])"
 HAS = "(types) => types.every(t => app.graph.nodes.some(n => n.type === t))"
 
@@ -36,7 +38,10 @@ def page(request, comfy, tmp_path_factory):
         return
     if not NEWEST_FRONTEND.is_dir():
         pytest.skip("the newest frontend is not installed: run `make host`")
-    with Server(tmp_path_factory.mktemp("newest"), frontend=NEWEST_FRONTEND) as server, open_tab(server.url, vue=True) as opened:
+    with (
+        Server(tmp_path_factory.mktemp("newest"), frontend=NEWEST_FRONTEND) as server,
+        open_tab(server.url, vue=True) as opened,
+    ):
         yield opened
 
 

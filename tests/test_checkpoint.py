@@ -14,8 +14,18 @@ from fitdiff_core.model.denoiser import Denoiser, DenoiserConfig
 
 torch.set_num_threads(1)
 AE = AutoencoderConfig(size=64, latent=4, widths=(8, 16, 16), blocks=(1, 1, 1), head=8, detail=4)
-DN = DenoiserConfig(latent=4, size=4, shape=10, embedding=12, activations=(4, 6, 8), widths=(16, 32, 32), heads=(2, 2),
-                    cond=16, emb=32, mlp=32)
+DN = DenoiserConfig(
+    latent=4,
+    size=4,
+    shape=10,
+    embedding=12,
+    activations=(4, 6, 8),
+    widths=(16, 32, 32),
+    heads=(2, 2),
+    cond=16,
+    emb=32,
+    mlp=32,
+)
 HEAD = SimpleNamespace(atlas_version="a1", n_identity=10, to=lambda device: None)
 
 
@@ -30,7 +40,9 @@ def networks():
 
 @pytest.fixture
 def path(tmp_path, networks):
-    return save_model(tmp_path / "m.safetensors", *networks, recognizer="test", atlas_version="a1", training={"steps": 3})
+    return save_model(
+        tmp_path / "m.safetensors", *networks, recognizer="test", atlas_version="a1", training={"steps": 3}
+    )
 
 
 def read(path):

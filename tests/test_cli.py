@@ -16,7 +16,9 @@ FILES = {"avatar.glb", "diffuse.png", "specular.png", "normal.png", "render.png"
 
 def cli(*args, cwd=None):
     env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    return subprocess.run([sys.executable, "-m", "fitdiff_core", *map(str, args)], capture_output=True, text=True, cwd=cwd, env=env)
+    return subprocess.run(
+        [sys.executable, "-m", "fitdiff_core", *map(str, args)], capture_output=True, text=True, cwd=cwd, env=env
+    )
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,9 @@ def test_photo_detail_changes_the_maps_it_should(guided, tmp_path):
 
 def test_several_photos_are_of_one_person(guided, tmp_path):
     with Image.open(SAMPLE) as im:
-        im.transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((im.width * 2 // 3, im.height * 2 // 3)).save(tmp_path / "mirrored.png")
+        im.transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((im.width * 2 // 3, im.height * 2 // 3)).save(
+            tmp_path / "mirrored.png"
+        )
     run = cli(SAMPLE, "--out", tmp_path / "out", "--steps", 4, tmp_path / "mirrored.png", "--seed", 3)
     assert run.returncode == 0 and run.stderr == "", run.stderr
     assert {p.name for p in (tmp_path / "out").iterdir()} == FILES
@@ -101,15 +105,33 @@ def test_unguided_run_says_so(tmp_path):
 
 
 def test_files_as_asked_for(tmp_path):
-    run = cli("--out", tmp_path, "--steps", 1, "--format", "glb,obj,ply,usdz", "--unit", "centimetres", "--map-bits", 16,
-              "--no-blendshapes", "--expression", "photo", "--normals", "down")
+    run = cli(
+        "--out",
+        tmp_path,
+        "--steps",
+        1,
+        "--format",
+        "glb,obj,ply,usdz",
+        "--unit",
+        "centimetres",
+        "--map-bits",
+        16,
+        "--no-blendshapes",
+        "--expression",
+        "photo",
+        "--normals",
+        "down",
+    )
     assert run.returncode == 0, run.stderr
     names = {p.name for p in tmp_path.iterdir()}
     assert names == FILES | {"avatar.obj", "avatar.mtl", "avatar.ply", "avatar.usdz"} | {
         f"avatar_{m}.png" for m in ("diffuse", "specular", "normal")
     }
     assert (tmp_path / "diffuse.png").read_bytes()[24] == (tmp_path / "avatar_normal.png").read_bytes()[24] == 16
-    assert b"centimetres" in (tmp_path / "avatar.obj").read_bytes()[:60] and b"targetNames" not in (tmp_path / "avatar.glb").read_bytes()
+    assert (
+        b"centimetres" in (tmp_path / "avatar.obj").read_bytes()[:60]
+        and b"targetNames" not in (tmp_path / "avatar.glb").read_bytes()
+    )
 
 
 def bad_photo(tmp_path):
@@ -149,9 +171,14 @@ def test_user_errors_are_one_line_and_exit_2(tmp_path, args, words):
     (tmp_path / "weight").write_text('{"weights": {"unconscious": 1}}')
     (tmp_path / "window").write_text('{"sigma_window": [3]}')
     names = {
-        "BAD_CFG": tmp_path / "cfg", "BAD_WEIGHTS": tmp_path / "weights", "BAD_WEIGHT": tmp_path / "weight",
+        "BAD_CFG": tmp_path / "cfg",
+        "BAD_WEIGHTS": tmp_path / "weights",
+        "BAD_WEIGHT": tmp_path / "weight",
         "BAD_WINDOW": tmp_path / "window",
-        "SAMPLE": SAMPLE, "NO_FACE": bad_photo(tmp_path), "BAD_JSON": tmp_path / "json", "BAD_KEY": tmp_path / "key",
+        "SAMPLE": SAMPLE,
+        "NO_FACE": bad_photo(tmp_path),
+        "BAD_JSON": tmp_path / "json",
+        "BAD_KEY": tmp_path / "key",
         "BAD_CHECKPOINT": tmp_path / "checkpoint",
     }
     run = cli(*[names.get(a, a) for a in args], "--out", tmp_path / "out", cwd=tmp_path)

@@ -15,8 +15,17 @@ def graph(**detail) -> dict:
     prompt = {k: v for k, v in workflow("photo_to_avatar").items() if int(k) < 8}
     inputs = {"model": ["2", 0], "avatar": ["7", 0], "scene": ["6", 1], "image": ["1", 0], "strength": 1.0, **detail}
     render = {
-        "camera": "scene", "yaw": 0.0, "pitch": 0.0, "distance": 0.8, "fov": 20.0, "light": "scene", "light_yaw": 0.0,
-        "width": 256, "height": 256, "scene": ["6", 1]}
+        "camera": "scene",
+        "yaw": 0.0,
+        "pitch": 0.0,
+        "distance": 0.8,
+        "fov": 20.0,
+        "light": "scene",
+        "light_yaw": 0.0,
+        "width": 256,
+        "height": 256,
+        "scene": ["6", 1],
+    }
     return prompt | {
         "d": {"class_type": "FitDiff_PhotoDetail", "inputs": inputs},
         "m": {"class_type": "MaskToImage", "inputs": {"mask": ["d", 1]}},
@@ -54,7 +63,9 @@ def test_guidance_says_what_it_uses_and_photo_detail_takes_it(client):
     assert plain.end == same.end == "execution_success", plain.error + same.error
     before, after = pictures(client, plain.outputs), pictures(client, same.outputs)
     assert after["visible"].shape == (512, 512, 3) and after["visible"].max() == 1
-    assert np.abs(before["share"] - after["share"]).mean() < 0.05  # the same hair, found for the photo and for the fitted head
+    assert (
+        np.abs(before["share"] - after["share"]).mean() < 0.05
+    )  # the same hair, found for the photo and for the fitted head
 
 
 @pytest.mark.parametrize(
@@ -68,9 +79,24 @@ def test_what_does_not_fit_is_said(client, change, says):
     prompt = graph(**change)
     extra = {
         "mask": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 64}},
-        "scene": {"class_type": "FitDiff_Turntable", "inputs": {
-            "avatar": ["7", 0], "spin": "head", "frames": 1, "start": 0.0, "end": 0.0, "yaw": 0.0, "pitch": 0.0, "distance": 0.9,
-            "fov": 20.0, "light": "side", "width": 64, "height": 64, "scene": ["6", 1]}},
+        "scene": {
+            "class_type": "FitDiff_Turntable",
+            "inputs": {
+                "avatar": ["7", 0],
+                "spin": "head",
+                "frames": 1,
+                "start": 0.0,
+                "end": 0.0,
+                "yaw": 0.0,
+                "pitch": 0.0,
+                "distance": 0.9,
+                "fov": 20.0,
+                "light": "side",
+                "width": 64,
+                "height": 64,
+                "scene": ["6", 1],
+            },
+        },
     }
     run = client.run(prompt | {"t": extra[next(iter(change))]}, timeout=360)
     assert run.end == "execution_error" and says in str(run.error)

@@ -15,15 +15,21 @@ from tests.gltf import Glb
 pytestmark = [pytest.mark.comfy, pytest.mark.timeout(300)]
 HEAD = {
     "1": {"class_type": "FitDiff_LoadModel", "inputs": {"checkpoint": "built-in"}},
-    "2": {"class_type": "FitDiff_Sampler", "inputs": {
-        "model": ["1", 0], "seed": 4, "steps": 1, "cfg": 1.0, "batch": 1, "sampler": "dpmpp_2m"}},
+    "2": {
+        "class_type": "FitDiff_Sampler",
+        "inputs": {"model": ["1", 0], "seed": 4, "steps": 1, "cfg": 1.0, "batch": 1, "sampler": "dpmpp_2m"},
+    },
     "3": {"class_type": "FitDiff_DecodeUV", "inputs": {"model": ["1", 0], "latent": ["2", 0]}},
 }
 
 
 def export(client, **inputs):
-    prompt = HEAD | {"5": {"class_type": "FitDiff_ExportMesh", "inputs": {
-        "avatar": ["3", 0], "filename_prefix": "options/head", "format": "glb", **inputs}}}
+    prompt = HEAD | {
+        "5": {
+            "class_type": "FitDiff_ExportMesh",
+            "inputs": {"avatar": ["3", 0], "filename_prefix": "options/head", "format": "glb", **inputs},
+        }
+    }
     run = client.run(prompt)
     return run, (run.outputs["5"]["3d"][0] if run.end == "execution_success" else None)
 
@@ -36,7 +42,9 @@ def test_old_graphs_without_the_new_inputs_still_run(client, comfy):
 
 
 def test_glb_with_the_scene_and_maps_beside_it(client, comfy):
-    run, file = export(client, scene=["2", 1], expression="photo", texture_size=128, map_files="16-bit", blendshapes=False)
+    run, file = export(
+        client, scene=["2", 1], expression="photo", texture_size=128, map_files="16-bit", blendshapes=False
+    )
     assert run.end == "execution_success", run.error
     path = comfy.base / "output" / "options" / file["filename"]
     glb = Glb(path)
@@ -48,7 +56,11 @@ def test_glb_with_the_scene_and_maps_beside_it(client, comfy):
 
 def test_normals_up_and_down(client):
     pictures = []
-    for inputs in ({"normals": "up (OpenGL, Blender)"}, {"normals": "down (DirectX, Unreal)"}, {"format": "glb, green flipped"}):
+    for inputs in (
+        {"normals": "up (OpenGL, Blender)"},
+        {"normals": "down (DirectX, Unreal)"},
+        {"format": "glb, green flipped"},
+    ):
         run, file = export(client, blendshapes=False, **inputs)
         assert run.end == "execution_success", run.error
         data = client.view(file)

@@ -39,7 +39,9 @@ def test_the_given_mesh_is_what_is_cropped(client, face):
     plain = client.run({k: v for k, v in encode({}).items() if k != "20"})
     same = client.run(encode(given(landmarks=core_landmarks([[face]], 512, 512), boxes=None), face_landmarks=["20", 0]))
     face.mesh[:, :2] += 40
-    moved = client.run(encode(given(landmarks=core_landmarks([[face]], 512, 512), boxes=None), face_landmarks=["20", 0]))
+    moved = client.run(
+        encode(given(landmarks=core_landmarks([[face]], 512, 512), boxes=None), face_landmarks=["20", 0])
+    )
     face.mesh[:, :2] -= 40
     assert plain.end == same.end == moved.end == "execution_success", plain.error + same.error + moved.error
     a, b, c = (pictures(client, run.outputs)["12"] for run in (plain, same, moved))

@@ -13,7 +13,14 @@ from tests.host.server import PACK
 pytestmark = [pytest.mark.comfy, pytest.mark.timeout(240)]
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "node_ids.json"
-WORKFLOWS = ["avatar_relit_passes", "identity_walk", "maps_upscaled", "photo_to_avatar", "random_cast", "several_photos"]
+WORKFLOWS = [
+    "avatar_relit_passes",
+    "identity_walk",
+    "maps_upscaled",
+    "photo_to_avatar",
+    "random_cast",
+    "several_photos",
+]
 
 NEWER = {"glb": "FILE_3D_GLB", "file": "FILE_3D"}  # what Export Mesh also gives, last, where the host has these types
 
@@ -47,7 +54,9 @@ def test_names_are_the_frozen_ones(nodes):
 
 def test_every_node_explains_itself(nodes):
     for node, info in nodes.items():
-        assert info["category"] == "FitDiff" and info["display_name"].startswith("FitDiff ") and info["description"], node
+        assert info["category"] == "FitDiff" and info["display_name"].startswith("FitDiff ") and info["description"], (
+            node
+        )
         for kind in ("required", "optional"):
             for name, (_, options) in info["input"].get(kind, {}).items():
                 assert options.get("tooltip"), f"{node}.{name} has no tooltip"
@@ -66,7 +75,9 @@ def test_log_has_no_complaint(comfy, nodes):
     assert re.search(rf"[\d.]+ seconds: .*{PACK}$", log, re.MULTILINE), "the import is not in the log"
     errors = re.findall(r"^\w*(?:Error|Exception)\b.*", log, re.MULTILINE)
     assert set(errors) <= {"ModuleNotFoundError: No module named 'torchaudio'"}
-    mentions = [line for line in log.splitlines() if PACK in line and not re.search(rf"[\d.]+ seconds: .*{PACK}$", line)]
+    mentions = [
+        line for line in log.splitlines() if PACK in line and not re.search(rf"[\d.]+ seconds: .*{PACK}$", line)
+    ]
     assert not mentions, "\n".join(mentions)
 
 
@@ -123,7 +134,9 @@ def test_translations_are_complete(language, client, nodes):
         inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
         assert set(texts["inputs"]) == set(inputs), node
         for name, (_, options) in inputs.items():
-            assert texts["inputs"][name]["name"] and bool(texts["inputs"][name].get("tooltip")) == bool(options.get("tooltip")), f"{node}.{name}"
+            assert texts["inputs"][name]["name"] and bool(texts["inputs"][name].get("tooltip")) == bool(
+                options.get("tooltip")
+            ), f"{node}.{name}"
         outputs = 2 + len(NEWER) if node == "FitDiff_ExportMesh" else len(info["output"])
         assert list(texts["outputs"]) == [str(i) for i in range(outputs)], node
         for i, tooltip in enumerate(info["output_tooltips"]):
@@ -136,7 +149,12 @@ def test_translations_are_complete(language, client, nodes):
 def test_help_pages_name_every_input_and_output(nodes):
     for node, info in nodes.items():
         page = (ROOT / "web" / "docs" / f"{node}.md").read_text()
-        rows = {name.strip() for line in page.splitlines() if line.startswith("| ") for name in line.split("|")[1].split(",")}
+        rows = {
+            name.strip()
+            for line in page.splitlines()
+            if line.startswith("| ")
+            for name in line.split("|")[1].split(",")
+        }
         inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
         missing = (set(inputs) | set(info["output_name"])) - rows
         assert not missing, f"{node}: {sorted(missing)}"

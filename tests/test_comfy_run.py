@@ -128,8 +128,16 @@ def test_maps_go_out_to_core_nodes_and_back(client):
     prompt = workflow("random_head", Sampler={"steps": 1, "seed": 5})
     decode = node_of(prompt, "DecodeUV")
     prompt |= {
-        "20": {"class_type": "ImageScale", "inputs": {
-            "image": [decode, 1], "upscale_method": "bilinear", "width": 768, "height": 768, "crop": "disabled"}},
+        "20": {
+            "class_type": "ImageScale",
+            "inputs": {
+                "image": [decode, 1],
+                "upscale_method": "bilinear",
+                "width": 768,
+                "height": 768,
+                "crop": "disabled",
+            },
+        },
         "21": {"class_type": "ImageInvert", "inputs": {"image": ["20", 0]}},
         "22": {"class_type": "FitDiff_ReplaceMaps", "inputs": {"avatar": [decode, 0], "diffuse": ["21", 0]}},
         "23": {"class_type": "FitDiff_Render", "inputs": {**prompt["4"]["inputs"], "avatar": ["22", 0]}},
@@ -148,7 +156,10 @@ def test_latent_passes_through_core_nodes(client):
     prompt |= {
         "20": {"class_type": "LatentFromBatch", "inputs": {"samples": ["2", 0], "batch_index": 0, "length": 1}},
         "21": {"class_type": "LatentFromBatch", "inputs": {"samples": ["2", 0], "batch_index": 1, "length": 1}},
-        "22": {"class_type": "LatentBlend", "inputs": {"samples1": ["20", 0], "samples2": ["21", 0], "blend_factor": 0.5}},
+        "22": {
+            "class_type": "LatentBlend",
+            "inputs": {"samples1": ["20", 0], "samples2": ["21", 0], "blend_factor": 0.5},
+        },
     }
     prompt["3"]["inputs"]["latent"] = ["22", 0]
     run = client.run(prompt)
@@ -193,8 +204,10 @@ def test_blending_a_person_with_itself_changes_nothing(client):
     del prompt["5"], prompt["6"]["inputs"]["guidance"]
     prompt = only(prompt) | {"13": prompt["13"]}
     plain = client.run(prompt)
-    prompt["20"] = {"class_type": "FitDiff_BlendIdentities", "inputs": {
-        "identity_a": ["4", 0], "identity_b": ["4", 0], "weight": 0.3}}
+    prompt["20"] = {
+        "class_type": "FitDiff_BlendIdentities",
+        "inputs": {"identity_a": ["4", 0], "identity_b": ["4", 0], "weight": 0.3},
+    }
     prompt["6"] = {**prompt["6"], "inputs": {**prompt["6"]["inputs"], "identity": ["20", 0]}}
     blended = client.run(prompt)
     assert plain.end == blended.end == "execution_success", plain.error or blended.error
@@ -226,8 +239,13 @@ def test_bad_prefix_is_refused_before_anything_runs(client, comfy, prefix):
 
 @pytest.mark.parametrize(
     "node, change",
-    [("LoadModel", {"checkpoint": "nothing.safetensors"}), ("Sampler", {"sampler": "magic"}), ("Render", {"light": "disco"}),
-     ("ExportMesh", {"format": "stl"}), ("Sampler", {"steps": 0})],
+    [
+        ("LoadModel", {"checkpoint": "nothing.safetensors"}),
+        ("Sampler", {"sampler": "magic"}),
+        ("Render", {"light": "disco"}),
+        ("ExportMesh", {"format": "stl"}),
+        ("Sampler", {"steps": 0}),
+    ],
 )
 def test_unknown_choices_are_refused(client, node, change):
     from tests.host.client import Rejected
@@ -244,7 +262,9 @@ def test_unknown_choices_are_refused(client, node, change):
 def test_foreign_checkpoint_is_refused_readably(client, comfy):
     """A file that is no FitDiff model, offered in models/fitdiff."""
     header = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
-    (comfy.base / "models" / "fitdiff" / "foreign.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4)
+    (comfy.base / "models" / "fitdiff" / "foreign.safetensors").write_bytes(
+        struct.pack("<Q", len(header)) + header + b"\0" * 4
+    )
     try:
         run = client.run(workflow("random_head", LoadModel={"checkpoint": "foreign.safetensors"}))
         assert run.end == "execution_error" and "foreign.safetensors" in run.error
@@ -279,7 +299,9 @@ def guided_by(prompt: dict, source: list) -> dict:
 
 
 def test_an_insightface_pack_is_listed_and_guides(client, small_pack):
-    listed = client.get_json("/object_info/FitDiff_LoadRecognizer")["FitDiff_LoadRecognizer"]["input"]["required"]["recognizer"]
+    listed = client.get_json("/object_info/FitDiff_LoadRecognizer")["FitDiff_LoadRecognizer"]["input"]["required"][
+        "recognizer"
+    ]
     assert listed[1]["options"] == ["built-in", small_pack]
     prompt = workflow("photo_to_avatar", Sampler={"steps": 2})
     prompt["20"] = {"class_type": "FitDiff_LoadRecognizer", "inputs": {"recognizer": small_pack}}
@@ -288,7 +310,8 @@ def test_an_insightface_pack_is_listed_and_guides(client, small_pack):
 
 
 @pytest.mark.parametrize(
-    ("slot", "side"), list(enumerate([112, 112, 112, 112, 150])),
+    ("slot", "side"),
+    list(enumerate([112, 112, 112, 112, 150])),
     ids=["INSIGHTFACE", "FACEANALYSIS", "FACE_ANALYSIS", "ANALYSIS_MODELS insightface", "ANALYSIS_MODELS dlib"],
 )
 def test_other_packs_face_analysis_is_understood(client, small_pack, slot, side):

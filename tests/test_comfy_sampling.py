@@ -21,7 +21,9 @@ def ours(**changes) -> dict:
     }
 
 
-def core(sampler: str = "euler", steps: int = 4, cfg: float = 1.0, seed: int = 3, batch: int = 1, sigmas: dict | None = None) -> dict:
+def core(
+    sampler: str = "euler", steps: int = 4, cfg: float = 1.0, seed: int = 3, batch: int = 1, sigmas: dict | None = None
+) -> dict:
     """The same by SamplerCustomAdvanced, its latent saved as `core`."""
     sigmas = sigmas or {"class_type": "FitDiff_Sigmas", "inputs": {"steps": steps, "spacing": "logsnr", "denoise": 1.0}}
     return {
@@ -31,8 +33,16 @@ def core(sampler: str = "euler", steps: int = 4, cfg: float = 1.0, seed: int = 3
         "12": {"class_type": "FitDiff_EmptyLatent", "inputs": {"model": ["1", 0], "batch": batch}},
         "13": {"class_type": "RandomNoise", "inputs": {"noise_seed": seed}},
         "14": {"class_type": "KSamplerSelect", "inputs": {"sampler_name": sampler}},
-        "15": {"class_type": "SamplerCustomAdvanced", "inputs": {
-            "noise": ["13", 0], "guider": ["10", 0], "sampler": ["14", 0], "sigmas": ["11", 0], "latent_image": ["12", 0]}},
+        "15": {
+            "class_type": "SamplerCustomAdvanced",
+            "inputs": {
+                "noise": ["13", 0],
+                "guider": ["10", 0],
+                "sampler": ["14", 0],
+                "sigmas": ["11", 0],
+                "latent_image": ["12", 0],
+            },
+        },
         "16": {"class_type": "SaveLatent", "inputs": {"samples": ["15", 0], "filename_prefix": "latents/core"}},
     }
 
@@ -53,10 +63,26 @@ def test_core_samplers_and_ours_walk_the_same_way(client, comfy):
         assert run.progress("15")[-1] == (4, 4) and run.previews >= 2
 
 
-@pytest.mark.parametrize("sampler", [
-    "euler_ancestral", "heun", "dpm_2", "lms", "dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_3m_sde", "uni_pc", "ddim", "lcm",
-    "euler_cfg_pp", "res_multistep", "gradient_estimation", "er_sde", "sa_solver",
-])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        "euler_ancestral",
+        "heun",
+        "dpm_2",
+        "lms",
+        "dpmpp_2s_ancestral",
+        "dpmpp_sde",
+        "dpmpp_3m_sde",
+        "uni_pc",
+        "ddim",
+        "lcm",
+        "euler_cfg_pp",
+        "res_multistep",
+        "gradient_estimation",
+        "er_sde",
+        "sa_solver",
+    ],
+)
 def test_any_core_sampler_gives_a_head(client, comfy, sampler):
     latent = saved(comfy, client.run(core(sampler, cfg=1.3)), "16")
     # four steps from sigma 400 to 0 are long ones, and second-order samplers overshoot
@@ -64,14 +90,19 @@ def test_any_core_sampler_gives_a_head(client, comfy, sampler):
 
 
 def test_core_schedules_serve_too(client, comfy):
-    karras = {"class_type": "KarrasScheduler", "inputs": {"steps": 4, "sigma_max": 400.0, "sigma_min": 0.02, "rho": 7.0}}
+    karras = {
+        "class_type": "KarrasScheduler",
+        "inputs": {"steps": 4, "sigma_max": 400.0, "sigma_min": 0.02, "rho": 7.0},
+    }
     theirs = saved(comfy, client.run(core("euler", sigmas=karras)), "16")
     mine = {"class_type": "FitDiff_Sigmas", "inputs": {"steps": 4, "spacing": "karras", "denoise": 1.0}}
     assert (theirs - saved(comfy, client.run(core("euler", sigmas=mine)), "16")).abs().max() < 2e-3
 
 
 def test_partial_denoising_varies_a_head(client, comfy):
-    prompt = ours() | core(sigmas={"class_type": "FitDiff_Sigmas", "inputs": {"steps": 2, "spacing": "logsnr", "denoise": 0.2}}, seed=8)
+    prompt = ours() | core(
+        sigmas={"class_type": "FitDiff_Sigmas", "inputs": {"steps": 2, "spacing": "logsnr", "denoise": 0.2}}, seed=8
+    )
     prompt["15"]["inputs"]["latent_image"] = ["2", 0]
     run = client.run(prompt)
     own, varied = saved(comfy, run, "3"), saved(comfy, run, "16")
@@ -80,13 +111,19 @@ def test_partial_denoising_varies_a_head(client, comfy):
 
 
 def test_a_noise_mask_resamples_the_texture_there_and_keeps_the_shape(client, comfy):
-    prompt = ours() | core(seed=9) | {
-        "20": {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": 512, "height": 512}},
-        "21": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 256, "height": 512}},
-        "22": {"class_type": "MaskComposite", "inputs": {
-            "destination": ["20", 0], "source": ["21", 0], "x": 0, "y": 0, "operation": "add"}},
-        "23": {"class_type": "SetLatentNoiseMask", "inputs": {"samples": ["2", 0], "mask": ["22", 0]}},
-    }
+    prompt = (
+        ours()
+        | core(seed=9)
+        | {
+            "20": {"class_type": "SolidMask", "inputs": {"value": 0.0, "width": 512, "height": 512}},
+            "21": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 256, "height": 512}},
+            "22": {
+                "class_type": "MaskComposite",
+                "inputs": {"destination": ["20", 0], "source": ["21", 0], "x": 0, "y": 0, "operation": "add"},
+            },
+            "23": {"class_type": "SetLatentNoiseMask", "inputs": {"samples": ["2", 0], "mask": ["22", 0]}},
+        }
+    )
     prompt["15"]["inputs"]["latent_image"] = ["23", 0]
     run = client.run(prompt)
     own, painted = saved(comfy, run, "3"), saved(comfy, run, "16")
@@ -114,7 +151,10 @@ def test_latents_survive_save_load_blend_and_batch(client, comfy):
     prompt = ours(batch=2, steps=1) | {
         "20": {"class_type": "LatentFromBatch", "inputs": {"samples": ["2", 0], "batch_index": 0, "length": 1}},
         "21": {"class_type": "LatentFromBatch", "inputs": {"samples": ["2", 0], "batch_index": 1, "length": 1}},
-        "22": {"class_type": "LatentBlend", "inputs": {"samples1": ["20", 0], "samples2": ["21", 0], "blend_factor": 0.25}},
+        "22": {
+            "class_type": "LatentBlend",
+            "inputs": {"samples1": ["20", 0], "samples2": ["21", 0], "blend_factor": 0.25},
+        },
         "23": {"class_type": "LatentBatch", "inputs": {"samples1": ["2", 0], "samples2": ["22", 0]}},
         "24": {"class_type": "SaveLatent", "inputs": {"samples": ["23", 0], "filename_prefix": "latents/three"}},
     }
@@ -125,13 +165,15 @@ def test_latents_survive_save_load_blend_and_batch(client, comfy):
 
     file = run.outputs["24"]["latents"][0]
     shutil.copy(comfy.base / "output" / file["subfolder"] / file["filename"], comfy.base / "input" / "three.latent")
-    again = client.run({
-        "1": prompt["1"],
-        "2": {"class_type": "LoadLatent", "inputs": {"latent": "three.latent"}},
-        "3": {"class_type": "FitDiff_DecodeUV", "inputs": {"model": ["1", 0], "latent": ["2", 0]}},
-        "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 1]}},
-        "5": {"class_type": "SaveLatent", "inputs": {"samples": ["2", 0], "filename_prefix": "latents/again"}},
-    })
+    again = client.run(
+        {
+            "1": prompt["1"],
+            "2": {"class_type": "LoadLatent", "inputs": {"latent": "three.latent"}},
+            "3": {"class_type": "FitDiff_DecodeUV", "inputs": {"model": ["1", 0], "latent": ["2", 0]}},
+            "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 1]}},
+            "5": {"class_type": "SaveLatent", "inputs": {"samples": ["2", 0], "filename_prefix": "latents/again"}},
+        }
+    )
     assert torch.equal(saved(comfy, again, "5"), three)
     assert len(again.outputs["4"]["images"]) == 3
 
@@ -141,16 +183,39 @@ def test_guidance_works_through_the_core_sampler(client, comfy):
     photo = {
         "30": {"class_type": "LoadImage", "inputs": {"image": "eileen_collins.jpg"}},
         "31": {"class_type": "FitDiff_LoadRecognizer", "inputs": {"recognizer": "built-in"}},
-        "32": {"class_type": "FitDiff_EncodeIdentity", "inputs": {"image": ["30", 0], "recognizer": ["31", 0], "face": 0}},
-        "33": {"class_type": "FitDiff_Guidance", "inputs": {
-            "image": ["30", 0], "recognizer": ["31", 0], "identity": 1.0, "perceptual": 0.1, "photometric": 1.0,
-            "landmark": 1.0, "sigma_start": 1000.0, "sigma_end": 0.0, "face": 0}},
+        "32": {
+            "class_type": "FitDiff_EncodeIdentity",
+            "inputs": {"image": ["30", 0], "recognizer": ["31", 0], "face": 0},
+        },
+        "33": {
+            "class_type": "FitDiff_Guidance",
+            "inputs": {
+                "image": ["30", 0],
+                "recognizer": ["31", 0],
+                "identity": 1.0,
+                "perceptual": 0.1,
+                "photometric": 1.0,
+                "landmark": 1.0,
+                "sigma_start": 1000.0,
+                "sigma_end": 0.0,
+                "face": 0,
+            },
+        },
         "34": {"class_type": "FitDiff_FittedScene", "inputs": {"guider": ["10", 0], "latent": ["15", 0]}},
         "35": {"class_type": "FitDiff_DecodeUV", "inputs": {"model": ["1", 0], "latent": ["15", 0]}},
     }
     render = {
-        "camera": "scene", "yaw": 0.0, "pitch": 0.0, "distance": 0.8, "fov": 20.0, "light": "scene", "light_yaw": 0.0,
-        "width": 256, "height": 256, "avatar": ["35", 0]}
+        "camera": "scene",
+        "yaw": 0.0,
+        "pitch": 0.0,
+        "distance": 0.8,
+        "fov": 20.0,
+        "light": "scene",
+        "light_yaw": 0.0,
+        "width": 256,
+        "height": 256,
+        "avatar": ["35", 0],
+    }
     for node, scene in (("36", ["34", 0]), ("37", ["2", 1])):
         photo[node] = {"class_type": "FitDiff_Render", "inputs": {**render, "scene": scene}}
         photo[f"4{node}"] = {"class_type": "PreviewImage", "inputs": {"images": [node, 0]}}
@@ -177,9 +242,22 @@ def test_a_guider_that_did_not_sample_has_no_scene(client):
     prompt |= {
         "20": {"class_type": "FitDiff_FittedScene", "inputs": {"guider": ["10", 0], "latent": ["2", 0]}},
         "21": {"class_type": "FitDiff_DecodeUV", "inputs": {"model": ["1", 0], "latent": ["2", 0]}},
-        "22": {"class_type": "FitDiff_Render", "inputs": {
-            "camera": "scene", "yaw": 0.0, "pitch": 0.0, "distance": 0.8, "fov": 20.0, "light": "scene", "light_yaw": 0.0,
-            "width": 64, "height": 64, "avatar": ["21", 0], "scene": ["20", 0]}},
+        "22": {
+            "class_type": "FitDiff_Render",
+            "inputs": {
+                "camera": "scene",
+                "yaw": 0.0,
+                "pitch": 0.0,
+                "distance": 0.8,
+                "fov": 20.0,
+                "light": "scene",
+                "light_yaw": 0.0,
+                "width": 64,
+                "height": 64,
+                "avatar": ["21", 0],
+                "scene": ["20", 0],
+            },
+        },
         "23": {"class_type": "PreviewImage", "inputs": {"images": ["22", 0]}},
     }
     run = client.run(prompt)
@@ -192,9 +270,18 @@ def test_a_walk_shares_its_noise_through_core_too(client, comfy):
         "30": {"class_type": "LoadImage", "inputs": {"image": "eileen_collins.jpg"}},
         "31": {"class_type": "ImageFlip", "inputs": {"image": ["30", 0], "flip_method": "y-axis: horizontally"}},
         "32": {"class_type": "FitDiff_LoadRecognizer", "inputs": {"recognizer": "built-in"}},
-        "33": {"class_type": "FitDiff_EncodeIdentity", "inputs": {"image": ["30", 0], "recognizer": ["32", 0], "face": 0}},
-        "34": {"class_type": "FitDiff_EncodeIdentity", "inputs": {"image": ["31", 0], "recognizer": ["32", 0], "face": 0}},
-        "35": {"class_type": "FitDiff_WalkIdentities", "inputs": {"identity_a": ["33", 0], "identity_b": ["34", 0], "frames": 3}},
+        "33": {
+            "class_type": "FitDiff_EncodeIdentity",
+            "inputs": {"image": ["30", 0], "recognizer": ["32", 0], "face": 0},
+        },
+        "34": {
+            "class_type": "FitDiff_EncodeIdentity",
+            "inputs": {"image": ["31", 0], "recognizer": ["32", 0], "face": 0},
+        },
+        "35": {
+            "class_type": "FitDiff_WalkIdentities",
+            "inputs": {"identity_a": ["33", 0], "identity_b": ["34", 0], "frames": 3},
+        },
         "36": {"class_type": "LatentBatchSeedBehavior", "inputs": {"samples": ["12", 0], "seed_behavior": "fixed"}},
     }
     prompt = ours(identity=["35", 0]) | core(batch=3) | people

@@ -27,12 +27,22 @@ def seen(client, run, node: str) -> np.ndarray:
     """All pictures of a preview node, `[N, H, W, 3]` 0..1."""
     assert run.end == "execution_success", run.error
     files = run.outputs[node]["images"]
-    return np.stack([np.asarray(Image.open(io.BytesIO(client.view(f))).convert("RGB"), np.float32) / 255 for f in files])
+    return np.stack(
+        [np.asarray(Image.open(io.BytesIO(client.view(f))).convert("RGB"), np.float32) / 255 for f in files]
+    )
 
 
 def turntable(**changes):
     inputs = {
-        "avatar": ["3", 0], "spin": "head", "frames": 4, "start": -40.0, "end": 40.0, "light": "side", **VIEW, **changes}
+        "avatar": ["3", 0],
+        "spin": "head",
+        "frames": 4,
+        "start": -40.0,
+        "end": 40.0,
+        "light": "side",
+        **VIEW,
+        **changes,
+    }
     return ("FitDiff_Turntable", inputs)
 
 
@@ -63,8 +73,11 @@ def test_render_follows_a_turntable(client):
     assert first.shape == (3, 128, 128, 3) and np.abs(first - second).max() < 0.02
 
     nodes["t"] = turntable(frames=3, width=64, height=64)
-    prompt = head(**nodes, two=("FitDiff_Sampler", {**prompt["2"]["inputs"], "batch": 2}), heads=(
-        "FitDiff_DecodeUV", {"model": ["1", 0], "latent": ["two", 0]}))
+    prompt = head(
+        **nodes,
+        two=("FitDiff_Sampler", {**prompt["2"]["inputs"], "batch": 2}),
+        heads=("FitDiff_DecodeUV", {"model": ["1", 0], "latent": ["two", 0]}),
+    )
     prompt["r"]["inputs"]["avatar"] = ["heads", 0]
     run = client.run(prompt)
     assert run.end == "execution_error" and "2 heads" in run.error and "3 cameras" in run.error
@@ -73,11 +86,21 @@ def test_render_follows_a_turntable(client):
 def test_passes_follow_a_turntable(client):
     nodes = {
         "t": turntable(frames=3),
-        "p": ("FitDiff_RenderPasses", {
-            "avatar": ["3", 0], "camera": "scene", **VIEW, "normals": "opengl", "detail": True, "scene": ["t", 2]}),
-        "m": ("MaskToImage", {"mask": ["p", 2]}), "tm": ("MaskToImage", {"mask": ["t", 1]}),
+        "p": (
+            "FitDiff_RenderPasses",
+            {"avatar": ["3", 0], "camera": "scene", **VIEW, "normals": "opengl", "detail": True, "scene": ["t", 2]},
+        ),
+        "m": ("MaskToImage", {"mask": ["p", 2]}),
+        "tm": ("MaskToImage", {"mask": ["t", 1]}),
     }
-    names = {"depth": ["p", 0], "normal": ["p", 1], "mask": ["m", 0], "lineart": ["p", 3], "uv": ["p", 4], "turn": ["tm", 0]}
+    names = {
+        "depth": ["p", 0],
+        "normal": ["p", 1],
+        "mask": ["m", 0],
+        "lineart": ["p", 3],
+        "uv": ["p", 4],
+        "turn": ["tm", 0],
+    }
     run = client.run(head(**nodes, **{f"see_{k}": preview(v) for k, v in names.items()}))
     got = {k: seen(client, run, f"see_{k}") for k in names}
     assert all(x.shape == (3, 128, 128, 3) for x in got.values())
@@ -91,7 +114,10 @@ def test_passes_follow_a_turntable(client):
 
 def test_normal_protocols_differ_in_red_only(client):
     nodes = {
-        style: ("FitDiff_RenderPasses", {"avatar": ["3", 0], "camera": "orbit", **VIEW, "normals": style, "detail": False})
+        style: (
+            "FitDiff_RenderPasses",
+            {"avatar": ["3", 0], "camera": "orbit", **VIEW, "normals": style, "detail": False},
+        )
         for style in ("controlnet", "opengl")
     }
     run = client.run(head(**nodes, a=preview(["controlnet", 1]), b=preview(["opengl", 1])))
@@ -101,24 +127,38 @@ def test_normal_protocols_differ_in_red_only(client):
 
 
 def render(lighting):
-    return ("FitDiff_Render", {"avatar": ["3", 0], "camera": "orbit", "light": "scene", "light_yaw": 0.0, **VIEW, "lighting": lighting})
+    return (
+        "FitDiff_Render",
+        {"avatar": ["3", 0], "camera": "orbit", "light": "scene", "light_yaw": 0.0, **VIEW, "lighting": lighting},
+    )
 
 
 def lamp(azimuth, light=None, **changes):
-    inputs = {"azimuth": azimuth, "elevation": 10.0, "intensity": 3.0, "temperature": 6500.0, "color": "#ffffff", "ambient": 0.02}
+    inputs = {
+        "azimuth": azimuth,
+        "elevation": 10.0,
+        "intensity": 3.0,
+        "temperature": 6500.0,
+        "color": "#ffffff",
+        "ambient": 0.02,
+    }
     return ("FitDiff_DirectionalLight", inputs | changes | ({"light": light} if light else {}))
 
 
 def test_lamps_shine_from_their_side_and_add_up(client):
     nodes = {
-        "left": lamp(80.0), "right": lamp(-80.0, color="#ff0000"), "both": lamp(-80.0, light=["left", 0], color="#ff0000"),
+        "left": lamp(80.0),
+        "right": lamp(-80.0, color="#ff0000"),
+        "both": lamp(-80.0, light=["left", 0], color="#ff0000"),
         "scene": ("FitDiff_SceneLight", {"scene": ["2", 1], "intensity": 0.5, "rotation": 90.0}),
     }
     nodes |= {f"r_{k}": render([k, 0]) for k in list(nodes)}
     run = client.run(head(**nodes, **{f"see_{k}": preview([f"r_{k}", 0]) for k in ("left", "right", "both", "scene")}))
     shots = {k: seen(client, run, f"see_{k}")[0] for k in ("left", "right", "both", "scene")}
     face = np.s_[40:90]
-    assert shots["left"][face, 64:90].mean() > 1.3 * shots["left"][face, 38:64].mean(), "the subject's left is our right"
+    assert shots["left"][face, 64:90].mean() > 1.3 * shots["left"][face, 38:64].mean(), (
+        "the subject's left is our right"
+    )
     right = shots["right"][face, 38:64]
     assert right[..., 0].mean() > 2 * right[..., 2].mean(), "a red filter"
     assert (shots["both"] >= np.maximum(shots["left"], shots["right"]) - 0.02).all()
@@ -140,8 +180,11 @@ def test_an_hdr_panorama_lights_beyond_white(client, comfy):
         "load": ("FitDiff_LoadEnvironment", {"file": "sky.hdr"}),
         "hdr": ("FitDiff_EnvironmentLight", {"image": ["load", 0], **environment}),
         "turned": ("FitDiff_EnvironmentLight", {"image": ["load", 0], **environment, "rotation": 180.0, "sources": 0}),
-        "r_hdr": render(["hdr", 0]), "r_turned": render(["turned", 0]),
-        "see_hdr": preview(["r_hdr", 0]), "see_turned": preview(["r_turned", 0]), "see_sky": preview(["load", 0]),
+        "r_hdr": render(["hdr", 0]),
+        "r_turned": render(["turned", 0]),
+        "see_hdr": preview(["r_hdr", 0]),
+        "see_turned": preview(["r_turned", 0]),
+        "see_sky": preview(["load", 0]),
     }
     run = client.run(head(**nodes))
     hdr, turned, picture = (seen(client, run, k)[0] for k in ("see_hdr", "see_turned", "see_sky"))
@@ -166,12 +209,25 @@ def test_a_region_is_painted_through_its_mask(client):
     nodes = {
         "mask": ("FitDiff_RegionMasks", {"region": "lips", "size": 512, "feather": 6.0}),
         "blue": ("EmptyImage", {"width": 512, "height": 512, "batch_size": 1, "color": 255}),
-        "paint": ("ImageCompositeMasked", {
-            "destination": ["3", 1], "source": ["blue", 0], "x": 0, "y": 0, "resize_source": False, "mask": ["mask", 0]}),
+        "paint": (
+            "ImageCompositeMasked",
+            {
+                "destination": ["3", 1],
+                "source": ["blue", 0],
+                "x": 0,
+                "y": 0,
+                "resize_source": False,
+                "mask": ["mask", 0],
+            },
+        ),
         "new": ("FitDiff_ReplaceMaps", {"avatar": ["3", 0], "diffuse": ["paint", 0]}),
-        "light": lamp(0.0, ambient=0.8), "plain": render(["light", 0]), "painted": render(["light", 0]),
-        "a": preview(["plain", 0]), "b": preview(["painted", 0]),
-        "layout": ("FitDiff_UVTemplate", {"size": 256, "names": True}), "see_layout": preview(["layout", 0]),
+        "light": lamp(0.0, ambient=0.8),
+        "plain": render(["light", 0]),
+        "painted": render(["light", 0]),
+        "a": preview(["plain", 0]),
+        "b": preview(["painted", 0]),
+        "layout": ("FitDiff_UVTemplate", {"size": 256, "names": True}),
+        "see_layout": preview(["layout", 0]),
     }
     nodes["painted"][1]["avatar"] = ["new", 0]
     run = client.run(head(**nodes))
@@ -184,17 +240,25 @@ def test_a_region_is_painted_through_its_mask(client):
     assert seen(client, run, "see_layout").shape == (1, 256, 256, 3)
 
 
-@pytest.mark.parametrize("node, wrong", [
-    ("FitDiff_RegionMasks", {"region": "tail", "size": 64, "feather": 0.0}),
-    ("FitDiff_EnvironmentLight", {"image": ["3", 1], "intensity": 1.0, "rotation": 0.0, "sources": 1, "encoding": "gamma"}),
-    ("FitDiff_Turntable", turntable(spin="dance")[1]),
-    ("FitDiff_RenderPasses", {"avatar": ["3", 0], "camera": "scene", **VIEW, "normals": "unity", "detail": True}),
-])
+@pytest.mark.parametrize(
+    "node, wrong",
+    [
+        ("FitDiff_RegionMasks", {"region": "tail", "size": 64, "feather": 0.0}),
+        (
+            "FitDiff_EnvironmentLight",
+            {"image": ["3", 1], "intensity": 1.0, "rotation": 0.0, "sources": 1, "encoding": "gamma"},
+        ),
+        ("FitDiff_Turntable", turntable(spin="dance")[1]),
+        ("FitDiff_RenderPasses", {"avatar": ["3", 0], "camera": "scene", **VIEW, "normals": "unity", "detail": True}),
+    ],
+)
 def test_unknown_choices_are_refused(client, node, wrong):
     from tests.host.client import Rejected
 
     image = {"FitDiff_RegionMasks": ("MaskToImage", {"mask": ["x", 0]}), "FitDiff_EnvironmentLight": render(["x", 0])}
     source = {"y": image[node]} if node in image else {}
     with pytest.raises(Rejected):
-        client.run(only(head(x=(node, wrong), **source)) | {
-            "see": {"class_type": "PreviewImage", "inputs": {"images": ["y" if source else "x", 0]}}})
+        client.run(
+            only(head(x=(node, wrong), **source))
+            | {"see": {"class_type": "PreviewImage", "inputs": {"images": ["y" if source else "x", 0]}}}
+        )

@@ -44,7 +44,9 @@ def test_relit_passes_lie_on_one_another(client):
     outside = seen["Mask"][..., 0] < 0.01
     assert 0.2 < inside.mean() < 0.9
     assert np.abs(lamps - turned)[inside].mean() > 0.03, "two lights"
-    assert np.quantile(np.abs(lamps - turned)[outside], 0.999) < 0.01, "one view"  # a bright rim shows below 1 % coverage
+    assert np.quantile(np.abs(lamps - turned)[outside], 0.999) < 0.01, (
+        "one view"
+    )  # a bright rim shows below 1 % coverage
     assert seen["Depth"][inside].min() > 0.1 and seen["Depth"][outside].max() < 0.01
     assert 0.003 < seen["Line art"].mean() < 0.3 and seen["Normals"][inside][:, 2].mean() > 0.6
 

@@ -62,7 +62,9 @@ def test_more_melanin_is_darker_and_more_blood_is_redder():
 def test_melanin_is_found_for_every_skin_tone(wanted):
     table = skin_optics.colour_table(skin_optics.SkinOptics(yellow=1.5))
     m = skin_optics.melanin_for(table, wanted, 0.012)
-    got = skin_optics.lightness(skin_optics.skin_colour(torch.tensor(m), torch.tensor(0.012), skin_optics.SkinOptics(yellow=1.5)))
+    got = skin_optics.lightness(
+        skin_optics.skin_colour(torch.tensor(m), torch.tensor(0.012), skin_optics.SkinOptics(yellow=1.5))
+    )
     assert abs(float(got) - wanted) < 0.6
 
 
@@ -71,7 +73,9 @@ def test_table_agrees_with_the_model_it_tabulates():
     generator = torch.Generator().manual_seed(0)
     melanin, blood = torch.exp(torch.rand(2, 1, 64, generator=generator) * 3.5 - 5)
     exact = skin_optics.skin_colour(melanin, blood, optics)[0].T
-    assert (skin_optics.look_up(skin_optics.colour_table(optics), melanin.log(), blood.log())[:, 0] - exact).abs().max() < 3e-3
+    assert (
+        skin_optics.look_up(skin_optics.colour_table(optics), melanin.log(), blood.log())[:, 0] - exact
+    ).abs().max() < 3e-3
 
 
 def test_people_cover_all_tones_and_ages():
@@ -110,7 +114,6 @@ def test_ancestries_are_shares_and_numbers_stay_plain():
 def test_without_attributes_a_shape_is_plain_noise(head):
     plain_noise = np.clip(np.random.default_rng(4).standard_normal((1, head.n_identity)), -2.6, 2.6)
     np.testing.assert_allclose(random_shape(head, np.random.default_rng(4)).numpy(), plain_noise, atol=1e-6)
-
 
 
 # -- maps --------------------------------------------------------------------------------------------------------------

@@ -13,8 +13,18 @@ from fitdiff_lab.train import denoiser as training
 from fitdiff_lab.train.run import Budget, Run
 
 torch.set_num_threads(1)
-TINY = DenoiserConfig(latent=4, size=8, shape=10, embedding=12, activations=(4, 6, 8), widths=(16, 32, 32), heads=(2, 2),
-                      cond=16, emb=32, mlp=32)
+TINY = DenoiserConfig(
+    latent=4,
+    size=8,
+    shape=10,
+    embedding=12,
+    activations=(4, 6, 8),
+    widths=(16, 32, 32),
+    heads=(2, 2),
+    cond=16,
+    emb=32,
+    mlp=32,
+)
 
 
 def condition(n=1, seed=0):
@@ -150,9 +160,16 @@ def people(tmp_path):
     np.save(tmp_path / "embedding.npy", c.embedding.numpy())
     for i, a in enumerate(c.activations):
         np.save(tmp_path / f"activation_{i}.npy", a.half().numpy())
-    meta = {"recognizer": "test", "layers": 3, "embedding_mean": [0.0] * 12, "embedding_std": [1.0] * 12,
-            "activation_mean": [[0.0] * a.shape[1] for a in c.activations],
-            "activation_std": [[2.0] * a.shape[1] for a in c.activations], "latents_of": [1, 2.0, 3], "features_of": ["test", 5]}
+    meta = {
+        "recognizer": "test",
+        "layers": 3,
+        "embedding_mean": [0.0] * 12,
+        "embedding_std": [1.0] * 12,
+        "activation_mean": [[0.0] * a.shape[1] for a in c.activations],
+        "activation_std": [[2.0] * a.shape[1] for a in c.activations],
+        "latents_of": [1, 2.0, 3],
+        "features_of": ["test", 5],
+    }
     (tmp_path / "meta.json").write_text(json.dumps(meta))
     return People(tmp_path)
 

@@ -47,7 +47,11 @@ def case():
     truth = (SKIN * spots().exp()).clamp(0, 1)
     light = Light(Light.preset("side").sh * 1.5, *(getattr(Light.preset("side"), n) for n in ("direction", "color")))
     scene = Scene(
-        Camera.orbit(25.0, 0.0, 0.9, 20.0), light, torch.zeros(1, 52), torch.zeros(1, 2), (256, 256),
+        Camera.orbit(25.0, 0.0, 0.9, 20.0),
+        light,
+        torch.zeros(1, 52),
+        torch.zeros(1, 2),
+        (256, 256),
         torch.tensor([[[0.5, 0.0, 0.0], [0.0, 0.5, 0.0]]]),
     )
     out = render(head(shape), head, maps_of(truth), scene.camera, light, (PHOTO, PHOTO), background=(0.2, 0.2, 0.2))
@@ -109,7 +113,9 @@ def test_the_hidden_side_weighs_nothing(case, found):
 def test_no_seam_where_the_weight_ends(found, case):
     avatar = case[0]
     log = (found.avatar.maps.diffuse / avatar.maps.diffuse).clamp(min=1e-3).log().mean(1, keepdim=True)
-    step = F.pad((log[..., 1:, 1:] - log[..., 1:, :-1]).abs() + (log[..., 1:, 1:] - log[..., :-1, 1:]).abs(), (1, 0, 1, 0))
+    step = F.pad(
+        (log[..., 1:, 1:] - log[..., 1:, :-1]).abs() + (log[..., 1:, 1:] - log[..., :-1, 1:]).abs(), (1, 0, 1, 0)
+    )
     inside, border = step[found.weight > 0.95], step[(found.weight > 0.02) & (found.weight < 0.6)]
     assert border.quantile(0.95) <= inside.quantile(0.95)
     assert border.max() <= inside.max() * 1.1
@@ -188,7 +194,10 @@ def test_the_hidden_cheek_has_the_seen_one_s_detail(case):
         (lambda a, s, p: (a, s, p, None, float("nan")), "strength"),
         (lambda a, s, p: (a, s, p, torch.ones(1, 1, 9, 9), 1.0), "mask"),
         (lambda a, s, p: (a, s, p * float("nan"), None, 1.0), "NaN"),
-        (lambda a, s, p: (replace(a, maps=replace(a.maps, diffuse=a.maps.diffuse / 0 * 0)), s, p, None, 1.0), "maps hold NaN"),
+        (
+            lambda a, s, p: (replace(a, maps=replace(a.maps, diffuse=a.maps.diffuse / 0 * 0)), s, p, None, 1.0),
+            "maps hold NaN",
+        ),
         (lambda a, s, p: (a, replace(s, crop=s.crop + torch.tensor([0, 0, 900.0])), p, None, 1.0), "outside the photo"),
     ],
 )
@@ -204,7 +213,9 @@ def test_multiband_keeps_what_is_far_from_the_border():
     w = torch.zeros(1, 1, 256, 256)
     w[..., 128:] = 1
     out = multiband(a, b, w, 3)
-    assert torch.allclose(out[..., :60], b[..., :60], atol=1e-5) and torch.allclose(out[..., -60:], a[..., -60:], atol=1e-5)
+    assert torch.allclose(out[..., :60], b[..., :60], atol=1e-5) and torch.allclose(
+        out[..., -60:], a[..., -60:], atol=1e-5
+    )
     # a step of tone is spread over many texels
     flat = multiband(a * 0 + 1, b * 0, w, 5)
     assert (flat[..., 1:] - flat[..., :-1]).abs().max() < 0.1
@@ -216,7 +227,9 @@ def test_filters():
     wiggle = 0.05 * torch.sin(torch.arange(256) * 1.0).view(1, 1, 1, -1)
     one = torch.ones_like(x)
     kept = edge_aware(x + wiggle, one, 6, 0.3)
-    assert kept[..., 150:240].std() < 0.01 and (kept[..., 140] - kept[..., 115]).mean() > 0.85  # the step stays, the wiggle goes
+    assert (
+        kept[..., 150:240].std() < 0.01 and (kept[..., 140] - kept[..., 115]).mean() > 0.85
+    )  # the step stays, the wiggle goes
     half = one.clone()
     half[..., 128:] = 0
     assert smooth(x + 2, half, 10)[..., :120].sub(2).abs().max() < 0.01  # what weighs nothing does not count
@@ -248,7 +261,9 @@ def test_the_shipped_model_fills_what_is_hidden():
     kept, painted = (fill(model, maps, w, avatar.shape, steps=6, start=3.0) for w in (torch.ones_like(weight), weight))
     assert painted.size == (512, 512) and error(painted) < 0.75 * error(kept)
     assert (painted.diffuse - diffuse)[..., 60:200, 60:200].abs().mean() < 0.02
-    assert torch.equal(painted.diffuse, fill(model, maps, weight, avatar.shape, steps=6, start=3.0).diffuse)  # a seed names a result
+    assert torch.equal(
+        painted.diffuse, fill(model, maps, weight, avatar.shape, steps=6, start=3.0).diffuse
+    )  # a seed names a result
 
 
 def test_hair_from_the_hairline_goes_and_a_dark_cheek_spot_stays(case):
@@ -259,7 +274,9 @@ def test_hair_from_the_hairline_goes_and_a_dark_cheek_spot_stays(case):
     skin, face = plain_skin(head, size), regions(head, ("face",), size)
     scalp = regions(head, ("scalp",), size)
     rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
-    lowest = int(rows[(scalp[0, 0] > 0.5) & (columns > size * 0.55) & (columns < size * 0.75) & (rows < size / 2)].max())
+    lowest = int(
+        rows[(scalp[0, 0] > 0.5) & (columns > size * 0.55) & (columns < size * 0.75) & (rows < size / 2)].max()
+    )
     fringe = ((rows < lowest + 15) & (columns > size * 0.55) & (columns < size * 0.75))[None, None].float() * face
     spot = ((rows - size * 0.6) ** 2 + (columns - size * 0.3) ** 2 < 8**2)[None, None].float() * skin
     assert fringe.sum() > 100 and spot.sum() > 50

@@ -53,7 +53,9 @@ def test_frechet_of_known_gaussians():
     m1, m2 = torch.tensor([1.0, 2.0, 3.0], dtype=D), torch.tensor([1.5, 0.0, 3.0], dtype=D)
     s1, s2 = torch.tensor([1.0, 2.0, 0.5], dtype=D), torch.tensor([3.0, 0.1, 0.5], dtype=D)
     expected = float((m1 - m2).square().sum() + (s1 - s2).square().sum())
-    assert metrics.frechet_gaussians(m1, s1.square().diag(), m2, s2.square().diag()) == pytest.approx(expected, rel=1e-12)
+    assert metrics.frechet_gaussians(m1, s1.square().diag(), m2, s2.square().diag()) == pytest.approx(
+        expected, rel=1e-12
+    )
     # rotating space changes nothing, but the matrices are full now
     q = torch.linalg.qr(torch.randn(3, 3, dtype=D, generator=generator())).Q
     turned = [q @ m for m in (m1, m2)], [q @ s.square().diag() @ q.T for s in (s1, s2)]
@@ -68,7 +70,9 @@ def test_frechet_where_covariances_do_not_commute():
     assert not torch.allclose(a @ b, b @ a)
     root = math.sqrt(float((a @ b).trace()) + 2 * math.sqrt(float(a.det() * b.det())))
     zero = torch.zeros(2, dtype=D)
-    assert metrics.frechet_gaussians(zero, a, zero, b) == pytest.approx(float(a.trace() + b.trace()) - 2 * root, rel=1e-12)
+    assert metrics.frechet_gaussians(zero, a, zero, b) == pytest.approx(
+        float(a.trace() + b.trace()) - 2 * root, rel=1e-12
+    )
 
 
 def test_frechet_of_samples():
@@ -106,7 +110,8 @@ def test_colours():
     # sRGB (0.8, 0.6, 0.5): L* 66.9, b* 20.1, so atan(16.9 / 20.1)
     skin = metrics.lab(torch.tensor([0.6038, 0.3185, 0.2140]))
     assert metrics.ita(torch.tensor([0.6038, 0.3185, 0.2140])) == pytest.approx(
-        math.degrees(math.atan((float(skin[0]) - 50) / float(skin[2]))), abs=1e-9)
+        math.degrees(math.atan((float(skin[0]) - 50) / float(skin[2]))), abs=1e-9
+    )
     assert 35 < float(metrics.ita(torch.tensor([0.6038, 0.3185, 0.2140]))) < 45
     names = [metrics.ita_class(v) for v in (60, 45, 30, 20, 0, -50, -90)]
     assert names == ["very light", "light", "intermediate", "tan", "brown", "dark", "dark"]
@@ -169,7 +174,9 @@ def test_a_copy_of_the_training_set_is_found():
         return SimpleNamespace(latent=latent)
 
     same = evaluate_model.memorisation(heads(training[:20] + 0.01), training, fresh, "test")["nearest_training"]
-    new = evaluate_model.memorisation(heads(torch.randn(20, 30, generator=g)), training, fresh, "test")["nearest_training"]
+    new = evaluate_model.memorisation(heads(torch.randn(20, 30, generator=g)), training, fresh, "test")[
+        "nearest_training"
+    ]
     assert same["ratio"] < 0.05 and 0.8 < new["ratio"] < 1.25
 
 
@@ -192,12 +199,19 @@ def test_release_carries_the_evaluation_of_its_own_weights(tmp_path, data):
 
     model = load_model(path, head=tiny.HEAD)
     rows = {"shape": report.figure("shape", "mm", 1.23456, baseline=("mean head", 2.0))}
-    results = {"weights": release.fingerprint(model.autoencoder, model.denoiser), "settings": {"people": 8}, "figures": rows,
-               "groups": {}}
+    results = {
+        "weights": release.fingerprint(model.autoencoder, model.denoiser),
+        "settings": {"people": 8},
+        "figures": rows,
+        "groups": {},
+    }
     (tmp_path / "results.json").write_text(json.dumps(results))
     metadata = release.release(ae, dn, path, head=tiny.HEAD, evaluation=tmp_path / "results.json")
     assert metadata["training"]["evaluation"] == {
-        "settings": {"people": 8}, "figures": {"shape": {"model": 1.2346, "baseline": 2.0}}, "groups": {}}
+        "settings": {"people": 8},
+        "figures": {"shape": {"model": 1.2346, "baseline": 2.0}},
+        "groups": {},
+    }
     (tmp_path / "results.json").write_text(json.dumps(results | {"weights": "0" * 12}))
     with pytest.raises(UserError, match="evaluate this checkpoint"):
         release.release(ae, dn, path, head=tiny.HEAD, evaluation=tmp_path / "results.json")
@@ -205,16 +219,23 @@ def test_release_carries_the_evaluation_of_its_own_weights(tmp_path, data):
 
 def test_coverage_counts_everybody():
     text = coverage.table([(60.0, 20.0, 0.9), (60.0, 30.0, 0.9), (-60.0, 80.0, 0.1), (0.0, 50.0, 0.2)])
-    rows = {line.split("|")[1].strip(): [v.strip() for v in line.split("|")[2:-1]] for line in text.splitlines() if "|" in line}
+    rows = {
+        line.split("|")[1].strip(): [v.strip() for v in line.split("|")[2:-1]]
+        for line in text.splitlines()
+        if "|" in line
+    }
     assert rows["very light (above 55)"] == ["25", "25", "0", "0", "0", "0", "50"]
     assert rows["dark (up to -30)"] == ["0", "0", "0", "0", "0", "25", "25"]
     assert rows["all tones"][-1] == "100" and "50 % with feminine" in text
 
 
-@pytest.mark.parametrize("argv, words", [
-    (["--people", "2"], "at least 6"),
-    (["--checkpoint", "nowhere.safetensors"], "No FitDiff weights"),
-])
+@pytest.mark.parametrize(
+    "argv, words",
+    [
+        (["--people", "2"], "at least 6"),
+        (["--checkpoint", "nowhere.safetensors"], "No FitDiff weights"),
+    ],
+)
 def test_errors_a_user_can_mend(tmp_path, capsys, argv, words):
     assert evaluate_model.main([*argv, "--out", str(tmp_path), "--threads", "1"]) == 2
     assert words in capsys.readouterr().err
@@ -236,7 +257,18 @@ def test_the_command_on_the_shipped_checkpoint(tmp_path, capsys):
         im.save(photos / "a.png")
         im.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photos / "b.png")
     out = tmp_path / "out"
-    argv = ["--people", "6", "--steps", "2", "--threads", "1", "--judge", str(tmp_path / "judge.py"), "--photos", str(photos)]
+    argv = [
+        "--people",
+        "6",
+        "--steps",
+        "2",
+        "--threads",
+        "1",
+        "--judge",
+        str(tmp_path / "judge.py"),
+        "--photos",
+        str(photos),
+    ]
     assert evaluate_model.main([*argv, "--out", str(out)]) == 0
     results = json.loads((out / "results.json").read_text())
     f = results["figures"]
@@ -255,8 +287,12 @@ def test_the_command_on_the_shipped_checkpoint(tmp_path, capsys):
     assert "nearest_training" not in f  # asks for --data or --latents
     table = (out / "table.md").read_text()
     assert table.strip() in capsys.readouterr().out and all(row["what"] in table for row in f.values())
-    for name, width, height in (("samples_renders", 12, 1), ("samples_maps", 12, 2), ("photos_renders", 4, 1),
-                                ("photos_private", 8, 1)):
+    for name, width, height in (
+        ("samples_renders", 12, 1),
+        ("samples_maps", 12, 2),
+        ("photos_renders", 4, 1),
+        ("photos_private", 8, 1),
+    ):
         with Image.open(out / f"{name}.jpg") as sheet:
             assert sheet.size == (width * 256, height * 256)
 

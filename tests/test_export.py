@@ -27,11 +27,14 @@ def avatar(batch=1, columns=24, size=32):
     vertices = torch.cat([skin, *eyes]).float()
     n = len(skin)
     head = SimpleNamespace(
-        triangles=torch.cat([faces, eye_faces + n, eye_faces + n + len(eye)]), n_skin=n,
+        triangles=torch.cat([faces, eye_faces + n, eye_faces + n + len(eye)]),
+        n_skin=n,
         uv=torch.cat([front_uv(skin), *[front_uv(eye) * 0.1] * 2]).float(),
     )
     g = torch.Generator().manual_seed(0)
-    normal = F.normalize(torch.randn(batch, 3, size, size, generator=g) * 0.3 + torch.tensor([0, 0, 1.0]).view(3, 1, 1), dim=1)
+    normal = F.normalize(
+        torch.randn(batch, 3, size, size, generator=g) * 0.3 + torch.tensor([0, 0, 1.0]).view(3, 1, 1), dim=1
+    )
     maps = TextureMaps(*torch.rand(2, batch, 3, size, size, generator=g), normal)
     shape = torch.zeros(batch, 4)
     return SimpleNamespace(head=head, shape=shape, maps=maps, vertices=lambda: vertices[None] + shape[:, :1, None])
@@ -71,7 +74,9 @@ def test_glb_holds_the_mesh(tmp_path):
         assert indices.dtype == np.uint16
         pivot = np.array(glb.json["nodes"][mesh].get("translation", [0, 0, 0]))
         np.testing.assert_allclose(attributes["POSITION"] + pivot, one.vertices()[0].numpy()[rows], atol=1e-8)
-        assert mesh == 0 or np.abs(attributes["POSITION"].max(0) + attributes["POSITION"].min(0)).max() < 1e-7, "pivot in the middle"
+        assert mesh == 0 or np.abs(attributes["POSITION"].max(0) + attributes["POSITION"].min(0)).max() < 1e-7, (
+            "pivot in the middle"
+        )
         uv = attributes["TEXCOORD_0"]
         np.testing.assert_allclose(np.stack([uv[:, 0], 1 - uv[:, 1]], 1), one.head.uv.numpy()[rows], atol=1e-6)
         normal, tangent = attributes["NORMAL"], attributes["TANGENT"]
@@ -109,8 +114,9 @@ def test_glb_textures_and_materials(tmp_path, flip):
     for material in glb.json["materials"]:
         pbr, specular = material["pbrMetallicRoughness"], material["extensions"]["KHR_materials_specular"]
         assert pbr["metallicFactor"] == 0
-        np.testing.assert_allclose(glb.texture(pbr["baseColorTexture"]["index"]), picture(linear_to_srgb(one.maps.diffuse)),
-                                   atol=0.51 / 255)
+        np.testing.assert_allclose(
+            glb.texture(pbr["baseColorTexture"]["index"]), picture(linear_to_srgb(one.maps.diffuse)), atol=0.51 / 255
+        )
         normal = glb.texture(material["normalTexture"]["index"]) * 2 - 1
         normal[..., 1] *= -1 if flip else 1
         np.testing.assert_allclose(normal, picture(one.maps.normal), atol=1.02 / 255)
@@ -193,7 +199,9 @@ def test_maps(tmp_path):
     paths = write_maps(tmp_path / "out", maps, bits=8)
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"diffuse.png", "specular.png", "normal.png"}
     for name in ("diffuse", "specular"):
-        np.testing.assert_allclose(np.asarray(Image.open(paths[name])) / 255, picture(linear_to_srgb(getattr(maps, name))), atol=0.51 / 255)
+        np.testing.assert_allclose(
+            np.asarray(Image.open(paths[name])) / 255, picture(linear_to_srgb(getattr(maps, name))), atol=0.51 / 255
+        )
     normal = np.asarray(Image.open(paths["normal"])) / 255 * 2 - 1
     np.testing.assert_allclose(normal, picture(maps.normal), atol=1.02 / 255)
     flipped = np.asarray(Image.open(write_maps(tmp_path, maps, flip_green=True)["normal"])) / 255 * 2 - 1

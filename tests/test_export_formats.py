@@ -57,8 +57,13 @@ def test_ply_opens_in_another_reader(tmp_path):
     assert len(mesh.faces) == len(one.head.triangles) and mesh.volume > 0
 
 
-@pytest.mark.parametrize("write, read", [(write_obj, lambda p: np.array(read_obj(p)["v"], float)),
-                                         (write_ply, lambda p: np.stack([read_ply(p)[1][k] for k in "xyz"], 1))])
+@pytest.mark.parametrize(
+    "write, read",
+    [
+        (write_obj, lambda p: np.array(read_obj(p)["v"], float)),
+        (write_ply, lambda p: np.stack([read_ply(p)[1][k] for k in "xyz"], 1)),
+    ],
+)
 def test_centimetres(tmp_path, write, read):
     small, large = (read(write(tmp_path / f"{unit}.x", avatar(), unit=unit)) for unit in ("metres", "centimetres"))
     np.testing.assert_allclose(large, small * 100, atol=1e-4)
@@ -78,7 +83,9 @@ def test_sixteen_bit_maps_beside_every_format(tmp_path, format):
 def test_choices_a_format_has_not(tmp_path):
     assert set(FORMATS) == {"glb", "obj", "ply", "usdz"}
     for options, words in (
-        ({"format": "fbx"}, "Unknown format"), ({"unit": "centimetres"}, "metres by definition"), ({"map_files": "32-bit"}, "Unknown map"),
+        ({"format": "fbx"}, "Unknown format"),
+        ({"unit": "centimetres"}, "metres by definition"),
+        ({"map_files": "32-bit"}, "Unknown map"),
     ):
         with pytest.raises(UserError, match=words):
             write_avatar(tmp_path / "a", avatar(), **options)
@@ -92,7 +99,12 @@ def test_usdz_archive(tmp_path):
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         infos = archive.infolist()
         assert archive.testzip() is None
-    assert [i.filename for i in infos] == ["my_head_1.usda", "textures/diffuse.png", "textures/specular.png", "textures/normal.png"]
+    assert [i.filename for i in infos] == [
+        "my_head_1.usda",
+        "textures/diffuse.png",
+        "textures/specular.png",
+        "textures/normal.png",
+    ]
     for info in infos:
         name, extra = (int.from_bytes(data[info.header_offset + k :][:2], "little") for k in (26, 28))
         start = info.header_offset + 30 + name + extra

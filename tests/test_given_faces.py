@@ -109,7 +109,12 @@ def test_a_box_chooses_the_face(two, pair, detector):
         assert torch.equal(given.mesh, face.mesh)
     with pytest.raises(UserError, match="no box number 2: there are 2"):
         external_faces(two, detector, 2, boxes=rows)
-    person = {"x": 512, "y": 0, "width": 307, "height": 307}  # all of the second picture, as a detector of people draws it
+    person = {
+        "x": 512,
+        "y": 0,
+        "width": 307,
+        "height": 307,
+    }  # all of the second picture, as a detector of people draws it
     (given,) = external_faces(two, detector, boxes=person)
     assert torch.equal(given.mesh, pair[1].mesh)
 
@@ -134,7 +139,9 @@ def test_a_box_makes_the_detector_look_closer(photo, face, detector):
     assert not detector.detect(crowd[0])
     where = face.box / 4 + torch.tensor([1500.0, 900.0, 1500.0, 900.0])
     x0, y0, x1, y1 = where.tolist()
-    (found,) = external_faces(crowd, detector, boxes={"x": x0 - 3, "y": y0 - 3, "width": x1 - x0 + 6, "height": y1 - y0 + 6})
+    (found,) = external_faces(
+        crowd, detector, boxes={"x": x0 - 3, "y": y0 - 3, "width": x1 - x0 + 6, "height": y1 - y0 + 6}
+    )
     assert (found.box - where).abs().max() < 3
     assert (found.points5 - face.points5 / 4 - torch.tensor([1500.0, 900.0])).abs().max() < 2
 
@@ -153,7 +160,10 @@ LANDMARKS = {
     "another dict": (lambda f: {"people": []}, r"a dict with \['people'\]"),
     "frames of faces": (lambda f: {"frames": core_landmarks([[f]], 512, 512)["frames"][0]}, "not of the form"),
     "two frames": (lambda f: core_landmarks([[f], [f]], 512, 512), "of 2 images, here are 1"),
-    "another image": (lambda f: core_landmarks([[f]], 512, 640), "an image of 640 x 512 pixels, this one has 512 x 512"),
+    "another image": (
+        lambda f: core_landmarks([[f]], 512, 640),
+        "an image of 640 x 512 pixels, this one has 512 x 512",
+    ),
     "no face": (lambda f: core_landmarks([[]], 512, 512), "hold no face; lower min_confidence"),
     "a face without points": (lambda f: {"frames": [[{"bbox": 1}]]}, r"no 'landmarks_xy' \(a dict with \['bbox'\]\)"),
     "68 points": (lambda f: spoilt(f, landmarks_xy=np.zeros((68, 2))), r"\(68, 2\); this needs MediaPipe's face mesh"),
@@ -169,7 +179,10 @@ BOXES = {
     "of three photos": ([[], [], []], "of 3 images, here are 1"),
     "no width": ({"x": 1, "y": 2, "width": 0, "height": 4}, "encloses nothing"),
     "infinite": ({"x": 1, "y": 2, "width": float("inf"), "height": 4}, "encloses nothing"),
-    "outside": ({"x": 5000, "y": 5000, "width": 50, "height": 50}, "no face in the box of 50 x 50 pixels at 5000, 5000"),
+    "outside": (
+        {"x": 5000, "y": 5000, "width": 50, "height": 50},
+        "no face in the box of 50 x 50 pixels at 5000, 5000",
+    ),
 }
 
 

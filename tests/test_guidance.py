@@ -112,7 +112,9 @@ def test_inference_mode_gives_the_same_sample(chain):
     expected = ddim(real(chain), noise(1), sigmas(6))
     with torch.inference_mode():
         guidance = replace(
-            chain.guidance, photo=chain.guidance.photo.clone(), embedding=chain.guidance.embedding.clone(),
+            chain.guidance,
+            photo=chain.guidance.photo.clone(),
+            embedding=chain.guidance.embedding.clone(),
             recognizer=TinyRecognizer(),
         )
         model = tiny_model()
@@ -140,15 +142,25 @@ def test_gradient_of_the_whole_objective(chain):
     """Against central differences, in float64, along random directions of latent, shape and expression."""
     model = SimpleNamespace(head=PatchHead().double(), autoencoder=TinyDecoder().double())
     g = chain.guidance
-    as64 = {n: getattr(g, n).double() for n in ("photo", "mask", "mesh", "mesh_weights", "matrix", "embedding", "regions")}
+    as64 = {
+        n: getattr(g, n).double() for n in ("photo", "mask", "mesh", "mesh_weights", "matrix", "embedding", "regions")
+    }
     scene = scene_of()
     scene = replace(
-        scene, camera=scene.camera.to(torch.float64), expression=scene.expression.double() + 0.2,
-        light=scene.light.to(torch.float64), gaze=scene.gaze.double(),
+        scene,
+        camera=scene.camera.to(torch.float64),
+        expression=scene.expression.double() + 0.2,
+        light=scene.light.to(torch.float64),
+        gaze=scene.gaze.double(),
     )
     guidance = replace(
-        g, **as64, activations=tuple(a.double() for a in g.activations), recognizer=TinyRecognizer().double(), scene=scene,
-        recognizer_share=0.0, unexplained=Unexplained(share=0.0),  # else the gradient is not the plain one, on purpose
+        g,
+        **as64,
+        activations=tuple(a.double() for a in g.activations),
+        recognizer=TinyRecognizer().double(),
+        scene=scene,
+        recognizer_share=0.0,
+        unexplained=Unexplained(share=0.0),  # else the gradient is not the plain one, on purpose
     )
     objective = PhotoObjective(model.head, model.autoencoder.decode, guidance)
     light = scene.light
@@ -265,7 +277,9 @@ def hair_over(photo, disk, normal, upper, brows=None):
     return hanging_together(ratio, face, scalp, features, upper, far_off(ratio, face, features, upper))
 
 
-BROWN_HAIR = torch.tensor([0.48, 0.36, 0.30])[None, :, None, None]  # too bright to be told from a shadow by darkness alone
+BROWN_HAIR = torch.tensor([0.48, 0.36, 0.30])[
+    None, :, None, None
+]  # too bright to be told from a shadow by darkness alone
 
 
 def test_a_fringe_is_hair_down_to_the_brows_and_a_dark_spot_is_not():
@@ -283,7 +297,9 @@ def test_a_fringe_is_hair_down_to_the_brows_and_a_dark_spot_is_not():
 
 def test_a_second_lamp_of_another_colour_is_no_hair():
     photo, disk, normal, upper = lit_disk()
-    tint = torch.sigmoid((torch.linspace(0, 1, 128) - 0.72) / 0.05)  # from the right, sooner than order-2 harmonics can follow
+    tint = torch.sigmoid(
+        (torch.linspace(0, 1, 128) - 0.72) / 0.05
+    )  # from the right, sooner than order-2 harmonics can follow
     lit = photo * (1 + tint * (torch.tensor([0.85, 0.97, 1.15])[None, :, None, None] - 1))
     assert hair_over(lit, disk, normal, upper).mean() == 0
     for hair in (lit[..., :24, :], lit[..., 24:60, 70:90]):  # hair where that light sets in is found all the same

@@ -59,7 +59,8 @@ def test_a_shadow_no_longer_pulls_on_the_skin(chain):
     left = {}
     for share in (0.0, 1.0):
         objective = PhotoObjective(
-            chain.model.head, chain.model.autoencoder.decode,
+            chain.model.head,
+            chain.model.autoencoder.decode,
             replace(guidance, weights=GuidanceWeights(0, 0, 1, 0), unexplained=Unexplained(share=share)),
         )
         texture = chain.texture.clone().requires_grad_(True)  # the true one: nothing should pull

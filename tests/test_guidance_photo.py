@@ -126,9 +126,7 @@ def test_maps_and_shape_descend_to_the_portrait(tools, portrait):
         loss, scene, terms = objective(texels, shape, scene)
         first = first or {k: float(v.detach()) for k, v in terms.items()}
         grads = torch.autograd.grad(loss.sum(), [texels, shape])
-        texels, shape = (
-            (x + step(g)).detach() for x, step, g in zip((texels, shape), steps, grads, strict=True)
-        )
+        texels, shape = ((x + step(g)).detach() for x, step, g in zip((texels, shape), steps, grads, strict=True))
     assert terms["photometric"] < 0.75 * first["photometric"]
     assert terms["identity"] < 0.5 * first["identity"]
     assert torch.isfinite(loss).all()

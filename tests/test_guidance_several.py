@@ -36,13 +36,21 @@ def shot(chain, yaw=0.0, level=1.0):
     camera = Camera(g.scene.camera.focal, torch.tensor([[0.05, yaw, 0.0]]), g.scene.camera.translation)
     light = Light(g.scene.light.sh * level, g.scene.light.direction, g.scene.light.color)
     maps, vertices = TextureMaps.from_stack(model.autoencoder.decode(chain.texture)), model.head(chain.shape)
-    photo = linear_to_srgb(
-        render(vertices, model.head, maps, camera, light, size=(64, 64), background=(0.2, 0.3, 0.4)).image
-    ).clamp(0, 1).detach()
+    photo = (
+        linear_to_srgb(
+            render(vertices, model.head, maps, camera, light, size=(64, 64), background=(0.2, 0.3, 0.4)).image
+        )
+        .clamp(0, 1)
+        .detach()
+    )
     features = g.recognizer(g.recognizer.crop(photo, g.matrix))
     return replace(
-        g, photo=photo, scene=replace(g.scene, camera=camera), mesh=camera.project(model.head.landmarks(vertices), (64, 64)),
-        embedding=features.embedding, activations=features.activations,
+        g,
+        photo=photo,
+        scene=replace(g.scene, camera=camera),
+        mesh=camera.project(model.head.landmarks(vertices), (64, 64)),
+        embedding=features.embedding,
+        activations=features.activations,
     )
 
 

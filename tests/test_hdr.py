@@ -79,17 +79,24 @@ def test_exposure_is_taken_out():
     assert np.allclose(decode_rgbe(plain(image, b"EXPOSURE=2.0\nEXPOSURE=4\n")) * 8, decode_rgbe(plain(image)))
 
 
-@pytest.mark.parametrize("data, says", [
-    (b"", "not a Radiance"), (b"\x89PNG\r\n", "not a Radiance"), (b"#?RADIANCE\n", "size"),
-    (b"#?RADIANCE\n\n+Y 4 +X 4\n" + b"\0" * 64, "size"),
-    (b"#?RADIANCE\nFORMAT=32-bit_rle_xyze\n\n-Y 1 +X 8\n" + b"\0" * 32, "RGB"),
-    (HEADER % (b"", 0, 4), "cannot be read"), (HEADER % (b"", 999999, 999999), "cannot be read"),
-    (HEADER % (b"", 9000, 8000) + b"\0" * 99, "cut off"),
-    (HEADER % (b"EXPOSURE=bright\n", 1, 8) + b"\0" * 32, "exposure"), (HEADER % (b"EXPOSURE=0\n", 1, 8) + b"\0" * 32, "exposure"),
-    (HEADER % (b"", 1, 8) + bytes([1, 1, 1, 4]) + b"\0" * 28, "run"),
-    (HEADER % (b"", 1, 8) + bytes([2, 2, 0, 8, 0, 0, 0, 0]), "run"),
-    (HEADER % (b"", 1, 8) + bytes([2, 2, 0, 8, 128 + 9, 5]) + b"\0" * 9, "run"),
-])
+@pytest.mark.parametrize(
+    "data, says",
+    [
+        (b"", "not a Radiance"),
+        (b"\x89PNG\r\n", "not a Radiance"),
+        (b"#?RADIANCE\n", "size"),
+        (b"#?RADIANCE\n\n+Y 4 +X 4\n" + b"\0" * 64, "size"),
+        (b"#?RADIANCE\nFORMAT=32-bit_rle_xyze\n\n-Y 1 +X 8\n" + b"\0" * 32, "RGB"),
+        (HEADER % (b"", 0, 4), "cannot be read"),
+        (HEADER % (b"", 999999, 999999), "cannot be read"),
+        (HEADER % (b"", 9000, 8000) + b"\0" * 99, "cut off"),
+        (HEADER % (b"EXPOSURE=bright\n", 1, 8) + b"\0" * 32, "exposure"),
+        (HEADER % (b"EXPOSURE=0\n", 1, 8) + b"\0" * 32, "exposure"),
+        (HEADER % (b"", 1, 8) + bytes([1, 1, 1, 4]) + b"\0" * 28, "run"),
+        (HEADER % (b"", 1, 8) + bytes([2, 2, 0, 8, 0, 0, 0, 0]), "run"),
+        (HEADER % (b"", 1, 8) + bytes([2, 2, 0, 8, 128 + 9, 5]) + b"\0" * 9, "run"),
+    ],
+)
 def test_what_cannot_be_right_is_said(data, says):
     with pytest.raises(UserError, match=says):
         decode_rgbe(data)

@@ -107,7 +107,9 @@ def test_gradients(head):
         e = torch.cat([expression, expression.new_zeros(1, 50)], 1)
         return head(i, e, gaze)[:, rows] * 100
 
-    values = [torch.tensor([v], dtype=torch.float64, requires_grad=True) for v in ([0.5, -1, 2], [0.2, 0.7], [0.1, -0.2])]
+    values = [
+        torch.tensor([v], dtype=torch.float64, requires_grad=True) for v in ([0.5, -1, 2], [0.2, 0.7], [0.1, -0.2])
+    ]
     assert torch.autograd.gradcheck(few, values)
 
 
@@ -134,7 +136,11 @@ def test_triangles_face_outwards(head, mean):
     assert volume[~eyes].sum() > 0.002  # a head's litres
     for side in (0, 1):
         m = (head.n_vertices - head.n_skin) // 2
-        own = eyes & (head.triangles >= head.n_skin + side * m).all(1) & (head.triangles < head.n_skin + (side + 1) * m).all(1)
+        own = (
+            eyes
+            & (head.triangles >= head.n_skin + side * m).all(1)
+            & (head.triangles < head.n_skin + (side + 1) * m).all(1)
+        )
         normal = torch.linalg.cross(b[own] - a[own], c[own] - a[own])
         centre = v[head.n_skin + side * m : head.n_skin + (side + 1) * m].mean(0) - torch.tensor([0, 0, 0.01])
         assert ((normal * (a[own] - centre)).sum(1) > 0).float().mean() > 0.98
@@ -188,7 +194,9 @@ def test_eye_island_follows_the_polar_angle(head, mean):
     offset = head.eyeball
     angle = torch.rad2deg(torch.atan2(offset[:, :2].norm(dim=1), offset[:, 2]))
     shown = angle < head.eye_angle - 1
-    torch.testing.assert_close(((uv - centre).norm(dim=1) / radius * head.eye_angle)[shown], angle[shown], atol=0.05, rtol=0)
+    torch.testing.assert_close(
+        ((uv - centre).norm(dim=1) / radius * head.eye_angle)[shown], angle[shown], atol=0.05, rtol=0
+    )
     right, up = ball[:, 0] - ball[0, 0], ball[:, 1] - ball[0, 1]
     assert ((uv[:, 0] - centre[0]) * right).min() > -1e-6 and ((uv[:, 1] - centre[1]) * up).min() > -1e-6
 
@@ -343,7 +351,10 @@ def test_a_head_file_without_attributes_loads_and_one_with_wrong_ones_is_refused
     save_file(data, str(path), {**metadata, "head": json.dumps(info)})
     old = load_head(path)
     assert old.attribute_names == () and old.attribute_directions.shape == (0, old.n_identity)
-    save_file(data | {"attribute_directions": directions[:2]}, str(path),
-              {**metadata, "head": json.dumps(info | {"attribute_names": names})})
+    save_file(
+        data | {"attribute_directions": directions[:2]},
+        str(path),
+        {**metadata, "head": json.dumps(info | {"attribute_names": names})},
+    )
     with pytest.raises(UserError, match="damaged"):
         load_head(path)

@@ -320,7 +320,9 @@ def test_blend(photo, detector, recognizer):
     a = encode_identity(photo, recognizer, detector)
     g = torch.Generator().manual_seed(0)
     e = F.normalize(torch.randn(1, 128, generator=g), dim=1)
-    b = Identity(e, tuple(torch.rand(x.shape, generator=g) for x in a.activations), torch.rand(a.crop.shape), a.recognizer)
+    b = Identity(
+        e, tuple(torch.rand(x.shape, generator=g) for x in a.activations), torch.rand(a.crop.shape), a.recognizer
+    )
     for weight, end in ((0.0, a), (1.0, b)):
         blended = blend_identities(a, b, weight)
         torch.testing.assert_close(blended.embedding, end.embedding)
@@ -332,7 +334,9 @@ def test_blend(photo, detector, recognizer):
     torch.testing.assert_close(blend_identities(a, a, 0.5).embedding, a.embedding)
     assert not blended.views, "b's photos are not known"
     assert [v.weight.tolist() for v in blend_identities(a, a, 0.25).views] == [[0.75], [0.25]]
-    two = Identity(torch.cat([e, e]), tuple(torch.cat([x, x]) for x in b.activations), torch.cat([b.crop] * 2), b.recognizer)
+    two = Identity(
+        torch.cat([e, e]), tuple(torch.cat([x, x]) for x in b.activations), torch.cat([b.crop] * 2), b.recognizer
+    )
     assert blend_identities(a, two, 0.5).embedding.shape == (2, 128)
     b.recognizer = "w600k_r50"
     with pytest.raises(UserError, match="two recognisers"):
@@ -356,7 +360,9 @@ def test_missing_or_damaged_asset_is_a_user_error(tmp_path):
         load_detector(tmp_path / "none.safetensors")
     data = ASSET.read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(data[: len(data) // 2])
-    (tmp_path / "pointer.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    (tmp_path / "pointer.safetensors").write_bytes(
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
+    )
     for name in ("cut", "pointer"):
         for load in (load_graphs, load_resnet_state):
             with pytest.raises(UserError, match="damaged"):

@@ -78,7 +78,12 @@ def test_large_photos_are_reduced(tmp_path, size):
 
 @pytest.mark.parametrize(
     "content, words",
-    [(None, "No such photo"), (b"", "Cannot read"), (b"not an image", "Cannot read"), (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "Cannot read")],
+    [
+        (None, "No such photo"),
+        (b"", "Cannot read"),
+        (b"not an image", "Cannot read"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "Cannot read"),
+    ],
 )
 def test_bad_files_say_what_to_do(tmp_path, content, words):
     path = tmp_path / "a.png"
@@ -108,7 +113,10 @@ def test_node_images_of_any_channel_count(channels):
         assert torch.equal(to_image(y), x)
 
 
-@pytest.mark.parametrize("bad", [torch.zeros(0, 4, 4, 3), torch.zeros(4, 4, 3), torch.full((1, 4, 4, 3), float("nan")), torch.zeros(1, 4, 4, 7)])
+@pytest.mark.parametrize(
+    "bad",
+    [torch.zeros(0, 4, 4, 3), torch.zeros(4, 4, 3), torch.full((1, 4, 4, 3), float("nan")), torch.zeros(1, 4, 4, 7)],
+)
 def test_bad_node_images_are_refused(bad):
     with pytest.raises(UserError):
         from_image(bad)

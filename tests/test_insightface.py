@@ -96,7 +96,9 @@ def test_a_file_that_was_moved_away_is_named(root, analysis):
 def test_the_pack_is_listed_and_the_checkpoint_refuses_to_be_conditioned_by_it(root, photo):
     assert list_packs(root) == ["built-in", "offline"]
     identity = pipeline.encode(photo, load_recognizer("offline", folders=[root]))
-    with pytest.raises(UserError, match="trained with the recogniser 'dlib_resnet_v1', the identity comes from 'w_offline'"):
+    with pytest.raises(
+        UserError, match="trained with the recogniser 'dlib_resnet_v1', the identity comes from 'w_offline'"
+    ):
         pipeline.sample(pipeline.load_model(), identity, steps=1)
 
 
@@ -128,7 +130,10 @@ def graph(slot: int, modules: str = "all") -> dict:
     return {
         "1": {"class_type": "LoadImage", "inputs": {"image": SAMPLE.name}},
         "2": {"class_type": "TestInsightFaceLoader", "inputs": {"pack": "offline", "modules": modules}},
-        "3": {"class_type": "FitDiff_EncodeIdentity", "inputs": {"image": ["1", 0], "recognizer": ["2", slot], "face": 0}},
+        "3": {
+            "class_type": "FitDiff_EncodeIdentity",
+            "inputs": {"image": ["1", 0], "recognizer": ["2", slot], "face": 0},
+        },
         "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 1]}},
     }
 
@@ -150,18 +155,41 @@ def test_identity_and_guidance_from_other_packs_loaders(server):
 
     model = {"class_type": "FitDiff_LoadModel", "inputs": {"checkpoint": "built-in"}}
     sampler = {"model": ["5", 0], "seed": 1, "steps": 2, "cfg": 1.0, "batch": 1, "sampler": "dpmpp_2m"}
-    end = {"7": {"class_type": "FitDiff_DecodeUV", "inputs": {"model": ["5", 0], "latent": ["6", 0]}},
-           "8": {"class_type": "PreviewImage", "inputs": {"images": ["7", 1]}}}
-    conditioned = graph(0) | end | {"5": model, "6": {
-        "class_type": "FitDiff_Sampler", "inputs": {**sampler, "identity": ["3", 0]}}}
+    end = {
+        "7": {"class_type": "FitDiff_DecodeUV", "inputs": {"model": ["5", 0], "latent": ["6", 0]}},
+        "8": {"class_type": "PreviewImage", "inputs": {"images": ["7", 1]}},
+    }
+    conditioned = (
+        graph(0)
+        | end
+        | {"5": model, "6": {"class_type": "FitDiff_Sampler", "inputs": {**sampler, "identity": ["3", 0]}}}
+    )
     run = client.run(conditioned)
     assert run.end == "execution_error"
     assert "trained with the recogniser 'dlib_resnet_v1', the identity comes from 'w_offline'" in run.error
 
-    guidance = {"class_type": "FitDiff_Guidance", "inputs": {
-        "image": ["1", 0], "recognizer": ["2", 1], "identity": 1.0, "perceptual": 0.5, "photometric": 1.0, "landmark": 0.5,
-        "sigma_start": 20.0, "sigma_end": 0.03, "face": 0}}
-    guided = graph(1) | end | {"5": model, "9": guidance, "6": {
-        "class_type": "FitDiff_Sampler", "inputs": {**sampler, "guidance": ["9", 0]}}}
+    guidance = {
+        "class_type": "FitDiff_Guidance",
+        "inputs": {
+            "image": ["1", 0],
+            "recognizer": ["2", 1],
+            "identity": 1.0,
+            "perceptual": 0.5,
+            "photometric": 1.0,
+            "landmark": 0.5,
+            "sigma_start": 20.0,
+            "sigma_end": 0.03,
+            "face": 0,
+        },
+    }
+    guided = (
+        graph(1)
+        | end
+        | {
+            "5": model,
+            "9": guidance,
+            "6": {"class_type": "FitDiff_Sampler", "inputs": {**sampler, "guidance": ["9", 0]}},
+        }
+    )
     run = client.run(guided)
     assert run.end == "execution_success", run.error

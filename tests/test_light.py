@@ -41,7 +41,9 @@ def test_sh_basis_is_orthonormal():
 
 def test_irradiance_is_the_cosine_integral():
     """Against the integral over the sphere, for an order-2 environment."""
-    light = Light(torch.randn(1, 9, 3, generator=torch.Generator().manual_seed(0)).double(), *([torch.zeros(1, 0, 3)] * 2))
+    light = Light(
+        torch.randn(1, 9, 3, generator=torch.Generator().manual_seed(0)).double(), *([torch.zeros(1, 0, 3)] * 2)
+    )
     direction, solid = sphere_samples()
     normal = directions(20)
     cosine = (normal @ direction.T).clamp(min=0) * solid
@@ -51,8 +53,9 @@ def test_irradiance_is_the_cosine_integral():
 
 def test_uniform_panorama_becomes_uniform_light():
     light = Light.from_environment(torch.full((1, 3, 32, 64), 0.7))
-    torch.testing.assert_close(light.irradiance(directions(50, dtype=torch.float32)[None]), torch.full((1, 50, 3), 0.7),
-                               atol=2e-3, rtol=0)
+    torch.testing.assert_close(
+        light.irradiance(directions(50, dtype=torch.float32)[None]), torch.full((1, 50, 3), 0.7), atol=2e-3, rtol=0
+    )
     assert light.color.abs().max() < 1e-4
 
 
@@ -84,7 +87,9 @@ def test_panorama_orientation():
 def test_two_lamps_are_told_apart():
     direction, _ = _panorama(64, torch.zeros(1))
     lamps = [toward(*torch.deg2rad(torch.tensor(a))) for a in ([60.0, 20.0], [-50.0, 10.0])]
-    pano = sum(((direction @ d) > math.cos(math.radians(6))).float() * s for d, s in zip(lamps, (30.0, 12.0), strict=True))
+    pano = sum(
+        ((direction @ d) > math.cos(math.radians(6))).float() * s for d, s in zip(lamps, (30.0, 12.0), strict=True)
+    )
     light = Light.from_environment((0.1 + pano).view(1, 1, 64, 128).expand(1, 3, 64, 128), lights=2)
     for found, lamp in zip(light.direction[0], lamps, strict=True):
         assert found @ lamp > math.cos(math.radians(2))
@@ -168,8 +173,15 @@ def test_ggx_keeps_energy(rough):
         assert 0.4 < reflected < 1.02
     # the diffuse term, integrated over all orientations of the surface, does not depend on the wrap
     flux = [
-        (shade(torch.ones_like(n), n * 0, direction[None], direction[None], one_lamp(lamp, 1.0), wrap=(w, w, w))[0, :, 0]
-         * solid).sum().item() for w in (0.0, 0.3)
+        (
+            shade(torch.ones_like(n), n * 0, direction[None], direction[None], one_lamp(lamp, 1.0), wrap=(w, w, w))[
+                0, :, 0
+            ]
+            * solid
+        )
+        .sum()
+        .item()
+        for w in (0.0, 0.3)
     ]
     assert flux[0] == pytest.approx(flux[1], rel=0.01)
 
@@ -210,9 +222,14 @@ def test_shade_gradient():
     n, v = directions(6, 7), directions(6, 8)
     v = torch.where((n * v).sum(-1, keepdim=True) < 0.2, F.normalize(n + 0.3 * v, dim=-1), v)
     inputs = [
-        torch.rand(1, 6, 3, generator=g).double(), torch.rand(1, 6, 3, generator=g).double() * 0.5 + 0.3, n[None], v[None],
-        torch.rand(1, 9, 3, generator=g).double() * 0.1 + uniform().sh, F.normalize(n[:2] + 0.4 * v[:2], dim=-1)[None],
-        torch.rand(1, 2, 3, generator=g).double(), torch.rand(1, 6, 1, generator=g).double() * 0.4 + 0.3,
+        torch.rand(1, 6, 3, generator=g).double(),
+        torch.rand(1, 6, 3, generator=g).double() * 0.5 + 0.3,
+        n[None],
+        v[None],
+        torch.rand(1, 9, 3, generator=g).double() * 0.1 + uniform().sh,
+        F.normalize(n[:2] + 0.4 * v[:2], dim=-1)[None],
+        torch.rand(1, 2, 3, generator=g).double(),
+        torch.rand(1, 6, 1, generator=g).double() * 0.4 + 0.3,
     ]
     for x in inputs:
         x.requires_grad_()

@@ -26,7 +26,9 @@ from fitdiff_lab.evaluate.mitsuba_scene import Lamp, Lighting
 torch.set_num_threads(1)
 HEAD = load_head()
 SIDE = 128
-needs_mitsuba = pytest.mark.skipif(importlib.util.find_spec("mitsuba") is None, reason="no Mitsuba here: pip install mitsuba")
+needs_mitsuba = pytest.mark.skipif(
+    importlib.util.find_spec("mitsuba") is None, reason="no Mitsuba here: pip install mitsuba"
+)
 # Sharma, Wu, Dalal 2005, table 1: both colours and their CIEDE2000; the pairs where implementations go wrong
 SHARMA = (
     (50, 2.6772, -79.7751, 50, 0, -82.7485, 2.0425), (50, -1.3802, -84.2814, 50, 0, -82.7485, 1.0),
@@ -108,9 +110,15 @@ def test_the_truth_scores_nothing_and_its_photo_much():
     picture = render(light_test.posed(truth, pose), HEAD, maps, pose.camera, light, (256, 256)).image
     found = light_test.Reconstruction(truth, scene(pose.camera), 0.0)
     mean = flat(0.2).diffuse
-    row, (ours, plain), atlas = light_test.measure(picture.clamp(0, 1) ** (1 / 2.2), found, truth, pose, mean, albedo.skin_texels(HEAD, 64))
+    row, (ours, plain), atlas = light_test.measure(
+        picture.clamp(0, 1) ** (1 / 2.2), found, truth, pose, mean, albedo.skin_texels(HEAD, 64)
+    )
     assert row["ours"]["e76"] == 0 and row["shape"] < 1e-4 and row["shape_scaled"] < 1e-4
-    assert row["mean_head"] > row["mean_head_scaled"] > 1 and row["unwrapped"]["e76_gain"] > 4 and row["mean map"]["e76"] > 10
+    assert (
+        row["mean_head"] > row["mean_head_scaled"] > 1
+        and row["unwrapped"]["e76_gain"] > 4
+        and row["mean map"]["e76"] > 10
+    )
     assert len(ours) == len(plain) == row["texels"] > 500 and atlas.shape == (1, 3, 64, 64)
 
 
@@ -118,9 +126,23 @@ def rows(ours=2.0, shape=1.5):
     def e(v):
         return {key: v for key, _ in light_report.SCALES}
 
-    photos = [{"person": 0, "light": light, "ours": e(ours), "unwrapped": e(8.0), "mean map": e(4.0), "shape": shape,
-               "shape_scaled": 1.0, "mean_head": 3.0, "mean_head_scaled": 2.5} for light in ("side", "blue")]
-    return [*photos, {"person": 1, "light": "side", "error": "no face"}], [{"person": 0, "ours": e(1.0), "unwrapped": e(9.0)}]
+    photos = [
+        {
+            "person": 0,
+            "light": light,
+            "ours": e(ours),
+            "unwrapped": e(8.0),
+            "mean map": e(4.0),
+            "shape": shape,
+            "shape_scaled": 1.0,
+            "mean_head": 3.0,
+            "mean_head_scaled": 2.5,
+        }
+        for light in ("side", "blue")
+    ]
+    return [*photos, {"person": 1, "light": "side", "error": "no face"}], [
+        {"person": 0, "ours": e(1.0), "unwrapped": e(9.0)}
+    ]
 
 
 def test_summary_says_what_is_met():
@@ -132,7 +154,13 @@ def test_summary_says_what_is_met():
     assert not bad["albedo_e76"]["met"] and not bad["shape"]["met"]  # 1.9 mm, but more than 60 % of 3
     settings = {"people": 2, "seed": 1, "size": 64, "steps": 2, "guided": False, "photo_detail": False}
     text = light_report.markdown({"checkpoint": "abc", "settings": settings, "mitsuba": "3", "figures": bad})
-    assert "unguided" in text and "2 of 3 photos" in text and "0.5: missed" in text and "0.6, 2 mm: missed" in text and "met" in text
+    assert (
+        "unguided" in text
+        and "2 of 3 photos" in text
+        and "0.5: missed" in text
+        and "0.6, 2 mm: missed" in text
+        and "met" in text
+    )
 
 
 def test_without_mitsuba(tmp_path, monkeypatch, capsys):
@@ -228,13 +256,28 @@ def test_side_light_casts_shadows_on_its_far_side(mi):
 
 @needs_mitsuba
 def test_the_command_on_the_shipped_checkpoint(tmp_path, capsys, monkeypatch):
-    argv = ["--out", str(tmp_path), "--people", "1", "--steps", "2", "--size", "192", "--samples", "9", "--threads", "1"]
+    argv = [
+        "--out",
+        str(tmp_path),
+        "--people",
+        "1",
+        "--steps",
+        "2",
+        "--size",
+        "192",
+        "--samples",
+        "9",
+        "--threads",
+        "1",
+    ]
     assert light_test.main(argv) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     f = results["figures"]
     assert f["found"] == {"photos": 2, "faces": 2}
     assert all(math.isfinite(row["ours"]) for key, row in f.items() if key != "found")
-    assert f["albedo_e76"]["reference"] > 8 and f["difference_e76"]["reference"] > 8  # these lights leave much to remove
+    assert (
+        f["albedo_e76"]["reference"] > 8 and f["difference_e76"]["reference"] > 8
+    )  # these lights leave much to remove
     assert (tmp_path / "table.md").read_text().strip() in capsys.readouterr().out
     with Image.open(tmp_path / "contact.jpg") as sheet:
         assert sheet.size == (5 * 256, 2 * 256)

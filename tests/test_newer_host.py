@@ -53,7 +53,9 @@ class NodeOutput:
 def pack(monkeypatch, tmp_path):
     """The pack's `nodes.export` and `fitdiff_core`, as the stand-in host would import them."""
     io = MagicMock(NodeOutput=NodeOutput, ComfyNode=type("ComfyNode", (), {}))
-    latest = MagicMock(io=io, ComfyExtension=type("ComfyExtension", (), {}), Types=types.SimpleNamespace(MESH=MESH, File3D=File3D))
+    latest = MagicMock(
+        io=io, ComfyExtension=type("ComfyExtension", (), {}), Types=types.SimpleNamespace(MESH=MESH, File3D=File3D)
+    )
     folder_paths = MagicMock(
         get_output_directory=lambda: str(tmp_path),
         get_save_image_path=lambda prefix, folder: (str(tmp_path), Path(prefix).name, 1, "", prefix),
@@ -62,7 +64,10 @@ def pack(monkeypatch, tmp_path):
     fakes |= {name: MagicMock() for name in ("comfy", "comfy.model_management", "comfy.utils")}
     for name, module in fakes.items():
         monkeypatch.setitem(sys.modules, name, module)
-    for name, folder in ((PACK, ROOT), (f"{PACK}.nodes", ROOT / "nodes")):  # without the other nodes and what they import
+    for name, folder in (
+        (PACK, ROOT),
+        (f"{PACK}.nodes", ROOT / "nodes"),
+    ):  # without the other nodes and what they import
         package = types.ModuleType(name)
         package.__path__ = [str(folder)]
         monkeypatch.setitem(sys.modules, name, package)
@@ -77,7 +82,9 @@ def two_heads():
     maps = importlib.import_module(f"{core}.maps").TextureMaps
     up = torch.zeros(2, 3, 16, 16) + torch.tensor([0, 0, 1.0]).view(3, 1, 1)
     shape = torch.randn(2, head.n_identity, generator=torch.Generator().manual_seed(0))
-    return importlib.import_module(f"{core}.avatar").Avatar(head, shape, maps(torch.full_like(up, 0.3), torch.full_like(up, 0.4), up))
+    return importlib.import_module(f"{core}.avatar").Avatar(
+        head, shape, maps(torch.full_like(up, 0.3), torch.full_like(up, 0.4), up)
+    )
 
 
 def test_mesh_comes_with_all_that_the_host_takes(pack):

@@ -12,7 +12,9 @@ from PIL import Image
 from tests.host.node_pictures import FOLDER, SCALE, WIDTH, shows
 
 ROOT = Path(__file__).resolve().parents[1]
-GOLDEN = json.loads((ROOT / "tests" / "golden" / "node_ids.json").read_text())  # test_comfy_load.py holds the nodes to it
+GOLDEN = json.loads(
+    (ROOT / "tests" / "golden" / "node_ids.json").read_text()
+)  # test_comfy_load.py holds the nodes to it
 
 
 @pytest.mark.parametrize("node", GOLDEN)
@@ -32,6 +34,8 @@ def test_pictures_are_small_and_of_nodes_that_exist():
 
 @pytest.mark.parametrize("node", GOLDEN)
 def test_readme_and_help_page_show_it(node):
-    shown = re.compile(rf'<img src="web/docs/pictures/{node}\.png" width="\d+" alt="[^"]+"><br>\n\[[^]]+\]\(web/docs/{node}\.md\): \S')
+    shown = re.compile(
+        rf'<img src="web/docs/pictures/{node}\.png" width="\d+" alt="[^"]+"><br>\n\[[^]]+\]\(web/docs/{node}\.md\): \S'
+    )
     assert len(shown.findall((ROOT / "README.md").read_text())) == 1
     assert f'<img src="pictures/{node}.png"' in (ROOT / "web" / "docs" / f"{node}.md").read_text()

@@ -30,7 +30,8 @@ def model(nodes, weights, shape=(1, 3, 12, 10), output="y", out_shape=None, opse
     nodes = [helper.make_node(op, list(i), [o], **a) for op, i, o, a in nodes]
     weights = [numpy_helper.from_array(np.asarray(v), k) for k, v in weights.items()]
     graph = helper.make_graph(
-        nodes, "g",
+        nodes,
+        "g",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *shape[1:]])],
         [helper.make_tensor_value_info(output, TensorProto.FLOAT, out_shape)],
         weights,
@@ -54,48 +55,98 @@ W = {"w": arr(C, 3, 3, 3)}
 i64 = np.int64
 
 CASES = {
-    "conv_stride_group": ([("Conv", ("x", "w", "b"), "y", {"strides": [2, 1], "pads": [0, 1, 2, 1], "group": 3})],
-                          {"w": arr(6, 1, 3, 3), "b": arr(6)}),
+    "conv_stride_group": (
+        [("Conv", ("x", "w", "b"), "y", {"strides": [2, 1], "pads": [0, 1, 2, 1], "group": 3})],
+        {"w": arr(6, 1, 3, 3), "b": arr(6)},
+    ),
     "conv_dilated": ([("Conv", ("x", "w"), "y", {"dilations": [2, 2]})], W),
     "conv_same_upper": ([("Conv", ("x", "w"), "y", {"auto_pad": "SAME_UPPER", "strides": [2, 2]})], W),
     "conv_same_lower": ([("Conv", ("x", "w"), "y", {"auto_pad": "SAME_LOWER", "strides": [2, 2]})], W),
-    "batch_norm": ([("BatchNormalization", ("x", "s", "b", "m", "v"), "y", {"epsilon": 2e-5})],
-                   {"s": arr(3), "b": arr(3, seed=1), "m": arr(3, seed=2), "v": arr(3, seed=3, positive=True)}),
+    "batch_norm": (
+        [("BatchNormalization", ("x", "s", "b", "m", "v"), "y", {"epsilon": 2e-5})],
+        {"s": arr(3), "b": arr(3, seed=1), "m": arr(3, seed=2), "v": arr(3, seed=3, positive=True)},
+    ),
     "prelu": ([("PRelu", ("x", "s"), "y", {})], {"s": arr(3, 1, 1)}),
-    "gemm": ([("Flatten", ("x",), "f", {}), ("Gemm", ("f", "w", "b"), "y", {"transB": 1, "alpha": 0.5, "beta": 2.0})],
-             {"w": arr(7, 360), "b": arr(7)}),
-    "matmul_add": ([("Flatten", ("x",), "f", {}), ("MatMul", ("f", "w"), "m", {}), ("Add", ("m", "b"), "y", {})],
-                   {"w": arr(360, 7), "b": arr(7)}),
+    "gemm": (
+        [("Flatten", ("x",), "f", {}), ("Gemm", ("f", "w", "b"), "y", {"transB": 1, "alpha": 0.5, "beta": 2.0})],
+        {"w": arr(7, 360), "b": arr(7)},
+    ),
+    "matmul_add": (
+        [("Flatten", ("x",), "f", {}), ("MatMul", ("f", "w"), "m", {}), ("Add", ("m", "b"), "y", {})],
+        {"w": arr(360, 7), "b": arr(7)},
+    ),
     "residual": ([CONV, ("Relu", ("c",), "r", {}), ("Add", ("c", "r"), "y", {})], W),
     "max_pool": ([("MaxPool", ("x",), "y", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 0, 1, 1]})], {}),
-    "average_pool": ([("AveragePool", ("x",), "y", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]})], {}),
-    "average_pool_all": ([("AveragePool", ("x",), "y", {"kernel_shape": [3, 2], "pads": [1, 0, 1, 1],
-                                                       "count_include_pad": 1})], {}),
-    "global_pool": ([("GlobalAveragePool", ("x",), "g", {}), ("Squeeze", ("g", "a"), "y", {})], {"a": np.array([2, 3], i64)}),
+    "average_pool": (
+        [("AveragePool", ("x",), "y", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]})],
+        {},
+    ),
+    "average_pool_all": (
+        [("AveragePool", ("x",), "y", {"kernel_shape": [3, 2], "pads": [1, 0, 1, 1], "count_include_pad": 1})],
+        {},
+    ),
+    "global_pool": (
+        [("GlobalAveragePool", ("x",), "g", {}), ("Squeeze", ("g", "a"), "y", {})],
+        {"a": np.array([2, 3], i64)},
+    ),
     "reduce_mean": ([("ReduceMean", ("x",), "y", {"axes": [2, 3], "keepdims": 0})], {}),
-    "unit_length": ([("Flatten", ("x",), "f", {}), ("ReduceL2", ("f",), "n", {"axes": [1]}), ("Div", ("f", "n"), "y", {})], {}),
+    "unit_length": (
+        [("Flatten", ("x",), "f", {}), ("ReduceL2", ("f",), "n", {"axes": [1]}), ("Div", ("f", "n"), "y", {})],
+        {},
+    ),
     "lp_norm": ([("Flatten", ("x",), "f", {}), ("LpNormalization", ("f",), "y", {"axis": 1, "p": 2})], {}),
-    "squeeze_excite": ([CONV, ("GlobalAveragePool", ("c",), "g", {}), ("Sigmoid", ("g",), "s", {}), ("Mul", ("c", "s"), "y", {})], W),
-    "hard_swish_clip": ([("HardSigmoid", ("x",), "h", {"alpha": 1 / 6}), ("Mul", ("x", "h"), "m", {}),
-                         ("Clip", ("m", "lo", "hi"), "y", {})], {"lo": np.float32(-0.2), "hi": np.float32(0.5)}),
-    "own_range": ([("Sub", ("x", "a"), "s", {}), ("Mul", ("s", "b"), "y", {})], {"a": np.float32(127.5), "b": np.float32(1 / 128)}),
-    "reshape_transpose": ([("Transpose", ("x",), "t", {"perm": [0, 2, 3, 1]}), ("Reshape", ("t", "s"), "y", {})],
-                          {"s": np.array([0, -1, 6], i64)}),
+    "squeeze_excite": (
+        [CONV, ("GlobalAveragePool", ("c",), "g", {}), ("Sigmoid", ("g",), "s", {}), ("Mul", ("c", "s"), "y", {})],
+        W,
+    ),
+    "hard_swish_clip": (
+        [
+            ("HardSigmoid", ("x",), "h", {"alpha": 1 / 6}),
+            ("Mul", ("x", "h"), "m", {}),
+            ("Clip", ("m", "lo", "hi"), "y", {}),
+        ],
+        {"lo": np.float32(-0.2), "hi": np.float32(0.5)},
+    ),
+    "own_range": (
+        [("Sub", ("x", "a"), "s", {}), ("Mul", ("s", "b"), "y", {})],
+        {"a": np.float32(127.5), "b": np.float32(1 / 128)},
+    ),
+    "reshape_transpose": (
+        [("Transpose", ("x",), "t", {"perm": [0, 2, 3, 1]}), ("Reshape", ("t", "s"), "y", {})],
+        {"s": np.array([0, -1, 6], i64)},
+    ),
     "pad": ([("Pad", ("x", "p", "v"), "y", {})], {"p": np.array([0, 0, 1, 2, 0, 1, 3, 0], i64), "v": np.float32(0.3)}),
-    "slice_concat": ([("Slice", ("x", "b", "e", "a"), "s", {}), ("Concat", ("x", "s"), "y", {"axis": 3})],
-                     {"b": np.array([1], i64), "e": np.array([9], i64), "a": np.array([3], i64)}),
-    "dynamic_reshape": ([("Shape", ("x",), "n", {}), ("Gather", ("n", "zero"), "n0", {"axis": 0}),
-                         ("Unsqueeze", ("n0", "a"), "n1", {}), ("Concat", ("n1", "m"), "s", {"axis": 0}),
-                         ("Reshape", ("x", "s"), "y", {})],
-                        {"zero": np.array(0, i64), "a": np.array([0], i64), "m": np.array([-1], i64)}),
-    "resize_half_pixel": ([("Resize", ("x", "", "s"), "y", {"mode": "linear", "coordinate_transformation_mode": "half_pixel"})],
-                          {"s": np.array([1, 1, 2, 2], np.float32)}),
-    "resize_asymmetric": ([("Resize", ("x", "", "", "s"), "y",
-                            {"mode": "linear", "coordinate_transformation_mode": "asymmetric"})],
-                          {"s": np.array([1, 3, 24, 15], i64)}),
+    "slice_concat": (
+        [("Slice", ("x", "b", "e", "a"), "s", {}), ("Concat", ("x", "s"), "y", {"axis": 3})],
+        {"b": np.array([1], i64), "e": np.array([9], i64), "a": np.array([3], i64)},
+    ),
+    "dynamic_reshape": (
+        [
+            ("Shape", ("x",), "n", {}),
+            ("Gather", ("n", "zero"), "n0", {"axis": 0}),
+            ("Unsqueeze", ("n0", "a"), "n1", {}),
+            ("Concat", ("n1", "m"), "s", {"axis": 0}),
+            ("Reshape", ("x", "s"), "y", {}),
+        ],
+        {"zero": np.array(0, i64), "a": np.array([0], i64), "m": np.array([-1], i64)},
+    ),
+    "resize_half_pixel": (
+        [("Resize", ("x", "", "s"), "y", {"mode": "linear", "coordinate_transformation_mode": "half_pixel"})],
+        {"s": np.array([1, 1, 2, 2], np.float32)},
+    ),
+    "resize_asymmetric": (
+        [("Resize", ("x", "", "", "s"), "y", {"mode": "linear", "coordinate_transformation_mode": "asymmetric"})],
+        {"s": np.array([1, 3, 24, 15], i64)},
+    ),
     "leaky_softmax": ([("LeakyRelu", ("x",), "l", {"alpha": 0.1}), ("Softmax", ("l",), "y", {"axis": 1})], {}),
-    "constant_pow": ([("Pow", ("x", "two"), "p", {}), ("Sqrt", ("p",), "q", {}), ("Sum", ("q", "x"), "y", {})], {"two": np.float32(2)}),
-    "half_weights": ([("Cast", ("w16",), "w", {"to": 1}), ("Conv", ("x", "w"), "y", {})], {"w16": arr(C, 3, 3, 3).astype(np.float16)}),
+    "constant_pow": (
+        [("Pow", ("x", "two"), "p", {}), ("Sqrt", ("p",), "q", {}), ("Sum", ("q", "x"), "y", {})],
+        {"two": np.float32(2)},
+    ),
+    "half_weights": (
+        [("Cast", ("w16",), "w", {"to": 1}), ("Conv", ("x", "w"), "y", {})],
+        {"w16": arr(C, 3, 3, 3).astype(np.float16)},
+    ),
     "dropout_identity": ([("Dropout", ("x",), "d", {}), ("Identity", ("d",), "y", {})], {}),
 }
 
@@ -158,7 +209,9 @@ def pack(tmp_path_factory):
     folder = root / "models" / "small_pack"
     folder.mkdir(parents=True)
     onnx.save(iresnet(), folder / "w_small.onnx")
-    landmarks = model([("ReduceMean", ("x",), "y", {"axes": [2, 3], "keepdims": 0})], {}, (1, 3, 192, 192), out_shape=["N", 3])
+    landmarks = model(
+        [("ReduceMean", ("x",), "y", {"axes": [2, 3], "keepdims": 0})], {}, (1, 3, 192, 192), out_shape=["N", 3]
+    )
     onnx.save(landmarks, folder / "2d106det.onnx")
     (folder / "a_broken.onnx").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     return root
@@ -179,9 +232,21 @@ def test_gradient_matches_finite_differences_of_onnxruntime():
 
 
 def test_gradcheck_double():
-    nodes = [CONV, ("PRelu", ("c", "s"), "p", {}), ("BatchNormalization", ("p", "g", "b", "m", "v"), "n", {}),
-             ("Flatten", ("n",), "f", {}), ("Gemm", ("f", "k"), "y", {})]
-    weights = W | {"s": arr(C, 1, 1), "g": arr(C), "b": arr(C), "m": arr(C), "v": arr(C, positive=True), "k": arr(C * 20, 3)}
+    nodes = [
+        CONV,
+        ("PRelu", ("c", "s"), "p", {}),
+        ("BatchNormalization", ("p", "g", "b", "m", "v"), "n", {}),
+        ("Flatten", ("n",), "f", {}),
+        ("Gemm", ("f", "k"), "y", {}),
+    ]
+    weights = W | {
+        "s": arr(C, 1, 1),
+        "g": arr(C),
+        "b": arr(C),
+        "m": arr(C),
+        "v": arr(C, positive=True),
+        "k": arr(C * 20, 3),
+    }
     graph = parse_onnx(model(nodes, weights, (1, 3, 4, 5)).SerializeToString()).double()
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(3), requires_grad=True)
     assert torch.autograd.gradcheck(lambda v: graph(v)[0], (x,))
@@ -203,11 +268,20 @@ def test_weights_stored_as_numbers_or_as_bytes(tmp_path):
         helper.make_tensor("shape", TensorProto.INT64, [2], [0, -1]),
     ]
     half = TensorProto(name="h", data_type=TensorProto.FLOAT16, dims=w.shape, int32_data=halves)
-    nodes = [helper.make_node("Conv", ["x", "w"], ["a"]), helper.make_node("Cast", ["h"], ["h32"], to=1),
-             helper.make_node("Conv", ["x", "h32"], ["b"]), helper.make_node("Add", ["a", "b"], ["c"]),
-             helper.make_node("Reshape", ["c", "shape"], ["y"])]
-    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("x", 1, [1, 3, 12, 10])],
-                              [helper.make_tensor_value_info("y", 1, None)], [*tensors, half])
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("Cast", ["h"], ["h32"], to=1),
+        helper.make_node("Conv", ["x", "h32"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["c"]),
+        helper.make_node("Reshape", ["c", "shape"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", 1, [1, 3, 12, 10])],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [*tensors, half],
+    )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     x = torch.randn(1, 3, 12, 10, generator=torch.Generator().manual_seed(2))
     np.testing.assert_allclose(parse_onnx(proto.SerializeToString())(x)[0].numpy(), run_ort(proto, x), atol=1e-4)

@@ -107,7 +107,9 @@ def test_the_normal_map_bends_the_normals():
     normal = torch.nn.functional.normalize(torch.tensor([1.0, 0, 1]), dim=0).view(1, 3, 1, 1).expand(1, 3, 16, 16)
     maps = TextureMaps(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16), normal)
     p = passes(vertices, head, CAMERA, SIZE, maps)
-    assert torch.allclose(p.normal[0, :, 32, 32], torch.tensor([1.0, 0.0, 1.0]) / 2**0.5, atol=1e-3), "u grows to the right"
+    assert torch.allclose(p.normal[0, :, 32, 32], torch.tensor([1.0, 0.0, 1.0]) / 2**0.5, atol=1e-3), (
+        "u grows to the right"
+    )
 
 
 def test_the_head_has_lines_where_faces_have_them():

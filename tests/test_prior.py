@@ -13,8 +13,19 @@ from fitdiff_core.model.samplers import ddim, sigmas
 from fitdiff_lab.train.linear_prior import set_modes, set_prior
 
 CONFIG = DenoiserConfig(
-    latent=4, size=8, shape=5, embedding=6, activations=(3, 4, 7), widths=(16, 16, 16), heads=(1, 1), cond=8, emb=16, mlp=16,
-    modes=3, cells=(2, 1, 2), reader=(4, 4, 4, 5),
+    latent=4,
+    size=8,
+    shape=5,
+    embedding=6,
+    activations=(3, 4, 7),
+    widths=(16, 16, 16),
+    heads=(1, 1),
+    cond=8,
+    emb=16,
+    mlp=16,
+    modes=3,
+    cells=(2, 1, 2),
+    reader=(4, 4, 4, 5),
 )
 FEATURES = 6 + 3 * 4 + 4 * 1 + 7 * 4 + 5
 
@@ -111,8 +122,13 @@ def test_fit_finds_planted_modes_and_relations():
     modes = torch.linalg.qr(torch.randn(256, 2, generator=g))[0].T
     latents = (wanted[:, :2] * torch.tensor([12.0, 6.0])) @ modes + 0.3 * torch.randn(n, 256, generator=g) + 1.5
     data = SimpleNamespace(
-        latents=latents.view(n, 4, 8, 8).numpy(), embedding=embedding.numpy(), activations=[a.numpy() for a in acts],
-        shape=wanted[:, 2:].numpy(), texture=np.arange(n), train=np.arange(n), test=np.arange(0),
+        latents=latents.view(n, 4, 8, 8).numpy(),
+        embedding=embedding.numpy(),
+        activations=[a.numpy() for a in acts],
+        shape=wanted[:, 2:].numpy(),
+        texture=np.arange(n),
+        train=np.arange(n),
+        test=np.arange(0),
     )
     data.batch = lambda i: (None, None, embedding[i], tuple(a[i] for a in acts))
     model = Denoiser(CONFIG)

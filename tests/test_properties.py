@@ -28,8 +28,19 @@ from fitdiff_core.model.checkpoint import load_model, save_model
 from .test_newer_host import pack  # noqa: F401  a fixture
 
 SEEDS = st.integers(0, 2**32 - 1)
-MODES = {"1": "png", "L": "png", "LA": "png", "P": "png", "RGB": "png", "RGBA": "png", "I;16": "png", "CMYK": "tiff", "YCbCr": "tiff",
-         "F": "tiff", "RGBX": "tiff"}
+MODES = {
+    "1": "png",
+    "L": "png",
+    "LA": "png",
+    "P": "png",
+    "RGB": "png",
+    "RGBA": "png",
+    "I;16": "png",
+    "CMYK": "tiff",
+    "YCbCr": "tiff",
+    "F": "tiff",
+    "RGBX": "tiff",
+}
 
 
 def noise(width, height, channels, seed):
@@ -70,8 +81,14 @@ def test_any_photo_loads_as_it_looks(width, height, mode, orientation, seed):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 4),
-       st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8]), SEEDS)
+@given(
+    st.integers(1, 3),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.integers(1, 4),
+    st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.uint8]),
+    SEEDS,
+)
 def test_any_image_becomes_rgb_and_stays(batch, height, width, channels, dtype, seed):
     x = torch.randn(batch, height, width, channels, generator=torch.Generator().manual_seed(seed)).mul(0.6).add(0.5)
     x = (x.clamp(0, 1) * 255).to(dtype) if dtype == torch.uint8 else x.to(dtype)
@@ -216,7 +233,9 @@ def windows_takes_it_for(name: str) -> str:
     return "\\".join(p if set(p) <= {"."} and len(p) <= 2 else p.rstrip(". ") for p in parts)
 
 
-PIECES = st.lists(st.sampled_from(["..", ".", "/", "\\", "a", "b c", " ", "C:", "con", "~", "%", "..."]), max_size=8).map("".join)
+PIECES = st.lists(
+    st.sampled_from(["..", ".", "/", "\\", "a", "b c", " ", "C:", "con", "~", "%", "..."]), max_size=8
+).map("".join)
 
 
 def test_any_prefix_is_refused_or_stays_inside_the_output_folder(pack):  # noqa: F811
@@ -238,8 +257,11 @@ def test_any_prefix_is_refused_or_stays_inside_the_output_folder(pack):  # noqa:
         assert inside.startswith("/comfy/output/")
         inside = ntpath.normpath(ntpath.join("D:\\comfy\\output", windows_takes_it_for(name)))
         assert inside.startswith("D:\\comfy\\output\\")
-        assert not set(name) & set('<>:"|?*') and not any(ntpath.isreserved(p) for p in name.split("/") if p) \
-            if hasattr(ntpath, "isreserved") else True
+        assert (
+            not set(name) & set('<>:"|?*') and not any(ntpath.isreserved(p) for p in name.split("/") if p)
+            if hasattr(ntpath, "isreserved")
+            else True
+        )
 
     run()
     assert len(accepted) > 20

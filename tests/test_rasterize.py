@@ -79,7 +79,9 @@ def test_closed_sphere_has_no_holes(dtype):
     disk = (x**2 + y**2).sqrt() < 0.78
     for seed in range(6):
         turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(seed), dtype=dtype))
-        turned = points @ (turn if seed else torch.eye(3, dtype=dtype)) * 0.8  # seed 0: edges pass through pixel centres
+        turned = (
+            points @ (turn if seed else torch.eye(3, dtype=dtype)) * 0.8
+        )  # seed 0: edges pass through pixel centres
         pos = torch.cat([turned, torch.ones(len(points), 1, dtype=dtype)], 1)[None]
         assert (triangle_ids(pos, tri, 96, 96)[0] >= 0)[disk].all()
 

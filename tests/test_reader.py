@@ -15,9 +15,24 @@ from fitdiff_lab.train.linear_prior import mirror
 from fitdiff_lab.train.run import Budget, Run
 
 torch.set_num_threads(1)
-STILL = shape_encoder.Changes(scale=0, turn=0, shift=0, gamma=0, gain=0, tint=0, noise=0, blurred=0, covered=0, dropout=0)
-TINY = DenoiserConfig(latent=4, size=4, shape=2, embedding=6, activations=(3, 3, 3), widths=(16, 16, 16), heads=(1, 1), cond=8,
-                      emb=16, mlp=16, modes=2, cells=(2, 1, 2), reader=(8, 8, 8, 16))
+STILL = shape_encoder.Changes(
+    scale=0, turn=0, shift=0, gamma=0, gain=0, tint=0, noise=0, blurred=0, covered=0, dropout=0
+)
+TINY = DenoiserConfig(
+    latent=4,
+    size=4,
+    shape=2,
+    embedding=6,
+    activations=(3, 3, 3),
+    widths=(16, 16, 16),
+    heads=(1, 1),
+    cond=8,
+    emb=16,
+    mlp=16,
+    modes=2,
+    cells=(2, 1, 2),
+    reader=(8, 8, 8, 16),
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +45,12 @@ def test_mirrored_coefficients_give_the_mirrored_head(head):
     there, back = head(shape), head(shape @ mirror(head)) * torch.tensor([-1.0, 1.0, 1.0])
     face = (head.vertex_region("face") > 0.5).nonzero()[:, 0]
     off = torch.stack([torch.cdist(a[face], b[face]).min(1).values for a, b in zip(there, back, strict=True)])
-    plain = torch.stack([torch.cdist(a[face] * torch.tensor([-1.0, 1.0, 1.0]), b[face]).min(1).values
-                         for a, b in zip(there, there, strict=True)])
+    plain = torch.stack(
+        [
+            torch.cdist(a[face] * torch.tensor([-1.0, 1.0, 1.0]), b[face]).min(1).values
+            for a, b in zip(there, there, strict=True)
+        ]
+    )
     assert off.mean() < 4e-4 < plain.mean()  # m; vertices are 2 mm apart
 
 
@@ -53,7 +72,9 @@ def test_changes_mirror_the_photo_and_stay_in_range():
     crops = torch.rand(16, 3, 30, 30, generator=g)
     same, mirrored = shape_encoder.change(crops, STILL, g)
     assert 0 < int(mirrored.sum()) < 16
-    torch.testing.assert_close(same, torch.where(mirrored[:, None, None, None], crops.flip(3), crops), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        same, torch.where(mirrored[:, None, None, None], crops.flip(3), crops), atol=1e-4, rtol=0
+    )
     changed, _ = shape_encoder.change(crops, shape_encoder.Changes(), g)
     assert changed.shape == crops.shape and 0 <= changed.min() and changed.max() <= 1
     assert (changed - crops).abs().mean() > 0.05
@@ -80,8 +101,9 @@ class Spots:
 
 def fit(folder, data, steps):
     flip = torch.diag(torch.tensor([-1.0, 1.0]))  # a mirrored spot lies on the other side
-    return shape_encoder.train(Run(folder, {}), data, Budget(steps=steps), TINY, 9 * torch.eye(2), flip, lr=4e-3, batch=16, bf16=False,
-                        c=STILL)
+    return shape_encoder.train(
+        Run(folder, {}), data, Budget(steps=steps), TINY, 9 * torch.eye(2), flip, lr=4e-3, batch=16, bf16=False, c=STILL
+    )
 
 
 def test_it_learns_where_things_lie_and_goes_on_where_it_stopped(tmp_path):
@@ -108,16 +130,32 @@ def test_the_denoiser_is_trained_around_a_reader_that_stays(tmp_path):
     g = torch.Generator().manual_seed(4)
     cond, n = seen(40, g), 40
     data = SimpleNamespace(
-        latents=torch.randn(n, 4, 4, 4, generator=g).numpy(), shape=torch.randn(n, 2, generator=g).numpy(),
-        embedding=cond.embedding.numpy(), activations=[a.numpy() for a in cond.activations], texture=torch.arange(n).numpy(),
-        train=torch.arange(36).numpy(), test=torch.arange(36, n).numpy(),
-        meta={"embedding_mean": [0.0] * 6, "embedding_std": [1.0] * 6, "activation_mean": [[0.0] * 3] * 3,
-              "activation_std": [[1.0] * 3] * 3, "recognizer": "test"})
-    data.batch = lambda i: (torch.from_numpy(data.latents[i]), torch.from_numpy(data.shape[i]), cond.embedding[i],
-                            tuple(a[i] for a in cond.activations))
+        latents=torch.randn(n, 4, 4, 4, generator=g).numpy(),
+        shape=torch.randn(n, 2, generator=g).numpy(),
+        embedding=cond.embedding.numpy(),
+        activations=[a.numpy() for a in cond.activations],
+        texture=torch.arange(n).numpy(),
+        train=torch.arange(36).numpy(),
+        test=torch.arange(36, n).numpy(),
+        meta={
+            "embedding_mean": [0.0] * 6,
+            "embedding_std": [1.0] * 6,
+            "activation_mean": [[0.0] * 3] * 3,
+            "activation_std": [[1.0] * 3] * 3,
+            "recognizer": "test",
+        },
+    )
+    data.batch = lambda i: (
+        torch.from_numpy(data.latents[i]),
+        torch.from_numpy(data.shape[i]),
+        cond.embedding[i],
+        tuple(a[i] for a in cond.activations),
+    )
     weights = {k: torch.randn(v.shape, generator=g) * 0.1 for k, v in Denoiser(TINY).reader.state_dict().items()}
     flip = torch.diag(torch.tensor([-1.0, 1.0]))
-    trained = denoiser.train(Run(tmp_path, {}), data, Budget(steps=3), TINY, lr=1e-2, batch=4, bf16=False, reader=weights, mirror=flip)
+    trained = denoiser.train(
+        Run(tmp_path, {}), data, Budget(steps=3), TINY, lr=1e-2, batch=4, bf16=False, reader=weights, mirror=flip
+    )
     for model in (trained, denoiser.load_denoiser(tmp_path)[0]):
         for k, v in model.reader.state_dict().items():
             torch.testing.assert_close(v, weights[k])

@@ -21,7 +21,11 @@ pytestmark = [pytest.mark.comfy, pytest.mark.timeout(400)]
 def no_override() -> list[str]:
     """What takes from root its right to write where the modes say no; empty where it is not root, or cannot be taken."""
     command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
-    if os.geteuid() or not shutil.which("setpriv") or subprocess.run([*command, "true"], capture_output=True).returncode:
+    if (
+        os.geteuid()
+        or not shutil.which("setpriv")
+        or subprocess.run([*command, "true"], capture_output=True).returncode
+    ):
         return []
     return command
 
@@ -43,10 +47,16 @@ def start():
         for folder, _, files in os.walk(pack):
             for path in (folder, *(os.path.join(folder, f) for f in files)):
                 os.chmod(path, os.stat(path).st_mode & ~0o222)
-        env = dict(os.environ, PYTHONPATH=str(host.SHIM), OMP_NUM_THREADS="1", COMFY_APP=str(host.APP), HOME="/nonexistent")
+        env = dict(
+            os.environ, PYTHONPATH=str(host.SHIM), OMP_NUM_THREADS="1", COMFY_APP=str(host.APP), HOME="/nonexistent"
+        )
         run = subprocess.run(
-            [*no_override(), host.PYTHON, ROOT / "tests" / "host" / "startup.py", pack, root / "base"], cwd="/", env=env,
-            capture_output=True, text=True)
+            [*no_override(), host.PYTHON, ROOT / "tests" / "host" / "startup.py", pack, root / "base"],
+            cwd="/",
+            env=env,
+            capture_output=True,
+            text=True,
+        )
         assert run.returncode == 0, run.stderr[-3000:]
         seen = json.loads(run.stdout.strip().splitlines()[-1])
         yield seen | {"pack": str(pack), "base": str(root / "base")}
@@ -64,7 +74,18 @@ def test_start_costs_less_than_a_second_of_work(start):
 
 
 def test_start_loads_no_heavy_package(start):
-    heavy = {"scipy", "numba", "onnx", "onnxruntime", "insightface", "cv2", "skimage", "matplotlib", "trimesh", "torchvision"}
+    heavy = {
+        "scipy",
+        "numba",
+        "onnx",
+        "onnxruntime",
+        "insightface",
+        "cv2",
+        "skimage",
+        "matplotlib",
+        "trimesh",
+        "torchvision",
+    }
     assert not heavy & set(start["modules"])
 
 
@@ -86,26 +107,62 @@ def test_nothing_is_written_but_the_output(start):
 
 # --- a server that goes on ---------------------------------------------------------------------------------------------
 
-PROMPTS, SECONDS, FEWEST = 100, 60, 20  # as many prompts as fit the time, no fewer than that; `make soak` takes all of them
+PROMPTS, SECONDS, FEWEST = (
+    100,
+    60,
+    20,
+)  # as many prompts as fit the time, no fewer than that; `make soak` takes all of them
 
 
 def person(seed: int, **sampler) -> dict:
     """A new person, rendered small and saved."""
     return {
         "1": {"class_type": "FitDiff_LoadModel", "inputs": {"checkpoint": "built-in"}},
-        "2": {"class_type": "FitDiff_Sampler", "inputs": {
-            "model": ["1", 0], "seed": seed, "steps": 1, "cfg": 1.0, "batch": 1, "sampler": "dpmpp_2m", **sampler}},
+        "2": {
+            "class_type": "FitDiff_Sampler",
+            "inputs": {
+                "model": ["1", 0],
+                "seed": seed,
+                "steps": 1,
+                "cfg": 1.0,
+                "batch": 1,
+                "sampler": "dpmpp_2m",
+                **sampler,
+            },
+        },
         "3": {"class_type": "FitDiff_DecodeUV", "inputs": {"model": ["1", 0], "latent": ["2", 0]}},
-        "4": {"class_type": "FitDiff_Render", "inputs": {
-            "avatar": ["3", 0], "camera": "orbit", "yaw": 10.0, "pitch": 0.0, "distance": 0.8, "fov": 20.0, "light": "side",
-            "light_yaw": 0.0, "width": 128, "height": 128}},
+        "4": {
+            "class_type": "FitDiff_Render",
+            "inputs": {
+                "avatar": ["3", 0],
+                "camera": "orbit",
+                "yaw": 10.0,
+                "pitch": 0.0,
+                "distance": 0.8,
+                "fov": 20.0,
+                "light": "side",
+                "light_yaw": 0.0,
+                "width": 128,
+                "height": 128,
+            },
+        },
         "5": {"class_type": "PreviewImage", "inputs": {"images": ["4", 0]}},
     }
 
 
 def saved(seed: int) -> dict:
-    return person(seed) | {"6": {"class_type": "FitDiff_ExportMesh", "inputs": {
-        "avatar": ["3", 0], "filename_prefix": "soak/head", "format": "glb", "blendshapes": False, "texture_size": 128}}}
+    return person(seed) | {
+        "6": {
+            "class_type": "FitDiff_ExportMesh",
+            "inputs": {
+                "avatar": ["3", 0],
+                "filename_prefix": "soak/head",
+                "format": "glb",
+                "blendshapes": False,
+                "texture_size": 128,
+            },
+        }
+    }
 
 
 def resident(pid: int) -> float:
@@ -139,8 +196,10 @@ def test_prompts_in_a_row_hold_memory_flat(comfy, client):
     history = client.get_json("/history")
     states = [history[i]["status"]["status_str"] for i in ids if i in history]
     half = [mb for n, mb in rss if n >= done // 2] or [after]
-    print(f"\n{len(states)} of {PROMPTS} queued prompts: {before:.0f} MB resident before, {after:.0f} MB after, "
-          f"at most {max(mb for _, mb in rss):.0f} MB; second half {min(half):.0f} to {max(half):.0f} MB")
+    print(
+        f"\n{len(states)} of {PROMPTS} queued prompts: {before:.0f} MB resident before, {after:.0f} MB after, "
+        f"at most {max(mb for _, mb in rss):.0f} MB; second half {min(half):.0f} to {max(half):.0f} MB"
+    )
     assert states and set(states) == {"success"}
     # one head with its maps is 9 MB, a checkpoint 110 MB: a leak of either shows
     assert after - before < 60, rss
@@ -176,9 +235,20 @@ def test_prompts_with_one_model_share_no_state(client):
         "7": {"class_type": "LoadImage", "inputs": {"image": "eileen_collins.jpg"}},
         "8": {"class_type": "FitDiff_LoadRecognizer", "inputs": {"recognizer": "built-in"}},
         "9": {"class_type": "FitDiff_EncodeIdentity", "inputs": {"image": ["7", 0], "recognizer": ["8", 0], "face": 0}},
-        "10": {"class_type": "FitDiff_Guidance", "inputs": {
-            "image": ["7", 0], "recognizer": ["8", 0], "identity": 1.0, "perceptual": 0.5, "photometric": 1.0, "landmark": 0.5,
-            "sigma_start": 20.0, "sigma_end": 0.03, "face": 0}},
+        "10": {
+            "class_type": "FitDiff_Guidance",
+            "inputs": {
+                "image": ["7", 0],
+                "recognizer": ["8", 0],
+                "identity": 1.0,
+                "perceptual": 0.5,
+                "photometric": 1.0,
+                "landmark": 0.5,
+                "sigma_start": 20.0,
+                "sigma_end": 0.03,
+                "face": 0,
+            },
+        },
     }
     a = person(21, steps=2, identity=["9", 0]) | {k: photo[k] for k in "789"}
     b = person(22, steps=3, sampler="ddim", cfg=2.0, batch=2, identity=["9", 0], guidance=["10", 0]) | photo

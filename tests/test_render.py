@@ -26,7 +26,9 @@ def plain_maps(diffuse=1.0, specular=0.0, size=16, dtype=D, batch=1):
 
 def random_maps(size=16, batch=1, seed=0):
     g = torch.Generator().manual_seed(seed)
-    normal = F.normalize(torch.randn(batch, 3, size, size, generator=g, dtype=D) * 0.2 + torch.tensor([0, 0, 1.0]).view(3, 1, 1), dim=1)
+    normal = F.normalize(
+        torch.randn(batch, 3, size, size, generator=g, dtype=D) * 0.2 + torch.tensor([0, 0, 1.0]).view(3, 1, 1), dim=1
+    )
     return TextureMaps(*torch.rand(2, batch, 3, size, size, generator=g, dtype=D), normal)
 
 
@@ -71,7 +73,10 @@ def test_projection_agrees_with_the_picture():
     for point, (x, y) in zip(points[0], pixels, strict=True):
         vertices, head = ball_head(24, 16, 0.006)
         mask = render(vertices + point, head, plain_maps(), camera, white_light(), (90, 120)).mask[0, 0]
-        cy, cx = ((mask * a).sum() / mask.sum() + 0.5 for a in torch.meshgrid(torch.arange(90.0), torch.arange(120.0), indexing="ij"))
+        cy, cx = (
+            (mask * a).sum() / mask.sum() + 0.5
+            for a in torch.meshgrid(torch.arange(90.0), torch.arange(120.0), indexing="ij")
+        )
         assert abs(cx - x) < 0.15 and abs(cy - y) < 0.15
 
 
@@ -82,13 +87,19 @@ def test_camera_orbit():
     assert camera.position()[3, 0] > 0.2 and camera.position()[3, 1] > 0.5
     target = torch.tensor([0.01, 0.02, 0.03])
     camera = Camera.orbit(torch.tensor([-120.0, 15.0]), 12.0, 0.5, 30.0, target)
-    torch.testing.assert_close(camera.view(target.expand(2, 1, 3))[:, 0], torch.tensor([[0, 0, -0.5]]).expand(2, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        camera.view(target.expand(2, 1, 3))[:, 0], torch.tensor([[0, 0, -0.5]]).expand(2, 3), atol=1e-6, rtol=0
+    )
     assert (camera.view((target + torch.tensor([0, 0.1, 0])).expand(2, 1, 3))[:, 0, 1] > 0.05).all(), "upright"
     assert len(camera) == 2 and len(camera[1]) == 1
     edge = math.tan(math.radians(15)) * 0.5
     up = camera.matrix().mT @ torch.tensor([0, edge, 0.0])
-    torch.testing.assert_close(camera.project((target + up)[:, None], (100, 80))[:, 0], torch.tensor([[40.0, 0.0]]).expand(2, 2),
-                               atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        camera.project((target + up)[:, None], (100, 80))[:, 0],
+        torch.tensor([[40.0, 0.0]]).expand(2, 2),
+        atol=1e-3,
+        rtol=0,
+    )
 
 
 def test_camera_gradient():
@@ -96,7 +107,8 @@ def test_camera_gradient():
     points = torch.randn(2, 5, 3, generator=g, dtype=D, requires_grad=True)
     for scale in (0.0, 0.7):
         parameters = [
-            torch.tensor([4.0, 5.0], dtype=D), torch.randn(2, 3, generator=g, dtype=D) * scale,
+            torch.tensor([4.0, 5.0], dtype=D),
+            torch.randn(2, 3, generator=g, dtype=D) * scale,
             torch.randn(2, 3, generator=g, dtype=D) * 0.1 - torch.tensor([0, 0, 6.0], dtype=D),
         ]
         for p in parameters:
@@ -113,8 +125,12 @@ def test_camera_gradient():
 
 def test_rotation_matrix():
     axis = torch.tensor([[0.0, 0, 0], [1e-9, 0, 0], [1e-4, 2e-4, 0], [0.3, -2.0, 1.0]], dtype=D)
-    torch.testing.assert_close(rotation_matrix(axis), torch.linalg.matrix_exp(torch.stack([
-        torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=D) for x, y, z in axis])))
+    torch.testing.assert_close(
+        rotation_matrix(axis),
+        torch.linalg.matrix_exp(
+            torch.stack([torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=D) for x, y, z in axis])
+        ),
+    )
 
 
 def test_vertex_normals_and_tangents():
@@ -161,7 +177,9 @@ def test_tangents_match_mikktspace():
     vertices = vertices * (1 + 0.1 * torch.sin(7 * vertices[:, :1]) * torch.cos(6 * vertices[:, 1:2]))
     uv, normals = front_uv(vertices), vertex_normals(vertices[None], tri)[0]
     front = vertices[:, 2] > 0.45
-    agreement = (tangents(vertices[None], uv, tri)[0, :, :3] * angle_weighted_tangents(vertices, uv, tri, normals)).sum(-1)
+    agreement = (tangents(vertices[None], uv, tri)[0, :, :3] * angle_weighted_tangents(vertices, uv, tri, normals)).sum(
+        -1
+    )
     assert agreement[front].min() > math.cos(math.radians(3))
 
 
@@ -205,7 +223,9 @@ def test_batch_entries_are_independent():
 def test_nothing_in_view():
     vertices, head = ball_head(12, 8)
     vertices.requires_grad_()
-    out = render(vertices + 50, head, plain_maps(), Camera.orbit().to(D), white_light(), (16, 16), background=(0.5, 0, 0))
+    out = render(
+        vertices + 50, head, plain_maps(), Camera.orbit().to(D), white_light(), (16, 16), background=(0.5, 0, 0)
+    )
     assert (out.mask == 0).all() and (out.image[:, 0] == 0.5).all()
     out.image.sum().backward()
     assert (vertices.grad == 0).all()
@@ -240,7 +260,9 @@ def test_roughness_of_the_head_is_used():
     peaks = []
     for rough in (0.15, 0.45, 0.8):
         glossy = SimpleNamespace(**vars(head), roughness=torch.full((vertices.shape[1],), rough))
-        peaks.append(render(vertices, glossy, plain_maps(0, 0.5), Camera.orbit().to(D), lamp, (33, 33)).image.max().item())
+        peaks.append(
+            render(vertices, glossy, plain_maps(0, 0.5), Camera.orbit().to(D), lamp, (33, 33)).image.max().item()
+        )
     plain = render(vertices, head, plain_maps(0, 0.5), Camera.orbit().to(D), lamp, (33, 33)).image.max().item()
     assert peaks[0] > 5 * peaks[1] > 5 * peaks[2] and plain == pytest.approx(peaks[1])
 
@@ -250,8 +272,18 @@ def test_whole_render_gradient():
     vertices, head = ball_head(10, 7)
     maps, light, camera = random_maps(4), Light.preset("rim").to(D), Camera.orbit(20.0, 8.0).to(D)
     light.sh[:] += 0.05 * torch.randn(1, 9, 3, generator=torch.Generator().manual_seed(1), dtype=D)
-    leaves = [vertices, maps.diffuse, maps.specular, maps.normal, camera.focal, camera.rotation, camera.translation,
-              light.sh, light.direction, light.color]
+    leaves = [
+        vertices,
+        maps.diffuse,
+        maps.specular,
+        maps.normal,
+        camera.focal,
+        camera.rotation,
+        camera.translation,
+        light.sh,
+        light.direction,
+        light.color,
+    ]
     leaves = [x.clone().requires_grad_() for x in leaves]
 
     def picture(v, d, s, n, f, r, t, sh, to, c):

@@ -38,7 +38,9 @@ def test_lights_add_up():
         rig.together(Light.preset("side", 2), Light.preset("side", 3))
 
 
-@pytest.mark.parametrize("kelvin, x, y", [(2856, 0.4476, 0.4074), (2000, 0.5267, 0.4133), (5000, 0.3451, 0.3516), (10000, 0.2806, 0.2883)])
+@pytest.mark.parametrize(
+    "kelvin, x, y", [(2856, 0.4476, 0.4074), (2000, 0.5267, 0.4133), (5000, 0.3451, 0.3516), (10000, 0.2806, 0.2883)]
+)
 def test_black_bodies_lie_where_the_cie_has_them(kelvin, x, y):
     assert rig.planckian_xy(kelvin) == (pytest.approx(x, abs=2e-3), pytest.approx(y, abs=2e-3))
 
@@ -55,7 +57,9 @@ def test_colour_temperature_is_a_tint_without_brightness():
 
 
 def test_colours_are_written_as_on_the_web():
-    assert torch.allclose(rig.hex_rgb("#ffffff"), torch.ones(3)) and torch.allclose(rig.hex_rgb(" f00 "), FRONT[[2, 0, 1]])
+    assert torch.allclose(rig.hex_rgb("#ffffff"), torch.ones(3)) and torch.allclose(
+        rig.hex_rgb(" f00 "), FRONT[[2, 0, 1]]
+    )
     assert rig.hex_rgb("#808080")[0].item() == pytest.approx(0.2158605, abs=1e-5), "sRGB to linear"
     for wrong in ("", "red", "#12345", "#gggggg", "#1234567"):
         with pytest.raises(UserError, match="#rrggbb"):

@@ -42,8 +42,9 @@ class ToyHead(torch.nn.Module):
 
     def forward(self, identity, expression=None, gaze=None):
         expression = identity.new_zeros(len(identity), 52) if expression is None else expression
-        return self.mean.to(identity) + torch.einsum("bk,kvc->bvc", torch.cat([identity, expression], 1),
-                                                     self.basis.to(identity))
+        return self.mean.to(identity) + torch.einsum(
+            "bk,kvc->bvc", torch.cat([identity, expression], 1), self.basis.to(identity)
+        )
 
     def landmarks(self, vertices, which="mesh"):
         rows = {"mesh": range(468), "68": [i * 467 // 67 for i in range(68)], "5": [2, 77, 180, 301, 433]}[which]

@@ -35,7 +35,11 @@ def sitter():
     scene, vertices = Scene.portrait(yaw=12.0), head(torch.zeros(1, head.n_identity))
     surface = Surface.seen(vertices, head, scene, (128, 128))
     return SimpleNamespace(
-        head=head, maps=TextureMaps(flat, 0.3 * torch.ones_like(flat), normal), scene=scene, vertices=vertices, surface=surface,
+        head=head,
+        maps=TextureMaps(flat, 0.3 * torch.ones_like(flat), normal),
+        scene=scene,
+        vertices=vertices,
+        surface=surface,
         skin=surface.look_up(region_weights(head))[:, 1:2] * surface.facing,
     )
 
@@ -43,7 +47,9 @@ def sitter():
 def found_in(sitter, light: Light) -> Sun | None:
     """Photographed with every lamp's shadows, which the guidance's renderer does not know."""
     lit = cast_shadows(sitter.head, sitter.vertices, light)
-    photo = linear_to_srgb(render(sitter.vertices, lit, sitter.maps, sitter.scene.camera, light, size=(128, 128)).image.clamp(0, 1))
+    photo = linear_to_srgb(
+        render(sitter.vertices, lit, sitter.maps, sitter.scene.camera, light, size=(128, 128)).image.clamp(0, 1)
+    )
     colour = torch.tensor(MEAN_SKIN)[None, :, None, None] * sitter.surface.exposure
     (pixels,) = light_pixels(photo, colour, sitter.surface.normal, sitter.skin, stride=2)
     return find_sun(pixels, sitter.vertices, sitter.surface, 2)
@@ -75,7 +81,11 @@ def picture(sitter, light: Light) -> torch.Tensor:
 def test_shadows_take_only_what_the_lamp_gives(sitter):
     around = uniform((0.3, 0.3, 0.3))
     light = together(lamp(75, 5, (2.0, 2.0, 2.0)), around)
-    plain, cast, without = picture(sitter, light), picture(sitter, replace(light, shadows=True)), picture(sitter, around)
+    plain, cast, without = (
+        picture(sitter, light),
+        picture(sitter, replace(light, shadows=True)),
+        picture(sitter, around),
+    )
     assert (cast <= plain + 1e-4).all() and (cast >= without - 1e-4).all()
     lit = (plain - without).mean(1, keepdim=True)
     lost = (plain - cast).mean(1, keepdim=True) / lit.clamp(min=1e-6)
@@ -91,9 +101,16 @@ def test_a_light_keeps_its_shadows(sitter):
     both = Light.cat([light, uniform((0.1, 0.1, 0.1))])  # of two photos, one with a lamp
     assert both.color.shape == (2, 1, 3) and both.shadows and both.color[1].max() == 0
     assert torch.allclose(both.direction.norm(dim=-1), torch.ones(2, 1))
-    two = render(sitter.vertices.expand(2, -1, -1), sitter.head, sitter.maps, sitter.scene.camera, both, size=(64, 64)).image
-    assert torch.allclose(two[1:], render(sitter.vertices, sitter.head, sitter.maps, sitter.scene.camera, uniform((0.1, 0.1, 0.1)),
-                                          size=(64, 64)).image, atol=1e-5)
+    two = render(
+        sitter.vertices.expand(2, -1, -1), sitter.head, sitter.maps, sitter.scene.camera, both, size=(64, 64)
+    ).image
+    assert torch.allclose(
+        two[1:],
+        render(
+            sitter.vertices, sitter.head, sitter.maps, sitter.scene.camera, uniform((0.1, 0.1, 0.1)), size=(64, 64)
+        ).image,
+        atol=1e-5,
+    )
 
 
 def test_the_atlas_knows_what_each_lamp_reaches(sitter):
@@ -104,4 +121,9 @@ def test_the_atlas_knows_what_each_lamp_reaches(sitter):
     covered = arrives[:, :1] > 0
     plain = AtlasGeometry.bake(sitter.vertices, sitter.head, 64, replace(light, shadows=False)).arrives
     assert plain[:, :1][covered].min() > 0.99  # no shadows: all of it
-    assert AtlasGeometry.bake(sitter.vertices, sitter.head, 64, uniform((1.0, 1.0, 1.0))).arrives.shape == (1, 0, 64, 64)
+    assert AtlasGeometry.bake(sitter.vertices, sitter.head, 64, uniform((1.0, 1.0, 1.0))).arrives.shape == (
+        1,
+        0,
+        64,
+        64,
+    )

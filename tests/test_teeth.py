@@ -49,7 +49,9 @@ def seen(head, vertices, camera):
 
 
 def test_they_show_between_the_lips_and_nowhere_else(head):
-    people = torch.cat([torch.zeros(1, head.n_identity), torch.randn(7, head.n_identity, generator=torch.Generator().manual_seed(0))])
+    people = torch.cat(
+        [torch.zeros(1, head.n_identity), torch.randn(7, head.n_identity, generator=torch.Generator().manual_seed(0))]
+    )
     shown = {name: 0 for name in FACES}
     for identity in people:
         for name, actions in FACES.items():
@@ -57,7 +59,9 @@ def test_they_show_between_the_lips_and_nowhere_else(head):
             middle = tuple(head.landmarks(vertices)[0, 48:68].mean(0).tolist())
             for yaw, pitch in ((0, 0), (35, 0), (-35, 10), (0, -20)):
                 teeth, opening = seen(head, vertices, Camera.orbit(yaw, pitch, 0.8, 7.0, middle))
-                near = F.max_pool2d(opening[None, None].float(), 33, 1, 16)[0, 0] > 0  # 5 mm: eight points tell the rim no better
+                near = (
+                    F.max_pool2d(opening[None, None].float(), 33, 1, 16)[0, 0] > 0
+                )  # 5 mm: eight points tell the rim no better
                 outside = int((teeth & ~near).sum())
                 assert outside < 10, (name, yaw, pitch, outside)  # a square millimetre, in the corner of the mouth
                 if not yaw and not pitch:
@@ -85,7 +89,9 @@ def test_they_keep_their_form(head):
     mean = head(torch.zeros(1, head.n_identity))[0, head.teeth_rows]
     pairs = torch.randint(len(mean), (400, 2), generator=torch.Generator().manual_seed(2))
     pairs = pairs[(mean[pairs[:, 0]] - mean[pairs[:, 1]]).norm(dim=1) > 0.01]
-    ratio = (at[:, pairs[:, 0]] - at[:, pairs[:, 1]]).norm(dim=-1) / (mean[pairs[:, 0]] - mean[pairs[:, 1]]).norm(dim=-1)
+    ratio = (at[:, pairs[:, 0]] - at[:, pairs[:, 1]]).norm(dim=-1) / (mean[pairs[:, 0]] - mean[pairs[:, 1]]).norm(
+        dim=-1
+    )
     assert (ratio / ratio.mean(1, keepdim=True) - 1).abs().max() < 0.03
     assert 0.8 < ratio.mean(1).min() and ratio.mean(1).max() < 1.25
 
@@ -121,7 +127,11 @@ def test_paint_changes_the_patch_and_lets_gradients_pass_elsewhere(size):
     assert torch.equal(teeth[:, 6:], torch.tensor([0.0, 0.0, 1.0])[:, None].expand_as(teeth[:, 6:]))
     painted.sum().backward()
     assert torch.equal(maps.grad, (~patch).float().expand_as(maps))
-    np.testing.assert_allclose(F.avg_pool2d(painted, 2)[..., patch_mask(size // 2)].detach(), paint(F.avg_pool2d(maps, 2))[..., patch_mask(size // 2)].detach(), atol=0.01)
+    np.testing.assert_allclose(
+        F.avg_pool2d(painted, 2)[..., patch_mask(size // 2)].detach(),
+        paint(F.avg_pool2d(maps, 2))[..., patch_mask(size // 2)].detach(),
+        atol=0.01,
+    )
 
 
 def test_what_was_painted_in_inference_mode_serves_gradients_too():

@@ -21,15 +21,29 @@ from fitdiff_lab.train.run import Budget, Run, initial_weights, learning_rate
 
 torch.set_num_threads(1)
 AE = AutoencoderConfig(size=64, latent=4, widths=(8, 16, 16), blocks=(1, 1, 1), head=8, detail=4)
-DN = DenoiserConfig(latent=4, size=4, shape=10, embedding=12, activations=(4, 6, 8), widths=(16, 32, 32), heads=(2, 2),
-                    cond=16, emb=32, mlp=32)
+DN = DenoiserConfig(
+    latent=4,
+    size=4,
+    shape=10,
+    embedding=12,
+    activations=(4, 6, 8),
+    widths=(16, 32, 32),
+    heads=(2, 2),
+    cond=16,
+    emb=32,
+    mlp=32,
+)
 HEAD = SimpleNamespace(atlas_version="a1", n_identity=10, to=lambda device: None)
 
 
 def recognizer(crop):
     """Deterministic features of a crop [B, 3, 30, 30]."""
-    layers = [F.adaptive_avg_pool2d(crop, s).repeat(1, 3, 1, 1)[:, :c] for c, s in zip((4, 6, 8), (9, 5, 3), strict=True)]
-    return SimpleNamespace(embedding=F.normalize(F.adaptive_avg_pool2d(crop, 2).flatten(1), dim=1), activations=tuple(layers))
+    layers = [
+        F.adaptive_avg_pool2d(crop, s).repeat(1, 3, 1, 1)[:, :c] for c, s in zip((4, 6, 8), (9, 5, 3), strict=True)
+    ]
+    return SimpleNamespace(
+        embedding=F.normalize(F.adaptive_avg_pool2d(crop, 2).flatten(1), dim=1), activations=tuple(layers)
+    )
 
 
 recognizer.name = "test"
@@ -41,15 +55,28 @@ def data(tmp_path_factory):
     g = torch.Generator().manual_seed(0)
     maps = F.interpolate(torch.rand(SHARD, 9, 4, 4, generator=g) * 255, (64, 64), mode="bilinear")
     save_file({"maps": maps.byte()}, folder / "textures-00000.safetensors")
-    people = {"texture": torch.randint(SHARD, (SHARD,), generator=g), "shape": torch.randn(SHARD, 10, generator=g).half(),
-              "crop": torch.randint(256, (SHARD, 3, 30, 30), generator=g, dtype=torch.uint8)}
+    people = {
+        "texture": torch.randint(SHARD, (SHARD,), generator=g),
+        "shape": torch.randn(SHARD, 10, generator=g).half(),
+        "crop": torch.randint(256, (SHARD, 3, 30, 30), generator=g, dtype=torch.uint8),
+    }
     save_file(people, folder / "people-00000.safetensors")
     return folder
 
 
 def train_autoencoder(folder, data, steps=2, lr=1e-3, **options):
-    return autoencoder.train(Run(folder, {}), Textures(data), Budget(steps=steps), torch.ones(1, 64, 64), AE, lr=lr,
-                             batch=2, cells=2, bf16=False, **options)
+    return autoencoder.train(
+        Run(folder, {}),
+        Textures(data),
+        Budget(steps=steps),
+        torch.ones(1, 64, 64),
+        AE,
+        lr=lr,
+        batch=2,
+        cells=2,
+        bf16=False,
+        **options,
+    )
 
 
 def test_from_data_to_checkpoint(tmp_path, data):
@@ -68,7 +95,9 @@ def test_from_data_to_checkpoint(tmp_path, data):
     assert shape.shape == (1, 10) and embedding.shape == (1, 12)
     net = denoiser.new_denoiser(DN, people.meta)
     normal = (torch.from_numpy(people.embedding) - net.embedding_mean) / net.embedding_std
-    assert torch.allclose(normal.mean(0), torch.zeros(12), atol=1e-4) and torch.allclose(normal.std(0), torch.ones(12), atol=1e-3)
+    assert torch.allclose(normal.mean(0), torch.zeros(12), atol=1e-4) and torch.allclose(
+        normal.std(0), torch.ones(12), atol=1e-3
+    )
     layer = torch.from_numpy(people.activations[1].astype(np.float32))
     assert torch.allclose(layer.mean((0, 2, 3)), net.activation_mean_1, atol=1e-3)
     assert torch.allclose(layer.std((0, 2, 3)), net.activation_std_1, atol=1e-3)
@@ -76,7 +105,10 @@ def test_from_data_to_checkpoint(tmp_path, data):
     run = Run(dn, {"latents_of": people.meta["latents_of"]})
     trained = denoiser.train(run, people, Budget(steps=2), DN, lr=1e-3, batch=2, bf16=False)
     metadata = release(ae, dn, tmp_path / "fitdiff.safetensors", head=HEAD)
-    assert metadata["training"]["autoencoder"]["steps"] == 2 and metadata["training"]["denoiser"]["held_out"]["texture"] > 0
+    assert (
+        metadata["training"]["autoencoder"]["steps"] == 2
+        and metadata["training"]["denoiser"]["held_out"]["texture"] > 0
+    )
 
     from fitdiff_core.model.checkpoint import load_model
 
@@ -119,13 +151,22 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path, data):
 
 def test_a_frozen_encoder_keeps_its_latents(tmp_path, data, capsys):
     ae, dn, encoded = tmp_path / "ae", tmp_path / "dn", tmp_path / "latents"
-    assert autoencoder.main(["--data", str(data), "--out", str(tmp_path / "x"), "--steps", "1", "--freeze-encoder"]) == 2
+    assert (
+        autoencoder.main(["--data", str(data), "--out", str(tmp_path / "x"), "--steps", "1", "--freeze-encoder"]) == 2
+    )
     assert "--init" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
     old = train_autoencoder(ae, data)
     latents.encode(data, ae, encoded, recognizer)
-    denoiser.train(Run(dn, {"latents_of": People(encoded).meta["latents_of"]}), People(encoded), Budget(steps=1), DN, lr=1e-3,
-                   batch=2, bf16=False)
+    denoiser.train(
+        Run(dn, {"latents_of": People(encoded).meta["latents_of"]}),
+        People(encoded),
+        Budget(steps=1),
+        DN,
+        lr=1e-3,
+        batch=2,
+        bf16=False,
+    )
     release(ae, dn, tmp_path / "fitdiff.safetensors", head=HEAD)
 
     for source in (ae, tmp_path / "fitdiff.safetensors"):
@@ -165,8 +206,17 @@ class InterruptedAfterOneStep(Budget):
 
 def test_an_interrupted_run_saves_and_goes_on(tmp_path, data):
     run = Run(tmp_path / "ae", {})
-    autoencoder.train(run, Textures(data), InterruptedAfterOneStep(steps=5), torch.ones(1, 64, 64), AE, lr=1e-3, batch=2,
-                      cells=2, bf16=False)
+    autoencoder.train(
+        run,
+        Textures(data),
+        InterruptedAfterOneStep(steps=5),
+        torch.ones(1, 64, 64),
+        AE,
+        lr=1e-3,
+        batch=2,
+        cells=2,
+        bf16=False,
+    )
     assert run.load()[1]["step"] == 1
     with pytest.raises(UserError, match="not finished"):
         autoencoder.load_autoencoder(run.folder)

@@ -36,11 +36,14 @@ def test_steps_along_the_sphere_are_even():
     assert angles.min() > 0.05 and angles.max() - angles.min() < 1e-3
 
 
-@pytest.mark.parametrize("ends, says", [
-    ((person(0), person(1), 1), "at least 2 frames"),
-    ((person(0, people=2), person(1), 3), "one identity at each end"),
-    ((person(0), person(1, name="another"), 3), "two recognisers"),
-])
+@pytest.mark.parametrize(
+    "ends, says",
+    [
+        ((person(0), person(1), 1), "at least 2 frames"),
+        ((person(0, people=2), person(1), 3), "one identity at each end"),
+        ((person(0), person(1, name="another"), 3), "two recognisers"),
+    ],
+)
 def test_what_is_no_walk_is_refused(ends, says):
     with pytest.raises(UserError, match=says):
         walk_identities(*ends)
@@ -55,8 +58,15 @@ def test_people_of_a_batch_share_one_noise(model):
     """Each head is what its identity gives alone with the same seed; with a batch as large they start from seed + i."""
     two = person(3, model.denoiser.config, 2, model.recognizer)
     alone = [
-        pipeline.sample(model, Identity(*(two.embedding[i : i + 1], tuple(a[i : i + 1] for a in two.activations)), two.crop, two.recognizer),
-                        seed=seed, steps=2)[0] for i, seed in ((0, 5), (1, 5), (1, 6))
+        pipeline.sample(
+            model,
+            Identity(
+                *(two.embedding[i : i + 1], tuple(a[i : i + 1] for a in two.activations)), two.crop, two.recognizer
+            ),
+            seed=seed,
+            steps=2,
+        )[0]
+        for i, seed in ((0, 5), (1, 5), (1, 6))
     ]
     shared, scene = pipeline.sample(model, two, seed=5, steps=2)
     assert len(shared) == len(scene.expression) == 2

@@ -14,8 +14,21 @@ ROOT = Path(__file__).resolve().parents[1]
 NAMES = sorted(p.stem for p in (ROOT / "workflows").glob("*.json"))
 TITLE = 30  # LiteGraph draws a node's title above its position
 CORE = {
-    "LoadImage", "PreviewImage", "Preview3D", "ImageFlip", "ResizeAndPadImage", "ImageBatch", "RebatchImages", "ImageGrid",
-    "LatentFromBatch", "SaveAnimatedWEBP", "MaskToImage", "ImageScaleBy", "ImageSharpen", "ImageCompositeMasked", "MarkdownNote",
+    "LoadImage",
+    "PreviewImage",
+    "Preview3D",
+    "ImageFlip",
+    "ResizeAndPadImage",
+    "ImageBatch",
+    "RebatchImages",
+    "ImageGrid",
+    "LatentFromBatch",
+    "SaveAnimatedWEBP",
+    "MaskToImage",
+    "ImageScaleBy",
+    "ImageSharpen",
+    "ImageCompositeMasked",
+    "MarkdownNote",
 }
 
 

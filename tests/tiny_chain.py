@@ -110,8 +110,16 @@ def tiny_chain():
     z, s = torch.randn(1, 2, 8, 8, generator=g), torch.randn(1, K, generator=g)
     recognizer, scene = TinyRecognizer(), scene_of()
     blank = Guidance(
-        torch.zeros(1, 3, 64, 64), torch.ones(1, 1, 64, 64), scene, torch.zeros(1, K), torch.zeros(1, 468, 2),
-        torch.ones(468), recognizer, recognizer.matrix(torch.zeros(1, 468, 2)), torch.zeros(1, 8), (),
+        torch.zeros(1, 3, 64, 64),
+        torch.ones(1, 1, 64, 64),
+        scene,
+        torch.zeros(1, K),
+        torch.zeros(1, 468, 2),
+        torch.ones(468),
+        recognizer,
+        recognizer.matrix(torch.zeros(1, 468, 2)),
+        torch.zeros(1, 8),
+        (),
         torch.tensor([1.0, 1.0, 0.0, 0.0])[None, :, None, None].expand(1, 4, 32, 32),
     )
     maps = TextureMaps.from_stack(model.autoencoder.decode(z))
@@ -120,8 +128,11 @@ def tiny_chain():
     photo = linear_to_srgb(out.image).clamp(0, 1).detach()
     features = recognizer(recognizer.crop(photo, blank.matrix))
     guidance = replace(
-        blank, photo=photo, mesh=scene.camera.project(model.head.landmarks(vertices), (64, 64)),
-        embedding=features.embedding, activations=features.activations,
+        blank,
+        photo=photo,
+        mesh=scene.camera.project(model.head.landmarks(vertices), (64, 64)),
+        embedding=features.embedding,
+        activations=features.activations,
     )
     return SimpleNamespace(model=model, guidance=guidance, texture=z, shape=s)
 

@@ -1,6 +1,6 @@
 """Draw the registry's icon and banner beside this file, from the shipped model: heads of people who do not exist.
 
-    PYTHONPATH=. python docs/registry/artwork.py      (from the repository's root; again after every new checkpoint)
+PYTHONPATH=. python docs/registry/artwork.py      (from the repository's root; again after every new checkpoint)
 """
 
 from __future__ import annotations
@@ -20,15 +20,23 @@ HERE = Path(__file__).parent
 GROUND = (26, 28, 34)
 SEED = 8  # a head that looks well
 LAMPS = (  # azimuth, elevation, kelvin, intensity of the banner's heads
-    (70, 20, 3200, 3.4), (35, 35, 5000, 3.0), (0, 45, 6500, 2.8), (-35, 30, 8000, 3.0), (-75, 15, 10000, 3.4),
+    (70, 20, 3200, 3.4),
+    (35, 35, 5000, 3.0),
+    (0, 45, 6500, 2.8),
+    (-35, 30, 8000, 3.0),
+    (-75, 15, 10000, 3.4),
 )
 
 
 def lit(avatar, lamp, yaw: float, size: tuple[int, int]) -> Image.Image:
     """RGBA picture of the head under one lamp, its mask as alpha."""
     azimuth, elevation, kelvin, intensity = lamp
-    light = rig.together(rig.lamp(azimuth, elevation, rig.temperature_rgb(kelvin) * intensity), rig.uniform((0.12,) * 3))
-    image, mask = pipeline.render_avatar(avatar, Scene.portrait(1), size, light=light, camera=Camera.orbit(yaw, 2, 0.9, 18.5))
+    light = rig.together(
+        rig.lamp(azimuth, elevation, rig.temperature_rgb(kelvin) * intensity), rig.uniform((0.12,) * 3)
+    )
+    image, mask = pipeline.render_avatar(
+        avatar, Scene.portrait(1), size, light=light, camera=Camera.orbit(yaw, 2, 0.9, 18.5)
+    )
     return rgba(image, mask)
 
 
@@ -50,7 +58,8 @@ def icon(avatar, side: int = 256) -> Image.Image:
     big = 3 * side
     tile = Image.new("RGB", (big, big), GROUND)
     for picture, box in (
-        (normals(avatar, 0, (big, big)), (0, 0, big // 2, big)), (lit(avatar, LAMPS[1], 0, (big, big)), (big // 2, 0, big, big)),
+        (normals(avatar, 0, (big, big)), (0, 0, big // 2, big)),
+        (lit(avatar, LAMPS[1], 0, (big, big)), (big // 2, 0, big, big)),
     ):
         part = picture.crop(box)
         tile.paste(part, box[:2], part.getchannel("A"))
@@ -69,7 +78,13 @@ def banner(avatar, width: int = 1260, height: int = 540) -> Image.Image:
         sheet.paste(head, (step * i + (step - 350) // 2, 46), head.getchannel("A"))
     pen = ImageDraw.Draw(sheet)
     pen.text((width // 2, 448), "FitDiff", fill=(240, 240, 240), anchor="mm", font=ImageFont.load_default(58))
-    pen.text((width // 2, 502), "one photo, one relightable 3D head", fill=(170, 175, 185), anchor="mm", font=ImageFont.load_default(26))
+    pen.text(
+        (width // 2, 502),
+        "one photo, one relightable 3D head",
+        fill=(170, 175, 185),
+        anchor="mm",
+        font=ImageFont.load_default(26),
+    )
     return sheet
 
 

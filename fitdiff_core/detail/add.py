@@ -35,8 +35,16 @@ class PhotoDetail:
 
 @torch.no_grad()
 def photo_detail(
-    model, avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None = None, strength: float = 1.0,
-    texture_size: int | None = None, condition: Condition | None = None, seed: int = 0, mirror: float = MIRROR,
+    model,
+    avatar: Avatar,
+    scene: Scene,
+    photo: Tensor,
+    mask: Tensor | None = None,
+    strength: float = 1.0,
+    texture_size: int | None = None,
+    condition: Condition | None = None,
+    seed: int = 0,
+    mirror: float = MIRROR,
 ) -> PhotoDetail:
     """One head in the scene of its photo `[1, 3, H, W]` sRGB -> the same head with the photo's detail in its maps.
 

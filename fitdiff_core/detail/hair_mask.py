@@ -20,9 +20,7 @@ AREA = 0.01  # of the atlas' side: smaller things are spots and wrinkles
 
 
 @torch.no_grad()
-def strange(
-    albedo: Tensor, skin: Tensor, weight: Tensor, upper: Tensor, scalp: Tensor, face: Tensor
-) -> Tensor:
+def strange(albedo: Tensor, skin: Tensor, weight: Tensor, upper: Tensor, scalp: Tensor, face: Tensor) -> Tensor:
     """`[1, 1, S, S]` 0..1: not of this face's skin. albedo `[1, 3, S, S]` linear; skin: plain skin; weight: where albedo is
     known; upper: where darkness tells (below the nose it may be a beard); scalp: where hair grows from; face: all it may cover. `[1, 1, S, S]` each."""
     known = skin * weight
@@ -57,10 +55,12 @@ def grown_from(seed: Tensor, mask: Tensor) -> Tensor:
 
 def closed(mask: Tensor, radius: int) -> Tensor:
     """Gaps up to twice the radius closed: a brow in a fringe."""
+
     def grow(x: Tensor) -> Tensor:
         for _ in range(max(1, radius // 4)):
             x = F.max_pool2d(x, 9, 1, 4)
         return x
+
     return torch.maximum(mask, -grow(-grow(mask)))
 
 

@@ -32,8 +32,15 @@ class KnownCells:
 
 @torch.no_grad()
 def fill(
-    model, maps: TextureMaps, weight: Tensor, shape: Tensor, condition: Condition | None = None, cfg_scale: float = 1.5,
-    seed: int = 0, start: float = START, steps: int = STEPS,
+    model,
+    maps: TextureMaps,
+    weight: Tensor,
+    shape: Tensor,
+    condition: Condition | None = None,
+    cfg_scale: float = 1.5,
+    seed: int = 0,
+    start: float = START,
+    steps: int = STEPS,
 ) -> TextureMaps:
     """Maps of one head, known where weight `[1, 1, S, S]` is 1 -> maps of the autoencoder's size that agree with them.
 

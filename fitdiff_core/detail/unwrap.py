@@ -25,7 +25,13 @@ from .geometry import AtlasGeometry
 GRAZING, FRONTAL = 0.25, 0.6  # cosines to the camera between which a texel's weight grows from 0 to 1
 TOLERANCE = 0.004  # metres a texel may lie behind the surface seen there
 DEPTH_SIZE = 512
-USED = ("face", "nose", "lips", "brows", "eyelids")  # scalp, neck and ears: hair and collars hide them, or the fit is off
+USED = (
+    "face",
+    "nose",
+    "lips",
+    "brows",
+    "eyelids",
+)  # scalp, neck and ears: hair and collars hide them, or the fit is off
 UNUSED = ("mouth_interior", "scalp", "ears", "neck")
 FEATHER = 0.02  # of the atlas' side
 
@@ -87,9 +93,13 @@ def _check(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None) -> 
     if len(avatar) != 1 or len(scene.camera) != 1 or len(scene.expression) != 1:
         raise UserError(f"Photo detail works on one head at a time, got {len(avatar)} heads; pick one of the batch.")
     if photo.ndim != 4 or photo.shape[0] != 1 or photo.shape[1] != 3:
-        raise UserError(f"Photo detail needs one photo [1,3,H,W], not {tuple(photo.shape)}; pick one image of the batch.")
+        raise UserError(
+            f"Photo detail needs one photo [1,3,H,W], not {tuple(photo.shape)}; pick one image of the batch."
+        )
     if scene.crop is None:
-        raise UserError("This scene was not fitted to a photo; use the scene of a guided sampler, not a portrait or turntable.")
+        raise UserError(
+            "This scene was not fitted to a photo; use the scene of a guided sampler, not a portrait or turntable."
+        )
     if not torch.isfinite(photo).all():
         raise UserError("The photo holds NaN or infinite values; load it again.")
     if not torch.isfinite(avatar.maps.stack()).all():

@@ -9,5 +9,13 @@ from .textures import write_maps
 from .usdz import write_usdz
 
 __all__ = [
-    "FORMATS", "MAP_FILES", "UNITS", "write_avatar", "write_glb", "write_maps", "write_obj", "write_ply", "write_usdz",
+    "FORMATS",
+    "MAP_FILES",
+    "UNITS",
+    "write_avatar",
+    "write_glb",
+    "write_maps",
+    "write_obj",
+    "write_ply",
+    "write_usdz",
 ]

@@ -22,7 +22,10 @@ STILL = 2e-5  # metres: a vertex that moves less stays where it is (a twentieth 
 TURNED = 0.01  # a normal that turns less than 0.6 degrees is left alone
 LOOK_ANGLE = math.radians(30)  # how far a full eyeLook... turns the eyeball; ARKit names no figure
 LOOKS = {  # action -> (yaw, pitch) of the eye on the subject's left; "In" is towards the nose
-    "eyeLookDown": (0, -1), "eyeLookIn": (-1, 0), "eyeLookOut": (1, 0), "eyeLookUp": (0, 1),
+    "eyeLookDown": (0, -1),
+    "eyeLookIn": (-1, 0),
+    "eyeLookOut": (1, 0),
+    "eyeLookUp": (0, 1),
 }
 
 

@@ -31,8 +31,15 @@ def problem(format: str, unit: str = "metres") -> str | None:
 
 
 def write_avatar(
-    path: str | os.PathLike, avatar: Avatar, format: str = "glb", texture_size: int | None = None, flip_green: bool = False,
-    scene: Scene | None = None, unit: str = "metres", map_files: str = "none", blendshapes: bool = True,
+    path: str | os.PathLike,
+    avatar: Avatar,
+    format: str = "glb",
+    texture_size: int | None = None,
+    flip_green: bool = False,
+    scene: Scene | None = None,
+    unit: str = "metres",
+    map_files: str = "none",
+    blendshapes: bool = True,
 ) -> Path:
     """Write a batch-1 avatar in any of `FORMATS`; returns the path of the mesh.
 

@@ -35,8 +35,12 @@ IMAGES = ("diffuse", "normal", "specular")
 
 
 def write_glb(
-    path: str | os.PathLike, avatar: Avatar, texture_size: int | None = None, flip_green: bool = False,
-    scene: Scene | None = None, blendshapes: bool = True,
+    path: str | os.PathLike,
+    avatar: Avatar,
+    texture_size: int | None = None,
+    flip_green: bool = False,
+    scene: Scene | None = None,
+    blendshapes: bool = True,
 ) -> Path:
     """Write a batch-1 avatar's head as `.glb`; returns the path.
 
@@ -50,7 +54,10 @@ def write_glb(
 
 
 def encode_glb(
-    avatar: Avatar, texture_size: int | None = None, flip_green: bool = False, scene: Scene | None = None,
+    avatar: Avatar,
+    texture_size: int | None = None,
+    flip_green: bool = False,
+    scene: Scene | None = None,
     blendshapes: bool = True,
 ) -> bytes:
     """The bytes `write_glb` writes."""
@@ -97,10 +104,15 @@ def encode_glb(
     text = json.dumps(document, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     size = 12 + 8 + len(text) + 8 + len(binary.data)
-    return b"".join([
-        struct.pack("<4sII", b"glTF", 2, size), struct.pack("<I4s", len(text), b"JSON"), text,
-        struct.pack("<I4s", len(binary.data), b"BIN\0"), bytes(binary.data),
-    ])
+    return b"".join(
+        [
+            struct.pack("<4sII", b"glTF", 2, size),
+            struct.pack("<I4s", len(text), b"JSON"),
+            text,
+            struct.pack("<I4s", len(binary.data), b"BIN\0"),
+            bytes(binary.data),
+        ]
+    )
 
 
 def _material(part: Part) -> dict:
@@ -145,10 +157,12 @@ def _mesh(part: Part, material: int, binary: Binary, targets: Iterable[Target], 
     names, moves, n = [], [], len(part.positions)
     for target in targets:
         names.append(target.name)
-        moves.append({
-            "POSITION": binary.sparse(n, target.rows, target.offsets, bounds=True),
-            "NORMAL": binary.sparse(n, target.normal_rows, target.normal_offsets),
-        })
+        moves.append(
+            {
+                "POSITION": binary.sparse(n, target.rows, target.offsets, bounds=True),
+                "NORMAL": binary.sparse(n, target.normal_rows, target.normal_offsets),
+            }
+        )
     if names:
         primitive["targets"] = moves
         mesh |= {"weights": [(weights or {}).get(name, 0.0) for name in names], "extras": {"targetNames": names}}
@@ -159,5 +173,8 @@ def _quaternion(yaw: float, pitch: float) -> list[float]:
     """The turn of `gaze_rotation`, yaw about y after pitch about -x, as (x, y, z, w)."""
     a, b = yaw / 2, -pitch / 2
     return [
-        math.cos(a) * math.sin(b), math.sin(a) * math.cos(b), -math.sin(a) * math.sin(b), math.cos(a) * math.cos(b),
+        math.cos(a) * math.sin(b),
+        math.sin(a) * math.cos(b),
+        -math.sin(a) * math.sin(b),
+        math.cos(a) * math.cos(b),
     ]

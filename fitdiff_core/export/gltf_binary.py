@@ -27,8 +27,10 @@ class Binary:
     def accessor(self, values: np.ndarray, kind: str, target: int, bounds: bool = False) -> int:
         """Append an array `[N, ...]` as an accessor; returns its number. bounds: write min and max (positions need them)."""
         accessor = {
-            "bufferView": self.view(little(values), target), "componentType": COMPONENTS[values.dtype.str[1:]],
-            "count": len(values), "type": kind,
+            "bufferView": self.view(little(values), target),
+            "componentType": COMPONENTS[values.dtype.str[1:]],
+            "count": len(values),
+            "type": kind,
         }
         if bounds:  # as float32: the validator compares them with the stored values
             accessor |= {"min": values.min(0).astype(float).tolist(), "max": values.max(0).astype(float).tolist()}
@@ -49,7 +51,10 @@ class Binary:
         elif len(rows):
             accessor["sparse"] = {
                 "count": len(rows),
-                "indices": {"bufferView": self.view(little(rows.astype(f"<u{wide}"))), "componentType": COMPONENTS[f"u{wide}"]},
+                "indices": {
+                    "bufferView": self.view(little(rows.astype(f"<u{wide}"))),
+                    "componentType": COMPONENTS[f"u{wide}"],
+                },
                 "values": {"bufferView": self.view(little(values.astype("<f4")))},
             }
         if bounds:

@@ -64,17 +64,28 @@ def split(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
     own = getattr(head, "roughness", None)
     parts = []
     for name, thing, faces, usual in (
-        ("Skin", "Head", tri[~eye & ~tooth], ROUGHNESS), ("Teeth", "Teeth", tri[tooth], ROUGHNESS),
-        ("Eye_L", "Eye_L", tri[eye & ~right], EYE_ROUGHNESS), ("Eye_R", "Eye_R", tri[right & eye], EYE_ROUGHNESS),
+        ("Skin", "Head", tri[~eye & ~tooth], ROUGHNESS),
+        ("Teeth", "Teeth", tri[tooth], ROUGHNESS),
+        ("Eye_L", "Eye_L", tri[eye & ~right], EYE_ROUGHNESS),
+        ("Eye_R", "Eye_R", tri[right & eye], EYE_ROUGHNESS),
     ):
         if len(faces) == 0:
             continue
         used, indices = torch.unique(faces, return_inverse=True)
         rough = usual if own is None else float(own.cpu().float()[used].mean())
         parts.append(
-            Part(name, thing, _floats(vertices[0][used]), _floats(_sound(normals[0][used])), _floats(tangents[0][used]),
-                 _floats(uv[used]), indices.numpy(), round(rough, 3), used.numpy(),
-                 _floats(_eye_centre(head, rest[used])) if name.startswith("Eye") else None)
+            Part(
+                name,
+                thing,
+                _floats(vertices[0][used]),
+                _floats(_sound(normals[0][used])),
+                _floats(tangents[0][used]),
+                _floats(uv[used]),
+                indices.numpy(),
+                round(rough, 3),
+                used.numpy(),
+                _floats(_eye_centre(head, rest[used])) if name.startswith("Eye") else None,
+            )
         )
     return parts
 

@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 
 
 def write_obj(
-    path: str | os.PathLike, avatar: Avatar, texture_size: int | None = None, flip_green: bool = False,
-    scene: Scene | None = None, unit: str = "metres", bits: int = 8,
+    path: str | os.PathLike,
+    avatar: Avatar,
+    texture_size: int | None = None,
+    flip_green: bool = False,
+    scene: Scene | None = None,
+    unit: str = "metres",
+    bits: int = 8,
 ) -> Path:
     """Write a batch-1 avatar's head as `NAME.obj`, `NAME.mtl` and `NAME_{diffuse,specular,normal}.png`.
 

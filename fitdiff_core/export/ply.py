@@ -21,14 +21,20 @@ if TYPE_CHECKING:
     from ..scene import Scene
 
 VERTEX = np.dtype(
-    [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz", "s", "t")] + [(c, "u1") for c in ("red", "green", "blue")]
+    [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz", "s", "t")]
+    + [(c, "u1") for c in ("red", "green", "blue")]
 )
 FACE = np.dtype([("count", "u1"), ("indices", "<i4", 3)])
 
 
 def write_ply(
-    path: str | os.PathLike, avatar: Avatar, texture_size: int | None = None, flip_green: bool = False,
-    scene: Scene | None = None, unit: str = "metres", bits: int = 8,
+    path: str | os.PathLike,
+    avatar: Avatar,
+    texture_size: int | None = None,
+    flip_green: bool = False,
+    scene: Scene | None = None,
+    unit: str = "metres",
+    bits: int = 8,
 ) -> Path:
     """Write a batch-1 avatar's head as binary little-endian `NAME.ply` and `NAME_{diffuse,specular,normal}.png`.
 
@@ -45,7 +51,9 @@ def write_ply(
     vertices = np.zeros(len(uv), VERTEX)
     positions = np.concatenate([p.positions for p in parts]) * scale
     for names, values in (
-        ("xyz", positions), (("nx", "ny", "nz"), np.concatenate([p.normals for p in parts])), ("st", uv),
+        ("xyz", positions),
+        (("nx", "ny", "nz"), np.concatenate([p.normals for p in parts])),
+        ("st", uv),
         (("red", "green", "blue"), vertex_colors(avatar, uv)),
     ):
         for name, column in zip(names, values.T, strict=True):
@@ -56,10 +64,15 @@ def write_ply(
     faces["count"], faces["indices"] = 3, triangles
     types = {"<f4": "float", "|u1": "uchar"}
     header = [
-        "ply", "format binary_little_endian 1.0", f"comment FitDiff {__version__}: {unit}, y up, facing +z",
-        f"comment TextureFile {pictures['diffuse'].name}", f"element vertex {len(vertices)}",
+        "ply",
+        "format binary_little_endian 1.0",
+        f"comment FitDiff {__version__}: {unit}, y up, facing +z",
+        f"comment TextureFile {pictures['diffuse'].name}",
+        f"element vertex {len(vertices)}",
         *(f"property {types[VERTEX[name].str]} {name}" for name in VERTEX.names),
-        f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header\n",
+        f"element face {len(faces)}",
+        "property list uchar int vertex_indices",
+        "end_header\n",
     ]
     return write_atomic(path, "\n".join(header).encode() + vertices.tobytes() + faces.tobytes())
 

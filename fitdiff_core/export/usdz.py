@@ -29,8 +29,12 @@ ALIGNMENT = 64  # of each file's data inside the archive (USDZ specification)
 
 
 def write_usdz(
-    path: str | os.PathLike, avatar: Avatar, texture_size: int | None = None, scene: Scene | None = None,
-    unit: str = "metres", bits: int = 8,
+    path: str | os.PathLike,
+    avatar: Avatar,
+    texture_size: int | None = None,
+    scene: Scene | None = None,
+    unit: str = "metres",
+    bits: int = 8,
 ) -> Path:
     """Write a batch-1 avatar's head as `.usdz` with its maps inside; returns the path. Arguments and errors as `write_obj`.
 
@@ -61,7 +65,7 @@ def _stage(parts: list[Part], unit: str) -> str:
     scale = unit_scale(unit)
     meshes = "".join(_mesh(part, scale) for part in parts)
     materials = "".join(_material(part) for part in parts)
-    return f'''#usda 1.0
+    return f"""#usda 1.0
 (
     defaultPrim = "Avatar"
     doc = "FitDiff {__version__}"
@@ -76,7 +80,7 @@ def Xform "Avatar" (
     def Scope "Materials"
     {{{materials}    }}
 }}
-'''
+"""
 
 
 def _mesh(part: Part, scale: float) -> str:

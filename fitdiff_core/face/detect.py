@@ -91,7 +91,9 @@ class FaceDetector(nn.Module):
         self.networks = nn.ModuleDict({name: graph for name, (graph, _) in graphs.items()})
         self.sizes = {name: size for name, (_, size) in graphs.items()}
         for name, (strides, per_cell) in ANCHORS.items():
-            self.register_buffer(f"anchors_{name}", anchor_centers(self.sizes[name], strides, per_cell), persistent=False)
+            self.register_buffer(
+                f"anchors_{name}", anchor_centers(self.sizes[name], strides, per_cell), persistent=False
+            )
 
     @property
     def device(self) -> torch.device:
@@ -103,7 +105,9 @@ class FaceDetector(nn.Module):
         """`image [3, H, W]` (or `[1, 3, H, W]`) sRGB 0..1 -> every face found, largest first; an empty list if none."""
         image = (image if image.ndim == 4 else image[None]).to(self.device, torch.float32)
         if image.shape[0] != 1 or image.shape[1] != 3:
-            raise UserError(f"Face detection takes one RGB image [3,H,W], not {tuple(image.shape)}; pass them one by one.")
+            raise UserError(
+                f"Face detection takes one RGB image [3,H,W], not {tuple(image.shape)}; pass them one by one."
+            )
         faces: list[Face] = []
         for networks, regions, enough in search_plan(*image.shape[2:]):
             if not faces or max(face.area for face in faces) ** 0.5 < enough:
@@ -137,7 +141,10 @@ class FaceDetector(nn.Module):
         # an upside-down face can pass for an upright one, eyes for mouth; the mesh network tells which way up it is
         looks = [self._mesh(image, center, side, angle + turn * math.pi / 2) for turn in range(4)]
         best = torch.stack([logit for _, logit in looks]).argmax(0)
-        mesh, logit = (torch.stack(values)[best, torch.arange(len(best), device=best.device)] for values in zip(*looks, strict=True))
+        mesh, logit = (
+            torch.stack(values)[best, torch.arange(len(best), device=best.device)]
+            for values in zip(*looks, strict=True)
+        )
         good = logit.sigmoid() > MIN_SCORE / 2  # the second, better placed look decides
         if not good.any():
             return []
@@ -257,8 +264,10 @@ def load_detector(path: str | os.PathLike | None = None, device: torch.device | 
 def select_face(faces: list[Face], which: str | int = "largest") -> Face:
     """The largest face, or the one at index `which` (0 = largest). Raises UserError if there is no such face."""
     if not faces:
-        raise UserError("No face was found in the photo. Use one in which the face is visible, upright and at least about "
-                        "40 pixels wide.")
+        raise UserError(
+            "No face was found in the photo. Use one in which the face is visible, upright and at least about "
+            "40 pixels wide."
+        )
     if which == "largest":
         return faces[0]
     try:
@@ -267,5 +276,7 @@ def select_face(faces: list[Face], which: str | int = "largest") -> Face:
         raise UserError(f"Which face? Give 'largest' or an index from 0 to {len(faces) - 1}, not {which!r}.") from None
     if not 0 <= index < len(faces):
         n = f"{len(faces)} faces were" if len(faces) > 1 else "only one face was"
-        raise UserError(f"There is no face number {index}: {n} found. Use an index from 0 to {len(faces) - 1}, largest first.")
+        raise UserError(
+            f"There is no face number {index}: {n} found. Use an index from 0 to {len(faces) - 1}, largest first."
+        )
     return faces[index]

@@ -46,8 +46,10 @@ def external_faces(
             if rows is not None:
                 chosen.append(face_in_box(_pick(rows[i], which), found, photo, None if frames else detector))
             elif frames is not None and not found:
-                raise UserError("The face landmarks hold no face; lower min_confidence of the node that found them, or "
-                                "disconnect them.")
+                raise UserError(
+                    "The face landmarks hold no face; lower min_confidence of the node that found them, or "
+                    "disconnect them."
+                )
             else:
                 chosen.append(select_face(found, which))
         except UserError as e:
@@ -66,8 +68,10 @@ def mesh_frames(landmarks: Any, count: int, size: tuple[int, int]) -> list[list[
     _same_count("face landmarks", len(frames), count)
     seen = landmarks.get("image_size")
     if seen is not None and tuple(int(n) for n in seen) != size:
-        raise UserError(f"The face landmarks were found in an image of {seen[1]} x {seen[0]} pixels, this one has {size[1]} x "
-                        f"{size[0]}; connect the same image to both nodes.")
+        raise UserError(
+            f"The face landmarks were found in an image of {seen[1]} x {seen[0]} pixels, this one has {size[1]} x "
+            f"{size[0]}; connect the same image to both nodes."
+        )
     return [sorted((mesh_face(face) for face in frame), key=lambda face: -face.area) for frame in frames]
 
 
@@ -89,12 +93,16 @@ def mesh_face(given: Any) -> Face:
 
 def _points(face: Any, name: str, width: int) -> Tensor:
     if not isinstance(face, Mapping) or name not in face:
-        raise UserError(f"A face among the face landmarks has no '{name}' ({_form(face)}); connect ComfyUI's MediaPipe Face "
-                        "Landmarker.")
+        raise UserError(
+            f"A face among the face landmarks has no '{name}' ({_form(face)}); connect ComfyUI's MediaPipe Face "
+            "Landmarker."
+        )
     points = torch.as_tensor(face[name]).float()
     if points.ndim != 2 or points.shape[0] not in (POINTS, POINTS + 10) or points.shape[1] != width:
-        raise UserError(f"'{name}' of the face landmarks is {tuple(points.shape)}; this needs MediaPipe's face mesh, "
-                        f"[{POINTS} or {POINTS + 10}, {width}].")
+        raise UserError(
+            f"'{name}' of the face landmarks is {tuple(points.shape)}; this needs MediaPipe's face mesh, "
+            f"[{POINTS} or {POINTS + 10}, {width}]."
+        )
     if not torch.isfinite(points).all():
         raise UserError(f"'{name}' of the face landmarks holds NaN or infinite values; find the face again.")
     return points[:POINTS]
@@ -107,11 +115,15 @@ def box_frames(boxes: Any, count: int) -> list[list[Tensor]]:
     elif isinstance(boxes, Sequence) and boxes and all(isinstance(box, Mapping) for box in boxes):
         boxes = [boxes]
     if not isinstance(boxes, Sequence) or isinstance(boxes, str) or not all(isinstance(r, Sequence) for r in boxes):
-        raise UserError(f"These boxes ({_form(boxes)}) are not of ComfyUI's form: {{x, y, width, height}}, or a list of such "
-                        "for each image.")
+        raise UserError(
+            f"These boxes ({_form(boxes)}) are not of ComfyUI's form: {{x, y, width, height}}, or a list of such "
+            "for each image."
+        )
     if not boxes:
-        raise UserError("The boxes are empty: nothing was found; lower the threshold of the node that made them, or disconnect "
-                        "them.")
+        raise UserError(
+            "The boxes are empty: nothing was found; lower the threshold of the node that made them, or disconnect "
+            "them."
+        )
     if len(boxes) > 1:
         _same_count("boxes", len(boxes), count)
     rows = [sorted((_corners(box) for box in row), key=lambda b: -float((b[2:] - b[:2]).prod())) for row in boxes]
@@ -125,7 +137,9 @@ def _corners(box: Any) -> Tensor:
         raise UserError(f"A box needs the numbers x, y, width and height ({_form(box)}).") from None
     corners = torch.tensor([x, y, x + width, y + height])
     if not torch.isfinite(corners).all() or width <= 0 or height <= 0:
-        raise UserError(f"A box of {width:g} x {height:g} pixels at {x:g}, {y:g} encloses nothing; draw it around the face.")
+        raise UserError(
+            f"A box of {width:g} x {height:g} pixels at {x:g}, {y:g} encloses nothing; draw it around the face."
+        )
     return corners
 
 
@@ -136,7 +150,9 @@ def face_in_box(box: Tensor, found: list[Face], photo: Tensor, detector: FaceDet
         inside = [face for face in closer_look(box, photo, detector) if same_face(box, face.box)]
     if not inside:
         x0, y0, x1, y1 = (round(v) for v in box.tolist())
-        raise UserError(f"There is no face in the box of {x1 - x0} x {y1 - y0} pixels at {x0}, {y0}; draw it around the face.")
+        raise UserError(
+            f"There is no face in the box of {x1 - x0} x {y1 - y0} pixels at {x0}, {y0}; draw it around the face."
+        )
     return max(inside, key=lambda face: float(box_overlap(box, face.box[None])))
 
 
@@ -151,8 +167,13 @@ def closer_look(box: Tensor, photo: Tensor, detector: FaceDetector) -> list[Face
     shift = torch.tensor([float(x0), float(y0)])
     faces = detector.detect(photo[..., y0:y1, x0:x1])
     return [
-        Face(f.box + shift.repeat(2), f.score, f.keypoints + shift, torch.cat([f.mesh[:, :2] + shift, f.mesh[:, 2:]], 1),
-             f.mesh_score)
+        Face(
+            f.box + shift.repeat(2),
+            f.score,
+            f.keypoints + shift,
+            torch.cat([f.mesh[:, :2] + shift, f.mesh[:, 2:]], 1),
+            f.mesh_score,
+        )
         for f in faces
     ]
 

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..errors import UserError
 
-MARGIN = 1.62  # side of the crop / longer side of the mesh points' box: the mesh stops at the hairline and before the ears
+MARGIN = (
+    1.62  # side of the crop / longer side of the mesh points' box: the mesh stops at the hairline and before the ears
+)
 RAISE = 0.07  # the crop's centre moves up the face by this share of its height, to make room for the top of the head
 LEAST_SHOWN = 0.05  # of the face: a mask that leaves less is the wrong way round
 CHIN, FOREHEAD = 152, 10  # MediaPipe face mesh indices
@@ -87,7 +89,9 @@ def check_mask(mask: Tensor, photo: Tensor) -> None:
 def check_shown(share: Tensor) -> None:
     """share: of the face, that a mask leaves. UserError where that is nearly nothing."""
     if share < LEAST_SHOWN:
-        raise UserError("The mask hides the face: it must be white where the photo may be used. Invert it (node: InvertMask).")
+        raise UserError(
+            "The mask hides the face: it must be white where the photo may be used. Invert it (node: InvertMask)."
+        )
 
 
 def uncrop(x: Tensor, matrix: Tensor, size: tuple[int, int], outside: float = 1.0) -> Tensor:
@@ -95,7 +99,9 @@ def uncrop(x: Tensor, matrix: Tensor, size: tuple[int, int], outside: float = 1.
     height, width = size
     y, x_ = (torch.arange(n, device=x.device) + 0.5 for n in (height, width))
     m, side = matrix[0].to(x), x.shape[-1]
-    at = torch.stack([(x_ * m[0, 0] + m[0, 2]).expand(height, -1), (y * m[1, 1] + m[1, 2])[:, None].expand(-1, width)], -1)
+    at = torch.stack(
+        [(x_ * m[0, 0] + m[0, 2]).expand(height, -1), (y * m[1, 1] + m[1, 2])[:, None].expand(-1, width)], -1
+    )
     grid = (at / side * 2 - 1)[None].to(x)
     inside = (grid.abs() <= 1).all(-1)[:, None]
     found = F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -28,7 +28,9 @@ class Sun:
 
 
 @torch.no_grad()
-def find_sun(pixels: Pixels, vertices: Tensor, surface: Surface, stride: int, prior: LightPrior | None = None) -> Sun | None:
+def find_sun(
+    pixels: Pixels, vertices: Tensor, surface: Surface, stride: int, prior: LightPrior | None = None
+) -> Sun | None:
     """pixels: of the skin, with an albedo guessed for them, every stride-th of surface; vertices `[1, V, 3]`, posed."""
     prior = prior or LightPrior()
 
@@ -40,7 +42,9 @@ def find_sun(pixels: Pixels, vertices: Tensor, surface: Surface, stride: int, pr
     def shadowed(angles: list[tuple[int, int]]) -> tuple[float, Sun, tuple[int, int]]:
         """The best of these (yaw, pitch) with the shadows of each cast: its error, and the first of equals."""
         directions = torch.stack([at(*a) for a in angles])
-        arrives = lamp_shares(vertices, surface.triangles, Light(torch.zeros(1, 9, 3), directions[None], torch.ones(1, len(angles), 3)))
+        arrives = lamp_shares(
+            vertices, surface.triangles, Light(torch.zeros(1, 9, 3), directions[None], torch.ones(1, len(angles), 3))
+        )
         seen = surface.carry(arrives)[0, :, ::stride, ::stride][:, pixels.used].cpu().double()
         errors = [error(d, s[:, None]) for d, s in zip(directions, seen, strict=True)]
         i = errors.index(min(errors))

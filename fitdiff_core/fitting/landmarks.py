@@ -21,8 +21,46 @@ from .gaze import LEFT_LIDS, RIGHT_LIDS, fit_gaze
 from .pose import affine_pose, axis_angle_to_matrix, matrix_to_axis_angle, umeyama
 
 LIPS = (
-    61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 185, 40, 39, 37, 0, 267, 269, 270, 409,
-    78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 191, 80, 81, 82, 13, 312, 311, 310, 415,
+    61,
+    146,
+    91,
+    181,
+    84,
+    17,
+    314,
+    405,
+    321,
+    375,
+    291,
+    185,
+    40,
+    39,
+    37,
+    0,
+    267,
+    269,
+    270,
+    409,
+    78,
+    95,
+    88,
+    178,
+    87,
+    14,
+    317,
+    402,
+    318,
+    324,
+    308,
+    191,
+    80,
+    81,
+    82,
+    13,
+    312,
+    311,
+    310,
+    415,
 )  # MediaPipe, outer and inner
 # inside the lower lip near the corners: on closed mouths, where the head's points were found, they cannot be told from the
 # upper lip's
@@ -68,7 +106,9 @@ def landmark_basis(head, which: str = "mesh") -> tuple[Tensor, Tensor]:
     """
     k, e = head.n_identity, len(head.expression_names)
     device = head.triangles.device
-    identity = torch.cat([torch.zeros(1, k, device=device), torch.eye(k, device=device), torch.zeros(e, k, device=device)])
+    identity = torch.cat(
+        [torch.zeros(1, k, device=device), torch.eye(k, device=device), torch.zeros(e, k, device=device)]
+    )
     action = torch.cat([torch.zeros(1 + k, e, device=device), torch.eye(e, device=device)])
     rows = [
         head.landmarks(head(i, a), which).cpu().double()
@@ -121,7 +161,9 @@ def _residual(theta: Tensor, rotation: Tensor, mean: Tensor, basis: Tensor, need
     return xy, jac
 
 
-def fit_landmarks(points: Tensor, head, size: int = 256, which: str = "mesh", prior: FitPrior | None = None) -> LandmarkFit:
+def fit_landmarks(
+    points: Tensor, head, size: int = 256, which: str = "mesh", prior: FitPrior | None = None
+) -> LandmarkFit:
     """Landmarks `[N, 2 or 3]` in px of a square picture of `size` px -> LandmarkFit.
 
     which: "mesh" (468), "68" or "5". A third coordinate (px, negative towards the camera) only steers the start.
@@ -196,8 +238,12 @@ def fit_landmarks(points: Tensor, head, size: int = 256, which: str = "mesh", pr
     xy, _ = _residual(theta, rotation, mean, basis, need_jacobian=False)
     error = ((xy - target).norm(dim=1) * w).sum() / w.sum() * half
     return LandmarkFit(
-        matrix_to_axis_angle(rotation), torch.stack([theta[3], theta[4], -d]), theta[5].exp() * d,
-        theta[7 : 7 + k].float(), theta[7 + k :].float(), error.float(),
+        matrix_to_axis_angle(rotation),
+        torch.stack([theta[3], theta[4], -d]),
+        theta[5].exp() * d,
+        theta[7 : 7 + k].float(),
+        theta[7 + k :].float(),
+        error.float(),
     )
 
 
@@ -212,7 +258,11 @@ def fit_scene(
     device = photo.device
     mesh = crop.points(face.mesh)
     found = fit_landmarks(mesh, head, size, "mesh", prior)
-    camera, shape, expression = found.camera().to(device), found.identity[None].to(device), found.expression[None].to(device)
+    camera, shape, expression = (
+        found.camera().to(device),
+        found.identity[None].to(device),
+        found.expression[None].to(device),
+    )
     fine = crop_image(photo, crop.matrix * 2, 2 * size).image  # irises are small: look at them at twice the size
     gaze = fit_gaze(fine, mesh * 2, head(shape, expression), head, camera, (2 * size, 2 * size))
     return Scene(camera, Light.ambient(1).to(device), expression, gaze, (size, size), crop.matrix), shape

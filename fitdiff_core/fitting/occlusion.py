@@ -29,7 +29,9 @@ SHARP = 0.3  # least step of the log ratio across hair's edge
 
 
 @torch.no_grad()
-def occlusion(photo: Tensor, valid: Tensor, mesh: Tensor, surface: Surface, head, regions: Tensor) -> tuple[Light, Tensor]:
+def occlusion(
+    photo: Tensor, valid: Tensor, mesh: Tensor, surface: Surface, head, regions: Tensor
+) -> tuple[Light, Tensor]:
     """Light and visible skin of a photo whose head is already fitted.
 
     photo `[1, 3, S, S]` sRGB, valid `[1, 1, S, S]` 0 where the photo ends, mesh `[1, 468, 2]` px, surface: of the fitted head

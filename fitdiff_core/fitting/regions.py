@@ -29,7 +29,9 @@ def region_weights(head, size: int = 256) -> Tensor:
             hidden = torch.maximum(hidden, region[name])
     features = torch.stack([v for n, v in region.items() if n in FEATURES] or [torch.zeros_like(like)]).amax(0)
     mouth = region.get("mouth_interior", torch.zeros_like(like))
-    return torch.stack([photometric * (1 - mouth), region["face"] * (1 - hidden), features, mouth])[None].to(head.uv.device)
+    return torch.stack([photometric * (1 - mouth), region["face"] * (1 - hidden), features, mouth])[None].to(
+        head.uv.device
+    )
 
 
 @torch.no_grad()

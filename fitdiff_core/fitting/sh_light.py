@@ -133,8 +133,15 @@ def solve_light(pixels: Pixels, prior: LightPrior, sun: Tensor | None = None) ->
 
 @torch.no_grad()
 def fit_light(
-    photo: Tensor, albedo: Tensor, normal: Tensor, weight: Tensor, specular: Tensor | None = None,
-    prior: LightPrior | None = None, stride: int = 3, sun: Tensor | None = None, arrives: Tensor | None = None,
+    photo: Tensor,
+    albedo: Tensor,
+    normal: Tensor,
+    weight: Tensor,
+    specular: Tensor | None = None,
+    prior: LightPrior | None = None,
+    stride: int = 3,
+    sun: Tensor | None = None,
+    arrives: Tensor | None = None,
 ) -> tuple[Light, Tensor]:
     """Photo `[1 or B, 3, H, W]` sRGB, rendered albedo (linear) and world normal `[B, 3, H, W]`, weight `[B, 1, H, W]`.
 
@@ -157,7 +164,12 @@ def fit_light(
 
 
 def light_pixels(
-    photo: Tensor, albedo: Tensor, normal: Tensor, weight: Tensor, specular: Tensor | None = None, stride: int = 3,
+    photo: Tensor,
+    albedo: Tensor,
+    normal: Tensor,
+    weight: Tensor,
+    specular: Tensor | None = None,
+    stride: int = 3,
     arrives: Tensor | None = None,
 ) -> list[Pixels]:
     """What `solve_light` asks for, of each picture of a batch: see `fit_light`."""

@@ -23,7 +23,9 @@ FORMAT = "fitdiff-identity-1"
 RESNET = "dlib_resnet"
 
 
-def save_networks(path: str | os.PathLike, graphs: dict[str, tuple[Graph, int]], resnet: dict[str, Tensor], credits: dict):
+def save_networks(
+    path: str | os.PathLike, graphs: dict[str, tuple[Graph, int]], resnet: dict[str, Tensor], credits: dict
+):
     """Write `graphs` (name -> graph, input side) and the ResNet's state dict, float16, with the sources as `credits`."""
     tensors = {f"{RESNET}/{k}": v for k, v in resnet.items()}
     plan = {}
@@ -49,9 +51,13 @@ def _open(path: str | os.PathLike | None, resnet: bool) -> tuple[dict[str, Tenso
             names = [name for name in f.keys() if name.startswith(RESNET + "/") == resnet]  # noqa: SIM118 (no dict)
             tensors = {name: f.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as e:
-        raise UserError(f"{path} is damaged ({e}); perhaps it is a Git LFS pointer or a broken download. {repair}") from e
+        raise UserError(
+            f"{path} is damaged ({e}); perhaps it is a Git LFS pointer or a broken download. {repair}"
+        ) from e
     if metadata.get("format") != FORMAT:
-        raise UserError(f"{path} is not a file of FitDiff's face networks (format {metadata.get('format')!r}). {repair}")
+        raise UserError(
+            f"{path} is not a file of FitDiff's face networks (format {metadata.get('format')!r}). {repair}"
+        )
     for key, value in tensors.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise UserError(f"{path} is damaged: {key} holds values that are not finite. {repair}")

@@ -6,6 +6,13 @@ from .objective import Guidance, GuidanceWeights, PhotoObjective
 from .target import prepare_guidance, visible_mask
 
 __all__ = [
-    "Guidance", "GuidanceWeights", "GuidedDenoiser", "PhotoObjective", "as_guidances", "describe_stranger", "prepare_guidance",
-    "strangers", "visible_mask",
+    "Guidance",
+    "GuidanceWeights",
+    "GuidedDenoiser",
+    "PhotoObjective",
+    "as_guidances",
+    "describe_stranger",
+    "prepare_guidance",
+    "strangers",
+    "visible_mask",
 ]

@@ -89,7 +89,9 @@ class GuidedDenoiser:
     Works under `torch.inference_mode()`, as ComfyUI runs its nodes.
     """
 
-    def __init__(self, denoise: Denoise, model, guidance: Guidance | Sequence[Guidance], objective: Objective | None = None):
+    def __init__(
+        self, denoise: Denoise, model, guidance: Guidance | Sequence[Guidance], objective: Objective | None = None
+    ):
         """denoise: conditioned already. model: a `FitDiffModel`. objective: another goal for each photo, for tests.
         Raises UserError where there is no photo."""
         self.denoise, self.prior = denoise, plain(model.denoiser.prior)

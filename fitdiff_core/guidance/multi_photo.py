@@ -30,6 +30,7 @@ def with_reference(photos: Sequence[Guidance]) -> list[Guidance]:
     A photo alone cannot tell a warm light from a warm skin, so a prior holds its light near white (`LightPrior`). Of several
     photos each would pull the skin to its own exposure and white balance.
     """
+
     def free(g: Guidance) -> Guidance:
         prior = g.light_prior
         return replace(g, light_prior=replace(prior, level_std=LEVEL_STD, tint_std=max(prior.tint_std, TINT_STD)))

@@ -61,7 +61,9 @@ class Guidance:
     weights: GuidanceWeights = field(default_factory=GuidanceWeights)
     sigma_window: tuple[float, float] = (20.0, 0.03)
     texture_step: float = 0.06  # RMS change of the texture latent (unit variance) per inner step
-    shape_step: float = 0.006  # RMS change of the whitened shape coefficients; the identity tells more of them than the pixels
+    shape_step: float = (
+        0.006  # RMS change of the whitened shape coefficients; the identity tells more of them than the pixels
+    )
     scene_step: float = 0.004  # radians and relative distance; expression moves 3 times as far
     inner_steps: int = 1
     trust: float = 1.5  # the estimate may leave the denoiser's by this many posterior standard deviations
@@ -130,7 +132,9 @@ class PhotoObjective:
         scene = replace(scene, light=self.relight(surface, maps, scene, regions[:, 1:2]))
         out = render(vertices, self.head, maps, scene.camera, scene.light, size=g.size, arrives=g.sun and g.sun.arrives)
         weight, mouth, skin = F.interpolate(
-            torch.cat([regions[:, :1], seen[:, 3:] * surface.mask, regions[:, 1:2]], 1), g.size, mode="bilinear",
+            torch.cat([regions[:, :1], seen[:, 3:] * surface.mask, regions[:, 1:2]], 1),
+            g.size,
+            mode="bilinear",
             align_corners=False,
         ).split(1, 1)
         image = out.image
@@ -148,7 +152,9 @@ class PhotoObjective:
         """What the light of the scene does not explain of the photo `[B, 3, S, S]`: `light_gain` at full size."""
         g, small = self.guidance, skin.shape[-2:]
         photo, mask, render = (F.interpolate(x, small, mode="area") for x in (g.photo, g.mask, render))
-        return F.interpolate(light_gain(render, photo, skin * mask, g.unexplained), g.size, mode="bilinear", align_corners=False)
+        return F.interpolate(
+            light_gain(render, photo, skin * mask, g.unexplained), g.size, mode="bilinear", align_corners=False
+        )
 
     @torch.no_grad()
     def relight(self, surface: Surface, maps: TextureMaps, scene: Scene, skin: Tensor) -> Light:
@@ -159,7 +165,9 @@ class PhotoObjective:
         weight = skin * F.interpolate(g.mask, small, mode="bilinear", antialias=True, align_corners=False)
         albedo, light = surface.albedo(maps), scene.light.detach()
         if g.sun is None:
-            return fit_light(photo, albedo, surface.normal, weight, surface.shine(maps, light), g.light_prior, stride=2)[0]
+            return fit_light(
+                photo, albedo, surface.normal, weight, surface.shine(maps, light), g.light_prior, stride=2
+            )[0]
         arrives = surface.carry(g.sun.arrives)
         shine = surface.shine(maps, light, arrives)
         return fit_light(photo, albedo, surface.normal, weight, shine, g.light_prior, 2, g.sun.direction, arrives)[0]

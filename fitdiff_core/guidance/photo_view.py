@@ -28,7 +28,8 @@ def expand_scene(scene: Scene, batch: int) -> Scene:
         scene,
         camera=Camera(rows(camera.focal), rows(camera.rotation), rows(camera.translation)),
         light=Light(rows(light.sh), rows(light.direction), rows(light.color), light.shadows),
-        expression=rows(scene.expression), gaze=rows(scene.gaze),
+        expression=rows(scene.expression),
+        gaze=rows(scene.gaze),
         crop=None if scene.crop is None else rows(scene.crop),
     )
 

@@ -64,7 +64,9 @@ def prepare_guidance(
         surface = Surface.seen(vertices, head, scene, scene.size)
         usable = crop.mask
         if mask is not None:
-            usable = usable * crop_image(plain_tensors(mask).expand(-1, 3, -1, -1).to(photo), crop.matrix, size).image[:, :1]
+            usable = (
+                usable * crop_image(plain_tensors(mask).expand(-1, 3, -1, -1).to(photo), crop.matrix, size).image[:, :1]
+            )
             skin = surface.look_up(regions)[:, 1:2] * surface.facing * crop.mask
             check_shown((skin * usable).sum() / skin.sum().clamp(min=1))
         light, visible = occlusion(crop.image, usable, mesh, surface, head, regions)
@@ -74,8 +76,19 @@ def prepare_guidance(
         matrix = recognizer.matrix(mesh).to(photo)
         features = recognizer(recognizer.crop(crop.image, matrix))
         return Guidance(
-            crop.image, visible, scene, shape, mesh, _landmark_weights(head, "mesh", mesh), recognizer, matrix,
-            features.embedding, tuple(features.activations), regions, weights or GuidanceWeights(), sun=sun,
+            crop.image,
+            visible,
+            scene,
+            shape,
+            mesh,
+            _landmark_weights(head, "mesh", mesh),
+            recognizer,
+            matrix,
+            features.embedding,
+            tuple(features.activations),
+            regions,
+            weights or GuidanceWeights(),
+            sun=sun,
         )
 
 

@@ -123,7 +123,9 @@ class HeadModel(nn.Module):
         """Vertices `[B, V, 3]` -> points `[B, N, 3]`: "68", "5" (eyes, nose tip, mouth corners) or "mesh" (468)."""
         if which == "mesh":
             if not hasattr(self, "mesh_triangles"):
-                raise UserError("This head file has no face-mesh landmarks; rebuild it: python -m fitdiff_lab.assets.head")
+                raise UserError(
+                    "This head file has no face-mesh landmarks; rebuild it: python -m fitdiff_lab.assets.head"
+                )
             return (vertices[:, self.mesh_triangles] * self.mesh_barycentric.to(vertices)[..., None]).sum(2)
         if which not in ("68", "5"):
             raise UserError(f"Unknown landmarks '{which}'; choose 68, 5 or mesh.")

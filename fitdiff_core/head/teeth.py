@@ -8,7 +8,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-PATCH = (218 / 256, 2 / 256, 254 / 256, 36 / 256)  # u0, v0, u1, v1, v from the bottom; clear of the skin by 5 texels of 512
+PATCH = (
+    218 / 256,
+    2 / 256,
+    254 / 256,
+    36 / 256,
+)  # u0, v0, u1, v1, v from the bottom; clear of the skin by 5 texels of 512
 EDGE, ROOT = (0.74, 0.64, 0.54), (0.64, 0.51, 0.40)  # linear diffuse albedo where teeth bite and at the gum
 SPECULAR = 0.65  # enamel's F0 is 5.2 %
 

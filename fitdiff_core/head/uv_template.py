@@ -12,14 +12,35 @@ from ..errors import UserError
 
 # "skin" has everything but eyes, eye sockets and mouth; "all" is what the mesh uses of the atlas
 REGIONS = (
-    "face", "skin", "lips", "brows", "eyelids", "nose", "ears", "scalp", "neck", "mouth_interior", "teeth", "eyes", "iris",
+    "face",
+    "skin",
+    "lips",
+    "brows",
+    "eyelids",
+    "nose",
+    "ears",
+    "scalp",
+    "neck",
+    "mouth_interior",
+    "teeth",
+    "eyes",
+    "iris",
     "all",
 )
 PAIRED = ("brows", "eyelids", "ears")
 OUTLINES = {  # sRGB
-    "face": (250, 250, 250), "scalp": (120, 170, 255), "neck": (120, 220, 170), "ears": (255, 170, 90),
-    "brows": (170, 110, 60), "eyelids": (230, 110, 220), "nose": (255, 225, 90), "lips": (255, 90, 100),
-    "mouth_interior": (150, 40, 50), "teeth": (235, 230, 200), "eyes": (90, 210, 255), "iris": (40, 120, 200),
+    "face": (250, 250, 250),
+    "scalp": (120, 170, 255),
+    "neck": (120, 220, 170),
+    "ears": (255, 170, 90),
+    "brows": (170, 110, 60),
+    "eyelids": (230, 110, 220),
+    "nose": (255, 225, 90),
+    "lips": (255, 90, 100),
+    "mouth_interior": (150, 40, 50),
+    "teeth": (235, 230, 200),
+    "eyes": (90, 210, 255),
+    "iris": (40, 120, 200),
 }
 LABELS = {"mouth_interior": "mouth"}
 GREY, WIRE, GRID = 118, 134, 104
@@ -91,7 +112,7 @@ def _near_edge(rast: Tensor) -> Tensor:
 
 def _left_is_right_of_middle(head) -> bool:
     """Whether the subject's left (+x) lies in the right half of the atlas."""
-    x = head.mean[:3 * head.n_control].view(-1, 3)[:, 0]
+    x = head.mean[: 3 * head.n_control].view(-1, 3)[:, 0]
     skin = torch.sparse.mm(head.subdivision, x[:, None])[:, 0]
     u = head.uv[: len(skin), 0]
     return bool(((u - u.mean()) * skin).mean() > 0)
@@ -113,7 +134,9 @@ def _write(image: Image.Image, found: list, left_is_right: bool) -> None:
             y, x = _inner_point(part)
             x = min(max(x, 0.04 * size), 0.96 * size)
             text = LABELS.get(name, name) + side
-            draw.text((x, y), text, color, font, anchor="mm", stroke_width=max(1, size // 700), stroke_fill=(40, 40, 40))
+            draw.text(
+                (x, y), text, color, font, anchor="mm", stroke_width=max(1, size // 700), stroke_fill=(40, 40, 40)
+            )
 
 
 def _inner_point(part: Tensor) -> tuple[float, float]:

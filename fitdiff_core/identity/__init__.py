@@ -5,6 +5,14 @@ from .packs import list_packs, load_recognizer
 from .recognizer import Features, Recognizer
 
 __all__ = [
-    "Features", "Identity", "Recognizer", "View", "blend_identities", "encode_identity", "identity_of", "list_packs",
-    "load_recognizer", "walk_identities",
+    "Features",
+    "Identity",
+    "Recognizer",
+    "View",
+    "blend_identities",
+    "encode_identity",
+    "identity_of",
+    "list_packs",
+    "load_recognizer",
+    "walk_identities",
 ]

@@ -72,7 +72,9 @@ class ArcFaceRecognizer(Recognizer):
             probe = graph(torch.zeros(1, 3, size, size))
         if len(probe) != 1 or probe[0].ndim != 2 or probe[0].shape[1] < 32:
             shapes = [tuple(p.shape) for p in probe]
-            raise UserError(f"{name} does not give one embedding per face but {shapes}; choose the pack's recognition model.")
+            raise UserError(
+                f"{name} does not give one embedding per face but {shapes}; choose the pack's recognition model."
+            )
         if not torch.isfinite(probe[0]).all():
             raise UserError(f"{name} is damaged: it answers with NaN or infinite values; download it again.")
         self.dim = probe[0].shape[1]
@@ -95,7 +97,9 @@ def load_arcface(path: str | os.PathLike, device: torch.device | str = "cpu") ->
     shape = next(iter(read_signature(path).inputs.values()))
     size = shape[2] if len(shape) == 4 and shape[2] else 112
     if len(shape) == 4 and (shape[1] not in (0, 3) or shape[2] != shape[3] or not 0 <= shape[2] <= MAX_CROP):
-        raise UserError(f"{path.name} takes input {shape}, not a square RGB image; choose the pack's recognition model.")
+        raise UserError(
+            f"{path.name} takes input {shape}, not a square RGB image; choose the pack's recognition model."
+        )
     try:
         return ArcFaceRecognizer(graph, path.stem, size).to(device)
     except UserError:

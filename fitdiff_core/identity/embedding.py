@@ -26,7 +26,9 @@ class View:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> View:
         """The same of changed tensors."""
-        photo, mirrored = (Features(change(f.embedding), tuple(map(change, f.activations))) for f in (self.photo, self.mirrored))
+        photo, mirrored = (
+            Features(change(f.embedding), tuple(map(change, f.activations))) for f in (self.photo, self.mirrored)
+        )
         return View(photo, mirrored, change(self.weight))
 
 
@@ -49,7 +51,10 @@ class Identity:
         return self.embedding.shape[0]
 
     def to(self, device: torch.device | str) -> Identity:
-        activations, views = tuple(a.to(device) for a in self.activations), tuple(v.map(lambda t: t.to(device)) for v in self.views)
+        activations, views = (
+            tuple(a.to(device) for a in self.activations),
+            tuple(v.map(lambda t: t.to(device)) for v in self.views),
+        )
         return Identity(self.embedding.to(device), activations, self.crop.to(device), self.recognizer, views)
 
 
@@ -95,7 +100,9 @@ def encode_identity(
     nearest = int((each.embedding @ mean[0]).argmax())
     view, n = each.views[0], len(crops)
     views = tuple(replace(view, weight=view.weight / n).map(lambda t, i=i: t[i : i + 1]) for i in range(n))
-    return Identity(mean, tuple(a.mean(0, keepdim=True) for a in each.activations), crops[nearest], recognizer.name, views)
+    return Identity(
+        mean, tuple(a.mean(0, keepdim=True) for a in each.activations), crops[nearest], recognizer.name, views
+    )
 
 
 def blend_identities(a: Identity, b: Identity, weight: float) -> Identity:
@@ -114,8 +121,11 @@ def blend_identities(a: Identity, b: Identity, weight: float) -> Identity:
     embedding, views = slerp(a.embedding, b.embedding, weight), ()
     if a.views and b.views:
         n = len(embedding)
-        views = tuple(replace(v, weight=share * v.weight).map(lambda t: t.expand(n, *t.shape[1:]))
-                      for one, share in ((a, 1 - weight), (b, weight)) for v in one.views)
+        views = tuple(
+            replace(v, weight=share * v.weight).map(lambda t: t.expand(n, *t.shape[1:]))
+            for one, share in ((a, 1 - weight), (b, weight))
+            for v in one.views
+        )
     return Identity(embedding, activations, torch.lerp(a.crop, b.crop, weight), a.recognizer, views)
 
 
@@ -127,12 +137,18 @@ def walk_identities(a: Identity, b: Identity, frames: int) -> Identity:
     if frames < 2:
         raise UserError(f"A walk needs at least 2 frames, its ends (got {frames}).")
     if len(a) != 1 or len(b) != 1:
-        raise UserError(f"A walk leads from one person to another (got {len(a)} and {len(b)}); connect one identity at each end.")
+        raise UserError(
+            f"A walk leads from one person to another (got {len(a)} and {len(b)}); connect one identity at each end."
+        )
     steps = [blend_identities(a, b, i / (frames - 1)) for i in range(frames)]
     activations = tuple(torch.cat(layer) for layer in zip(*(s.activations for s in steps), strict=True))
-    views = tuple(replace(each[0].map(lambda t: t.expand(frames, *t.shape[1:])), weight=torch.cat([v.weight for v in each]))
-                  for each in zip(*(s.views for s in steps), strict=True))  # the same photos in every step
-    return Identity(torch.cat([s.embedding for s in steps]), activations, torch.cat([s.crop for s in steps]), a.recognizer, views)
+    views = tuple(
+        replace(each[0].map(lambda t: t.expand(frames, *t.shape[1:])), weight=torch.cat([v.weight for v in each]))
+        for each in zip(*(s.views for s in steps), strict=True)
+    )  # the same photos in every step
+    return Identity(
+        torch.cat([s.embedding for s in steps]), activations, torch.cat([s.crop for s in steps]), a.recognizer, views
+    )
 
 
 def slerp(a: Tensor, b: Tensor, weight: float) -> Tensor:

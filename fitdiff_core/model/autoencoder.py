@@ -132,8 +132,11 @@ class Decoder(nn.Module):
         self.stem = conv(c.latent, w[2])
         self.position = nn.Parameter(torch.zeros(w[2], c.size // FACTOR, c.size // FACTOR))
         self.trunk = nn.Sequential(
-            *(ResBlock(w[2]) for _ in range(n[0])), Up(w[2], w[1]),
-            *(ResBlock(w[1]) for _ in range(n[1])), Up(w[1], w[0]))
+            *(ResBlock(w[2]) for _ in range(n[0])),
+            Up(w[2], w[1]),
+            *(ResBlock(w[1]) for _ in range(n[1])),
+            Up(w[1], w[0]),
+        )
         self.grain = conv(c.grain, w[0], 1, gain=0.1)
         self.tail = nn.Sequential(*(ResBlock(w[0]) for _ in range(n[2])), nn.SiLU())
         self.heads = nn.ModuleDict({name: Head(c) for name in MAPS})
@@ -211,7 +214,9 @@ class MapAutoencoder(nn.Module):
         """Linear maps `[B, 9, S, S]` (`TextureMaps.stack`) -> latent `[B, C, S/16, S/16]`, unit variance a channel."""
         s = self.config.size
         if maps.shape[1:] != (CHANNELS, s, s):
-            raise UserError(f"The autoencoder takes maps of 9 x {s} x {s}, not {tuple(maps.shape[1:])}; resize them first.")
+            raise UserError(
+                f"The autoencoder takes maps of 9 x {s} x {s}, not {tuple(maps.shape[1:])}; resize them first."
+            )
         return self.normalise(self.posterior_mean(to_codes(maps)))
 
     def posterior_mean(self, codes: Tensor) -> Tensor:
@@ -229,8 +234,10 @@ class MapAutoencoder(nn.Module):
         s, n = self.config.size, self.latent_size
         size = size or s
         if latent.shape[1:] != (self.config.latent, n, n):
-            raise UserError(f"The latent is {tuple(latent.shape[1:])}, this model's is {(self.config.latent, n, n)}; "
-                            "it was made by another model.")
+            raise UserError(
+                f"The latent is {tuple(latent.shape[1:])}, this model's is {(self.config.latent, n, n)}; "
+                "it was made by another model."
+            )
         if size not in (s, s // 2):
             raise UserError(f"The autoencoder decodes to {s} or {s // 2} texels a side, not {size}.")
         z = latent * self.latent_std[:, None, None] + self.latent_mean[:, None, None]

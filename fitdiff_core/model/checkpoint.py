@@ -63,7 +63,12 @@ class FitDiffModel:
 
 
 def save_model(
-    path: str | os.PathLike, autoencoder: MapAutoencoder, denoiser: Denoiser, *, recognizer: str, atlas_version: str,
+    path: str | os.PathLike,
+    autoencoder: MapAutoencoder,
+    denoiser: Denoiser,
+    *,
+    recognizer: str,
+    atlas_version: str,
     training: dict | None = None,
 ) -> Path:
     """Write a checkpoint, fp16, atomically. training: run settings and metrics, kept as JSON in the metadata.
@@ -97,19 +102,25 @@ def load_model(
     """
     path = Path(path) if path is not None else DEFAULT
     if not path.is_file():
-        raise UserError(f"No FitDiff weights at {path}. The shipped ones are {DEFAULT}: install the pack again, or give "
-                        "the path of a checkpoint.")
+        raise UserError(
+            f"No FitDiff weights at {path}. The shipped ones are {DEFAULT}: install the pack again, or give "
+            "the path of a checkpoint."
+        )
     metadata, described = read_header(path)
     autoencoder, denoiser = _architecture(path, metadata)
     modules = nn.ModuleDict({"autoencoder": autoencoder, "denoiser": denoiser})
     _compare(path, described, {k: tuple(v.shape) for k, v in modules.state_dict().items()})
     head = head if head is not None else load_head()
     if metadata.get("atlas_version") != head.atlas_version:
-        raise UserError(f"{path.name} was trained for atlas '{metadata.get('atlas_version')}', the head has "
-                        f"'{head.atlas_version}'. Use the checkpoint and the head of one release.")
+        raise UserError(
+            f"{path.name} was trained for atlas '{metadata.get('atlas_version')}', the head has "
+            f"'{head.atlas_version}'. Use the checkpoint and the head of one release."
+        )
     if denoiser.config.shape != head.n_identity:
-        raise UserError(f"{path.name} samples {denoiser.config.shape} shape coefficients, the head has "
-                        f"{head.n_identity}. Use the checkpoint and the head of one release.")
+        raise UserError(
+            f"{path.name} samples {denoiser.config.shape} shape coefficients, the head has "
+            f"{head.n_identity}. Use the checkpoint and the head of one release."
+        )
     try:
         raw = path.read_bytes()
         tensors = load(raw)
@@ -120,8 +131,12 @@ def load_model(
             raise UserError(f"{path.name} is damaged: {name} holds NaN or infinite values. Download it again.")
     modules.load_state_dict({k: v.float() for k, v in tensors.items()}, assign=True)
     modules.eval().requires_grad_(False)
-    info = {"path": str(path), "id": hashlib.sha256(raw).hexdigest()[:12], "atlas_version": metadata["atlas_version"],
-            "training": _json(path, metadata.get("training", "{}"))}
+    info = {
+        "path": str(path),
+        "id": hashlib.sha256(raw).hexdigest()[:12],
+        "atlas_version": metadata["atlas_version"],
+        "training": _json(path, metadata.get("training", "{}")),
+    }
     # convolutions run faster on a CPU with channels last
     autoencoder.to(memory_format=torch.channels_last)
     denoiser.to(memory_format=torch.channels_last)
@@ -138,24 +153,31 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, dict]]:
     with file as f:
         start = f.read(8)
         if start[:2] == b"PK" or start[:1] == b"\x80":
-            raise UserError(f"{path.name} is a pickle; those can run code and are never loaded. Use a .safetensors file.")
+            raise UserError(
+                f"{path.name} is a pickle; those can run code and are never loaded. Use a .safetensors file."
+            )
         if start == b"version ":
             raise UserError(f"{path.name} is a Git LFS pointer, not the weights; run `git lfs pull`.")
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else -1
         if not 2 <= length <= min(MAX_HEADER, size - 8):
-            raise UserError(f"{path.name} is not a whole safetensors file (header of {length} bytes in {size}). "
-                            "Download it again.")
+            raise UserError(
+                f"{path.name} is not a whole safetensors file (header of {length} bytes in {size}). Download it again."
+            )
         header = _json(path, f.read(length))
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise UserError(f"{path.name} is not a FitDiff checkpoint (format '{FORMAT}' expected). Give FitDiff's own "
-                        "weights, not another model's.")
+        raise UserError(
+            f"{path.name} is not a FitDiff checkpoint (format '{FORMAT}' expected). Give FitDiff's own "
+            "weights, not another model's."
+        )
     end = 0
     for name, entry in header.items():
         end = max(end, _check_entry(path, name, entry))
     if end != size - 8 - length:
-        raise UserError(f"{path.name} is cut short or padded: {size} bytes where {end + 8 + length} were described. "
-                        "Download it again.")
+        raise UserError(
+            f"{path.name} is cut short or padded: {size} bytes where {end + 8 + length} were described. "
+            "Download it again."
+        )
     return metadata, header
 
 
@@ -171,7 +193,9 @@ def _check_entry(path: Path, name: str, entry: dict) -> int:
             raise ValueError("shape and size disagree")
         return end
     except (KeyError, TypeError, ValueError) as e:
-        raise UserError(f"{path.name} is damaged: the entry of {name} makes no sense ({e!r}). Download it again.") from e
+        raise UserError(
+            f"{path.name} is damaged: the entry of {name} makes no sense ({e!r}). Download it again."
+        ) from e
 
 
 def _json(path: Path, text: str | bytes) -> dict:
@@ -209,8 +233,10 @@ def _architecture(path: Path, metadata: dict[str, str]) -> tuple[MapAutoencoder,
             autoencoder = MapAutoencoder(config_from(AutoencoderConfig, described["autoencoder"]))
             denoiser = Denoiser(config_from(DenoiserConfig, described["denoiser"]))
     except (KeyError, AttributeError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as e:
-        raise UserError(f"{path.name} describes an architecture this version does not know ({e}). Update the pack, or "
-                        "use its own weights.") from e
+        raise UserError(
+            f"{path.name} describes an architecture this version does not know ({e}). Update the pack, or "
+            "use its own weights."
+        ) from e
     a, d = autoencoder.config, denoiser.config
     if (a.latent, autoencoder.latent_size) != (d.latent, d.size):
         raise UserError(f"{path.name} pairs an autoencoder and a denoiser of different latents; it cannot be used.")
@@ -222,5 +248,7 @@ def _compare(path: Path, described: dict[str, dict], expected: dict[str, tuple[i
     wrong = sorted(k for k in expected.keys() & described.keys() if tuple(described[k]["shape"]) != expected[k])
     for what, names in (("lacks", missing), ("has unknown", extra), ("has misshapen", wrong)):
         if names:
-            raise UserError(f"{path.name} {what} {len(names)} tensors ({names[0]}, ...): it is damaged or of another "
-                            "version. Use the weights of this release.")
+            raise UserError(
+                f"{path.name} {what} {len(names)} tensors ({names[0]}, ...): it is damaged or of another "
+                "version. Use the weights of this release."
+            )

@@ -205,8 +205,7 @@ class UNet(nn.Module):
         self.downs = nn.ModuleList([nn.Conv2d(w0, w1, 2, stride=2), nn.Conv2d(w1, w2, 2, stride=2)])
         self.ups = nn.ModuleList([nn.Conv2d(w2, w1, 1), nn.Conv2d(w1, w0, 1)])
         (h1, h2) = c.heads
-        self.attentions = nn.ModuleList(
-            [Attention(w2, h2, c), Attention(w2, h2, c), Attention(w1, h1, c)])
+        self.attentions = nn.ModuleList([Attention(w2, h2, c), Attention(w2, h2, c), Attention(w1, h1, c)])
         self.out = zeroed(nn.Conv2d(w0, c.latent, 3, padding=1))
         self.out_norm = nn.GroupNorm(w0 // 16, w0)
         self.shape_in = nn.Linear(c.shape, c.mlp)
@@ -221,8 +220,10 @@ class UNet(nn.Module):
         maps = self.condition(embedding, activations)
         emb = self.embedding(embedding)
         if drop is not None:
-            maps = [torch.where(drop[:, None, None, None], n.to(m), m)
-                    for n, m in zip(self.condition.null, maps, strict=True)]
+            maps = [
+                torch.where(drop[:, None, None, None], n.to(m), m)
+                for n, m in zip(self.condition.null, maps, strict=True)
+            ]
             emb = torch.where(drop[:, None], self.null_embedding.to(emb), emb)
         return self._modulations(emb, maps)
 
@@ -294,7 +295,12 @@ class Denoiser(nn.Module):
         return self.config.latent + 1, self.config.size, self.config.size
 
     def forward(
-        self, x: Tensor, sigma: Tensor, cond: Condition | None = None, cfg_scale: float = 1.0, drop: Tensor | None = None
+        self,
+        x: Tensor,
+        sigma: Tensor,
+        cond: Condition | None = None,
+        cfg_scale: float = 1.0,
+        drop: Tensor | None = None,
     ) -> Tensor:
         """x `[B, C + 1, h, w]`, sigma `[B]` -> denoised, x's shape.
 
@@ -318,7 +324,8 @@ class Denoiser(nn.Module):
             raise UserError(
                 f"This identity has an embedding of {cond.embedding.shape[1]} and activation layers of {channels} "
                 f"channels; this checkpoint takes {c.embedding} and {tuple(c.activations)}. "
-                "Encode the photo with the recogniser the checkpoint was trained with.")
+                "Encode the photo with the recogniser the checkpoint was trained with."
+            )
         embedding, activations = self.normalise(cond)
         prepared = self.net.prepare(embedding, activations, drop)
         with torch.autocast(embedding.device.type, enabled=False):
@@ -327,8 +334,10 @@ class Denoiser(nn.Module):
                 belief = self.prior.with_shape(belief, self._shape(cond.views))
         if drop is not None:
             null = self.prior.nothing()
-            belief = Belief(torch.where(drop[:, None], null.mean, belief.mean),
-                            torch.where(drop[:, None], null.variance, belief.variance))
+            belief = Belief(
+                torch.where(drop[:, None], null.mean, belief.mean),
+                torch.where(drop[:, None], null.variance, belief.variance),
+            )
         prepared.belief = belief
         return prepared
 
@@ -343,8 +352,10 @@ class Denoiser(nn.Module):
     def normalise(self, cond: Condition) -> tuple[Tensor, list[Tensor]]:
         """Embedding `[B, D]` and activation layers of zero mean and unit variance over the training photos."""
         embedding = (cond.embedding.float() - self.embedding_mean) / self.embedding_std
-        return embedding, [normalised(a, getattr(self, f"activation_mean_{i}"), getattr(self, f"activation_std_{i}"))
-                           for i, a in enumerate(cond.activations)]
+        return embedding, [
+            normalised(a, getattr(self, f"activation_mean_{i}"), getattr(self, f"activation_std_{i}"))
+            for i, a in enumerate(cond.activations)
+        ]
 
     def read(self, embedding: Tensor, activations: list[Tensor]) -> Tensor:
         """Normalised features -> `[B, F]`, what the linear prior is a regression on: pooled layers, the reader's features last."""
@@ -370,9 +381,14 @@ class Denoiser(nn.Module):
         c_in = (1 + s * s).rsqrt()
         linear = self.prior.posterior(texture, shape, sigma, prepared.belief)
         # the shape is seen less what the photo already tells of it
-        mean, variance = (v.to(shape)[:, self.prior.n_modes :] for v in (prepared.belief.mean, prepared.belief.variance))
+        mean, variance = (
+            v.to(shape)[:, self.prior.n_modes :] for v in (prepared.belief.mean, prepared.belief.variance)
+        )
         seen = torch.cat([texture * c_in[..., None, None], linear.texture], 1)
         f_texture, f_shape = self.net(
             seen.contiguous(memory_format=torch.channels_last),  # bfloat16 convolutions crawl without
-            (shape - mean) * (variance + s * s).rsqrt(), s[:, 0].log() / 4, prepared)
+            (shape - mean) * (variance + s * s).rsqrt(),
+            s[:, 0].log() / 4,
+            prepared,
+        )
         return pack_latent(*self.prior.correct(linear, f_texture, f_shape))

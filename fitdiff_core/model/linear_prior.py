@@ -79,7 +79,9 @@ class LinearPrior(nn.Module):
 
     def with_shape(self, belief: Belief, shape: Tensor) -> Belief:
         """With another mean of the shape, `[B, K]` or the same for all, `[1, K]`."""
-        return Belief(torch.cat([belief.mean[:, : self.n_modes], shape.expand(len(belief.mean), -1)], 1), belief.variance)
+        return Belief(
+            torch.cat([belief.mean[:, : self.n_modes], shape.expand(len(belief.mean), -1)], 1), belief.variance
+        )
 
     def nothing(self) -> Belief:
         """Without a photo, batch 1."""
@@ -111,8 +113,13 @@ class LinearPrior(nn.Module):
             g_rest = v_rest / (v_rest + s2_map)
             estimate = self.texture_mean + self.join(m_modes + g_modes * (a - m_modes)) + g_rest * rest
             # std of what is left: prior and observation combined
-            return Posterior(estimate, m_shape + g_shape * (shape - m_shape), (g_modes * s2).sqrt(),
-                             (g_rest * s2_map).sqrt(), (g_shape * s2).sqrt())
+            return Posterior(
+                estimate,
+                m_shape + g_shape * (shape - m_shape),
+                (g_modes * s2).sqrt(),
+                (g_rest * s2_map).sqrt(),
+                (g_shape * s2).sqrt(),
+            )
 
     def gradient(self, texture: Tensor, shape: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """Gradients with respect to the denoised estimate, `[B, C, h, w]` and `[B, K]` -> with respect to the noisy

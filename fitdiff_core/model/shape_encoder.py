@@ -47,13 +47,17 @@ class ShapeReader(nn.Module):
         self.reads = nn.ModuleList(nn.Conv2d(a, w, 3, padding=1) for a, w in zip(activations, widths, strict=False))
         self.fine = nn.Sequential(Residual(fine, fine, 2), nn.Conv2d(fine, middle, 1))
         self.middle = nn.Sequential(Residual(middle, middle), Residual(middle, middle), Residual(middle, coarse, 2))
-        self.coarse = nn.Sequential(Residual(coarse, coarse), Residual(coarse, coarse), nn.SiLU(), nn.Conv2d(coarse, NARROW, 1))
+        self.coarse = nn.Sequential(
+            Residual(coarse, coarse), Residual(coarse, coarse), nn.SiLU(), nn.Conv2d(coarse, NARROW, 1)
+        )
         self.join = nn.Linear(NARROW * SIDES[2] ** 2, features)
 
     def forward(self, activations: list[Tensor], dropout: float = 0.0) -> Tensor:
         """dropout: of the cells' values, while it is trained."""
-        a = [read(F.interpolate(layer, (side, side), mode="bilinear"))
-             for read, layer, side in zip(self.reads, activations, SIDES, strict=True)]
+        a = [
+            read(F.interpolate(layer, (side, side), mode="bilinear"))
+            for read, layer, side in zip(self.reads, activations, SIDES, strict=True)
+        ]
         h = self.middle(self.fine(a[0]) + a[1]) + a[2]
         cells = F.dropout(self.coarse(h).flatten(1), dropout, training=dropout > 0)
         return F.silu(self.join(cells))

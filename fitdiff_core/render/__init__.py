@@ -10,6 +10,18 @@ from .renderer import RenderOutput, render
 from .shading import shade
 
 __all__ = [
-    "BACKENDS", "PRESETS", "Camera", "EdgeTable", "Light", "RenderOutput",
-    "antialias", "interpolate", "rasterize", "render", "shade", "tangents", "texture", "vertex_normals",
+    "BACKENDS",
+    "PRESETS",
+    "Camera",
+    "EdgeTable",
+    "Light",
+    "RenderOutput",
+    "antialias",
+    "interpolate",
+    "rasterize",
+    "render",
+    "shade",
+    "tangents",
+    "texture",
+    "vertex_normals",
 ]

@@ -15,7 +15,9 @@ from torch import Tensor
 
 from .raster_torch import W_MIN
 
-DEPTH_MARGIN = 1e-4  # of z/w: how far behind the edge the far pixel must lie (the camera makes this 0.05 % of its distance)
+DEPTH_MARGIN = (
+    1e-4  # of z/w: how far behind the edge the far pixel must lie (the camera makes this 0.05 % of its distance)
+)
 
 
 @dataclass
@@ -40,7 +42,10 @@ class EdgeTable:
         first = torch.cumsum(count, 0) - count
         one, other = order[first], order[(first + 1).clamp(max=max(len(order) - 1, 0))]
         table = (
-            torch.stack([low[one], high[one]], 1), face[one], torch.where(count == 2, face[other], -1), opposite[one]
+            torch.stack([low[one], high[one]], 1),
+            face[one],
+            torch.where(count == 2, face[other], -1),
+            opposite[one],
         )
         return cls(*(column.to(device) for column in table))
 

@@ -53,7 +53,9 @@ def decode_rgbe(data: bytes) -> np.ndarray:
     end = data.find(b"\n\n")
     match = re.match(rb"-Y (\d{1,6}) \+X (\d{1,6})\n", data[end + 2 : end + 40]) if end > 0 else None
     if match is None:
-        raise UserError("the header has no size that is understood (-Y height +X width); save it upright, from the top left.")
+        raise UserError(
+            "the header has no size that is understood (-Y height +X width); save it upright, from the top left."
+        )
     header = data[:end].decode("latin-1").splitlines()
     settings = [line.split("=", 1) for line in header if "=" in line and not line.startswith("#")]
     if any(k == "FORMAT" and v.strip() != "32-bit_rle_rgbe" for k, v in settings):

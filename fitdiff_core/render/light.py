@@ -17,7 +17,11 @@ from torch import Tensor
 from ..errors import UserError
 
 SH_BANDS = (0, 1, 1, 1, 2, 2, 2, 2, 2)
-COSINE = (math.pi, *[2 * math.pi / 3] * 3, *[math.pi / 4] * 5)  # Ramamoorthi & Hanrahan 2001, the clamped cosine's bands
+COSINE = (
+    math.pi,
+    *[2 * math.pi / 3] * 3,
+    *[math.pi / 4] * 5,
+)  # Ramamoorthi & Hanrahan 2001, the clamped cosine's bands
 Y00 = 0.5 / math.sqrt(math.pi)
 
 # name: (ambient sky, ambient ground, [(yaw, pitch, irradiance)]); degrees, yaw to the subject's left, linear RGB
@@ -96,8 +100,10 @@ class Light:
             return torch.cat([x, x.new_tensor(value).expand(len(x), lamps - x.shape[1], 3)], 1)
 
         return cls(
-            torch.cat([x.sh for x in lights]), torch.cat([filled(x.direction, (0, 1, 0)) for x in lights]),
-            torch.cat([filled(x.color, (0, 0, 0)) for x in lights]), any(x.shadows for x in lights),
+            torch.cat([x.sh for x in lights]),
+            torch.cat([filled(x.direction, (0, 1, 0)) for x in lights]),
+            torch.cat([filled(x.color, (0, 0, 0)) for x in lights]),
+            any(x.shadows for x in lights),
         )
 
     @classmethod
@@ -118,7 +124,9 @@ class Light:
         as someone standing in the panorama sees it. Energy is kept: a source's share is taken out of the SH.
         """
         if environment.ndim != 4 or environment.shape[1] != 3 or min(environment.shape[2:]) < 4:
-            raise UserError(f"An environment must be a panorama [B,3,H,W] of 4 px or more, got {tuple(environment.shape)}.")
+            raise UserError(
+                f"An environment must be a panorama [B,3,H,W] of 4 px or more, got {tuple(environment.shape)}."
+            )
         if not torch.isfinite(environment).all():
             raise UserError("The environment holds NaN or infinite values; save it again.")
         height = min(environment.shape[2], 128)  # order 2 needs no more
@@ -132,7 +140,8 @@ class Light:
         sh = (sh_basis(direction) * solid[:, None]).T @ radiance
         empty = sh.new_zeros(sh.shape[0], 0, 3)
         return cls(
-            sh, torch.stack([d for d, _ in found], 1) if found else empty,
+            sh,
+            torch.stack([d for d, _ in found], 1) if found else empty,
             torch.stack([c for _, c in found], 1) if found else empty,
         )
 
@@ -185,9 +194,7 @@ class Light:
 
 def toward(yaw: Tensor, pitch: Tensor) -> Tensor:
     """Radians -> unit vectors `[..., 3]`; (0, 0) is +z, yaw turns to +x, pitch rises."""
-    return torch.stack(
-        [torch.sin(yaw) * torch.cos(pitch), torch.sin(pitch), torch.cos(yaw) * torch.cos(pitch)], -1
-    )
+    return torch.stack([torch.sin(yaw) * torch.cos(pitch), torch.sin(pitch), torch.cos(yaw) * torch.cos(pitch)], -1)
 
 
 def _points() -> Tensor:

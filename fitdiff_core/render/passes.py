@@ -79,8 +79,11 @@ def passes(
     line = _lines(_up(depth), _up(flat * seen), _up(seen), _up(_regions(head, at)), height * samples)
     coarse = interpolate(uv, rasterize(pos, tri, size), tri)
     return Passes(
-        _mean(_up(depth * seen), samples) * share, F.normalize(_mean(_up(normal * seen), samples), dim=1, eps=1e-8), mask,
-        _up(coarse), _mean(line, samples),
+        _mean(_up(depth * seen), samples) * share,
+        F.normalize(_mean(_up(normal * seen), samples), dim=1, eps=1e-8),
+        mask,
+        _up(coarse),
+        _mean(line, samples),
     )
 
 

@@ -57,8 +57,18 @@ def triangle_ids(pos: Tensor, tri: Tensor, height: int, width: int) -> Tensor:
     nearest = torch.full((n_batch * height * width,), NO_HIT, dtype=torch.int64, device=pos.device)
     for first, last in _chunks(tests):
         part = slice(first, last)
-        _scatter(nearest, corner[part], left[part], low[part], columns[part], tests[part], batch[part], ids[part],
-                 height, width)
+        _scatter(
+            nearest,
+            corner[part],
+            left[part],
+            low[part],
+            columns[part],
+            tests[part],
+            batch[part],
+            ids[part],
+            height,
+            width,
+        )
     return torch.where(nearest == NO_HIT, -1, nearest & 0xFFFFFFFF).view(n_batch, height, width)
 
 

@@ -98,8 +98,14 @@ def render(
     rays = camera.rays(size).expand(n_batch, -1, -1, -1).reshape(n_pixels, 3)
     view = -rays.index_select(0, flat.clamp(max=n_pixels - 1)).view(*pixel.shape, 3)
     color = shade(
-        texels[..., 0:3], texels[..., 3:6], normal, view, light, surface.get("roughness", ROUGHNESS),
-        occlusion=surface.get("occlusion"), arrives=None if arrives is None else values[..., 9 + len(extras) :],
+        texels[..., 0:3],
+        texels[..., 3:6],
+        normal,
+        view,
+        light,
+        surface.get("roughness", ROUGHNESS),
+        occlusion=surface.get("occlusion"),
+        arrives=None if arrives is None else values[..., 9 + len(extras) :],
     )
 
     mask = seen.to(color.dtype)
@@ -107,9 +113,7 @@ def render(
     if antialias:
         image = smooth_edges(image, rast, pos, tri, _edges(tri))
     image = image.flip(1).permute(0, 3, 1, 2)
-    return RenderOutput(
-        image[:, :3], image[:, 3:], spread(normal).flip(1).permute(0, 3, 1, 2), uv_image.flip(1), rast
-    )
+    return RenderOutput(image[:, :3], image[:, 3:], spread(normal).flip(1).permute(0, 3, 1, 2), uv_image.flip(1), rast)
 
 
 def _covered_rows(rast: Tensor) -> Tensor:

@@ -12,7 +12,11 @@ from .light import Y00, Light, toward
 
 NEUTRAL = 6500.0  # kelvin that show as white
 COOLEST, HOTTEST = 1700.0, 25000.0  # where the fit of `planckian_xy` holds
-XYZ_TO_RGB = ((3.2404542, -1.5371385, -0.4985314), (-0.9692660, 1.8760108, 0.0415560), (0.0556434, -0.2040259, 1.0572252))
+XYZ_TO_RGB = (
+    (3.2404542, -1.5371385, -0.4985314),
+    (-0.9692660, 1.8760108, 0.0415560),
+    (0.0556434, -0.2040259, 1.0572252),
+)
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 
 
@@ -36,10 +40,14 @@ def together(*lights: Light) -> Light:
     """All of them at once, with shadows if one has them; lights of one illumination serve a batch of others. Raises UserError for unequal batches."""
     batch = max(len(x) for x in lights)
     if any(len(x) not in (1, batch) for x in lights):
-        raise UserError(f"Lights of {', '.join(str(len(x)) for x in lights)} pictures cannot be added; connect equal batches.")
+        raise UserError(
+            f"Lights of {', '.join(str(len(x)) for x in lights)} pictures cannot be added; connect equal batches."
+        )
     lights = [x.to(lights[0].sh).expand(batch) for x in lights]
     return Light(
-        sum(x.sh for x in lights), torch.cat([x.direction for x in lights], 1), torch.cat([x.color for x in lights], 1),
+        sum(x.sh for x in lights),
+        torch.cat([x.direction for x in lights], 1),
+        torch.cat([x.color for x in lights], 1),
         any(x.shadows for x in lights),
     )
 
@@ -75,7 +83,7 @@ def _planckian_rgb(kelvin: float) -> Tensor:
 
 
 def hex_rgb(text: str) -> Tensor:
-    """"#rrggbb" or "#rgb" (sRGB) -> linear RGB `[3]`. Raises UserError for anything else."""
+    """ "#rrggbb" or "#rgb" (sRGB) -> linear RGB `[3]`. Raises UserError for anything else."""
     from ..image import srgb_to_linear
 
     digits = text.strip().removeprefix("#")

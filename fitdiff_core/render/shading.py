@@ -20,8 +20,15 @@ WRAP = (0.16, 0.08, 0.06)  # how far directional light creeps past the terminato
 
 
 def shade(
-    diffuse: Tensor, specular: Tensor, normal: Tensor, view: Tensor, light: Light, roughness: float | Tensor = ROUGHNESS,
-    wrap: tuple[float, float, float] = WRAP, occlusion: Tensor | None = None, arrives: Tensor | None = None,
+    diffuse: Tensor,
+    specular: Tensor,
+    normal: Tensor,
+    view: Tensor,
+    light: Light,
+    roughness: float | Tensor = ROUGHNESS,
+    wrap: tuple[float, float, float] = WRAP,
+    occlusion: Tensor | None = None,
+    arrives: Tensor | None = None,
 ) -> Tensor:
     """Outgoing linear radiance `[B, N, 3]`.
 

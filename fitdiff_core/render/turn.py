@@ -23,7 +23,9 @@ def angles(frames: int, start: float, end: float) -> Tensor:
     return torch.linspace(start, end, frames + 1)[:-1] if full else torch.linspace(start, end, frames)
 
 
-def turntable(scene: Scene, frames: int, start: float, end: float, spin: str = "head", yaw: float = 0.0, **lens) -> Scene:
+def turntable(
+    scene: Scene, frames: int, start: float, end: float, spin: str = "head", yaw: float = 0.0, **lens
+) -> Scene:
     """One picture's scene -> a scene of `frames` pictures, seen from `yaw` by a camera of `lens` (`Camera.orbit`).
 
     spin: what turns by the angles, to the subject's left. "head": camera and light stand still in the room; "camera"
@@ -40,6 +42,10 @@ def turntable(scene: Scene, frames: int, start: float, end: float, spin: str = "
     light = {"head": -turn, "camera": still, "light": turn}[spin]
     lamps = scene.light.expand(frames)
     return replace(
-        scene, camera=Camera.orbit(yaw + around, **lens), light=lamps.rotated(light),
-        expression=scene.expression.expand(frames, -1), gaze=scene.gaze.expand(frames, -1), crop=None,
+        scene,
+        camera=Camera.orbit(yaw + around, **lens),
+        light=lamps.rotated(light),
+        expression=scene.expression.expand(frames, -1),
+        gaze=scene.gaze.expand(frames, -1),
+        crop=None,
     )

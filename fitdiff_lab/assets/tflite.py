@@ -115,7 +115,9 @@ def read_tflite(data: bytes) -> tuple[Graph, int]:
             stride = [options.scalar(2), options.scalar(1)]
             pads = same_pads(shapes[ins[0]][1:3], w.shape[2:], stride) if options.scalar(0, "b") == 0 else [0] * 4
             weights = tuple(constant(i, v) for i, v in zip(ins[1:], (w, arrays[ins[2]]), strict=True))
-            nodes.append(Node("Conv", (name(ins[0]), *weights), (out,), {"strides": stride, "pads": pads, "group": group}))
+            nodes.append(
+                Node("Conv", (name(ins[0]), *weights), (out,), {"strides": stride, "pads": pads, "group": group})
+            )
             activate(options.scalar(fused, "b"), out)
         elif code == PRELU:
             slope = arrays[ins[1]].reshape(-1, 1, 1)
@@ -136,7 +138,9 @@ def read_tflite(data: bytes) -> tuple[Graph, int]:
         elif code == RESIZE_BILINEAR:
             sizes = torch.tensor([0, 0, *arrays[ins[1]].tolist()])
             constants[f"k{ins[1]}"] = sizes
-            where = "half_pixel" if options.scalar(3, "b") else "align_corners" if options.scalar(2, "b") else "asymmetric"
+            where = (
+                "half_pixel" if options.scalar(3, "b") else "align_corners" if options.scalar(2, "b") else "asymmetric"
+            )
             attributes = {"mode": "linear", "coordinate_transformation_mode": where}
             nodes.append(Node("Resize", (name(ins[0]), "", "", f"k{ins[1]}"), (out,), attributes))
         elif code == RESHAPE:

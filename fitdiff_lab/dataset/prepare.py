@@ -160,7 +160,9 @@ class Maker:
         attributes = random_person(self._texture_seed(texture))
         shape = random_shape(self.head, rng, attributes)
         avatar = Avatar(self.head, shape, TextureMaps.from_stack(decode_maps(maps[None])))
-        strong = self.strong > 0 and rng.random() < self.strong  # no draw at 0: earlier data and held-out people stay as they are
+        strong = (
+            self.strong > 0 and rng.random() < self.strong
+        )  # no draw at 0: earlier data and held-out people stay as they are
         scene = random_scene(rng, self.head.expression_names, (PHOTO, PHOTO), strong)
         if strong:  # cameras fail to balance such light; one head in four without the hair that has volume
             haired = attributes if rng.random() < 0.75 else None
@@ -211,8 +213,14 @@ def _check_settings(folder: Path, settings: dict) -> None:
 
 
 def prepare(
-    out: str | os.PathLike, textures: int, people: int, seed: int = 1, workers: int = 1, size: int = 512,
-    strong_light: float = 0.0, log=print,
+    out: str | os.PathLike,
+    textures: int,
+    people: int,
+    seed: int = 1,
+    workers: int = 1,
+    size: int = 512,
+    strong_light: float = 0.0,
+    log=print,
 ) -> None:
     """Bring `out` up to `textures` and `people` rows (rounded up to whole shards). strong_light: share of the new people that
     are photographed under it; may differ from run to run. Raises UserError on wrong input."""
@@ -252,8 +260,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--size", type=int, default=512, help="side of the maps")
-    parser.add_argument("--strong-light", type=float, default=0.0, metavar="SHARE",
-                        help="of the people made now: photographed under hard side light or coloured light (0)")
+    parser.add_argument(
+        "--strong-light",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="of the people made now: photographed under hard side light or coloured light (0)",
+    )
     a = parser.parse_args(argv)
     prepare(
         a.out,

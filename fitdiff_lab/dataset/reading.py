@@ -49,8 +49,10 @@ class Textures:
         """index [B] -> `[B, 9, S, S]`, or windows of `side` texels at `origin` [B, 2] = (row, column)."""
         side = side or self.size
         corners = [(0, 0)] * len(index) if origin is None else origin.tolist()
-        maps = [self.rows.row("maps", i)[:, y : y + side, x : x + side]
-                for i, (y, x) in zip(index.tolist(), corners, strict=True)]
+        maps = [
+            self.rows.row("maps", i)[:, y : y + side, x : x + side]
+            for i, (y, x) in zip(index.tolist(), corners, strict=True)
+        ]
         return torch.stack(maps).float() / 127.5 - 1  # square-root albedo and normals are stored alike
 
 
@@ -74,11 +76,16 @@ class People:
 
     def batch(self, index: np.ndarray) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
         """index [B] -> texture latents `[B, C, h, w]`, shapes `[B, K]`, embeddings `[B, D]`, activation layers."""
+
         def pick(a: np.ndarray, i: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(a[i])).float()
 
-        return (pick(self.latents, self.texture[index]), pick(self.shape, index), pick(self.embedding, index),
-                tuple(pick(a, index) for a in self.activations))
+        return (
+            pick(self.latents, self.texture[index]),
+            pick(self.shape, index),
+            pick(self.embedding, index),
+            tuple(pick(a, index) for a in self.activations),
+        )
 
 
 class Photos:

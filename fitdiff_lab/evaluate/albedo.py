@@ -36,7 +36,11 @@ def delta_e2000(a: Tensor, b: Tensor) -> Tensor:
     turn = (h2 - h1 + 180) % 360 - 180
     turn = torch.where(grey, 0.0, torch.where((turn == -180) & (h2 > h1), 180.0, turn))
     hue_step = 2 * (c1 * c2).sqrt() * (turn / 2).deg2rad().sin()
-    hue = torch.where(grey, h1 + h2, (h1 + h2) / 2 + torch.where((h1 - h2).abs() > 180, 180.0, 0.0) * torch.where(h1 + h2 < 360, 1, -1))
+    hue = torch.where(
+        grey,
+        h1 + h2,
+        (h1 + h2) / 2 + torch.where((h1 - h2).abs() > 180, 180.0, 0.0) * torch.where(h1 + h2 < 360, 1, -1),
+    )
     light, chroma = (l1 + l2) / 2, (c1 + c2) / 2
 
     def cosine(times: float, less: float) -> Tensor:
@@ -45,7 +49,9 @@ def delta_e2000(a: Tensor, b: Tensor) -> Tensor:
     weight = 1 - 0.17 * cosine(1, 30) + 0.24 * cosine(2, 0) + 0.32 * cosine(3, -6) - 0.20 * cosine(4, 63)
     s_l = 1 + 0.015 * (light - 50) ** 2 / (20 + (light - 50) ** 2).sqrt()
     s_c, s_h = 1 + 0.045 * chroma, 1 + 0.015 * chroma * weight
-    rotation = -2 * (chroma**7 / (chroma**7 + 25**7)).sqrt() * (60 * torch.exp(-(((hue - 275) / 25) ** 2))).deg2rad().sin()
+    rotation = (
+        -2 * (chroma**7 / (chroma**7 + 25**7)).sqrt() * (60 * torch.exp(-(((hue - 275) / 25) ** 2))).deg2rad().sin()
+    )
     x, y, z = (l2 - l1) / s_l, (c2 - c1) / s_c, hue_step / s_h
     return (x * x + y * y + z * z + rotation * y * z).clamp(min=0).sqrt()
 

@@ -47,7 +47,9 @@ def stored(folder: Path, n: int) -> Iterator[Person]:
     with safe_open(rows.paths[0], "pt") as f:
         names = f.metadata()["names"].split(",")
     cheek = Regions(Canvas(load_head(), rows.row("maps", 0).shape[-1]))["cheek"] > 0.5
-    for i in tqdm(torch.linspace(0, len(rows) - 1, min(n, len(rows))).long().tolist(), "textures", leave=False, disable=None):
+    for i in tqdm(
+        torch.linspace(0, len(rows) - 1, min(n, len(rows))).long().tolist(), "textures", leave=False, disable=None
+    ):
         numbers = dict(zip(names, rows.row("attributes", i).tolist(), strict=True))
         yield cheek_ita(decode_maps(rows.row("maps", i)[None]), cheek), numbers["age"], numbers["feminine"]
 
@@ -59,11 +61,15 @@ def table(people: list[Person]) -> str:
     for angle, age, _ in people:
         band = next((b for b in AGES if b[0] <= age < b[1]), AGES[-1])
         count[ita_class(angle), band] += 1
-    lines = ["| skin tone (ITA) | " + " | ".join(f"{a}-{b - 1}" for a, b in AGES) + " | all ages |",
-             "|" + "---|" * (len(AGES) + 2)]
+    lines = [
+        "| skin tone (ITA) | " + " | ".join(f"{a}-{b - 1}" for a, b in AGES) + " | all ages |",
+        "|" + "---|" * (len(AGES) + 2),
+    ]
     for bound, tone in ITA_CLASSES:
         row = [count[tone, band] for band in AGES]
-        limits = f"{tone} (above {bound:.0f})" if tone != ITA_CLASSES[-1][1] else f"{tone} (up to {ITA_CLASSES[-2][0]:.0f})"
+        limits = (
+            f"{tone} (above {bound:.0f})" if tone != ITA_CLASSES[-1][1] else f"{tone} (up to {ITA_CLASSES[-2][0]:.0f})"
+        )
         lines.append(f"| {limits} | " + " | ".join(f"{100 * v / n:.0f}" for v in [*row, sum(row)]) + " |")
     total = [sum(count[tone, band] for _, tone in ITA_CLASSES) for band in AGES]
     lines.append("| all tones | " + " | ".join(f"{100 * v / n:.0f}" for v in [*total, n]) + " |")
@@ -77,8 +83,11 @@ def table(people: list[Person]) -> str:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m fitdiff_lab.evaluate.coverage", description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="python -m fitdiff_lab.evaluate.coverage",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("--data", type=Path, help="folder of train.prepare")
     p.add_argument("--people", type=int, default=600, help=f"how many to count (600); a shard of --data has {SHARD}")
     p.add_argument("--seed", type=int, default=900, help="of people drawn without --data")

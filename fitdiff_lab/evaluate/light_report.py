@@ -16,11 +16,20 @@ SCALES = (  # key, what
 )  # fmt: skip
 
 
-def _row(what: str, unit: str, ours: float, reference: tuple[str, float], goal: float | None = None, **others: float) -> dict:
+def _row(
+    what: str, unit: str, ours: float, reference: tuple[str, float], goal: float | None = None, **others: float
+) -> dict:
     """`ratio` is ours / reference; with a goal, `met` says whether the ratio is at most that."""
     name, value = reference
-    row = {"what": what, "unit": unit, "ours": ours, "reference_is": name, "reference": value,
-           "ratio": ours / value if value else float("nan"), **others}
+    row = {
+        "what": what,
+        "unit": unit,
+        "ours": ours,
+        "reference_is": name,
+        "reference": value,
+        "ratio": ours / value if value else float("nan"),
+        **others,
+    }
     row = {k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()}
     return row if goal is None else row | {"goal": goal, "met": row["ratio"] <= goal}
 
@@ -36,16 +45,28 @@ def summary(photos: list[dict], pairs: list[dict]) -> dict[str, dict]:
             chosen = [p for p in good if light in (None, p["light"])]
             ours, plain, average = (mean(p[k][key] for p in chosen) for k in ("ours", "unwrapped", "mean map"))
             name = f"albedo_{key}" + (f"_{light.replace(' ', '_')}" if light else "")
-            out[name] = _row(f"albedo error, {light or 'both lights'}, {scale}", "Delta E", ours, ("unwrapped", plain), goal,
-                             mean_map=average)
+            out[name] = _row(
+                f"albedo error, {light or 'both lights'}, {scale}",
+                "Delta E",
+                ours,
+                ("unwrapped", plain),
+                goal,
+                mean_map=average,
+            )
         if pairs:
             ours, plain = (mean(p[k][key] for p in pairs) for k in ("ours", "unwrapped"))
             out[f"difference_{key}"] = _row(
-                f"albedo of one light against the other's, {scale}", "Delta E", ours, ("unwrapped", plain),
-                DIFFERENCE_GOAL if key.startswith("e76") else None)
+                f"albedo of one light against the other's, {scale}",
+                "Delta E",
+                ours,
+                ("unwrapped", plain),
+                DIFFERENCE_GOAL if key.startswith("e76") else None,
+            )
     for suffix, how in (("", "rotation and translation"), ("_scaled", "rotation, translation and scale")):
         ours, reference = (mean(p[f"{k}{suffix}"] for p in good) for k in ("shape", "mean_head"))
-        row = _row(f"shape, mean vertex distance on the face after {how}", "mm", ours, ("mean head", reference), SHAPE_GOAL)
+        row = _row(
+            f"shape, mean vertex distance on the face after {how}", "mm", ours, ("mean head", reference), SHAPE_GOAL
+        )
         out[f"shape{suffix}"] = row | {"goal_mm": SHAPE_GOAL_MM, "met": row["met"] and row["ours"] <= SHAPE_GOAL_MM}
     out["found"] = {"photos": len(photos), "faces": len(good)}
     return out
@@ -59,10 +80,13 @@ def markdown(results: dict) -> str:
         f"Checkpoint {results['checkpoint']}; {s['people']} held-out people, seed {s['seed']}, two photos each of {s['size']} px "
         f"by Mitsuba {results['mitsuba']}; {s['steps']} steps, {'guided' if s['guided'] else 'unguided'}{', photo detail' if s['photo_detail'] else ''}; "
         f"a face was found in {found['faces']} of {found['photos']} photos.",
-        "", "Albedo: linear colours of the face's skin texels seen in the photo, as they are, or after the one gain that suits "
+        "",
+        "Albedo: linear colours of the face's skin texels seen in the photo, as they are, or after the one gain that suits "
         "each best (exposure cannot be known). Unwrapped: the photo's colours through the true mesh and camera. Mean map: the "
         "training set's mean albedo, the same for everybody.",
-        "", "| figure | unit | ours | reference | mean map | ours / reference | goal |", "|---|---|---|---|---|---|---|",
+        "",
+        "| figure | unit | ours | reference | mean map | ours / reference | goal |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in figures.values():
         average = f"{row['mean_map']:.2f}" if "mean_map" in row else ""
@@ -70,8 +94,10 @@ def markdown(results: dict) -> str:
         if "goal" in row:
             limit = f"{row['goal']:g}" + (f", {row['goal_mm']:g} mm" if "goal_mm" in row else "")
             goal = f"{limit}: {'met' if row['met'] else 'missed'}"
-        lines.append(f"| {row['what']} | {row['unit']} | **{row['ours']:.2f}** | {row['reference']:.2f} ({row['reference_is']}) | "
-                     f"{average} | {row['ratio']:.2f} | {goal} |")
+        lines.append(
+            f"| {row['what']} | {row['unit']} | **{row['ours']:.2f}** | {row['reference']:.2f} ({row['reference_is']}) | "
+            f"{average} | {row['ratio']:.2f} | {goal} |"
+        )
     return "\n".join(lines) + "\n"
 
 

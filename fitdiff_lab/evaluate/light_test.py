@@ -95,7 +95,9 @@ def sitting(head, seed: int, row: int) -> Sitting:
     return Sitting(Camera.orbit(yaw, pitch, distance, fov, (0.0, -0.012, 0.03)), expression, gaze, 1.0 - 2 * (row % 2))
 
 
-def take_photo(mi, avatar: Avatar, pose: Sitting, light: Lighting, s: Settings, row: int, folder: Path, name: str) -> Path:
+def take_photo(
+    mi, avatar: Avatar, pose: Sitting, light: Lighting, s: Settings, row: int, folder: Path, name: str
+) -> Path:
     """Render, expose and save one photo as an 8-bit sRGB PNG; one that was made before of the same things is kept."""
     vertices = posed(avatar, pose)
     parts = (pose.camera.focal, pose.camera.rotation, pose.camera.translation, vertices, avatar.maps.stack())
@@ -160,8 +162,11 @@ def shape_errors(head, shape: Tensor, truth: Tensor) -> dict[str, float]:
     rotation and translation, and with scale besides."""
     face = head.vertex_region("face") > 0.5
     mine, mean, true = (head(x)[0, face] * 1000 for x in (shape, torch.zeros_like(shape), truth))
-    return {f"{name}{'_scaled' if scale else ''}": aligned_distance(x, true, scale)
-            for name, x in (("shape", mine), ("mean_head", mean)) for scale in (False, True)}
+    return {
+        f"{name}{'_scaled' if scale else ''}": aligned_distance(x, true, scale)
+        for name, x in (("shape", mine), ("mean_head", mean))
+        for scale in (False, True)
+    }
 
 
 def measure(photo: Tensor, found: Reconstruction, truth: Avatar, pose: Sitting, mean: Tensor, skin: Tensor):
@@ -169,8 +174,15 @@ def measure(photo: Tensor, found: Reconstruction, truth: Avatar, pose: Sitting, 
     size = truth.maps.size[0]
     unwrapped, seen = unwrap(srgb_to_linear(photo), posed(truth, pose), truth.head, pose.camera, size)
     at = seen & skin
-    true, ours, plain, average = (x[0, :, at].T for x in (truth.maps.diffuse, found.avatar.maps.diffuse, unwrapped, mean))
-    row = {"texels": int(at.sum()), "ours": errors(ours, true), "unwrapped": errors(plain, true), "mean map": errors(average, true)}
+    true, ours, plain, average = (
+        x[0, :, at].T for x in (truth.maps.diffuse, found.avatar.maps.diffuse, unwrapped, mean)
+    )
+    row = {
+        "texels": int(at.sum()),
+        "ours": errors(ours, true),
+        "unwrapped": errors(plain, true),
+        "mean map": errors(average, true),
+    }
     return row | shape_errors(truth.head, found.avatar.shape, truth.shape), (ours, plain), unwrapped
 
 
@@ -214,13 +226,24 @@ def light_test(out: Path, s: Settings, checkpoint: str | None = None, threads: i
             rows.append(row | figures | {"seconds": found.seconds})
             seen.append(colours)
             sheet.append(panels(photo, found, truth, unwrapped))
-            print(f"person {i + 1}, {light}: albedo {figures['ours']['e76']:.1f} (unwrapped {figures['unwrapped']['e76']:.1f}), "
-                  f"shape {figures['shape']:.2f} mm, {found.seconds:.0f} s", file=sys.stderr, flush=True)
+            print(
+                f"person {i + 1}, {light}: albedo {figures['ours']['e76']:.1f} (unwrapped {figures['unwrapped']['e76']:.1f}), "
+                f"shape {figures['shape']:.2f} mm, {found.seconds:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
         if len(seen) == 2:
             (ours_a, plain_a), (ours_b, plain_b) = seen
             pairs.append({"person": i, "ours": difference(ours_a, ours_b), "unwrapped": difference(plain_a, plain_b)})
-    results = {"settings": asdict(s), "checkpoint": model.id, "weights": fingerprint(model.autoencoder, model.denoiser),
-               "mitsuba": mi.__version__, "figures": summary(rows, pairs), "photos": rows, "pairs": pairs}
+    results = {
+        "settings": asdict(s),
+        "checkpoint": model.id,
+        "weights": fingerprint(model.autoencoder, model.denoiser),
+        "mitsuba": mi.__version__,
+        "figures": summary(rows, pairs),
+        "photos": rows,
+        "pairs": pairs,
+    }
     write_json(out / "results.json", results)
     (out / "table.md").write_text(markdown(results))
     save_sheet(sheet, out / "contact.jpg")
@@ -239,16 +262,23 @@ def photograph_all(mi, people: HeldOut, s: Settings, folder: Path) -> list[dict[
     out = []
     for i in range(len(people)):
         pose = sitting(people.head, s.seed, i)
-        out.append({name: take_photo(mi, people.avatar(i), pose, light, s, i, folder, name)
-                    for name, light in lightings(pose.side).items()})
+        out.append(
+            {
+                name: take_photo(mi, people.avatar(i), pose, light, s, i, folder, name)
+                for name, light in lightings(pose.side).items()
+            }
+        )
         print(f"photos of person {i + 1} of {len(people)}", file=sys.stderr, flush=True)
     return out
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m fitdiff_lab.evaluate.light_test", description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="python -m fitdiff_lab.evaluate.light_test",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     d = Settings()
     p.add_argument("--checkpoint", help="default: the shipped one")
     p.add_argument("--out", type=Path, default=Path("light_test"))

@@ -52,7 +52,9 @@ def load_mitsuba(threads: int | None = None):
     try:
         import mitsuba as mi
     except ImportError as e:
-        raise UserError("The pictures of the light test are rendered by Mitsuba 3; install it: pip install mitsuba") from e
+        raise UserError(
+            "The pictures of the light test are rendered by Mitsuba 3; install it: pip install mitsuba"
+        ) from e
     if mi.variant() is None:
         mi.set_variant("scalar_rgb")  # the only one that needs neither LLVM nor a GPU
         mi.set_log_level(mi.LogLevel.Error)
@@ -104,10 +106,12 @@ def _bsdf(mi, maps, specular: float, roughness: float):
         return {"type": "bitmap", "bitmap": mi.Bitmap(values), "raw": True, "wrap_mode": "clamp"}
 
     surface = {"type": "principled", "base_color": picture(maps.diffuse), "roughness": roughness, "specular": specular}
-    return mi.load_dict({
-        "type": "twosided",
-        "bsdf": {"type": "normalmap", "normalmap": picture(maps.normal * 0.5 + 0.5), "bsdf": surface},
-    })
+    return mi.load_dict(
+        {
+            "type": "twosided",
+            "bsdf": {"type": "normalmap", "normalmap": picture(maps.normal * 0.5 + 0.5), "bsdf": surface},
+        }
+    )
 
 
 def sensor(mi, camera: Camera, size: tuple[int, int]) -> dict:
@@ -116,9 +120,19 @@ def sensor(mi, camera: Camera, size: tuple[int, int]) -> dict:
     pose[:3, :3] = camera.matrix()[0].double().cpu().numpy().T @ np.diag([-1.0, 1.0, -1.0])
     pose[:3, 3] = camera.position()[0].double().cpu().numpy()
     return {
-        "type": "perspective", "fov": math.degrees(2 * math.atan(1 / float(camera.focal[0]))), "fov_axis": "y",
-        "near_clip": 0.01, "far_clip": 100.0, "to_world": mi.ScalarTransform4f(pose),
-        "film": {"type": "hdrfilm", "width": size[1], "height": size[0], "pixel_format": "rgba", "rfilter": {"type": "box"}},
+        "type": "perspective",
+        "fov": math.degrees(2 * math.atan(1 / float(camera.focal[0]))),
+        "fov_axis": "y",
+        "near_clip": 0.01,
+        "far_clip": 100.0,
+        "to_world": mi.ScalarTransform4f(pose),
+        "film": {
+            "type": "hdrfilm",
+            "width": size[1],
+            "height": size[0],
+            "pixel_format": "rgba",
+            "rfilter": {"type": "box"},
+        },
         "sampler": {"type": "multijitter"},
     }
 
@@ -134,8 +148,14 @@ def render_scene(mi, shapes: dict, camera: Camera, light: Lighting, size: tuple[
         # a ball of radiance L and radius r at distance d gives pi L r^2 / d^2
         gain = lamp.distance**2 / (math.pi * lamp.radius**2)
         radiance = {"type": "rgb", "value": [gain * v for v in lamp.irradiance]}
-        sources.append({"type": "sphere", "center": lamp.position(), "radius": lamp.radius,
-                        "emitter": {"type": "area", "radiance": radiance}})
+        sources.append(
+            {
+                "type": "sphere",
+                "center": lamp.position(),
+                "radius": lamp.radius,
+                "emitter": {"type": "area", "radiance": radiance},
+            }
+        )
     if any(light.ambient):
         sources.append({"type": "constant", "radiance": {"type": "rgb", "value": list(light.ambient)}})
     if not sources:

@@ -82,13 +82,22 @@ def look(avatars, latents: Tensor, viewer: Viewer, cheek: Tensor, light: str, ju
         if len(pictures) < keep:
             pictures.append(to_pil(image))
             maps.append(avatar.maps.resize(256))
-    return Heads(latents.flatten(1), torch.stack(marks), torch.stack(shapes), torch.tensor(angles),
-                 stack_marks(judged) if judged else None, pictures, maps)
+    return Heads(
+        latents.flatten(1),
+        torch.stack(marks),
+        torch.stack(shapes),
+        torch.tensor(angles),
+        stack_marks(judged) if judged else None,
+        pictures,
+        maps,
+    )
 
 
 @torch.no_grad()
 def encode_people(model: FitDiffModel, people: HeldOut, label: str) -> Tensor:
-    return torch.cat([model.autoencoder.encode(people.stack(i)) for i in tqdm(range(len(people)), label, leave=False, disable=None)])
+    return torch.cat(
+        [model.autoencoder.encode(people.stack(i)) for i in tqdm(range(len(people)), label, leave=False, disable=None)]
+    )
 
 
 def draw(model: FitDiffModel, s: Settings, recognizer=None, people: HeldOut | None = None, seed: int = 0) -> Tensor:
@@ -97,8 +106,18 @@ def draw(model: FitDiffModel, s: Settings, recognizer=None, people: HeldOut | No
     for i in tqdm(range(0, s.people, BATCH), "sampling", leave=False, disable=None):
         n = min(BATCH, s.people - i)
         identity = None if people is None else people.identity(recognizer, i, i + n)
-        out.append(pipeline.sample(model, identity, seed=seed + i, steps=s.steps, cfg_scale=s.cfg, batch=n,
-                                   sampler=s.sampler, variation=s.variation)[0])
+        out.append(
+            pipeline.sample(
+                model,
+                identity,
+                seed=seed + i,
+                steps=s.steps,
+                cfg_scale=s.cfg,
+                batch=n,
+                sampler=s.sampler,
+                variation=s.variation,
+            )[0]
+        )
     return torch.cat(out)
 
 
@@ -128,11 +147,21 @@ def reconstruction(model: FitDiffModel, people: HeldOut, latents: Tensor, skin: 
     for kind in MAPS:
         for where in ("", " skin"):
             out[f"{kind}{where} psnr".replace(" ", "_")] = figure(
-                f"reconstruction, {kind}{where and ', skin only'}", "dB", value[f"{kind}{where} model"],
-                baseline=("mean map", value[f"{kind}{where} mean"]))
-    for key, name, what in (("normal_angle", "angle", "normals"), ("relief_angle", "relief", "normals without pores (4 x 4 means)")):
-        out[key] = figure(f"reconstruction, {what} on skin", "degrees", value[f"{name} model"],
-                          baseline=("mean map", value[f"{name} mean"]))
+                f"reconstruction, {kind}{where and ', skin only'}",
+                "dB",
+                value[f"{kind}{where} model"],
+                baseline=("mean map", value[f"{kind}{where} mean"]),
+            )
+    for key, name, what in (
+        ("normal_angle", "angle", "normals"),
+        ("relief_angle", "relief", "normals without pores (4 x 4 means)"),
+    ):
+        out[key] = figure(
+            f"reconstruction, {what} on skin",
+            "degrees",
+            value[f"{name} model"],
+            baseline=("mean map", value[f"{name} mean"]),
+        )
     return out
 
 
@@ -144,14 +173,21 @@ def sample_quality(sampled: Heads, a: Heads, b: Heads, c: Heads, viewer: Viewer)
         space = Pca.fit(getattr(c, key), dims)
         s, x, y = (space(getattr(h, key)) for h in (sampled, a, b))
         out[f"frechet_{'face' if key == 'marks' else 'latent'}"] = figure(
-            f"Frechet distance samples to data, {what}, {space.axes.shape[0]} axes", "squared",
-            (frechet(s, x) + frechet(s, y)) / 2, best=("two halves of the data", frechet(x, y)))
+            f"Frechet distance samples to data, {what}, {space.axes.shape[0]} axes",
+            "squared",
+            (frechet(s, x) + frechet(s, y)) / 2,
+            best=("two halves of the data", frechet(x, y)),
+        )
 
     def spread(h: Heads) -> float:
         return pairwise_mean(viewer.recognizer.distance(h.marks[:, None], h.marks[None]).double())
 
-    out["diversity"] = figure("diversity: mean distance between two samples, built-in recogniser", "", spread(sampled),
-                              best=("data", (spread(a) + spread(b)) / 2))
+    out["diversity"] = figure(
+        "diversity: mean distance between two samples, built-in recogniser",
+        "",
+        spread(sampled),
+        best=("data", (spread(a) + spread(b)) / 2),
+    )
     return out
 
 
@@ -163,9 +199,14 @@ def memorisation(sampled: Heads, training: Tensor, held_out: Tensor, source: str
     space = Pca.fit(training[torch.linspace(0, len(training) - 1, min(512, len(training))).long()].float(), 64)
     rows = torch.cat([space(part.float()) for part in training.split(512)])
     near, normal = (nearest(space(x.float()), rows).median() for x in (sampled.latent, held_out))
-    return {"nearest_training": figure(
-        f"nearest of {source}, median distance over {space.axes.shape[0]} axes of the latents", "",
-        float(near), best=("held-out textures", float(normal)))}
+    return {
+        "nearest_training": figure(
+            f"nearest of {source}, median distance over {space.axes.shape[0]} axes of the latents",
+            "",
+            float(near),
+            best=("held-out textures", float(normal)),
+        )
+    }
 
 
 def likeness(own: Tensor, truth: Tensor, truth_other_light: Tensor, similarity) -> tuple[dict[str, float], Tensor]:
@@ -173,9 +214,14 @@ def likeness(own: Tensor, truth: Tensor, truth_other_light: Tensor, similarity) 
     mine, light = (similarity(x[:, None], truth[None]) for x in (own, truth_other_light))
     seen = ~mine.isnan().all(1) & ~mine.isnan().all(0)  # the judge may find no face in a sample or a portrait
     found = mine[seen][:, seen].argmax(1) == torch.arange(int(seen.sum()))
-    return {"own": float(mine.diagonal().nanmean()), "other_sample": pairwise_mean(mine),
-            "ceiling": float(light.diagonal().nanmean()), "stranger": pairwise_mean(light),
-            "identified": float(found.double().mean()), "chance": 1 / max(1, int(seen.sum()))}, mine.diagonal()
+    return {
+        "own": float(mine.diagonal().nanmean()),
+        "other_sample": pairwise_mean(mine),
+        "ceiling": float(light.diagonal().nanmean()),
+        "stranger": pairwise_mean(light),
+        "identified": float(found.double().mean()),
+        "chance": 1 / max(1, int(seen.sum())),
+    }, mine.diagonal()
 
 
 def obedience(model: FitDiffModel, own: Heads, truth: Heads, turned: Heads, viewer: Viewer) -> tuple[dict, dict]:
@@ -186,21 +232,33 @@ def obedience(model: FitDiffModel, own: Heads, truth: Heads, turned: Heads, view
         scales.insert(0, ("judge", "independent judge", lambda h: h.judged, lambda x, y: (x * y).sum(-1)))
     for key, name, marks, similarity in scales:
         r, each[f"likeness_{key}"] = likeness(marks(own), marks(truth), marks(turned), similarity)
-        out[f"likeness_{key}"] = figure(f"likeness to the photographed person, {name}", "", r["own"],
-                                        baseline=("another person", r["stranger"]),
-                                        best=("same head, other light", r["ceiling"]),
-                                        extra={"these samples to the others": r["other_sample"]})
-        out[f"identified_{key}"] = figure(f"samples most alike to their own person, {name}", "share", r["identified"],
-                                          baseline=("chance", r["chance"]))
+        out[f"likeness_{key}"] = figure(
+            f"likeness to the photographed person, {name}",
+            "",
+            r["own"],
+            baseline=("another person", r["stranger"]),
+            best=("same head, other light", r["ceiling"]),
+            extra={"these samples to the others": r["other_sample"]},
+        )
+        out[f"identified_{key}"] = figure(
+            f"samples most alike to their own person, {name}",
+            "share",
+            r["identified"],
+            baseline=("chance", r["chance"]),
+        )
     each["ita_error"] = (own.ita - truth.ita).abs()
     off = (truth.ita[:, None] - truth.ita[None]).abs()
     out["ita_error"] = figure(
-        "skin tone, mean absolute error of the cheek's ITA", "degrees", float(each["ita_error"].mean()),
+        "skin tone, mean absolute error of the cheek's ITA",
+        "degrees",
+        float(each["ita_error"].mean()),
         baseline=("population mean", float((truth.ita - truth.ita.mean()).abs().mean())),
-        extra={"another person": pairwise_mean(off)})
+        extra={"another person": pairwise_mean(off)},
+    )
     faces = model.head.vertex_region("face") > 0.5
     vertices = [model.head(h)[:, faces] * 1000 for h in (own.shape, truth.shape, torch.zeros(1, model.head.n_identity))]
     for scale in (False, True):
+
         def error(x, y, scale=scale) -> Tensor:
             return torch.tensor([aligned_distance(p, q, scale) for p, q in zip(x, y, strict=True)])
 
@@ -209,14 +267,25 @@ def obedience(model: FitDiffModel, own: Heads, truth: Heads, turned: Heads, view
         name = "shape_error" + ("_scaled" if scale else "")
         each[name] = mine
         how = "rotation, translation and scale" if scale else "rotation and translation"
-        out[name] = figure(f"shape, mean vertex distance on the face after {how}", "mm", float(mine.mean()),
-                           baseline=("mean head", float(mean.mean())), extra={"another person": float(stranger.mean())})
+        out[name] = figure(
+            f"shape, mean vertex distance on the face after {how}",
+            "mm",
+            float(mine.mean()),
+            baseline=("mean head", float(mean.mean())),
+            extra={"another person": float(stranger.mean())},
+        )
     return out, each
 
 
 def evaluate(
-    out: Path, s: Settings, checkpoint: str | None = None, judge_path: str | None = None, photos: Path | None = None,
-    data: Path | None = None, latents: Path | None = None, threads: int = 1,
+    out: Path,
+    s: Settings,
+    checkpoint: str | None = None,
+    judge_path: str | None = None,
+    photos: Path | None = None,
+    data: Path | None = None,
+    latents: Path | None = None,
+    threads: int = 1,
 ) -> dict:
     """Measure, write everything into `out` and return what `results.json` holds. UserError on wrong input."""
     if s.people < 6:
@@ -286,8 +355,11 @@ def evaluate(
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m fitdiff_lab.evaluate.model", description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="python -m fitdiff_lab.evaluate.model",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     d = Settings()
     p.add_argument("--checkpoint", help="default: the shipped one")
     p.add_argument("--out", type=Path, default=Path("evaluation"))
@@ -296,11 +368,17 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--steps", type=int, default=d.steps)
     p.add_argument("--sampler", choices=sorted(SAMPLERS), default=d.sampler)
     p.add_argument("--cfg", type=float, default=d.cfg)
-    p.add_argument("--variation", type=float, default=d.variation, help=f"of samples of a photographed person ({d.variation})")
+    p.add_argument(
+        "--variation", type=float, default=d.variation, help=f"of samples of a photographed person ({d.variation})"
+    )
     p.add_argument("--judge", help="Python file with a class Judge (see fitdiff_lab.evaluate.photos)")
     p.add_argument("--photos", type=Path, help="folder of real photos: unguided renders of them too")
-    p.add_argument("--data", type=Path, help="folder of train.prepare: its textures are searched for near copies of samples")
-    p.add_argument("--latents", type=Path, help="folder of train.latents: the same search over all its textures, quicker")
+    p.add_argument(
+        "--data", type=Path, help="folder of train.prepare: its textures are searched for near copies of samples"
+    )
+    p.add_argument(
+        "--latents", type=Path, help="folder of train.latents: the same search over all its textures, quicker"
+    )
     p.add_argument("--threads", type=int, default=os.cpu_count())
     a = p.parse_args(argv)
     a.out.mkdir(parents=True, exist_ok=True)

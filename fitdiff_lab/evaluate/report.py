@@ -24,8 +24,13 @@ GROUP_COLUMNS = {"likeness_judge": "likeness, judge", "likeness_recognizer": "li
 
 
 def figure(
-    what: str, unit: str, model: float, *, baseline: tuple[str, float] | None = None,
-    best: tuple[str, float] | None = None, extra: dict[str, float] | None = None,
+    what: str,
+    unit: str,
+    model: float,
+    *,
+    baseline: tuple[str, float] | None = None,
+    best: tuple[str, float] | None = None,
+    extra: dict[str, float] | None = None,
 ) -> dict:
     """One row. baseline: what knowing nothing scores; best: what the same measurement gives on the truth itself;
     extra: other references by name. `ratio` is model / best."""
@@ -52,18 +57,27 @@ def groups(names: list[str], each: dict[str, Tensor], order: list[str] | None = 
 def markdown(results: dict) -> str:
     """`results.json` as tables."""
     s = results["settings"]
-    lines = [f"Checkpoint {results['checkpoint']}; {s['people']} held-out people and as many samples of each kind, seed "
-             f"{s['seed']}; {s['steps']} steps of {s['sampler']}, cfg {s['cfg']}; {round(sum(results['seconds'].values()))} s.",
-             "", "| figure | unit | model | knowing nothing | best possible | model / best |", "|---|---|---|---|---|---|"]
+    lines = [
+        f"Checkpoint {results['checkpoint']}; {s['people']} held-out people and as many samples of each kind, seed "
+        f"{s['seed']}; {s['steps']} steps of {s['sampler']}, cfg {s['cfg']}; {round(sum(results['seconds'].values()))} s.",
+        "",
+        "| figure | unit | model | knowing nothing | best possible | model / best |",
+        "|---|---|---|---|---|---|",
+    ]
     for row in results["figures"].values():
         known = [f"{row['baseline']:.3g} ({row['baseline_is']})"] if "baseline" in row else []
         known += [f"{v:.3g} ({k})" for k, v in row.get("extra", {}).items()]
         best = (f"{row['best']:.3g} ({row['best_is']})", f"{row['ratio']:.2f}") if "best" in row else ("", "")
-        lines.append(f"| {row['what']} | {row['unit']} | **{row['model']:.3g}** | {', '.join(known)} | {best[0]} | {best[1]} |")
+        lines.append(
+            f"| {row['what']} | {row['unit']} | **{row['model']:.3g}** | {', '.join(known)} | {best[0]} | {best[1]} |"
+        )
     for title, table in results["groups"].items():
         columns = [k for k in GROUP_COLUMNS if any(k in row for row in table.values())]
-        lines += ["", "| " + " | ".join([title, "people", *(GROUP_COLUMNS[k] for k in columns)]) + " |",
-                  "|" + "---|" * (len(columns) + 2)]
+        lines += [
+            "",
+            "| " + " | ".join([title, "people", *(GROUP_COLUMNS[k] for k in columns)]) + " |",
+            "|" + "---|" * (len(columns) + 2),
+        ]
         for name, row in table.items():
             lines.append("| " + " | ".join([name, str(row["people"]), *(f"{row[k]:.3g}" for k in columns)]) + " |")
     return "\n".join(lines) + "\n"
@@ -110,15 +124,30 @@ def table_of_photos(folder: Path, out: Path, model, viewer: Viewer, s) -> dict:
     if len(pictures) < 2:
         raise UserError(f"Fewer than two photos with a face in {folder}; give a folder of portraits.")
     contact_sheet(rows_of(pictures, 6), out / "photos_renders.jpg")
-    contact_sheet(rows_of([im for pair in zip(originals, pictures, strict=True) for im in pair], 6), out / "photos_private.jpg")
-    scales = [("recognizer", "built-in recogniser", stack_marks(marks), stack_marks(faces), viewer.recognizer.similarity)]
+    contact_sheet(
+        rows_of([im for pair in zip(originals, pictures, strict=True) for im in pair], 6), out / "photos_private.jpg"
+    )
+    scales = [
+        ("recognizer", "built-in recogniser", stack_marks(marks), stack_marks(faces), viewer.recognizer.similarity)
+    ]
     if viewer.judge:
-        scales.insert(0, ("judge", "independent judge", stack_marks(judged), stack_marks(judged_photos),
-                          lambda x, y: (x * y).sum(-1)))
+        scales.insert(
+            0,
+            (
+                "judge",
+                "independent judge",
+                stack_marks(judged),
+                stack_marks(judged_photos),
+                lambda x, y: (x * y).sum(-1),
+            ),
+        )
     rows = {}
     for key, name, render, photo, similarity in scales:
         square = similarity(render[:, None], photo[None])
         rows[f"photos_{key}"] = figure(
-            f"{len(pictures)} real photos, unguided: likeness to the photo, {name}", "", float(square.diagonal().nanmean()),
-            baseline=("another photo", pairwise_mean(square)))
+            f"{len(pictures)} real photos, unguided: likeness to the photo, {name}",
+            "",
+            float(square.diagonal().nanmean()),
+            baseline=("another photo", pairwise_mean(square)),
+        )
     return rows

@@ -28,8 +28,10 @@ def training_latents(model: FitDiffModel, data: Path | None, latents: Path | Non
         made_by = read_json(latents / "meta.json", "train.latents").get("latents_of")
         known = model.metadata["training"].get("denoiser", {}).get("latents_of")
         if made_by != known:
-            raise UserError(f"{latents} holds latents of another autoencoder ({made_by}) than this checkpoint's ({known}); "
-                            "give --data instead.")
+            raise UserError(
+                f"{latents} holds latents of another autoencoder ({made_by}) than this checkpoint's ({known}); "
+                "give --data instead."
+            )
         rows = torch.from_numpy(np.load(latents / "latents.npy")).flatten(1)
         n = n_train(len(rows))
         return rows[:n], rows[n:], f"all {n} training textures"
@@ -37,8 +39,10 @@ def training_latents(model: FitDiffModel, data: Path | None, latents: Path | Non
 
     def encoded(start: int, end: int, most: int) -> Tensor:
         index = torch.linspace(start, end - 1, min(most, end - start)).long()
-        rows = [autoencoder.normalise(autoencoder.posterior_mean(textures.codes(i[None])))
-                for i in tqdm(index, "training textures", leave=False, disable=None)]
+        rows = [
+            autoencoder.normalise(autoencoder.posterior_mean(textures.codes(i[None])))
+            for i in tqdm(index, "training textures", leave=False, disable=None)
+        ]
         return torch.cat(rows).flatten(1)
 
     n = textures.n_train

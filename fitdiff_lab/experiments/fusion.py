@@ -59,15 +59,30 @@ class PlaneDenoiser(Denoiser):
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    args = arguments(__doc__, "runs/joins", lr=8e-4, batch=16, data="folder made by fitdiff_lab.dataset.latents").parse_args(argv)
+    args = arguments(
+        __doc__, "runs/joins", lr=8e-4, batch=16, data="folder made by fitdiff_lab.dataset.latents"
+    ).parse_args(argv)
     torch.set_num_threads(args.threads)
     data = People(args.data)
     config = config_for(data)
     for name, kind in (("exchange", Denoiser), ("plane", PlaneDenoiser)):
         print(name, flush=True)
-        run = Run(Path(args.out) / name, {"join": name, "steps": args.steps, "lr": args.lr, "batch": args.batch, "seed": args.seed})
-        train(run, data, Budget(args.minutes, args.steps).catch_signals(), config, lr=args.lr, batch=args.batch,
-              seed=args.seed, bf16=args.precision == "bf16", save_seconds=args.save_seconds, kind=kind)
+        run = Run(
+            Path(args.out) / name,
+            {"join": name, "steps": args.steps, "lr": args.lr, "batch": args.batch, "seed": args.seed},
+        )
+        train(
+            run,
+            data,
+            Budget(args.minutes, args.steps).catch_signals(),
+            config,
+            lr=args.lr,
+            batch=args.batch,
+            seed=args.seed,
+            bf16=args.precision == "bf16",
+            save_seconds=args.save_seconds,
+            kind=kind,
+        )
 
 
 if __name__ == "__main__":

@@ -50,8 +50,10 @@ class Quantiser(nn.Module):
     def __init__(self, c: QuantiserConfig, channels: int):
         super().__init__()
         if c.codes < 2 or c.groups < 1 or channels % c.groups:
-            raise UserError(f"A codebook has at least 2 codes, and the groups divide the latent's {channels} channels; "
-                            f"not {c.codes} codes in {c.groups} groups.")
+            raise UserError(
+                f"A codebook has at least 2 codes, and the groups divide the latent's {channels} channels; "
+                f"not {c.codes} codes in {c.groups} groups."
+            )
         self.config = c
         self.register_buffer("sums", torch.zeros(c.groups, c.codes, channels // c.groups))
         self.register_buffer("counts", torch.zeros(c.groups, c.codes))

@@ -58,7 +58,9 @@ def take_photos(people: HeldOut, maker: Maker, row: int) -> dict[str, Tensor]:
         camera = Camera.orbit(yaw, pitch, distance, fov, (0.0, -0.012, 0.03))
         gaze = torch.tensor([[math.radians(yaw), math.radians(pitch)]]) * 0.9
         expression = random_expression(people.head.expression_names, rng)
-        out[name] = photograph(avatar, Scene(camera, random_light(rng, camera), expression, gaze, (SIZE, SIZE)), rng, attributes)
+        out[name] = photograph(
+            avatar, Scene(camera, random_light(rng, camera), expression, gaze, (SIZE, SIZE)), rng, attributes
+        )
     return out
 
 
@@ -66,11 +68,21 @@ def figures(found: Avatar, truth: Avatar, skin: Tensor) -> dict[str, float]:
     """Shape in mm and albedo in CIE76, `_gain`: after the one best gain on the albedo, since a photo's exposure is unknown."""
     albedo = errors(*(x.maps.diffuse[0, :, skin].T for x in (found, truth)))
     shape = shape_errors(truth.head, found.shape, truth.shape)
-    return {"shape": shape["shape"], "mean_head": shape["mean_head"], "e76": albedo["e76"], "e76_gain": albedo["e76_gain"]}
+    return {
+        "shape": shape["shape"],
+        "mean_head": shape["mean_head"],
+        "e76": albedo["e76"],
+        "e76_gain": albedo["e76_gain"],
+    }
 
 
-def several_test(people: int = 6, seed: int = 7700, steps: int = 30, checkpoint: str | None = None,
-                 log: Callable[[str], None] = print) -> dict:
+def several_test(
+    people: int = 6,
+    seed: int = 7700,
+    steps: int = 30,
+    checkpoint: str | None = None,
+    log: Callable[[str], None] = print,
+) -> dict:
     """{"rows": one for each person and way, "mean": figures of each way}. Raises UserError on wrong input."""
     if people < 1:
         raise UserError("--people must be at least 1.")
@@ -94,26 +106,37 @@ def several_test(people: int = 6, seed: int = 7700, steps: int = 30, checkpoint:
             rows.append({"person": i, "way": way, **row, "seconds": seconds})
             log(f"person {i + 1}, {way}: shape {row['shape']:.2f} mm, albedo {row['e76']:.1f}, {seconds:.0f} s")
     kinds = ("shape", "mean_head", "e76", "e76_gain", "seconds")
-    mean = {way: {k: round(statistics.fmean(r[k] for r in rows if r["way"] == way), 3) for k in kinds} for way in WAYS} if rows else {}
+    mean = (
+        {way: {k: round(statistics.fmean(r[k] for r in rows if r["way"] == way), 3) for k in kinds} for way in WAYS}
+        if rows
+        else {}
+    )
     return {"people": people, "seed": seed, "steps": steps, "checkpoint": model.id, "rows": rows, "mean": mean}
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(prog="python -m fitdiff_lab.experiments.several_photos", description=__doc__,
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        prog="python -m fitdiff_lab.experiments.several_photos",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("--checkpoint", help="default: the shipped one")
     p.add_argument("--people", type=int, default=6, help="(%(default)s)")
     p.add_argument("--seed", type=int, default=7700, help="of the held-out people (%(default)s)")
     p.add_argument("--steps", type=int, default=30, help="of the sampler (%(default)s)")
     p.add_argument("--out", type=Path, help="JSON file for all figures")
     a = p.parse_args(argv)
-    results = several_test(a.people, a.seed, a.steps, a.checkpoint, lambda line: print(line, file=sys.stderr, flush=True))
+    results = several_test(
+        a.people, a.seed, a.steps, a.checkpoint, lambda line: print(line, file=sys.stderr, flush=True)
+    )
     if a.out:
         write_json(a.out, results)
     print("| photos | shape, mm | mean head, mm | albedo, CIE76 | after a gain | s |\n|---|---|---|---|---|---|")
     for way, m in results["mean"].items():
-        print(f"| {way} | {m['shape']:.2f} | {m['mean_head']:.2f} | {m['e76']:.1f} | {m['e76_gain']:.1f} | {m['seconds']:.0f} |")
+        print(
+            f"| {way} | {m['shape']:.2f} | {m['mean_head']:.2f} | {m['e76']:.1f} | {m['e76_gain']:.1f} | {m['seconds']:.0f} |"
+        )
     return 0
 
 

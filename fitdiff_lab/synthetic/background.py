@@ -18,14 +18,32 @@ from fitdiff_core.render.camera import Camera
 from .people import SkinAttributes
 
 # linear RGB of what lies behind people, out of focus
-_WALLS = ((0.75, 0.73, 0.70), (0.55, 0.50, 0.42), (0.38, 0.39, 0.40), (0.30, 0.34, 0.40), (0.16, 0.15, 0.14), (0.20, 0.10, 0.07))
+_WALLS = (
+    (0.75, 0.73, 0.70),
+    (0.55, 0.50, 0.42),
+    (0.38, 0.39, 0.40),
+    (0.30, 0.34, 0.40),
+    (0.16, 0.15, 0.14),
+    (0.20, 0.10, 0.07),
+)
 _OUTDOORS = (
-    (0.55, 0.68, 0.85), (0.85, 0.88, 0.90), (0.10, 0.16, 0.04), (0.05, 0.09, 0.03), (0.22, 0.27, 0.10), (0.22, 0.18, 0.13),
+    (0.55, 0.68, 0.85),
+    (0.85, 0.88, 0.90),
+    (0.10, 0.16, 0.04),
+    (0.05, 0.09, 0.03),
+    (0.22, 0.27, 0.10),
+    (0.22, 0.18, 0.13),
     (0.35, 0.34, 0.32),
 )
 _INDOORS = (
-    (0.60, 0.54, 0.45), (0.30, 0.18, 0.09), (0.12, 0.08, 0.06), (0.45, 0.42, 0.38), (0.05, 0.05, 0.06), (0.85, 0.82, 0.75),
-    (0.10, 0.13, 0.20), (0.30, 0.05, 0.04),
+    (0.60, 0.54, 0.45),
+    (0.30, 0.18, 0.09),
+    (0.12, 0.08, 0.06),
+    (0.45, 0.42, 0.38),
+    (0.05, 0.05, 0.06),
+    (0.85, 0.82, 0.75),
+    (0.10, 0.13, 0.20),
+    (0.30, 0.05, 0.04),
 )
 
 
@@ -38,7 +56,9 @@ def random_background(rng: np.random.Generator, size: tuple[int, int]) -> Tensor
         return torch.full((1, 3, *size), rng.uniform(0.8, 1.6))
     if kind < 0.50:
         wall = np.array(_WALLS[rng.integers(len(_WALLS))]) * np.exp(rng.normal(0, 0.3) + rng.normal(0, 0.05, 3))
-        small = torch.from_numpy(wall).float().view(1, 3, 1, 1) * torch.exp(_field(rng, 2, 0.25) + _field(rng, 20, 0.04))
+        small = torch.from_numpy(wall).float().view(1, 3, 1, 1) * torch.exp(
+            _field(rng, 2, 0.25) + _field(rng, 20, 0.04)
+        )
     else:
         palette = np.array(_OUTDOORS if kind < 0.74 else _INDOORS)
         small = _clutter(rng, palette, kind >= 0.74)
@@ -63,8 +83,12 @@ def _clutter(rng: np.random.Generator, palette: np.ndarray, straight: bool) -> T
             out[max(y, 0) : max(y + h, 0), max(x, 0) : max(x + w, 0)] = c
     else:
         score = torch.cat([_field(rng, int(rng.integers(3, 12)), 1.0) for _ in range(4)], 1)
-        height = torch.linspace(1.5, -1.5, 56).view(1, 1, 56, 1) * torch.tensor(colours.mean(1) * 2 - 0.6).view(1, 4, 1, 1)
-        out[:] = torch.einsum("khw,kc->hwc", torch.softmax((score + height) * 4, 1)[0].double(), torch.from_numpy(colours))
+        height = torch.linspace(1.5, -1.5, 56).view(1, 1, 56, 1) * torch.tensor(colours.mean(1) * 2 - 0.6).view(
+            1, 4, 1, 1
+        )
+        out[:] = torch.einsum(
+            "khw,kc->hwc", torch.softmax((score + height) * 4, 1)[0].double(), torch.from_numpy(colours)
+        )
     image = torch.from_numpy(out).float().permute(2, 0, 1)[None]
     image = image * torch.exp(_field(rng, 3, 0.25) + _field(rng, 14, 0.12))
     if rng.random() < 0.3:  # lights out of focus
@@ -110,7 +134,9 @@ def shoulders(background: Tensor, camera: Camera, lit: Tensor, rng: np.random.Ge
     mask = F.avg_pool2d(
         torch.from_numpy(np.asarray(image, np.float32) / 255)[None, None], 3, 1, 1, count_include_pad=False
     )
-    cloth = torch.from_numpy(np.exp(rng.normal(-2.2, 1.1) + rng.normal(0, 0.3 * rng.random(), 3))).float().clamp(max=0.8)
+    cloth = (
+        torch.from_numpy(np.exp(rng.normal(-2.2, 1.1) + rng.normal(0, 0.3 * rng.random(), 3))).float().clamp(max=0.8)
+    )
     return background + mask * ((cloth * lit).view(1, 3, 1, 1) - background)
 
 

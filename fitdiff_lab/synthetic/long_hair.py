@@ -56,7 +56,9 @@ class Mane:
         sides = []
         for side in (1.0, -1.0):
             temple, jaw = rng.uniform(0.058, 0.076), rng.uniform(0.060, 0.090)
-            inner = np.interp(_HEIGHTS, [-0.4, -0.05, 0.0, 0.045, 0.08, 0.11], [jaw, jaw, temple + 0.004, temple, 0.045, 0.02])
+            inner = np.interp(
+                _HEIGHTS, [-0.4, -0.05, 0.0, 0.045, 0.08, 0.11], [jaw, jaw, temple + 0.004, temple, 0.045, 0.02]
+            )
             inner = inner + 0.03 * np.clip(1 - (_HEIGHTS + length) / 0.06, 0, 1) ** 2  # tips fall back
             inner = _at_height([inner + self._wave(0.005)], y)
             ragged = 0.003 * self._sample(side * 3 + x * 2, y)[:, 1:]

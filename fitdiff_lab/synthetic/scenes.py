@@ -149,7 +149,9 @@ def strong_light(rng: np.random.Generator, camera: Camera) -> Light:
     directions = [_toward(ahead + side * rng.uniform(0.4, 1.6), float(np.clip(rng.normal(0.3, 0.3), -0.4, 1.2)))]
     colours = [power * tint(rng, vivid)]
     if rng.random() < 0.5:
-        directions.append(_toward(ahead - side * rng.uniform(0.3, 1.6), float(np.clip(rng.normal(0.2, 0.3), -0.4, 1.2))))
+        directions.append(
+            _toward(ahead - side * rng.uniform(0.3, 1.6), float(np.clip(rng.normal(0.2, 0.3), -0.4, 1.2)))
+        )
         colours.append(power * rng.uniform(0.15, 0.7) * tint(rng, vivid))
     sh = np.zeros((9, 3))
     sh[0] = power * math.exp(rng.uniform(math.log(0.02), math.log(0.15))) * tint(rng, vivid) / math.sqrt(math.pi)
@@ -157,7 +159,10 @@ def strong_light(rng: np.random.Generator, camera: Camera) -> Light:
 
 
 def random_scene(
-    rng: np.random.Generator, expression_names: tuple[str, ...], size: tuple[int, int] = (224, 224), strong: bool = False
+    rng: np.random.Generator,
+    expression_names: tuple[str, ...],
+    size: tuple[int, int] = (224, 224),
+    strong: bool = False,
 ) -> Scene:
     """One picture's camera, light (`strong_light`, if so), expression and gaze."""
     camera = random_camera(rng)

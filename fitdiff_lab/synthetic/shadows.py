@@ -27,6 +27,4 @@ def cast_shadows(head, vertices: Tensor, light: Light, softness: int = 2) -> Sim
         strength = (normals[0] @ direction).clamp(min=0) * float(colour @ _LUMA) / math.pi
         total = total + strength
         arriving = arriving + strength * visibility(vertices, normals, head.triangles, direction, softness)
-    return SimpleNamespace(
-        triangles=head.triangles, uv=head.uv, roughness=head.roughness, occlusion=arriving / total
-    )
+    return SimpleNamespace(triangles=head.triangles, uv=head.uv, roughness=head.roughness, occlusion=arriving / total)

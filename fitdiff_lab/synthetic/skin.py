@@ -68,7 +68,9 @@ class SkinGenerator:
             slice(int(rows.min()), int(rows.max()) + 1),
             slice(int(columns.min()), int(columns.max()) + 1),
         )
-        self._lip_inside = torch.exp(-((r["lip_line_mm"][self._lip_window] / 2.6) ** 2))  # redder towards the wet inside
+        self._lip_inside = torch.exp(
+            -((r["lip_line_mm"][self._lip_window] / 2.6) ** 2)
+        )  # redder towards the wet inside
         # where strands and relief may show: everywhere but on the neck, a rim of few texels that would show streaks
         scalp = torch.sigmoid(torch.maximum(r["hairline_mm"], r["behind_mm"] + 6) / 3)
         self._drawable = scalp + (1 - scalp) * c.resolved(6.0)
@@ -131,7 +133,9 @@ class SkinGenerator:
         c = self.canvas
         out = {}
         if a.freckles > 0:
-            where = self._freckled**1.5 * self._drawable * torch.sigmoid(1.3 * cloud)  # thickest on the cheeks and nose, in patches
+            where = (
+                self._freckled**1.5 * self._drawable * torch.sigmoid(1.3 * cloud)
+            )  # thickest on the cheeks and nose, in patches
             n = int(1300 * a.freckles)
             out["freckles"] = spots(c, rng, where, n, (0.28, 1.3), 0.55, 3.0, 0.06, grain)
         if a.moles:
@@ -142,7 +146,9 @@ class SkinGenerator:
             out["blemishes"] = spots(c, rng, self._spotty * self._drawable, a.blemishes, (0.8, 2.2), 0.6, 2.0, 0.2)
         return out
 
-    def _colour(self, a: SkinAttributes, clouds: Tensor, fine: Tensor, grains, creases, marks: dict[str, Tensor]) -> Tensor:
+    def _colour(
+        self, a: SkinAttributes, clouds: Tensor, fine: Tensor, grains, creases, marks: dict[str, Tensor]
+    ) -> Tensor:
         table = colour_table(SkinOptics(a.thickness, a.oxygen, a.eumelanin, a.yellow))
         melanin = melanin_for(table, a.lightness, a.blood)
         ground = look_up(table, torch.tensor([[math.log(melanin)]]), torch.tensor([[math.log(a.blood)]])).view(3)
@@ -244,7 +250,9 @@ class SkinGenerator:
         s = s * (1 - 0.6 * brow) * (1 - 0.45 * hair) * (1 - 0.35 * whiskers)
         return over(s[None].expand(3, -1, -1), r["mouth_inside"], torch.tensor([0.3, 0.3, 0.3]))[:1].clamp(0.02, 0.9)
 
-    def _height(self, a: SkinAttributes, grains, pores, fine, creases, folds, lines, marks, brow, whiskers, hair, strand):
+    def _height(
+        self, a: SkinAttributes, grains, pores, fine, creases, folds, lines, marks, brow, whiskers, hair, strand
+    ):
         """Relief in millimetres `[S, S]`."""
         r = self.regions
         skin = 0.010 * grains[0] + 0.019 * grains[1] + 0.022 * grains[2] + 0.02 * (1 + a.wrinkles) * fine

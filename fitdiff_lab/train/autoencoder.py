@@ -57,6 +57,7 @@ class LossWeights:
 
 def texel_weights(head) -> Tensor:
     """`[1, 512, 512]`, mean about 1: the face counts most, then eyes and lips on top; the scalp and neck less."""
+
     def region(name: str) -> Tensor:
         return head.region(name, 512) if name in head.region_names else torch.zeros(512, 512)
 
@@ -80,7 +81,9 @@ def losses(
     target_half = F.avg_pool2d(codes, 2)
     error, error_half = (r.full - codes) * unit, (r.half - target_half) * unit
     texel_half = F.avg_pool2d(texel, 2)
-    gradient = ((error.diff(dim=-1).abs() * texel[..., 1:]).mean() + (error.diff(dim=-2).abs() * texel[..., 1:, :]).mean())
+    gradient = (error.diff(dim=-1).abs() * texel[..., 1:]).mean() + (
+        error.diff(dim=-2).abs() * texel[..., 1:, :]
+    ).mean()
     grain = 0.0
     for out, target, w in ((r.full, codes, texel), (r.half, target_half, texel_half)):
         energy = (local_energy(out * unit) - local_energy(target * unit)).abs()
@@ -166,10 +169,14 @@ def load_autoencoder(folder) -> MapAutoencoder:
     """The autoencoder of a finished run folder, ready to encode. UserError where the run is missing or unfinished."""
     tensors, status = load_state(f"{folder}/state.safetensors")
     if not status.get("finished"):
-        raise UserError(f"The autoencoder run in {folder} has not finished; run its training command again to resume it.")
+        raise UserError(
+            f"The autoencoder run in {folder} has not finished; run its training command again to resume it."
+        )
     if "quantiser" in status:
-        raise UserError(f"The autoencoder in {folder} is vector-quantised, which is for comparison only; train one without "
-                        "--codebook.")
+        raise UserError(
+            f"The autoencoder in {folder} is vector-quantised, which is for comparison only; train one without "
+            "--codebook."
+        )
     model = MapAutoencoder(config_of(AutoencoderConfig, status))
     model.load_state_dict(without_prefix("model", tensors))
     return model.eval()
@@ -183,14 +190,29 @@ def encoder_key(status: dict) -> list:
 def kept_encoder(initial: Initial | None) -> list:
     """The key of the encoder that --freeze-encoder keeps. UserError where there is none to keep."""
     if initial is None or not initial.status.get("finished"):
-        raise UserError("--freeze-encoder keeps a trained encoder: give --init a finished run or a released checkpoint.")
+        raise UserError(
+            "--freeze-encoder keeps a trained encoder: give --init a finished run or a released checkpoint."
+        )
     return encoder_key(initial.status)
 
 
 def train(
-    run: Run, data: Textures, budget: Budget, texel: Tensor, config: AutoencoderConfig, *, lr: float, batch: int,
-    cells: int = 16, seed: int = 0, bf16: bool = True, save_seconds: float = 120, weights: LossWeights | None = None,
-    initial: Initial | None = None, freeze_encoder: bool = False, quantiser: QuantiserConfig | None = None,
+    run: Run,
+    data: Textures,
+    budget: Budget,
+    texel: Tensor,
+    config: AutoencoderConfig,
+    *,
+    lr: float,
+    batch: int,
+    cells: int = 16,
+    seed: int = 0,
+    bf16: bool = True,
+    save_seconds: float = 120,
+    weights: LossWeights | None = None,
+    initial: Initial | None = None,
+    freeze_encoder: bool = False,
+    quantiser: QuantiserConfig | None = None,
 ) -> MapAutoencoder:
     """Train, or go on with, the autoencoder of a run folder. texel `[1, S, S]`: how much each texel counts.
 
@@ -218,9 +240,15 @@ def train(
     def save(finished: bool) -> None:
         if finished and not freeze_encoder:
             set_latent_statistics(model, data)
-        run.save({**prefixed("model", model.state_dict()), **prefixed("optimizer", optimizer_tensors(optimizer))},
-                 step=step, seconds=budget.seconds, finished=finished, architecture=asdict(config), psnr=psnr,
-                 **kind)
+        run.save(
+            {**prefixed("model", model.state_dict()), **prefixed("optimizer", optimizer_tensors(optimizer))},
+            step=step,
+            seconds=budget.seconds,
+            finished=finished,
+            architecture=asdict(config),
+            psnr=psnr,
+            **kind,
+        )
 
     psnr: dict[str, float] = {}
     due, recent = Every(save_seconds), []
@@ -243,8 +271,14 @@ def train(
             psnr = held_out_psnr(model, data)
             use = {"perplexity": model.perplexity(held_out_codes(data, 6))} if quantiser else {}
             means = torch.tensor(recent).mean(0).tolist()
-            run.log(step=step, minutes=budget.seconds / 60, lr=rate, **dict(zip([*terms, "norm"], means, strict=True)),
-                    **{f"psnr_{k}": v for k, v in psnr.items()}, **use)
+            run.log(
+                step=step,
+                minutes=budget.seconds / 60,
+                lr=rate,
+                **dict(zip([*terms, "norm"], means, strict=True)),
+                **{f"psnr_{k}": v for k, v in psnr.items()},
+                **use,
+            )
             recent = []
             save(finished=False)
     if not budget.interrupted:
@@ -257,11 +291,21 @@ def train(
 def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__, "runs/ae", lr=8e-4, batch=4, data="folder made by fitdiff_lab.dataset.prepare")
     parser.add_argument("--cells", type=int, default=16, help="side of a training crop in latent cells of 16 texels")
-    parser.add_argument("--freeze-encoder", action="store_true",
-                        help="with --init: train the decoder alone; latents of the initial encoder stay valid")
-    parser.add_argument("--codebook", type=int, default=0, metavar="N",
-                        help="for comparison: a vector-quantised latent with N codes in place of the KL one")
-    parser.add_argument("--groups", type=int, default=1, help="with --codebook: codes a cell, each for a part of its channels")
+    parser.add_argument(
+        "--freeze-encoder",
+        action="store_true",
+        help="with --init: train the decoder alone; latents of the initial encoder stay valid",
+    )
+    parser.add_argument(
+        "--codebook",
+        type=int,
+        default=0,
+        metavar="N",
+        help="for comparison: a vector-quantised latent with N codes in place of the KL one",
+    )
+    parser.add_argument(
+        "--groups", type=int, default=1, help="with --codebook: codes a cell, each for a part of its channels"
+    )
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     if args.init and args.codebook:
@@ -270,18 +314,38 @@ def main(argv: list[str] | None = None) -> None:
     config = config_of(AutoencoderConfig, initial.status) if initial else AutoencoderConfig()
     quantiser = QuantiserConfig(args.codebook, args.groups) if args.codebook else None
     weights = LossWeights()
-    settings = {"architecture": asdict(config), "loss": asdict(weights), "lr": args.lr, "batch": args.batch,
-                "cells": args.cells, "seed": args.seed, "precision": args.precision}
+    settings = {
+        "architecture": asdict(config),
+        "loss": asdict(weights),
+        "lr": args.lr,
+        "batch": args.batch,
+        "cells": args.cells,
+        "seed": args.seed,
+        "precision": args.precision,
+    }
     if initial:
         settings["init"] = initial.record
     if args.freeze_encoder:
         settings["frozen_encoder"] = kept_encoder(initial)
     if quantiser:
         settings["quantiser"] = asdict(quantiser)
-    train(Run(args.out, settings), Textures(args.data), Budget(args.minutes, args.steps).catch_signals(),
-          texel_weights(load_head()), config, lr=args.lr, batch=args.batch, cells=args.cells, seed=args.seed,
-          bf16=args.precision == "bf16", save_seconds=args.save_seconds, weights=weights, initial=initial,
-          freeze_encoder=args.freeze_encoder, quantiser=quantiser)
+    train(
+        Run(args.out, settings),
+        Textures(args.data),
+        Budget(args.minutes, args.steps).catch_signals(),
+        texel_weights(load_head()),
+        config,
+        lr=args.lr,
+        batch=args.batch,
+        cells=args.cells,
+        seed=args.seed,
+        bf16=args.precision == "bf16",
+        save_seconds=args.save_seconds,
+        weights=weights,
+        initial=initial,
+        freeze_encoder=args.freeze_encoder,
+        quantiser=quantiser,
+    )
 
 
 if __name__ == "__main__":

@@ -66,10 +66,16 @@ def element_weights(c: DenoiserConfig, shape_share: float) -> Tensor:
 def config_for(data: People) -> DenoiserConfig:
     """The architecture that fits the data. Raises UserError for a recogniser without three activation layers."""
     if len(data.activations) != 3:
-        raise UserError(f"The denoiser reads three activation layers; {data.meta['recognizer']} gave {len(data.activations)}.")
+        raise UserError(
+            f"The denoiser reads three activation layers; {data.meta['recognizer']} gave {len(data.activations)}."
+        )
     return DenoiserConfig(
-        latent=data.latents.shape[1], size=data.latents.shape[2], shape=data.shape.shape[1],
-        embedding=data.embedding.shape[1], activations=tuple(a.shape[1] for a in data.activations))
+        latent=data.latents.shape[1],
+        size=data.latents.shape[2],
+        shape=data.shape.shape[1],
+        embedding=data.embedding.shape[1],
+        activations=tuple(a.shape[1] for a in data.activations),
+    )
 
 
 def new_denoiser(config: DenoiserConfig, meta: dict, kind: type[Denoiser] = Denoiser) -> Denoiser:
@@ -88,23 +94,36 @@ def begin_with(model: Denoiser, initial: Initial) -> int:
     outputs count in the prior's deviations along its modes, so they are left out where those are others. Returns how many
     tensors fit; UserError where few do."""
     own, modes = model.net.state_dict(), initial.tensors.get("prior.modes")
-    same = modes is not None and modes.shape == model.prior.modes.shape and torch.allclose(modes.float(), model.prior.modes, atol=1e-3)
-    fit = {k: v for k, v in without_prefix("net", initial.tensors).items()
-           if k in own and own[k].shape == v.shape and (same or not k.startswith(("out.", "shape_out.")))}
+    same = (
+        modes is not None
+        and modes.shape == model.prior.modes.shape
+        and torch.allclose(modes.float(), model.prior.modes, atol=1e-3)
+    )
+    fit = {
+        k: v
+        for k, v in without_prefix("net", initial.tensors).items()
+        if k in own and own[k].shape == v.shape and (same or not k.startswith(("out.", "shape_out.")))
+    }
     if len(fit) < len(own) / 2:
         raise UserError(f"{initial.record['from']} is of another architecture: {len(fit)} of {len(own)} tensors fit.")
     model.net.load_state_dict(fit, strict=False)
     return len(fit)
 
 
-def step_loss(model: Denoiser, data: People, t: TrainConfig, weight: Tensor, batch: int, generator: torch.Generator) -> Tensor:
+def step_loss(
+    model: Denoiser, data: People, t: TrainConfig, weight: Tensor, batch: int, generator: torch.Generator
+) -> Tensor:
     """Mean loss of one random batch of training people."""
     index = data.train[torch.randint(len(data.train), (batch,), generator=generator).numpy()]
     texture, shape, embedding, activations = data.batch(index)
     x0 = pack_latent(texture, shape).contiguous(memory_format=torch.channels_last)
     even = round(batch * t.sigma_even)
-    sigma = torch.cat([uniform_logsnr_sigmas(even, SIGMA_MIN, SIGMA_MAX, generator),
-                       lognormal_sigmas(batch - even, t.sigma_mean, t.sigma_std, generator)])
+    sigma = torch.cat(
+        [
+            uniform_logsnr_sigmas(even, SIGMA_MIN, SIGMA_MAX, generator),
+            lognormal_sigmas(batch - even, t.sigma_mean, t.sigma_std, generator),
+        ]
+    )
     noise = torch.randn(x0.shape, generator=generator)
     drop = torch.rand(batch, generator=generator) < t.dropout
     jitter = torch.randn(embedding.shape, generator=generator) * model.embedding_std
@@ -113,7 +132,9 @@ def step_loss(model: Denoiser, data: People, t: TrainConfig, weight: Tensor, bat
 
 
 @torch.no_grad()
-def held_out(model: Denoiser, data: People, levels: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0), n: int = 24) -> dict[str, float]:
+def held_out(
+    model: Denoiser, data: People, levels: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0), n: int = 24
+) -> dict[str, float]:
     """EDM-weighted error on held-out people, texture and shape apart, with and without the condition; fixed noise."""
     index = data.test[np.linspace(0, len(data.test) - 1, min(n, len(data.test))).astype(int)]
     texture, shape, embedding, activations = data.batch(index)
@@ -125,7 +146,9 @@ def held_out(model: Denoiser, data: People, levels: tuple[float, ...] = (0.3, 1.
             total = 0.0
             for sigma in levels:
                 noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(7))
-                total += float(edm_loss(lambda x, s, c=c: model(x, s, c), x0, torch.full((len(x0),), sigma), noise, weight).mean())
+                total += float(
+                    edm_loss(lambda x, s, c=c: model(x, s, c), x0, torch.full((len(x0),), sigma), noise, weight).mean()
+                )
             result[part + name] = total / len(levels)
     return result
 
@@ -139,9 +162,20 @@ def load_denoiser(folder) -> tuple[Denoiser, dict]:
 
 
 def train(
-    run: Run, data: People, budget: Budget, config: DenoiserConfig, *, lr: float, batch: int, seed: int = 0,
-    bf16: bool = True, save_seconds: float = 120, t: TrainConfig | None = None, initial: Initial | None = None,
-    kind: type[Denoiser] = Denoiser, reader: dict[str, Tensor] | None = None,
+    run: Run,
+    data: People,
+    budget: Budget,
+    config: DenoiserConfig,
+    *,
+    lr: float,
+    batch: int,
+    seed: int = 0,
+    bf16: bool = True,
+    save_seconds: float = 120,
+    t: TrainConfig | None = None,
+    initial: Initial | None = None,
+    kind: type[Denoiser] = Denoiser,
+    reader: dict[str, Tensor] | None = None,
     mirror: Tensor | None = None,
 ) -> Denoiser:
     """Train, or go on with, the denoiser of a run folder. Returns the averaged network.
@@ -169,10 +203,19 @@ def train(
         ema.load_state_dict(model.state_dict())
 
     def save(finished: bool) -> None:
-        run.save({**prefixed("model", model.state_dict()), **prefixed("ema.net", dict(ema.net.named_parameters())),
-                  **prefixed("optimizer", optimizer_tensors(optimizer))},
-                 step=step, seconds=budget.seconds, finished=finished, architecture=asdict(config), metrics=metrics,
-                 recognizer=data.meta["recognizer"])
+        run.save(
+            {
+                **prefixed("model", model.state_dict()),
+                **prefixed("ema.net", dict(ema.net.named_parameters())),
+                **prefixed("optimizer", optimizer_tensors(optimizer)),
+            },
+            step=step,
+            seconds=budget.seconds,
+            finished=finished,
+            architecture=asdict(config),
+            metrics=metrics,
+            recognizer=data.meta["recognizer"],
+        )
 
     metrics: dict[str, float] = {}
     weight = element_weights(config, t.shape)
@@ -192,7 +235,9 @@ def train(
             speed = batch * len(recent) / max(1e-6, budget.seconds - since)
             mean = torch.tensor(recent).mean(0).tolist()
             metrics = held_out(ema, data)
-            run.log(step=step, minutes=budget.seconds / 60, lr=rate, loss=mean[0], norm=mean[1], per_second=speed, **metrics)
+            run.log(
+                step=step, minutes=budget.seconds / 60, lr=rate, loss=mean[0], norm=mean[1], per_second=speed, **metrics
+            )
             save(finished=budget.over(step) and not budget.interrupted)
             recent, since = [], budget.seconds
     return ema
@@ -201,15 +246,24 @@ def train(
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__, "runs/denoiser", lr=8e-4, batch=16, data="folder made by fitdiff_lab.dataset.latents")
-    parser.add_argument("--reader", metavar="RUN", help="run folder of train.reader; left out, the shape's reader stays untrained")
+    parser.add_argument(
+        "--reader", metavar="RUN", help="run folder of train.reader; left out, the shape's reader stays untrained"
+    )
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     data = People(args.data)
     t = TrainConfig()
     config = config_for(data)
-    settings = {"architecture": asdict(config), "training": asdict(t), "lr": args.lr, "batch": args.batch,
-                "seed": args.seed, "precision": args.precision, "recognizer": data.meta["recognizer"],
-                "latents_of": data.meta["latents_of"]}
+    settings = {
+        "architecture": asdict(config),
+        "training": asdict(t),
+        "lr": args.lr,
+        "batch": args.batch,
+        "seed": args.seed,
+        "precision": args.precision,
+        "recognizer": data.meta["recognizer"],
+        "latents_of": data.meta["latents_of"],
+    }
     initial = initial_weights(args.init, "denoiser") if args.init else None
     if initial:
         settings["init"] = initial.record
@@ -217,8 +271,21 @@ def main(argv: list[str] | None = None) -> None:
     if of_reader:
         settings["reader"] = {k: of_reader[k] for k in ("step", "seconds", "metrics")}
     run = Run(args.out, settings)
-    train(run, data, Budget(args.minutes, args.steps).catch_signals(), config, lr=args.lr, batch=args.batch, seed=args.seed,
-          bf16=args.precision == "bf16", save_seconds=args.save_seconds, t=t, initial=initial, reader=reader, mirror=mirror(load_head()))
+    train(
+        run,
+        data,
+        Budget(args.minutes, args.steps).catch_signals(),
+        config,
+        lr=args.lr,
+        batch=args.batch,
+        seed=args.seed,
+        bf16=args.precision == "bf16",
+        save_seconds=args.save_seconds,
+        t=t,
+        initial=initial,
+        reader=reader,
+        mirror=mirror(load_head()),
+    )
 
 
 if __name__ == "__main__":

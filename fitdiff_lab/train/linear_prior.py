@@ -76,7 +76,9 @@ def set_modes(model: Denoiser, data: People, like: Tensor | None = None) -> Tens
 def set_prior(model: Denoiser, data: People, like: Tensor | None = None) -> Tensor:
     """Fit the prior on the training people and set the model's buffers. Returns R^2 of each mode and coefficient
     `[P + K]`, on the training people that were left out of the regression. like: as in `set_modes`."""
-    target = torch.cat([set_modes(model, data, like)[torch.from_numpy(data.texture)], torch.from_numpy(data.shape).float()], 1)
+    target = torch.cat(
+        [set_modes(model, data, like)[torch.from_numpy(data.texture)], torch.from_numpy(data.shape).float()], 1
+    )
     order = data.train[np.argsort(data.texture[data.train], kind="stable")]
     cut = max(1, round(len(order) * (1 - CHECKED)))
     fit, check = order[:cut], order[cut:] if cut < len(order) else order
@@ -100,7 +102,9 @@ def set_prior(model: Denoiser, data: People, like: Tensor | None = None) -> Tens
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder made by fitdiff_lab.dataset.latents")
-    parser.add_argument("--reader", metavar="RUN", help="run folder of train.reader; left out, the shape's reader stays untrained")
+    parser.add_argument(
+        "--reader", metavar="RUN", help="run folder of train.reader; left out, the shape's reader stays untrained"
+    )
     args = parser.parse_args(argv)
     from .denoiser import config_for, new_denoiser
     from .shape_encoder import load_reader
@@ -112,7 +116,9 @@ def main(argv: list[str] | None = None) -> None:
     explained, p = set_prior(model, data), model.prior.n_modes
     power = model.prior.modes_std.square()
     total = power.sum() + model.prior.rest_variance.sum()
-    print(f"modes hold {power.sum() / total:.3f} of the texture's variance (the first eight {power[:8].sum() / total:.3f})")
+    print(
+        f"modes hold {power.sum() / total:.3f} of the texture's variance (the first eight {power[:8].sum() / total:.3f})"
+    )
     for name, r in (("texture mode", explained[:p]), ("shape coefficient", explained[p:])):
         print(f"R^2 of a {name}: mean {r.mean():.3f}, first ten {[round(v, 2) for v in r[:10].tolist()]}")
     print(f"R^2 of the modes weighted by their variance: {(explained[:p] * power).sum() / power.sum():.3f}")

@@ -39,7 +39,9 @@ def read_evaluation(path: Path, weights: str) -> dict:
     other weights."""
     results = read_json(path, "python -m fitdiff_lab.evaluate.model")
     if results.get("weights") != weights:
-        raise UserError(f"{path} measured the weights {results.get('weights')}, these are {weights}; evaluate this checkpoint.")
+        raise UserError(
+            f"{path} measured the weights {results.get('weights')}, these are {weights}; evaluate this checkpoint."
+        )
     numbers = ("model", "baseline", "best")
     figures = {k: {n: row[n] for n in numbers if n in row} for k, row in results["figures"].items()}
     return {"settings": results["settings"], "figures": figures, "groups": results["groups"]}
@@ -53,16 +55,28 @@ def release(ae: Path, denoiser: Path, out: Path, head=None, evaluation: Path | N
     model, status = network
     ae_status, config = load_state(ae / "state.safetensors")[1], read_json(denoiser / "config.json", "train.denoiser")
     if config["latents_of"][:2] != encoder_key(ae_status):
-        raise UserError(f"{denoiser} was trained on latents of another autoencoder than {ae}; encode them again and retrain.")
+        raise UserError(
+            f"{denoiser} was trained on latents of another autoencoder than {ae}; encode them again and retrain."
+        )
     training = {
-        "autoencoder": {"steps": ae_status["step"], "minutes": round(ae_status["seconds"] / 60, 1),
-                        "psnr": ae_status["psnr"], **read_json(ae / "config.json", "train.autoencoder")},
-        "denoiser": {"steps": status["step"], "minutes": round(status["seconds"] / 60, 1), "held_out": status["metrics"],
-                     **config},
+        "autoencoder": {
+            "steps": ae_status["step"],
+            "minutes": round(ae_status["seconds"] / 60, 1),
+            "psnr": ae_status["psnr"],
+            **read_json(ae / "config.json", "train.autoencoder"),
+        },
+        "denoiser": {
+            "steps": status["step"],
+            "minutes": round(status["seconds"] / 60, 1),
+            "held_out": status["metrics"],
+            **config,
+        },
     }
     if evaluation is not None:
         training["evaluation"] = read_evaluation(evaluation, fingerprint(autoencoder, model))
-    save_model(out, autoencoder, model, recognizer=status["recognizer"], atlas_version=head.atlas_version, training=training)
+    save_model(
+        out, autoencoder, model, recognizer=status["recognizer"], atlas_version=head.atlas_version, training=training
+    )
     return load_model(out, head=head).metadata
 
 
@@ -72,7 +86,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--ae", default="runs/ae", type=Path)
     parser.add_argument("--denoiser", default="runs/denoiser", type=Path)
     parser.add_argument("--out", default=DEFAULT, type=Path)
-    parser.add_argument("--evaluation", type=Path, metavar="RESULTS", help="results.json of train.evaluate on these weights")
+    parser.add_argument(
+        "--evaluation", type=Path, metavar="RESULTS", help="results.json of train.evaluate on these weights"
+    )
     args = parser.parse_args(argv)
     metadata = release(args.ae, args.denoiser, args.out, evaluation=args.evaluation)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, id {metadata['id']}")

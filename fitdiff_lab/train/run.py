@@ -37,7 +37,9 @@ class Run:
         config = json.loads(json.dumps(config))
         if path.exists() and (old := json.loads(path.read_text())) != config:
             changed = sorted(k for k in old.keys() | config.keys() if old.get(k) != config.get(k))
-            raise UserError(f"{self.folder} holds a run with other settings ({', '.join(changed)}); choose another --out.")
+            raise UserError(
+                f"{self.folder} holds a run with other settings ({', '.join(changed)}); choose another --out."
+            )
         write_json(path, config)
         self.config = config
 
@@ -93,8 +95,10 @@ class Initial(NamedTuple):
             model.load_state_dict(self.tensors)
         except RuntimeError as e:
             lines = str(e).splitlines()
-            raise UserError(f"{self.record['from']} does not fit this network ({lines[min(1, len(lines) - 1)].strip()}); "
-                            "begin with weights of the same architecture.") from e
+            raise UserError(
+                f"{self.record['from']} does not fit this network ({lines[min(1, len(lines) - 1)].strip()}); "
+                "begin with weights of the same architecture."
+            ) from e
 
 
 def initial_weights(source: str | os.PathLike, part: str) -> Initial:
@@ -121,8 +125,12 @@ def _released_status(path: Path, part: str) -> dict:
         architecture, training = json.loads(metadata["architecture"])[part], json.loads(metadata.get("training", "{}"))
     except (KeyError, TypeError, ValueError) as e:
         raise UserError(f"{path.name} does not describe its {part} ({e!r}); begin with another checkpoint.") from e
-    return {"architecture": architecture, "finished": True, "step": training.get(part, {}).get("steps"),
-            "encoder": training.get("denoiser", {}).get("latents_of", [])[:2]}
+    return {
+        "architecture": architecture,
+        "finished": True,
+        "step": training.get(part, {}).get("steps"),
+        "encoder": training.get("denoiser", {}).get("latents_of", [])[:2],
+    }
 
 
 def config_of(kind: type, status: dict):
@@ -130,7 +138,9 @@ def config_of(kind: type, status: dict):
     try:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in status["architecture"].items()})
     except (KeyError, TypeError, AttributeError) as e:
-        raise UserError(f"These weights are of a network that this version does not know ({e}); use this version's.") from e
+        raise UserError(
+            f"These weights are of a network that this version does not know ({e}); use this version's."
+        ) from e
 
 
 def write_json(path: Path, value: dict) -> None:
@@ -163,7 +173,9 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def resume(run: Run, budget: Budget, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], int] | None:
+def resume(
+    run: Run, budget: Budget, model: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[dict[str, Tensor], int] | None:
     """Go on where a run stopped: its weights, moments and time spent. Returns (all its tensors, the step); None for a new run."""
     if not (state := run.load()):
         return None
@@ -247,8 +259,11 @@ def arguments(doc: str, out: str, lr: float, batch: int, data: str, init: bool =
     p.add_argument("--data", required=True, help=data)
     p.add_argument("--out", default=out, help="run folder; an unfinished run in it is resumed")
     if init:
-        p.add_argument("--init", metavar="RUN_OR_CHECKPOINT",
-                       help="begin a new run with these weights: a run folder or a released .safetensors file")
+        p.add_argument(
+            "--init",
+            metavar="RUN_OR_CHECKPOINT",
+            help="begin a new run with these weights: a run folder or a released .safetensors file",
+        )
     p.add_argument("--minutes", type=float, help="training time over all sessions")
     p.add_argument("--steps", type=int)
     p.add_argument("--lr", type=float, default=lr)

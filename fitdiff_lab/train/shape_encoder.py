@@ -69,7 +69,9 @@ def face_metric(head: HeadModel) -> Tensor:
     mean = head(torch.zeros(1, head.n_identity))[0, face].double() * 1000
     basis = head(torch.eye(head.n_identity))[:, face].double() * 1000 - mean
     axes, centred = torch.eye(3, dtype=torch.float64), mean - mean.mean(0)
-    rigid = torch.stack([a.expand_as(centred) for a in axes] + [torch.linalg.cross(a.expand_as(centred), centred) for a in axes])
+    rigid = torch.stack(
+        [a.expand_as(centred) for a in axes] + [torch.linalg.cross(a.expand_as(centred), centred) for a in axes]
+    )
     q = torch.linalg.qr(rigid.flatten(1).T)[0]
     left = basis.flatten(1) - (basis.flatten(1) @ q) @ q.T
     return (left @ left.T / len(mean)).float()
@@ -95,7 +97,9 @@ def change(crops: Tensor, c: Changes, generator: torch.Generator) -> tuple[Tenso
     size, angle, shift = 1 + c.scale * normal(b), c.turn * normal(b), 2 * c.shift * normal(b, 2)
     cos, sin = size * angle.cos(), size * angle.sin()
     matrix = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
-    x = F.grid_sample(x, F.affine_grid(matrix, list(x.shape), align_corners=False), padding_mode="border", align_corners=False)
+    x = F.grid_sample(
+        x, F.affine_grid(matrix, list(x.shape), align_corners=False), padding_mode="border", align_corners=False
+    )
     soft = F.avg_pool2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), 3, 1)
     x = torch.where(some(c.blurred)[:, None, None, None], soft, x)
     x = x.clamp(1e-4, 1) ** torch.exp(c.gamma * normal(b, 1, 1, 1))
@@ -115,15 +119,19 @@ class Seen:
         self.crops, self.shape = photos.rows.all("crop"), torch.from_numpy(photos.shape)
         self.train, self.test = map(torch.from_numpy, split(photos.texture, n_textures))
         if recognizer.name != meta["recognizer"]:
-            raise UserError(f"The latents are of {meta['recognizer']}, not of {recognizer.name}; give --recognizer the same one.")
+            raise UserError(
+                f"The latents are of {meta['recognizer']}, not of {recognizer.name}; give --recognizer the same one."
+            )
         self.recognizer = recognizer.to(memory_format=torch.channels_last)
         self.mean, self.std = ([torch.tensor(v) for v in meta[k]] for k in ("activation_mean", "activation_std"))
 
     def layers(self, crops: Tensor) -> list[Tensor]:
         with torch.no_grad():
             layers = self.recognizer(crops.contiguous(memory_format=torch.channels_last)).activations
-            return [normalised(a, m, s).contiguous(memory_format=torch.channels_last)
-                    for a, m, s in zip(layers, self.mean, self.std, strict=True)]
+            return [
+                normalised(a, m, s).contiguous(memory_format=torch.channels_last)
+                for a, m, s in zip(layers, self.mean, self.std, strict=True)
+            ]
 
     def photos(self, index: Tensor) -> Tensor:
         return self.crops[index].float() / 255
@@ -146,7 +154,10 @@ def held_out(model: Trained, data: Seen, metric: Tensor, n: int = 400) -> dict[s
     index = data.test[torch.linspace(0, len(data.test) - 1, min(n, len(data.test))).long()]
     guess = torch.cat([model(data.layers(data.photos(i))) for i in index.split(64)])
     truth = data.shape[index]
-    return {"shape_mm": float(rms_distance(guess - truth, metric).mean()), "mean_head_mm": float(rms_distance(truth, metric).mean())}
+    return {
+        "shape_mm": float(rms_distance(guess - truth, metric).mean()),
+        "mean_head_mm": float(rms_distance(truth, metric).mean()),
+    }
 
 
 def load_reader(folder) -> tuple[dict[str, Tensor], dict]:
@@ -158,8 +169,19 @@ def load_reader(folder) -> tuple[dict[str, Tensor], dict]:
 
 
 def train(
-    run: Run, data: Seen, budget: Budget, config: DenoiserConfig, metric: Tensor, mirrors: Tensor, *, lr: float, batch: int,
-    seed: int = 0, bf16: bool = True, save_seconds: float = 120, c: Changes | None = None,
+    run: Run,
+    data: Seen,
+    budget: Budget,
+    config: DenoiserConfig,
+    metric: Tensor,
+    mirrors: Tensor,
+    *,
+    lr: float,
+    batch: int,
+    seed: int = 0,
+    bf16: bool = True,
+    save_seconds: float = 120,
+    c: Changes | None = None,
 ) -> Trained:
     """Train, or go on with, the reader of a run folder. metric, mirrors `[K, K]`: `face_metric`, `mirror`."""
     c = c or Changes()
@@ -193,18 +215,32 @@ def train(
         if due() or budget.over(step):
             speed, mean = batch * len(recent) / max(1e-6, budget.seconds - since), torch.tensor(recent).mean(0).tolist()
             metrics = held_out(ema, data, metric)
-            run.log(step=step, minutes=budget.seconds / 60, lr=rate, loss=mean[0], norm=mean[1], per_second=speed, **metrics)
-            run.save({**prefixed("model", model.state_dict()), **prefixed("ema", ema.state_dict()),
-                      **prefixed("optimizer", optimizer_tensors(optimizer))},
-                     step=step, seconds=budget.seconds, finished=budget.over(step) and not budget.interrupted, metrics=metrics)
+            run.log(
+                step=step, minutes=budget.seconds / 60, lr=rate, loss=mean[0], norm=mean[1], per_second=speed, **metrics
+            )
+            run.save(
+                {
+                    **prefixed("model", model.state_dict()),
+                    **prefixed("ema", ema.state_dict()),
+                    **prefixed("optimizer", optimizer_tensors(optimizer)),
+                },
+                step=step,
+                seconds=budget.seconds,
+                finished=budget.over(step) and not budget.interrupted,
+                metrics=metrics,
+            )
             recent, since = [], budget.seconds
     return ema
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = arguments(__doc__, "runs/reader", lr=2e-3, batch=64, data="folder made by fitdiff_lab.dataset.prepare", init=False)
-    parser.add_argument("--latents", required=True, help="folder made by fitdiff_lab.dataset.latents, for the statistics")
+    parser = arguments(
+        __doc__, "runs/reader", lr=2e-3, batch=64, data="folder made by fitdiff_lab.dataset.prepare", init=False
+    )
+    parser.add_argument(
+        "--latents", required=True, help="folder made by fitdiff_lab.dataset.latents, for the statistics"
+    )
     parser.add_argument("--recognizer", default="built-in")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
@@ -212,12 +248,32 @@ def main(argv: list[str] | None = None) -> None:
     photos, head, c = Photos(args.data), load_head(), Changes()
     data = Seen(photos, len(Textures(args.data)), load_recognizer(args.recognizer), meta)
     config = DenoiserConfig(shape=head.n_identity, activations=tuple(len(m) for m in meta["activation_mean"]))
-    settings = {"reader": list(config.reader), "changes": asdict(c), "lr": args.lr, "batch": args.batch, "seed": args.seed,
-                "precision": args.precision, "photos": len(photos), "features_of": meta["features_of"]}
+    settings = {
+        "reader": list(config.reader),
+        "changes": asdict(c),
+        "lr": args.lr,
+        "batch": args.batch,
+        "seed": args.seed,
+        "precision": args.precision,
+        "photos": len(photos),
+        "features_of": meta["features_of"],
+    }
     with torch.no_grad():
         metric, mirrors = face_metric(head), mirror(head)
-    train(Run(args.out, settings), data, Budget(args.minutes, args.steps).catch_signals(), config, metric, mirrors, lr=args.lr,
-          batch=args.batch, seed=args.seed, bf16=args.precision == "bf16", save_seconds=args.save_seconds, c=c)
+    train(
+        Run(args.out, settings),
+        data,
+        Budget(args.minutes, args.steps).catch_signals(),
+        config,
+        metric,
+        mirrors,
+        lr=args.lr,
+        batch=args.batch,
+        seed=args.seed,
+        bf16=args.precision == "bf16",
+        save_seconds=args.save_seconds,
+        c=c,
+    )
 
 
 if __name__ == "__main__":

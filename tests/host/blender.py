@@ -26,8 +26,19 @@ def blender() -> list[str] | None:
 def render(glb: Path, picture: Path, side: int, samples: int, weights: dict[str, float]) -> dict:
     """Open a GLB, render it with these shape keys, and return what `blender_scene.py` reports of it."""
     done = subprocess.run(
-        [*blender(), str(SCRIPT), "--", str(glb), str(picture), str(side), str(samples), *(f"{k}={v}" for k, v in weights.items())],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        [
+            *blender(),
+            str(SCRIPT),
+            "--",
+            str(glb),
+            str(picture),
+            str(side),
+            str(samples),
+            *(f"{k}={v}" for k, v in weights.items()),
+        ],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     if done.returncode:
         raise RuntimeError(f"Blender failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

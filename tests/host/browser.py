@@ -17,8 +17,15 @@ from playwright.sync_api import Page, sync_playwright
 from .install import find_browser
 
 FLAGS = [  # WebGL on the CPU, and no traffic of the browser's own
-    "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-quic",
+    "--no-sandbox",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-quic",
 ]
 READY = "() => window.app?.graph && window.app?.canvas && window.app?.extensionManager && LiteGraph.registered_node_types['{}']"
 SETTINGS = """async (vue) => {
@@ -123,7 +130,11 @@ def open_tab(
     """
     with sync_playwright() as p, tempfile.TemporaryDirectory() as profile:
         context = p.chromium.launch_persistent_context(
-            profile, executable_path=find_browser(), headless=True, args=FLAGS, viewport={"width": size[0], "height": size[1]},
+            profile,
+            executable_path=find_browser(),
+            headless=True,
+            args=FLAGS,
+            viewport={"width": size[0], "height": size[1]},
             device_scale_factor=scale,
             # --disable-api-nodes sends a policy that forbids blob: too, and with it every texture inside a GLB
             bypass_csp=True,

@@ -63,7 +63,11 @@ class Client:
             return self.post("/prompt", {"prompt": prompt, "client_id": self.id})["prompt_id"]
         except urllib.error.HTTPError as e:
             answer = json.loads(e.read())
-            details = [f"{x['message']}: {x['details']}" for node in answer.get("node_errors", {}).values() for x in node["errors"]]
+            details = [
+                f"{x['message']}: {x['details']}"
+                for node in answer.get("node_errors", {}).values()
+                for x in node["errors"]
+            ]
             raise Rejected("; ".join(details) or str(answer)) from e
 
     def interrupt(self) -> None:

@@ -79,7 +79,19 @@ def unpack_comfyui() -> None:
 def install_frontend() -> None:
     shutil.rmtree(FRONTEND, ignore_errors=True)
     extra = os.environ.get("PIP_ARGS", "").split()
-    run(PYTHON, "-m", "pip", "install", "-q", "--disable-pip-version-check", *extra, "--no-deps", "--target", FRONTEND, NEWEST_FRONTEND)
+    run(
+        PYTHON,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+        *extra,
+        "--no-deps",
+        "--target",
+        FRONTEND,
+        NEWEST_FRONTEND,
+    )
 
 
 def find_browser() -> str | None:
@@ -94,8 +106,10 @@ def install_browser() -> None:
     if find_browser():
         return
     if not shutil.which("apt-get") or os.geteuid() != 0:
-        sys.exit("test host: no Chromium or Chrome found. Install one (Debian: `sudo apt-get install chromium`), "
-                 "or name it: CHROMIUM=/path/to/chrome make test")
+        sys.exit(
+            "test host: no Chromium or Chrome found. Install one (Debian: `sudo apt-get install chromium`), "
+            "or name it: CHROMIUM=/path/to/chrome make test"
+        )
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     print("test host: chromium ...", flush=True)
     run("apt-get", "update", "-qq", env=env, stdout=subprocess.DEVNULL)
@@ -104,7 +118,9 @@ def install_browser() -> None:
 
 def install_node_modules() -> None:
     if not shutil.which("npm"):
-        sys.exit("test host: npm is needed for Khronos' glTF validator; install Node.js (Debian: `sudo apt-get install npm`)")
+        sys.exit(
+            "test host: npm is needed for Khronos' glTF validator; install Node.js (Debian: `sudo apt-get install npm`)"
+        )
     npm = ("npm", "install", "--prefix", HOST, "--no-audit", "--no-fund", "--loglevel=error")
     run(*npm, VALIDATOR, THREE, stdout=subprocess.DEVNULL)
 

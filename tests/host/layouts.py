@@ -82,82 +82,152 @@ The maps are ordinary images in the avatar's UV layout: any image node may work 
 - *Replace Maps* takes any square size, and the GLB gets it."""
 
 LAYOUTS = {
-    "photo_to_avatar": {"seed": "fixed", "rows": [
-        [
-            group("1  Photo and networks", INPUT, column(320, ("1", 340), ("2", 60), ("3", 60))),
-            group("2  Who it is, and the scene", METHOD, column(320, ("4", 100), ("12", 300), ("5", 240))),
-            group("3  Sample and decode", METHOD, column(340, ("6", 520), ("7", 100))),
-            group("4  Render", OUTPUT, column(320, ("8", 300), ("9", 300)), column(380, ("16", 390), ("17", 390))),
-            group("5  Export", OUTPUT, column(420, ("10", 260), ("11", 440))),
+    "photo_to_avatar": {
+        "seed": "fixed",
+        "rows": [
+            [
+                group("1  Photo and networks", INPUT, column(320, ("1", 340), ("2", 60), ("3", 60))),
+                group("2  Who it is, and the scene", METHOD, column(320, ("4", 100), ("12", 300), ("5", 240))),
+                group("3  Sample and decode", METHOD, column(340, ("6", 520), ("7", 100))),
+                group("4  Render", OUTPUT, column(320, ("8", 300), ("9", 300)), column(380, ("16", 390), ("17", 390))),
+                group("5  Export", OUTPUT, column(420, ("10", 260), ("11", 440))),
+            ],
+            [
+                group("Read me", INPUT, column(680, (PHOTO_NOTE, 240))),
+                group(
+                    "6  Reflectance maps, free of the photo's light",
+                    OUTPUT,
+                    column(440, ("13", 470)),
+                    column(440, ("14", 470)),
+                    column(440, ("15", 470)),
+                ),
+            ],
         ],
-        [
-            group("Read me", INPUT, column(680, (PHOTO_NOTE, 240))),
-            group("6  Reflectance maps, free of the photo's light", OUTPUT,
-                  column(440, ("13", 470)), column(440, ("14", 470)), column(440, ("15", 470))),
+    },
+    "several_photos": {
+        "seed": "fixed",
+        "rows": [
+            [
+                group(
+                    "1  Photos of one person, brought to one size",
+                    INPUT,
+                    column(340, ("1", 340), ("2", 340), ("3", 60)),
+                    column(340, ("4", 150), ("5", 150), ("6", 60), ("17", 300)),
+                ),
+                group("2  Identity and scene", METHOD, column(320, ("8", 60), ("9", 100), ("18", 300), ("10", 240))),
+                group("3  Sample and decode", METHOD, column(340, ("7", 60), ("11", 520), ("12", 100))),
+                group(
+                    "4  Render", OUTPUT, column(340, ("13", 300), ("14", 300)), column(400, ("19", 420), ("20", 420))
+                ),
+                group("5  Export", OUTPUT, column(400, ("15", 260), ("16", 420))),
+            ],
+            [group("Read me", INPUT, column(730, (SEVERAL_NOTE, 280)))],
         ],
-    ]},
-    "several_photos": {"seed": "fixed", "rows": [
-        [
-            group("1  Photos of one person, brought to one size", INPUT,
-                  column(340, ("1", 340), ("2", 340), ("3", 60)),
-                  column(340, ("4", 150), ("5", 150), ("6", 60), ("17", 300))),
-            group("2  Identity and scene", METHOD, column(320, ("8", 60), ("9", 100), ("18", 300), ("10", 240))),
-            group("3  Sample and decode", METHOD, column(340, ("7", 60), ("11", 520), ("12", 100))),
-            group("4  Render", OUTPUT, column(340, ("13", 300), ("14", 300)), column(400, ("19", 420), ("20", 420))),
-            group("5  Export", OUTPUT, column(400, ("15", 260), ("16", 420))),
+    },
+    "random_cast": {
+        "seed": "randomize",
+        "rows": [
+            [
+                group("1  Nine people from noise", METHOD, column(340, ("1", 60), ("2", 520), ("3", 100))),
+                group(
+                    "2  Render them, and lay them side by side",
+                    OUTPUT,
+                    column(320, ("4", 320), ("5", 60), ("6", 140)),
+                    column(760, ("7", 790)),
+                ),
+                group(
+                    "3  Pick one to export",
+                    OUTPUT,
+                    column(360, ("8", 100), ("9", 100), ("12", 400)),
+                    column(400, ("10", 260), ("11", 460)),
+                ),
+            ],
+            [group("Read me", INPUT, column(730, (CAST_NOTE, 170)))],
         ],
-        [group("Read me", INPUT, column(730, (SEVERAL_NOTE, 280)))],
-    ]},
-    "random_cast": {"seed": "randomize", "rows": [
-        [
-            group("1  Nine people from noise", METHOD, column(340, ("1", 60), ("2", 520), ("3", 100))),
-            group("2  Render them, and lay them side by side", OUTPUT,
-                  column(320, ("4", 320), ("5", 60), ("6", 140)), column(760, ("7", 790))),
-            group("3  Pick one to export", OUTPUT,
-                  column(360, ("8", 100), ("9", 100), ("12", 400)), column(400, ("10", 260), ("11", 460))),
+    },
+    "identity_walk": {
+        "seed": "fixed",
+        "rows": [
+            [
+                group("1  The first person", INPUT, column(320, ("1", 340), ("2", 60), ("3", 60), ("4", 100))),
+                group(
+                    "2  The second person, at random: sampled, rendered, encoded",
+                    INPUT,
+                    column(320, ("5", 520), ("6", 100)),
+                    column(320, ("7", 320), ("8", 100)),
+                    column(340, ("9", 380)),
+                ),
+                group(
+                    "3  One person between them",
+                    METHOD,
+                    column(320, ("10", 100), ("11", 520)),
+                    column(320, ("12", 100), ("13", 320)),
+                    column(340, ("14", 380)),
+                ),
+            ],
+            [
+                group("Read me", INPUT, column(680, (WALK_NOTE, 280))),
+                group(
+                    "4  The walk from one to the other: seven people from the same noise",
+                    OUTPUT,
+                    column(320, ("15", 100), ("16", 520)),
+                    column(320, ("17", 100), ("18", 320)),
+                    column(320, ("19", 60), ("20", 140)),
+                    column(760, ("21", 300), ("22", 430)),
+                ),
+            ],
         ],
-        [group("Read me", INPUT, column(730, (CAST_NOTE, 170)))],
-    ]},
-    "identity_walk": {"seed": "fixed", "rows": [
-        [
-            group("1  The first person", INPUT, column(320, ("1", 340), ("2", 60), ("3", 60), ("4", 100))),
-            group("2  The second person, at random: sampled, rendered, encoded", INPUT,
-                  column(320, ("5", 520), ("6", 100)), column(320, ("7", 320), ("8", 100)), column(340, ("9", 380))),
-            group("3  One person between them", METHOD,
-                  column(320, ("10", 100), ("11", 520)), column(320, ("12", 100), ("13", 320)), column(340, ("14", 380))),
+    },
+    "avatar_relit_passes": {
+        "seed": "fixed",
+        "rows": [
+            [
+                *from_photo(),
+                group("3  Three lamps", METHOD, column(320, ("8", 180), ("9", 180), ("10", 180))),
+                group(
+                    "4  Relit, from the photo's view",
+                    OUTPUT,
+                    column(320, ("11", 320), ("12", 90), ("13", 320)),
+                    column(450, ("16", 470), ("17", 470)),
+                ),
+            ],
+            [
+                group("Read me", INPUT, column(680, (PASSES_NOTE, 260))),
+                group(
+                    "5  Passes for ControlNet, from the same view",
+                    OUTPUT,
+                    column(340, ("14", 320), ("15", 40)),
+                    column(320, ("18", 350)),
+                    column(320, ("19", 350)),
+                    column(320, ("20", 350)),
+                    column(320, ("21", 350)),
+                ),
+            ],
         ],
-        [
-            group("Read me", INPUT, column(680, (WALK_NOTE, 280))),
-            group("4  The walk from one to the other: seven people from the same noise", OUTPUT,
-                  column(320, ("15", 100), ("16", 520)), column(320, ("17", 100), ("18", 320)),
-                  column(320, ("19", 60), ("20", 140)), column(760, ("21", 300), ("22", 430))),
+    },
+    "maps_upscaled": {
+        "seed": "fixed",
+        "rows": [
+            [
+                *from_photo(),
+                group(
+                    "3  Maps upscaled; the face sharpened",
+                    METHOD,
+                    column(340, ("8", 80), ("9", 110), ("10", 110), ("11", 150)),
+                    column(380, ("12", 80), ("13", 80), ("14", 80), ("19", 400)),
+                ),
+                group("4  Export with the new maps", OUTPUT, column(420, ("20", 260), ("21", 440))),
+            ],
+            [
+                group("Read me", INPUT, column(680, (UPSCALE_NOTE, 260))),
+                group(
+                    "5  Before and after, close",
+                    OUTPUT,
+                    column(320, ("15", 320), ("16", 320)),
+                    column(600, ("17", 650)),
+                    column(600, ("18", 650)),
+                ),
+            ],
         ],
-    ]},
-    "avatar_relit_passes": {"seed": "fixed", "rows": [
-        [
-            *from_photo(),
-            group("3  Three lamps", METHOD, column(320, ("8", 180), ("9", 180), ("10", 180))),
-            group("4  Relit, from the photo's view", OUTPUT, column(320, ("11", 320), ("12", 90), ("13", 320)),
-                  column(450, ("16", 470), ("17", 470))),
-        ],
-        [
-            group("Read me", INPUT, column(680, (PASSES_NOTE, 260))),
-            group("5  Passes for ControlNet, from the same view", OUTPUT, column(340, ("14", 320), ("15", 40)),
-                  column(320, ("18", 350)), column(320, ("19", 350)), column(320, ("20", 350)), column(320, ("21", 350))),
-        ],
-    ]},
-    "maps_upscaled": {"seed": "fixed", "rows": [
-        [
-            *from_photo(),
-            group("3  Maps upscaled; the face sharpened", METHOD,
-                  column(340, ("8", 80), ("9", 110), ("10", 110), ("11", 150)),
-                  column(380, ("12", 80), ("13", 80), ("14", 80), ("19", 400))),
-            group("4  Export with the new maps", OUTPUT, column(420, ("20", 260), ("21", 440))),
-        ],
-        [
-            group("Read me", INPUT, column(680, (UPSCALE_NOTE, 260))),
-            group("5  Before and after, close", OUTPUT,
-                  column(320, ("15", 320), ("16", 320)), column(600, ("17", 650)), column(600, ("18", 650))),
-        ],
-    ]},
+    },
 }

@@ -74,7 +74,12 @@ def standing_still(tab: Tab, seconds: float = 30) -> dict[str, float]:
 def picture(tab: Tab, node: str) -> Image.Image:
     tab.page.evaluate(ADD, [node, WIDTH])
     box = standing_still(tab)
-    clip = {"x": box["x"] - MARGIN, "y": box["y"] - MARGIN, "width": box["width"] + 2 * MARGIN, "height": box["height"] + 2 * MARGIN}
+    clip = {
+        "x": box["x"] - MARGIN,
+        "y": box["y"] - MARGIN,
+        "width": box["width"] + 2 * MARGIN,
+        "height": box["height"] + 2 * MARGIN,
+    }
     image = Image.open(io.BytesIO(tab.page.screenshot(clip=clip, timeout=120_000))).convert("RGB")
     return image.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
 
@@ -85,7 +90,11 @@ def main(names: list[str]) -> None:
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as base, Server(Path(base), frontend=NEWEST_FRONTEND) as server:
         (Path(base) / "input" / "studio.hdr").touch()  # a name for Load Environment's list
-        nodes = {k: v for k, v in Client(server.url).get_json("/object_info").items() if v["python_module"] == f"custom_nodes.{PACK}"}
+        nodes = {
+            k: v
+            for k, v in Client(server.url).get_json("/object_info").items()
+            if v["python_module"] == f"custom_nodes.{PACK}"
+        }
         with open_tab(server.url, vue=True, scale=SCALE) as tab:
             tab.page.evaluate(CALM, CANVAS)
             for node in names or nodes:

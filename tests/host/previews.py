@@ -1,6 +1,6 @@
 """Make the pictures that the template browser shows beside each workflow: run it, and lay its results side by side.
 
-    python -m tests.host.previews [NAME ...]      (or `make previews`; needs the test host)
+python -m tests.host.previews [NAME ...]      (or `make previews`; needs the test host)
 """
 
 from __future__ import annotations

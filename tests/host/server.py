@@ -68,14 +68,31 @@ class Server:
         # offline, and one thread: two on a busy machine of two cores are slower
         env = dict(os.environ, PYTHONPATH=str(SHIM), HF_HUB_OFFLINE="1", PYTHONUNBUFFERED="1", OMP_NUM_THREADS="1")
         command = [
-            PYTHON, "-B", APP / "main.py", "--cpu", "--listen", "127.0.0.1", "--port", self.port,
-            "--base-directory", self.base, "--user-directory", self.base / "user",
-            "--database-url", f"sqlite:///{self.base}/user/comfyui.db", "--disable-api-nodes",
+            PYTHON,
+            "-B",
+            APP / "main.py",
+            "--cpu",
+            "--listen",
+            "127.0.0.1",
+            "--port",
+            self.port,
+            "--base-directory",
+            self.base,
+            "--user-directory",
+            self.base / "user",
+            "--database-url",
+            f"sqlite:///{self.base}/user/comfyui.db",
+            "--disable-api-nodes",
             *(["--front-end-root", self.frontend] if self.frontend else []),
         ]
         with self.log_file.open("w") as log:
             self.process = subprocess.Popen(
-                [str(c) for c in command], cwd=self.base, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                [str(c) for c in command],
+                cwd=self.base,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
         deadline = time.monotonic() + START_SECONDS
         try:

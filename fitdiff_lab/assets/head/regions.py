@@ -63,7 +63,9 @@ def vertex_regions(anny, subdivision, control: np.ndarray, landmarks: np.ndarray
     chin, brow, ear = p[8, 1], p[[19, 24], 1].mean(), p[[0, 16], 2].mean()
     jaw_line = np.interp(z, [ear, p[8, 2] - 0.012], [p[[2, 14], 1].mean(), chin - 0.004])
     out["neck"] = np.maximum(_soft(jaw_line - 0.012 - y, 0.004) * (z < p[8, 2]), np.clip(part["body"], 0, 1))
-    hairline = np.interp(x, [0, 0.02, 0.04, 0.058, 0.068, 0.078], brow + np.array([0.05, 0.049, 0.042, 0.025, -0.008, -0.034]))
+    hairline = np.interp(
+        x, [0, 0.02, 0.04, 0.058, 0.068, 0.078], brow + np.array([0.05, 0.049, 0.042, 0.025, -0.008, -0.034])
+    )
     behind = _soft(ear - 0.012 - z, 0.003) * _soft(y - (p[33, 1] - 0.03), 0.003)
     out["scalp"] = np.maximum(_soft(y - hairline, 0.002), behind) * out["skin"] * (1 - out["ears"])
     front = _soft(z - (ear + 0.012), 0.003) * _soft(y - (chin - 0.008), 0.003)
@@ -91,7 +93,9 @@ def ambient_occlusion(vertices: np.ndarray, triangles: np.ndarray, directions: i
         z = 1 - 2 * (i + 0.5) / directions
         a = i * 2.399963  # golden angle
         d = torch.tensor([np.cos(a) * np.sqrt(1 - z * z), z, np.sin(a) * np.sqrt(1 - z * z)]).float()
-        side = torch.linalg.cross(torch.tensor([0.0, 0.0, 1.0]) if abs(d[2]) < 0.9 else torch.tensor([0.0, 1.0, 0.0]), d)
+        side = torch.linalg.cross(
+            torch.tensor([0.0, 0.0, 1.0]) if abs(d[2]) < 0.9 else torch.tensor([0.0, 1.0, 0.0]), d
+        )
         side = side / side.norm()
         up = torch.linalg.cross(d, side)
         local = (v - v.mean(0)) @ torch.stack([side, up, -d], 1) / radius  # z grows away from the sky

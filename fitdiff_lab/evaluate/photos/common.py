@@ -22,9 +22,14 @@ def arguments(prog: str, doc: str, out: str) -> argparse.ArgumentParser:
     p.add_argument("photos", type=Path, help="folder of photos")
     p.add_argument("--out", type=Path, default=Path(out))
     p.add_argument("--steps", type=int, default=50)
-    p.add_argument("--judge", action="append", default=[], metavar="FILE", help="Python file with a class Judge; may be repeated")
     p.add_argument(
-        "--recognizer", action="append", default=[], metavar="FILE",
+        "--judge", action="append", default=[], metavar="FILE", help="Python file with a class Judge; may be repeated"
+    )
+    p.add_argument(
+        "--recognizer",
+        action="append",
+        default=[],
+        metavar="FILE",
         help="an ArcFace .onnx file or a pack folder to ask as well; may be repeated",
     )
     p.add_argument("--limit", type=int, help="only the first N photos")

@@ -39,8 +39,11 @@ def consistency(photos: Iterable[Path], out: Path, steps: int, recognisers: Sequ
     result = {
         "identities": n,
         "two_seeds_distance": round(mean(float(recognizer.distance(a, b)) for a, b in marks), 3),
-        "two_identities_distance": round(mean(float(recognizer.distance(marks[i][0], marks[j][0])) for i, j in others), 3),
-        "two_seeds": {}, "two_identities": {},
+        "two_identities_distance": round(
+            mean(float(recognizer.distance(marks[i][0], marks[j][0])) for i, j in others), 3
+        ),
+        "two_seeds": {},
+        "two_identities": {},
     }
     for r in recognisers:
         seen = [[r.embed(f) for f in row] for row in files]

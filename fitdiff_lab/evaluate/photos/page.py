@@ -47,7 +47,9 @@ def block(name: str, found: dict, pictures: dict[str, dict[str, Image.Image]], p
         lines.append(f"<p>{html.escape(runs)}</p>")
     modes = [m for m in MODES if m in pictures]
     if modes:
-        lines.append("<table><tr><th>photo</th>" + "".join(f"<th>{WHAT[m].replace('`', '')}</th>" for m in modes) + "</tr>")
+        lines.append(
+            "<table><tr><th>photo</th>" + "".join(f"<th>{WHAT[m].replace('`', '')}</th>" for m in modes) + "</tr>"
+        )
         for i, (view, what) in enumerate(VIEWS.items()):
             first = picture(photo) if i == 0 and photo is not None else ""
             cells = [f"<td>{first}{what}</td>"]

@@ -104,7 +104,9 @@ def main(argv: list[str] | None = None) -> int:
     found = step_cost(args.photo, args.n)
     for name, value in found["ms"].items():
         print(f"{name:12} {value:7.1f} ms")
-    print(f"{'sum':12} {found['sum_ms']:7.1f} ms\n{STEP:12} {found['step_ms']:7.1f} ms, {found['ratio']:.2f} of the sum (asked: at most {ASKED})")
+    print(
+        f"{'sum':12} {found['sum_ms']:7.1f} ms\n{STEP:12} {found['step_ms']:7.1f} ms, {found['ratio']:.2f} of the sum (asked: at most {ASKED})"
+    )
     return 0
 
 

@@ -39,8 +39,10 @@ def cost(photos: list[dict], mode: str) -> dict:
     if not runs:
         return {"finished": 0}
     return {
-        "finished": len(runs), "median_wall_s": round(statistics.median(r["wall"] for r in runs), 1),
-        "max_peak_mb": round(max(r["peak_mb"] for r in runs)), "stages": stages(runs),
+        "finished": len(runs),
+        "median_wall_s": round(statistics.median(r["wall"] for r in runs), 1),
+        "max_peak_mb": round(max(r["peak_mb"] for r in runs)),
+        "stages": stages(runs),
     }
 
 
@@ -48,7 +50,8 @@ def worst(results: dict[str, dict], recogniser: str, n: int = 5) -> list[dict]:
     """Photos whose guided head is least alike at the photo's pose; those without a face first."""
     rows = [
         {"photo": name, "likeness": p["likeness"][GUIDED]["pose"][recogniser], "yaw": p["yaw"]}
-        for name, p in results.items() if GUIDED in p["likeness"]
+        for name, p in results.items()
+        if GUIDED in p["likeness"]
     ]
     return sorted(rows, key=lambda r: -2.0 if missing(r["likeness"]) else r["likeness"])[:n]
 
@@ -60,16 +63,24 @@ def summarise(results: dict[str, dict], recognisers: list[dict]) -> dict:
     subsets = {}
     for name, limit in SUBSETS.items():
         chosen = [p for p in seen if abs(p["yaw"]) <= limit]
-        subsets[name] = {"photos": len(chosen), "likeness": {r["name"]: likeness(chosen, r["name"]) for r in recognisers}}
+        subsets[name] = {
+            "photos": len(chosen),
+            "likeness": {r["name"]: likeness(chosen, r["name"]) for r in recognisers},
+        }
     finished = sum(all(p["runs"].get(m, {}).get("exit") == 0 for m in RUNS) for p in everybody)
     return {
-        "photos": len(everybody), "finished": finished, "subsets": subsets, "cost": {m: cost(everybody, m) for m in RUNS},
+        "photos": len(everybody),
+        "finished": finished,
+        "subsets": subsets,
+        "cost": {m: cost(everybody, m) for m in RUNS},
         "worst": worst(results, recognisers[0]["name"]),
     }
 
 
 def label(recogniser: dict) -> str:
-    return recogniser["name"] + (" (took part in the guidance)" if recogniser["guided"] else " (took no part in the guidance)")
+    return recogniser["name"] + (
+        " (took part in the guidance)" if recogniser["guided"] else " (took no part in the guidance)"
+    )
 
 
 def likeness_rows(table: dict[str, dict]) -> list[list[str]]:
@@ -84,7 +95,9 @@ def likeness_rows(table: dict[str, dict]) -> list[list[str]]:
 def cost_rows(costs: dict[str, dict], photos: int) -> list[list[str]]:
     rows = [["", *(WHAT[m] for m in costs)]]
     rows.append(["finished", *(f"{c['finished']} of {photos}" for c in costs.values())])
-    rows.append(["wall time, median", *(f"{c['median_wall_s']:.1f} s" if c["finished"] else "–" for c in costs.values())])
+    rows.append(
+        ["wall time, median", *(f"{c['median_wall_s']:.1f} s" if c["finished"] else "–" for c in costs.values())]
+    )
     rows.append(["peak memory, worst", *(f"{c['max_peak_mb']} MB" if c["finished"] else "–" for c in costs.values())])
     names = list(dict.fromkeys(n for c in costs.values() for n in c.get("stages", {})))
     for name in names:
@@ -94,7 +107,10 @@ def cost_rows(costs: dict[str, dict], photos: int) -> list[list[str]]:
 
 
 def worst_rows(rows: list[dict]) -> list[list[str]]:
-    found = [[r["photo"], "no face" if missing(r["likeness"]) else f"{r['likeness']:.2f}", f"{round(r['yaw'])}°"] for r in rows]
+    found = [
+        [r["photo"], "no face" if missing(r["likeness"]) else f"{r['likeness']:.2f}", f"{round(r['yaw'])}°"]
+        for r in rows
+    ]
     return [["worst guided photos", "likeness", "yaw"], *found]
 
 

@@ -39,7 +39,9 @@ def turned(scene: Scene, degrees: float, centre: Tensor) -> Scene:
     around = rotation_matrix(angle)  # the world, as the moved camera sees it, turns the other way
     matrix = camera.matrix()
     offset = (matrix @ (centre - (around @ centre[..., None])[..., 0])[..., None])[..., 0]
-    return replace(scene, camera=Camera(camera.focal, axis_angle(matrix @ around), camera.translation + offset), crop=None)
+    return replace(
+        scene, camera=Camera(camera.focal, axis_angle(matrix @ around), camera.translation + offset), crop=None
+    )
 
 
 def axis_angle(matrix: Tensor) -> Tensor:
@@ -95,7 +97,9 @@ def looks(avatar: Avatar, scene: Scene) -> dict[str, Scene]:
     """View's name -> scene: at the photo's pose, from either side, and lit from the other side."""
     centre = face_centre(avatar, scene)
     return {
-        "pose": scene, "left": turned(scene, TURN, centre), "right": turned(scene, -TURN, centre),
+        "pose": scene,
+        "left": turned(scene, TURN, centre),
+        "right": turned(scene, -TURN, centre),
         "relit": replace(scene, light=other_side(scene)),
     }
 

@@ -35,7 +35,15 @@ def run_worker(photo: Path, out: Path, extra: list[str], random_seed: int | None
     """Start a worker and wait -> exit status, last line of stderr, wall seconds and peak memory in MB of the user's part."""
     random = [] if random_seed is None else ["--random", str(random_seed)]
     command = [
-        sys.executable, "-m", "fitdiff_lab.evaluate.photos.worker", str(out / "views"), *random, "--", str(photo), "--out", str(out),
+        sys.executable,
+        "-m",
+        "fitdiff_lab.evaluate.photos.worker",
+        str(out / "views"),
+        *random,
+        "--",
+        str(photo),
+        "--out",
+        str(out),
         *extra,
     ]
     start, left, result = time.perf_counter(), 0.0, {}
@@ -63,10 +71,13 @@ def save_views(made: Made, folder: Path) -> None:
     for name, image in render_looks(made.avatar, made.scenes[0]).items():
         save_png(folder / f"{name}.png", image)
     fitted = made.guidance[0].scene
-    write_json(folder / "views.json", {
-        "yaw": round(yaw(fitted, face_centre(made.avatar, fitted)), 1),
-        "light_from": [round(v, 3) for v in light_from(made.scenes[0].light)[0].tolist()],
-    })
+    write_json(
+        folder / "views.json",
+        {
+            "yaw": round(yaw(fitted, face_centre(made.avatar, fitted)), 1),
+            "light_from": [round(v, 3) for v in light_from(made.scenes[0].light)[0].tolist()],
+        },
+    )
 
 
 def save_random(made: Made, folder: Path, args: argparse.Namespace, seed: int) -> None:

@@ -85,14 +85,21 @@ class TestInsightFaceLoader:
         logging.info(f"insightface {insightface.__version__}")
         root = os.path.join(folder_paths.models_dir, "insightface")
         analysis = FaceAnalysis(
-            name=pack, root=root, providers=["CPUExecutionProvider"], allowed_modules=None if modules == "all" else [modules])
+            name=pack,
+            root=root,
+            providers=["CPUExecutionProvider"],
+            allowed_modules=None if modules == "all" else [modules],
+        )
         analysis.prepare(ctx_id=0, det_size=(512, 512))
         return analysis, analysis, SimpleNamespace(face_analysis=analysis), Wrapped(face_analysis=analysis)
 
 
 NODE_CLASS_MAPPINGS = {
-    "TestFaceAnalysis": TestFaceAnalysis, "TestGivenFaces": TestGivenFaces, "TestInsightFaceLoader": TestInsightFaceLoader,
-    "TestSpoil": TestSpoil}
+    "TestFaceAnalysis": TestFaceAnalysis,
+    "TestGivenFaces": TestGivenFaces,
+    "TestInsightFaceLoader": TestInsightFaceLoader,
+    "TestSpoil": TestSpoil,
+}
 if os.path.exists("/proc/self/statm"):
     from .limit import TestLimitMemory
 

@@ -17,7 +17,9 @@ def latent(change):
 
 
 def identity(change):
-    return lambda value: replace(value, embedding=change(value.embedding), activations=tuple(map(change, value.activations)))
+    return lambda value: replace(
+        value, embedding=change(value.embedding), activations=tuple(map(change, value.activations))
+    )
 
 
 def avatar_maps(value):
