@@ -7,6 +7,7 @@ from comfy_api.latest import io
 
 from ..fitdiff_core.errors import UserError
 from ..fitdiff_core.model.samplers import sigmas
+from ..fitdiff_core.sampling import ConditionedDenoiser
 from . import host, types
 from .guider import Guider as CoreGuider
 from .sampling import DEFAULT, cfg_input, diffuse_preview, goal_inputs
@@ -32,8 +33,10 @@ class Guider(io.ComfyNode):
 
     @classmethod
     @host.with_gradients
-    def execute(cls, model, cfg, identity=None, guidance=None, variation=DEFAULT["variation"]):
-        return io.NodeOutput(CoreGuider(model, identity, guidance, cfg, diffuse_preview(model), variation))
+    def execute(cls, model, cfg, identity=None, guidance=None, variation=DEFAULT.variation):
+        return io.NodeOutput(
+            CoreGuider(ConditionedDenoiser(model, identity, cfg), guidance, variation, diffuse_preview(model))
+        )
 
 
 class Sigmas(io.ComfyNode):
@@ -45,7 +48,7 @@ class Sigmas(io.ComfyNode):
             description="The noise levels of FitDiff's own sampler, for SamplerCustomAdvanced.",
             inputs=[
                 io.Int.Input(
-                    "steps", default=DEFAULT["steps"], min=1, max=1000, tooltip="How many times the denoiser is asked."
+                    "steps", default=DEFAULT.steps, min=1, max=1000, tooltip="How many times the denoiser is asked."
                 ),
                 io.Combo.Input(
                     "spacing",

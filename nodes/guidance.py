@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import fields
-from types import SimpleNamespace
 
 import torch
 from comfy_api.latest import io
 
 from ..fitdiff_core import guidance as core
 from ..fitdiff_core import pipeline
-from ..fitdiff_core.head import load_head
 from . import host, types
+from .faces import faces_in
 from .identity import as_recognizer
 
-# the library's own defaults, so that graph and command line agree
-WEIGHTS = {f.name: f.default for f in fields(core.GuidanceWeights)}
-WINDOW = next(f.default for f in fields(core.Guidance) if f.name == "sigma_window")
+DEFAULT = core.GuidanceSettings()
 
 
 def weight(name: str, tooltip: str):
     return io.Float.Input(
-        name, default=WEIGHTS[name], min=0.0, max=10.0, step=0.05, tooltip=f"{tooltip} 0 turns it off."
+        name, default=getattr(DEFAULT.weights, name), min=0.0, max=10.0, step=0.05, tooltip=f"{tooltip} 0 turns it off."
     )
 
 
@@ -48,8 +44,8 @@ class Guidance(io.ComfyNode):
                 weight("perceptual", "Same features: distance of the activation layers."),
                 weight("photometric", "Same colours: distance of the pixels."),
                 weight("landmark", "Same shape: distance of the facial landmarks."),
-                sigma("sigma_start", WINDOW[0], "Noise level at which the guidance sets in."),
-                sigma("sigma_end", WINDOW[1], "Noise level below which the guidance rests."),
+                sigma("sigma_start", DEFAULT.sigma_window[0], "Noise level at which the guidance sets in."),
+                sigma("sigma_end", DEFAULT.sigma_window[1], "Noise level below which the guidance rests."),
                 types.face_input(),
                 *types.given_face_inputs(),
                 types.photo_mask_input("One for each image, or one for all."),
@@ -90,30 +86,21 @@ class Guidance(io.ComfyNode):
         bboxes=None,
         mask=None,
     ):
-        head = host.load_once(lambda: load_head(device=host.device()), "head", None)
         weights = core.GuidanceWeights(identity, perceptual, photometric, landmark)
+        settings = core.GuidanceSettings(weights, (sigma_start, sigma_end))
         photos, recognizer = host.image_in(image), as_recognizer(recognizer)
-        faces = pipeline.find_faces(photos, recognizer, face, face_landmarks, bboxes)
-        # all that the fit needs of a model is its head, and every checkpoint shares the built-in one
-        found = pipeline.prepare_photos(
-            photos,
-            SimpleNamespace(head=head),
-            recognizer,
-            weights,
-            (sigma_start, sigma_end),
-            face,
-            faces,
-            host.masks_in(mask, len(photos)),
-        )
-        visible = [core.visible_mask(g, photos.shape[-2:])[:, 0].float().cpu() for g in found]
+        faces = faces_in(photos, face, face_landmarks, bboxes)
+        fitted = pipeline.fit_photos(photos, host.head(), faces, host.masks_in(mask, len(photos)))
+        found = pipeline.prepare_guidance(fitted, recognizer, settings)
+        visible = [photo.visible_mask(photos.shape[-2:])[:, 0].float().cpu() for photo in fitted]
         return io.NodeOutput(together(found), torch.cat(visible))
 
 
 def together(photos) -> tuple[core.Guidance, ...]:
-    """What a FITDIFF_GUIDANCE holds, with a line in the log for each photo that seems to show somebody else."""
-    for photo, other, share in core.strangers(photos):
+    """What a FITDIFF_GUIDANCE holds. Logs a warning for each photo that seems to show another person."""
+    for photo, other, share in core.identity_outliers(photos):
         names = f"guidance photo {photo + 1} of {len(photos)}", f"photo {other + 1}"
-        logging.warning("FitDiff: %s", core.describe_stranger(*names, share))
+        logging.warning("FitDiff: %s", core.describe_outlier(*names, share))
     return core.as_guidances(photos)
 
 

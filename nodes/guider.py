@@ -1,8 +1,8 @@
-"""Our denoiser behind ComfyUI's own samplers: what `SamplerCustomAdvanced` and the k-diffusion samplers ask of a GUIDER.
+"""A GUIDER for ComfyUI's own samplers: the interface that `SamplerCustomAdvanced` and the k-diffusion samplers call.
 
-Core asks three objects for it: the guider (`sample`, called by the node; `__call__`, called by the sampler), its
-`model_patcher`, and its `inner_model`. Their core classes load weights, patch and batch prompts; a denoiser that is
-loaded and conditioned already needs none of that, so only the questions that samplers ask are answered here.
+ComfyUI calls three objects: the guider (`sample` by the node, `__call__` by the sampler), its `model_patcher`, and its
+`inner_model`. ComfyUI's own classes of these load weights, patch them and batch prompts. Our denoiser is loaded and
+conditioned already, so the classes here implement only what samplers call.
 """
 
 from __future__ import annotations
@@ -12,25 +12,24 @@ import comfy.model_sampling
 import comfy.sampler_helpers
 import torch
 
-from ..fitdiff_core import pipeline
 from ..fitdiff_core.errors import UserError
-from ..fitdiff_core.guidance import GuidedDenoiser
 from ..fitdiff_core.model.samplers import SIGMA_MAX, SIGMA_MIN
+from ..fitdiff_core.sampling import ConditionedDenoiser, SamplingRun
 from ..fitdiff_core.scene import Scene
 from . import host
 
-RUNS_KEPT = 8  # whose scenes `scene_of` still knows
+RUNS_KEPT = 8  # runs whose scenes `scene_of` remembers
 
 
 class LatentFormat(comfy.latent_formats.LatentFormat):
-    """Latents are of unit variance already. There are no preview factors: the guider shows decoded previews itself."""
+    """Our latents have unit variance. There are no preview factors: the guider shows decoded previews itself."""
 
     def __init__(self, channels: int):
         self.latent_channels = channels
 
 
 class ModelSampling(comfy.model_sampling.ModelSamplingContinuousEDM, comfy.model_sampling.EDM):
-    """x = x0 + sigma * noise at every level, also at the first, where core would scale the noise by sqrt(1 + sigma^2)."""
+    """x = x0 + sigma * noise at every level. ComfyUI would scale the noise of the first by sqrt(1 + sigma^2)."""
 
     def __init__(self):
         super().__init__()
@@ -41,7 +40,7 @@ class ModelSampling(comfy.model_sampling.ModelSamplingContinuousEDM, comfy.model
 
 
 class HostModel:
-    """What samplers ask of the model itself."""
+    """The model as samplers see it."""
 
     def __init__(self, model):
         self.model_sampling, self.latent_format = ModelSampling(), LatentFormat(model.latent_shape[0])
@@ -57,7 +56,7 @@ class HostModel:
 
 
 class HostPatcher:
-    """What samplers and previews ask of the model's patcher."""
+    """The model's patcher as samplers and previews see it."""
 
     def __init__(self, model):
         self.model, self.model_options = HostModel(model), {"transformer_options": {}}
@@ -71,35 +70,33 @@ class HostPatcher:
 
 
 class Guider:
-    """A GUIDER: the denoiser with its identity, guidance and classifier-free guidance scale."""
+    """A GUIDER: our conditioned denoiser with its guidance."""
 
-    def __init__(self, model, identity=None, guidance=None, cfg: float = 1.0, preview=None, variation: float = 1.0):
-        """preview: denoised latent -> sRGB `[3, H, W]`, shown some eight times in a run. variation: see `pipeline.calm`."""
-        self.model, self.guidance, self.cfg, self.preview, self.variation = model, guidance, cfg, preview, variation
-        self.condition = pipeline.condition(model, identity)
-        self.model_patcher = HostPatcher(model)
+    def __init__(self, denoiser: ConditionedDenoiser, guidance, variation: float, preview=None):
+        """guidance, variation: as of `SamplingRun`. preview: denoised latent -> sRGB `[3, H, W]`, shown some eight times."""
+        self.denoiser, self.guidance, self.variation, self.preview = denoiser, guidance, variation, preview
+        self.model = denoiser.model
+        self.model_patcher = HostPatcher(self.model)
         self.model_options = self.model_patcher.model_options
         self.inner_model = self.model_patcher.model
         self.runs: list[tuple[torch.Tensor, Scene]] = []
-        self._predict = self._denoise
-
-    def _denoise(self, x, sigma):
-        return self.model.denoiser(x, sigma, self.condition, cfg_scale=self.cfg)
+        self.predict = self.denoiser
 
     def __call__(self, x, sigma, model_options=None, seed=None):
-        """x `[B, C + 1, h, w]`, sigma `[B]` -> denoised. The CFG++ samplers leave functions that want to see the parts."""
-        denoised = self._predict(x, sigma)
+        """x `[B, C + 1, h, w]`, sigma `[B]` -> denoised. CFG++ samplers pass functions that are given both predictions."""
+        denoised = self.predict(x, sigma)
         options = model_options or {}
         after = options.get("sampler_post_cfg_function", [])
         if after:
             null = self.model.denoiser(x, sigma)
-            one = null if self.condition is None else self.model.denoiser(x, sigma, self.condition)
+            condition = self.denoiser.condition
+            one = null if condition is None else self.model.denoiser(x, sigma, condition)
             parts = {
                 "uncond_denoised": null,
                 "cond_denoised": one,
                 "cond": None,
                 "uncond": None,
-                "cond_scale": self.cfg,
+                "cond_scale": self.denoiser.cfg_scale,
                 "model": self.inner_model,
                 "sigma": sigma,
                 "model_options": options,
@@ -119,7 +116,7 @@ class Guider:
                 f"This latent is {tuple(noise.shape)}; this model's are [B, {', '.join(map(str, self.model.latent_shape))}]. "
                 "Start from FitDiff Empty Latent, or from a latent of the FitDiff sampler."
             )
-        people = 1 if self.condition is None else len(self.condition.embedding)
+        people = self.denoiser.people
         if people not in (1, len(noise)):
             raise UserError(
                 f"The guider has {people} identities, the latent is a batch of {len(noise)}. Set FitDiff Empty Latent's batch "
@@ -129,12 +126,10 @@ class Guider:
             return latent_image
         device = self.model.device
         noise, latent_image, sigmas = (t.clone().float().to(device) for t in (noise, latent_image, sigmas))
-        if self.condition is not None:
-            noise = pipeline.calm(self.model, noise, self.variation)
+        run = SamplingRun(self.denoiser, self.guidance, self.variation)
+        noise = run.start(noise)
         mask = None if denoise_mask is None else self._mask(denoise_mask.clone(), noise, device)
-        self._predict = guided = self._denoise
-        if self.guidance is not None:
-            self._predict = guided = GuidedDenoiser(self._denoise, self.model, self.guidance)
+        self.predict = run
         steps = max(len(sigmas) - 1, 1)
         progress = host.Progress(steps, self.preview)
 
@@ -156,13 +151,12 @@ class Guider:
                 disable_pbar,
             )
         finally:
-            self._predict = self._denoise
-        scene = Scene.portrait(len(noise), device) if self.guidance is None else guided.scene.detach()
-        self.runs = [*self.runs, (latent.cpu(), scene)][-RUNS_KEPT:]
+            self.predict = self.denoiser
+        self.runs = [*self.runs, (latent.cpu(), run.scenes(len(noise))[0])][-RUNS_KEPT:]
         return latent
 
     def scene_of(self, latent) -> Scene:
-        """The scene refined on the way to this latent; of a latent changed since, that of the last run."""
+        """The scene that was refined while sampling this latent; for a latent changed since, that of the last run."""
         if not self.runs:
             raise UserError(
                 "Nothing was sampled with this guider yet; connect the latent that the sampler made with it."
@@ -172,7 +166,7 @@ class Guider:
 
     @staticmethod
     def _mask(mask, noise, device):
-        """Noise mask -> `[B, C + 1, h, w]`. A mask that keeps any texel keeps the shape: it has no place in the atlas."""
+        """Noise mask -> `[B, C + 1, h, w]`. A mask that keeps any texel also keeps the shape, which has no place in UV."""
         mask = comfy.sampler_helpers.prepare_mask(mask.float(), noise.shape, device)
         if mask.min() < 1:
             mask[:, -1] = 0

@@ -19,6 +19,7 @@ from comfy_api.latest import io
 from PIL import Image
 
 from ..fitdiff_core.errors import UserError, out_of_memory
+from ..fitdiff_core.head import HeadModel, load_head
 from ..fitdiff_core.image import from_image
 
 CATEGORY = "FitDiff"
@@ -26,7 +27,7 @@ MODEL_FOLDER = "fitdiff"
 MODEL_SUFFIX = ".safetensors"
 BUILT_IN = "built-in"
 OUT_OF_MEMORY = "There is not enough memory for this; lower size, texture_size or batch, or close other programs."
-LOADED_AT_MOST = 4  # models kept between prompts, beside what the graph itself holds
+LOADED_AT_MOST = 5  # models kept between prompts, beside what the graph itself holds
 
 
 def schema(node_id: str, display_name: str, **kw) -> io.Schema:
@@ -81,9 +82,16 @@ def load_once(load: Callable[[], Any], kind: str, path: str | os.PathLike | None
     return _loaded[key]
 
 
+def head() -> HeadModel:
+    """The built-in head, which every checkpoint shares."""
+    return load_once(lambda: load_head(device=device()), "head", None)
+
+
 def with_gradients(execute: Callable) -> Callable:
-    """Decorator for `execute`, with numbers checked: NaN passes the host's limits. ComfyUI runs nodes under `torch.inference_mode()`, whose tensors can never take part in a
-    backward pass: weights loaded and identities encoded there would break the guidance later on.
+    """Decorator for `execute` that leaves ComfyUI's inference mode and refuses NaN and infinite numbers.
+
+    ComfyUI runs nodes under `torch.inference_mode()`. Tensors made there can never take part in a backward pass, so weights
+    loaded and identities encoded there would break a later guidance. NaN passes the limits of ComfyUI's number inputs.
     """
 
     @functools.wraps(execute)

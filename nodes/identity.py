@@ -11,6 +11,7 @@ from ..fitdiff_core.identity import Recognizer, blend_identities, walk_identitie
 from ..fitdiff_core.identity.packs import foreign_file
 from ..fitdiff_core.image import to_image
 from . import host, types
+from .faces import faces_in
 
 
 def as_recognizer(given: Any) -> Recognizer:
@@ -50,8 +51,7 @@ class EncodeIdentity(io.ComfyNode):
     @host.with_gradients
     def execute(cls, image, recognizer, face, face_landmarks=None, bboxes=None):
         photos, recognizer = host.image_in(image), as_recognizer(recognizer)
-        faces = pipeline.find_faces(photos, recognizer, face, face_landmarks, bboxes)
-        identity = pipeline.encode(photos, recognizer, face, faces)
+        identity = pipeline.encode(photos, recognizer, faces_in(photos, face, face_landmarks, bboxes))
         return io.NodeOutput(identity, to_image(identity.crop))
 
 

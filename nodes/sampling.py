@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 from comfy_api.latest import io
 
 from ..fitdiff_core import pipeline
@@ -12,14 +10,13 @@ from ..fitdiff_core.model.denoiser import unpack_latent
 from ..fitdiff_core.model.samplers import SAMPLERS
 from . import host, types
 
-# the library's own defaults, so that graph and command line agree
-DEFAULT = {k: p.default for k, p in inspect.signature(pipeline.sample_scenes).parameters.items()}
+DEFAULT = pipeline.SampleSettings()
 
 
 def cfg_input():
     return io.Float.Input(
         "cfg",
-        default=DEFAULT["cfg_scale"],
+        default=DEFAULT.cfg_scale,
         min=0.0,
         max=10.0,
         step=0.1,
@@ -39,7 +36,7 @@ def goal_inputs() -> list:
         ),
         io.Float.Input(
             "variation",
-            default=DEFAULT["variation"],
+            default=DEFAULT.variation,
             min=0.0,
             max=1.0,
             step=0.05,
@@ -82,7 +79,7 @@ class Sampler(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "steps",
-                    default=DEFAULT["steps"],
+                    default=DEFAULT.steps,
                     min=1,
                     max=1000,
                     tooltip="50 as in the paper. dpmpp_2m is done in 10 to 16 without guidance.",
@@ -99,7 +96,7 @@ class Sampler(io.ComfyNode):
                 io.Combo.Input(
                     "sampler",
                     options=list(SAMPLERS),
-                    default=DEFAULT["sampler"],
+                    default=DEFAULT.sampler,
                     tooltip="ddim as in the paper; dpmpp_2m (DPM-Solver++ 2M) needs fewer steps.",
                 ),
                 *goal_inputs(),
@@ -125,7 +122,7 @@ class Sampler(io.ComfyNode):
     @classmethod
     @host.with_gradients
     def execute(
-        cls, model, seed, steps, cfg, batch, sampler, identity=None, guidance=None, variation=DEFAULT["variation"]
+        cls, model, seed, steps, cfg, batch, sampler, identity=None, guidance=None, variation=DEFAULT.variation
     ):
         latent, scene = pipeline.sample(
             model,

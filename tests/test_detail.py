@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
+from fitdiff_core.guidance.gradient_balance import blur
 
 from fitdiff_core import pipeline
 from fitdiff_core.avatar import Avatar
@@ -14,7 +15,6 @@ from fitdiff_core.detail.blend import multiband
 from fitdiff_core.detail.filters import edge_aware, shrink, smooth
 from fitdiff_core.detail.inpainting import KnownCells, fill
 from fitdiff_core.errors import UserError
-from fitdiff_core.guidance.gradient_balance import blur
 from fitdiff_core.head import load_head
 from fitdiff_core.image import linear_to_srgb
 from fitdiff_core.maps import TextureMaps

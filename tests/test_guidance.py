@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from fitdiff_core.guidance.gradient_balance import balance
 
 from fitdiff_core.errors import UserError
 from fitdiff_core.fitting.occlusion import above_nose, far_off, hanging_together, pockets, skin_ratio
 from fitdiff_core.guidance import GuidanceWeights, GuidedDenoiser, PhotoObjective
-from fitdiff_core.guidance.gradient_balance import balance
 from fitdiff_core.guidance.guided_denoiser import Descent, plain, within
 from fitdiff_core.guidance.losses import identity_loss, landmark_loss, perceptual_loss, photometric_loss
 from fitdiff_core.guidance.low_frequency import Unexplained

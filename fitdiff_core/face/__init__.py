@@ -2,6 +2,6 @@
 
 from .align import warp
 from .detect import Face, FaceDetector, five_points, load_detector, select_face
-from .external import external_faces
+from .external import meant_faces
 
-__all__ = ["Face", "FaceDetector", "external_faces", "five_points", "load_detector", "select_face", "warp"]
+__all__ = ["Face", "FaceDetector", "meant_faces", "five_points", "load_detector", "select_face", "warp"]

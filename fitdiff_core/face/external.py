@@ -20,23 +20,25 @@ EAR_RIGHT, EAR_LEFT = 234, 454  # the mesh ends before the ears
 MARGIN = 0.5  # a box's surroundings, in box sides, where a face too small for a look at the whole picture is searched
 
 
-def external_faces(
-    photos: Tensor,
+def meant_faces(
+    photos: Sequence[Tensor],
     detector: FaceDetector,
     which: str | int = "largest",
     landmarks: Mapping[str, Any] | None = None,
     boxes: Any = None,
 ) -> list[Face]:
-    """The face meant in each of `photos [B, 3, H, W]`: a list of that length.
+    """The face that is meant in each photo, one for each.
 
+    photos: `[3, H, W]` each, sRGB 0..1
+    detector: searches the photos, unless landmarks are given
+    which: "largest" or an index, largest first; of the boxes where there are boxes, else of the faces
     landmarks: FACE_LANDMARKS, `{"frames": [[face, ...], ...], "image_size": (H, W)}`, a frame for each photo; a face has
-    "landmarks_xy" `[468 or 478, 2]` px and "landmarks_3d" of the same length. None: the detector looks.
-    boxes: BOUNDING_BOX, `{"x", "y", "width", "height"}` px or a list of them for each photo; one list serves all photos.
-    which: among several boxes, or else among several faces: "largest" or an index, largest first.
+        "landmarks_xy" `[468 or 478, 2]` px and "landmarks_3d" of the same length
+    boxes: BOUNDING_BOX, `{"x", "y", "width", "height"}` px or a list of them for each photo; one list serves all photos
+
     Raises UserError where an object is of another form, or belongs to other photos, or shows no such face.
     """
-    size = (photos.shape[2], photos.shape[3])
-    frames = None if landmarks is None else mesh_frames(landmarks, len(photos), size)
+    frames = None if landmarks is None else mesh_frames(landmarks, len(photos), tuple(photos[0].shape[-2:]))
     rows = None if boxes is None else box_frames(boxes, len(photos))
     chosen = []
     for i, photo in enumerate(photos):

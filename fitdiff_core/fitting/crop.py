@@ -1,4 +1,4 @@
-"""A square picture of the face, cut from the photo: what the scene is fitted to and guidance compares with."""
+"""The face crop: a square picture of the face, cut from the photo. The scene is fitted to it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ from torch import Tensor
 
 from ..errors import UserError
 
-MARGIN = (
-    1.62  # side of the crop / longer side of the mesh points' box: the mesh stops at the hairline and before the ears
-)
-RAISE = 0.07  # the crop's centre moves up the face by this share of its height, to make room for the top of the head
-LEAST_SHOWN = 0.05  # of the face: a mask that leaves less is the wrong way round
+MARGIN = 1.62  # side of the crop / longer side of the mesh's bounding box; the mesh has no scalp and no ears
+RAISE = 0.07  # shift of the crop towards the top of the head, as a share of the face's height
+LEAST_SHOWN = 0.05  # least share of the face that a mask must leave; less means that it is inverted
 CHIN, FOREHEAD = 152, 10  # MediaPipe face mesh indices
 
 
@@ -27,16 +25,16 @@ class FaceCrop:
     matrix: Tensor
 
     def points(self, xy: Tensor) -> Tensor:
-        """`[..., 2]` photo px -> crop px. A third coordinate (depth in px) is scaled along."""
+        """Photo pixels `[..., 2 or 3]` -> crop pixels; a third coordinate (depth in pixels) is scaled only."""
         m = self.matrix[0].to(xy)
         out = xy[..., :2] @ m[:, :2].T + m[:, 2]
         return torch.cat([out, xy[..., 2:] * m[0, 0]], -1)
 
 
 def crop_matrix(points: Tensor, size: int = 256, margin: float = MARGIN) -> Tensor:
-    """Mesh points `[N, 2+]` in photo px -> `[1, 2, 3]` scale and shift to a square of `size` px that holds the head.
+    """Affine `[1, 2, 3]` (scale and shift) from photo pixels to a square of `size` pixels around the head.
 
-    Roll is not removed: the camera carries it.
+    points: face mesh `[N, 2+]` in photo pixels. Roll is not removed; it becomes part of the camera.
     """
     p = points[:, :2].double()
     low, high = p.amin(0), p.amax(0)
@@ -54,7 +52,7 @@ def crop_matrix(points: Tensor, size: int = 256, margin: float = MARGIN) -> Tens
 def _weights(n: int, size: int, scale: float, shift: float, like: Tensor) -> tuple[Tensor, Tensor]:
     """Triangle filter along one axis: `[size, n]` weights, and `[size]` bool where the output centre is in the frame."""
     centre = (torch.arange(size, dtype=torch.float64) + 0.5 - shift) / scale
-    width = max(1.0, 1.0 / scale)  # widen the filter when shrinking: no aliasing
+    width = max(1.0, 1.0 / scale)  # a wider filter when shrinking avoids aliasing
     source = torch.arange(n, dtype=torch.float64) + 0.5
     w = (1 - (source[None] - centre.clamp(0.5, n - 0.5)[:, None]).abs() / width).clamp(min=0)  # edge pixels repeat
     inside = (centre >= 0) & (centre <= n)
@@ -62,7 +60,7 @@ def _weights(n: int, size: int, scale: float, shift: float, like: Tensor) -> tup
 
 
 def crop_image(photo: Tensor, matrix: Tensor, size: int = 256) -> FaceCrop:
-    """Photo `[1, 3, H, W]` -> FaceCrop by `matrix` (scale and shift only), antialiased; outside the frame the edge repeats."""
+    """Crop photo `[1, 3, H, W]` by `matrix` (scale and shift only), antialiased. Outside the frame the edge repeats."""
     if photo.ndim != 4 or photo.shape[0] != 1 or photo.shape[1] != 3:
         raise UserError(f"One photo [1,3,H,W] is needed, not {tuple(photo.shape)}; pick one image of the batch.")
     m = matrix[0].tolist()
@@ -74,7 +72,7 @@ def crop_image(photo: Tensor, matrix: Tensor, size: int = 256) -> FaceCrop:
 
 
 def check_mask(mask: Tensor, photo: Tensor) -> None:
-    """UserError unless mask `[1, 1, H, W]` fits photo `[1, 3, H, W]`."""
+    """Raise UserError unless mask `[1, 1, H, W]` fits photo `[1, 3, H, W]`."""
     if mask.shape[-2:] != photo.shape[-2:]:
         raise UserError(
             f"The mask is {mask.shape[-1]}x{mask.shape[-2]} pixels, the photo {photo.shape[-1]}x{photo.shape[-2]}; "
@@ -87,7 +85,7 @@ def check_mask(mask: Tensor, photo: Tensor) -> None:
 
 
 def check_shown(share: Tensor) -> None:
-    """share: of the face, that a mask leaves. UserError where that is nearly nothing."""
+    """Raise UserError where a mask leaves almost nothing of the face. share: what it leaves, 0..1."""
     if share < LEAST_SHOWN:
         raise UserError(
             "The mask hides the face: it must be white where the photo may be used. Invert it (node: InvertMask)."
@@ -95,7 +93,7 @@ def check_shown(share: Tensor) -> None:
 
 
 def uncrop(x: Tensor, matrix: Tensor, size: tuple[int, int], outside: float = 1.0) -> Tensor:
-    """The way back: `[1, C, S, S]` of a crop by `matrix` -> `[1, C, H, W]` in the photo's pixels, `outside` where the crop ends."""
+    """Inverse of the crop: `[1, C, S, S]` -> `[1, C, H, W]` in the photo's pixels, `outside` beyond the crop."""
     height, width = size
     y, x_ = (torch.arange(n, device=x.device) + 0.5 for n in (height, width))
     m, side = matrix[0].to(x), x.shape[-1]
@@ -109,5 +107,5 @@ def uncrop(x: Tensor, matrix: Tensor, size: tuple[int, int], outside: float = 1.
 
 
 def crop_face(photo: Tensor, mesh: Tensor, size: int = 256, margin: float = MARGIN) -> FaceCrop:
-    """Photo `[1, 3, H, W]` sRGB and the face's mesh points `[468, 2+]` px -> FaceCrop."""
+    """Crop photo `[1, 3, H, W]` sRGB around a face, given its mesh points `[468, 2+]` px."""
     return crop_image(photo, crop_matrix(mesh, size, margin), size)

@@ -1,7 +1,7 @@
-"""Where the eyes look: the darkest iris-sized disc between the lids, turned into angles by the fitted camera.
+"""Gaze: find the darkest disc of the iris's size between the lids, and convert its place to angles.
 
-The 468 mesh points hold the lids but no iris. The iris is 11.7 mm across in nearly everyone (Caroline & Andre 2002), so
-its size in the picture is known, and only its place is searched.
+The 468 mesh points include the lids but not the iris. The iris is 11.7 mm wide in nearly everyone (Caroline & Andre 2002). Its
+size in the picture is therefore known, and only its position is searched.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from .pose import axis_angle_to_matrix
 RIGHT_LIDS = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)  # MediaPipe, round the eye
 LEFT_LIDS = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
 IRIS_RADIUS, EYE_RADIUS = 0.00585, 0.0115  # metres
-LIMIT = (math.radians(28), math.radians(20))  # yaw, pitch: further out it is a mistake
-PULL = (0.4, 2.5)  # of the prior towards the middle, across and up: lashes and brow shadow draw the disc upwards
-SURE = 0.08  # a score of both eyes that leaves little doubt
-WORK_RADIUS = 9.0  # iris radius, in samples, the search works at
+LIMIT = (math.radians(28), math.radians(20))  # yaw, pitch; larger angles are errors
+PULL = (
+    0.4,
+    2.5,
+)  # strength of the prior for a straight gaze, across and up: lashes and shadow attract the disc upwards
+SURE = 0.08  # score of both eyes above which the gaze is trusted fully
+WORK_RADIUS = 9.0  # iris radius in samples at which the search works
 
 
 def inside_polygon(points: Tensor, polygon: Tensor) -> Tensor:
@@ -35,10 +38,12 @@ def inside_polygon(points: Tensor, polygon: Tensor) -> Tensor:
 
 
 def iris_score(image: Tensor, lids: Tensor, origin: Tensor, radius: float) -> tuple[Tensor, Tensor]:
-    """How well an iris-sized dark disc fits at offsets from `origin` (px): scores `[h, w]`, offsets `[h, w, 2]` in iris radii.
+    """How well a dark disc of the iris's size fits at offsets from `origin`.
 
-    image `[1, 3, H, W]` sRGB, lid points `[16, 2]` and the iris radius in px. The score is the disc's darkness less that of
-    the rest of the eye, times the eye's contrast; 0 everywhere where the eye is (nearly) shut.
+    image: `[1, 3, H, W]` sRGB. lids: `[16, 2]`, origin: `[2]`, radius of the iris: pixels
+
+    Returns scores `[h, w]` and offsets `[h, w, 2]` in iris radii. The score is the darkness of the disc minus that of the
+    rest of the eye, times the contrast of the eye. It is 0 everywhere where the eye is almost closed.
     """
     n = int(WORK_RADIUS)
     y, x = torch.meshgrid(torch.arange(-3 * n, 3 * n + 1), torch.arange(-4 * n, 4 * n + 1), indexing="ij")
@@ -62,7 +67,7 @@ def iris_score(image: Tensor, lids: Tensor, origin: Tensor, radius: float) -> tu
 
 
 def eye_centres(vertices: Tensor, head) -> Tensor | None:
-    """`[2, 3]` centres of the left and right eyeball (metres), None where the head has no eyes."""
+    """Centres of the left and right eyeball `[2, 3]` in metres, None where the head has no eyes."""
     count = (vertices.shape[1] - getattr(head, "n_skin", vertices.shape[1])) // 2
     if count < 4:
         return None
@@ -72,9 +77,10 @@ def eye_centres(vertices: Tensor, head) -> Tensor | None:
 
 @torch.no_grad()
 def fit_gaze(image: Tensor, mesh: Tensor, vertices: Tensor, head, camera: Camera, size: tuple[int, int]) -> Tensor:
-    """Photo crop `[1, 3, S, S]` and mesh `[468, 2+]` in its px, posed vertices `[1, V, 3]` -> gaze `[1, 2]` (yaw, pitch).
+    """Gaze `[1, 2]` (yaw, pitch in radians) of both eyes together; 0 where it cannot be seen.
 
-    Both eyes look the same way; an eye that is turned away or shut counts little. 0 where nothing can be told.
+    image: crop `[1, 3, S, S]` sRGB. mesh: `[468, 2+]` in its pixels. vertices: `[1, V, 3]` posed, metres
+    size: (H, W) that the camera projects to. An eye that is turned away or closed has little weight.
     """
     none = torch.zeros(1, 2, device=image.device)
     centres = eye_centres(vertices, head)
@@ -88,7 +94,7 @@ def fit_gaze(image: Tensor, mesh: Tensor, vertices: Tensor, head, camera: Camera
     for i, lids in enumerate((LEFT_LIDS, RIGHT_LIDS)):
         score, offset = iris_score(image, mesh[list(lids), :2].to(at), at[i], float(scale[i]) * IRIS_RADIUS)
         total = total + score
-    # both eyes look the same way, so one offset serves both; the lashes at the corners are dark too: prefer the middle
+    # both eyes share one offset; lashes at the corners are dark too, so the middle is preferred
     sideways = offset * (IRIS_RADIUS / EYE_RADIUS)
     total = total - (sideways.square() * sideways.new_tensor(PULL)).sum(-1)
     peak = total.max()
@@ -100,7 +106,7 @@ def fit_gaze(image: Tensor, mesh: Tensor, vertices: Tensor, head, camera: Camera
     if direction[2] < 0.3:
         return none
     gaze = torch.stack([torch.atan2(direction[0], direction[2]), torch.asin(direction[1].clamp(-1, 1))])
-    # short of evidence, look ahead
+    # with little evidence, a straight gaze
     gaze = gaze * float((peak / SURE).clamp(0, 1))
     limit = torch.tensor(LIMIT).to(gaze)
     return torch.minimum(torch.maximum(gaze, -limit), limit)[None]

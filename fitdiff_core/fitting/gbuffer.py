@@ -1,4 +1,4 @@
-"""What the camera sees of the head at each pixel: atlas position, normal, view. No gradients: for weights and light."""
+"""What the camera sees of the head at each pixel: atlas position, normal, view. Without gradients: for weights and light."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..head import HeadModel
 from ..maps import TextureMaps
 from ..render import Light, interpolate, rasterize, shade, texture, vertex_normals
 from ..scene import Scene
 
 
 @dataclass
-class Surface:
-    """Row 0 at the top. uv `[B, h, w, 2]`; normal, view `[B, 3, h, w]` unit, world; mask, exposure `[B, 1, h, w]`.
+class GBuffer:
+    """Geometry of B pictures of `(h, w)` pixels, row 0 at the top.
 
-    exposure: the share of the light that arrives (`head.occlusion`), 1 where the head knows none. rast: as `rasterize` gives
-    it, of `triangles`.
+    uv: `[B, h, w, 2]`
+    normal, view: `[B, 3, h, w]` unit vectors in world space; view points to the camera
+    mask: `[B, 1, h, w]` 1 where the head is
+    exposure: `[B, 1, h, w]` ambient occlusion of the head, 1 for open sky
+    rast, triangles: the result of `rasterize`, and the triangles it was made with
     """
 
     uv: Tensor
@@ -31,8 +35,8 @@ class Surface:
 
     @classmethod
     @torch.no_grad()
-    def seen(cls, vertices: Tensor, head, scene: Scene, size: tuple[int, int]) -> Surface:
-        """Vertices `[B, V, 3]` through the scene's camera at `size` (h, w)."""
+    def render(cls, vertices: Tensor, head: HeadModel, scene: Scene, size: tuple[int, int]) -> GBuffer:
+        """Vertices `[B, V, 3]` metres, through the scene's camera, at `size` (h, w) pixels."""
         tri, n = head.triangles, len(vertices)
         rast = rasterize(scene.camera.clip(vertices, size[1] / size[0]), tri, size)
         occlusion = getattr(head, "occlusion", None)
@@ -46,27 +50,27 @@ class Surface:
 
     @property
     def facing(self) -> Tensor:
-        """`[B, 1, h, w]` from 0 at grazing angles to 1: there the fit is off by a pixel and texels are stretched."""
+        """`[B, 1, h, w]` weight from 0 at grazing angles, where the fit is off by a pixel and texels are stretched, to 1."""
         cosine = (self.normal * self.view).sum(1, keepdim=True)
         return (cosine - 0.15).div(0.35).clamp(0, 1) * self.mask
 
-    def look_up(self, tex: Tensor) -> Tensor:
-        """A texture `[B or 1, C, Ht, Wt]` as seen, `[B, C, h, w]`."""
+    def sample(self, tex: Tensor) -> Tensor:
+        """Sample a texture `[B or 1, C, Ht, Wt]` at the pixels -> `[B, C, h, w]`."""
         return texture(tex.detach().expand(len(self.uv), -1, -1, -1), self.uv).permute(0, 3, 1, 2)
 
-    def carry(self, values: Tensor) -> Tensor:
-        """Values of the vertices `[B or 1, V, C]` as seen, `[B, C, h, w]`."""
+    def interpolate(self, values: Tensor) -> Tensor:
+        """Interpolate values of the vertices `[B or 1, V, C]` at the pixels -> `[B, C, h, w]`."""
         values = values.expand(len(self.rast), -1, -1)
         return interpolate(values, self.rast, self.triangles).flip(1).permute(0, 3, 1, 2)
 
     def albedo(self, maps: TextureMaps) -> Tensor:
-        """Linear diffuse albedo times exposure `[B, 3, h, w]`: what unit irradiance / pi makes of it."""
-        return self.look_up(maps.diffuse) * self.exposure
+        """Linear diffuse albedo times exposure `[B, 3, h, w]`: the radiance under unit irradiance / pi."""
+        return self.sample(maps.diffuse) * self.exposure
 
     @torch.no_grad()
-    def shine(self, maps: TextureMaps, light: Light, arrives: Tensor | None = None) -> Tensor:
-        """Specular radiance `[B, 3, h, w]`; arrives `[B, L, h, w]` of each directional light."""
-        specular, normal, view = (x.flatten(2).mT for x in (self.look_up(maps.specular), self.normal, self.view))
-        arrives = None if arrives is None else arrives.flatten(2).mT
-        shine = shade(torch.zeros_like(specular), specular, normal, view, light, arrives=arrives)
-        return shine.mT.reshape(self.normal.shape) * self.exposure * self.mask
+    def specular(self, maps: TextureMaps, light: Light, visibility: Tensor | None = None) -> Tensor:
+        """Specular radiance `[B, 3, h, w]`. visibility: `[B, L, h, w]` of each directional light, 0 in its shadow."""
+        specular, normal, view = (x.flatten(2).mT for x in (self.sample(maps.specular), self.normal, self.view))
+        visibility = None if visibility is None else visibility.flatten(2).mT
+        radiance = shade(torch.zeros_like(specular), specular, normal, view, light, arrives=visibility)
+        return radiance.mT.reshape(self.normal.shape) * self.exposure * self.mask

@@ -1,8 +1,8 @@
-"""Fit camera, expression and a first shape to the photo's landmarks.
+"""Fit camera, expression and a first shape to the landmarks of a photo.
 
-Perspective model-to-landmark fitting by Gauss-Newton with iteratively reweighted residuals and quadratic priors
-(as in Blanz & Vetter 2003, Sec. 4; Huber et al. 2016), expression bounded below by 0. All Jacobians are analytic:
-the head is linear in identity and expression. The light comes from `light.py`, finer shape from guidance.
+Perspective model-to-landmark fitting by damped Gauss-Newton, with iteratively reweighted residuals and quadratic priors
+(Blanz & Vetter 2003, Sec. 4; Huber et al. 2016). Expression is bounded to 0..1. The head is linear in identity and expression,
+so all Jacobians are analytic. The light comes from `sh_light.py`, finer shape from the guidance.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..face import Face
+from ..head import HeadModel
 from ..render.camera import Camera
 from ..render.light import Light
 from ..scene import Scene
@@ -62,16 +64,15 @@ LIPS = (
     310,
     415,
 )  # MediaPipe, outer and inner
-# inside the lower lip near the corners: on closed mouths, where the head's points were found, they cannot be told from the
-# upper lip's
+# inside of the lower lip near the corners: on closed mouths these cannot be told from the points of the upper lip
 UNSURE = (96, 89, 319, 325)
 FEATURES = (*LEFT_LIDS, *RIGHT_LIDS, *LIPS)
-FEATURE_WEIGHT = 2.5  # few points, but where an error of a pixel shows
+FEATURE_WEIGHT = 2.5  # lids and lips are few points, but an error of one pixel is visible there
 
 
 @dataclass(frozen=True)
 class FitPrior:
-    """What a likely portrait is. Lengths in metres, image lengths in pixels of a 256 px crop."""
+    """Prior of a portrait. Lengths in metres, image lengths in pixels of a 256-pixel crop."""
 
     distance: float = 0.9  # median camera distance, log-normal: the crop's scale then fixes the focal length
     distance_log_std: float = 0.35
@@ -85,7 +86,11 @@ class FitPrior:
 
 @dataclass
 class LandmarkFit:
-    """What `fit_landmarks` finds, for one face. rotation `[3]` axis-angle, translation `[3]`, focal [], residual px []."""
+    """The fit of one face.
+
+    rotation: `[3]` axis-angle. translation: `[3]` metres. focal: [] of the camera. identity: `[K]`. expression: `[52]`
+    residual: [] weighted mean distance of the landmarks, pixels
+    """
 
     rotation: Tensor
     translation: Tensor
@@ -99,8 +104,8 @@ class LandmarkFit:
 
 
 @torch.no_grad()
-def landmark_basis(head, which: str = "mesh") -> tuple[Tensor, Tensor]:
-    """`[N, 3]` landmarks of the mean head and `[N, 3, K + 52]` their change per unit of identity and expression.
+def landmark_basis(head: HeadModel, which: str = "mesh") -> tuple[Tensor, Tensor]:
+    """Landmarks of the mean head `[N, 3]`, and their derivatives by identity and expression `[N, 3, K + 52]`.
 
     float64 on the CPU: the problem is small, and not every device has float64.
     """
@@ -118,8 +123,8 @@ def landmark_basis(head, which: str = "mesh") -> tuple[Tensor, Tensor]:
     return points[0], (points[1:] - points[:1]).permute(1, 2, 0).contiguous()
 
 
-def landmark_weights(head, which: str, like: Tensor) -> Tensor:
-    """`[N]` say of each landmark, mean 1; only the mesh points differ: reliability, and more for lids and lips."""
+def landmark_weights(head: HeadModel, which: str, like: Tensor) -> Tensor:
+    """Weight of each landmark `[N]`, mean 1. Mesh points are weighted by reliability, lids and lips more; others equally."""
     if which != "mesh":
         return like.new_ones(5 if which == "5" else 68)
     w = torch.as_tensor(head.landmark_weights(which)).to(like).clone()
@@ -128,88 +133,134 @@ def landmark_weights(head, which: str, like: Tensor) -> Tensor:
     return w / w.mean()
 
 
-def _residual(theta: Tensor, rotation: Tensor, mean: Tensor, basis: Tensor, need_jacobian: bool = True):
-    """Normalised device coordinates `[N, 2]` of the landmarks and their Jacobian `[N, 2, 6 + 1 + K]`.
+class LandmarkProblem:
+    """Energy of the landmark fit and its Gauss-Newton system.
 
-    theta: 0-2 small rotation (world side of the camera frame), 3 tx, 4 ty, 5 log magnification m, 6 log distance d,
-    7.. coefficients. With focal = m d the perspective x = m (X + tx) / (1 - Z / d) barely couples m and d.
+    The parameters theta are: 0-2 small rotation on top of `.rotation` (world side of the camera frame), 3 tx, 4 ty,
+    5 log magnification m, 6 log distance d, 7.. identity, then expression. With focal = m d, the perspective
+    x = m (X + tx) / (1 - Z / d) couples m and d only weakly.
     """
-    tx, ty, m, d = theta[3], theta[4], theta[5].exp(), theta[6].exp()
-    r = axis_angle_to_matrix(theta[:3]) @ rotation
-    p = (mean + basis @ theta[7:]) @ r.T
-    a, q = p[:, :2] + torch.stack([tx, ty]), 1 / (1 - p[:, 2] / d)
-    xy = m * a * q[:, None]
-    if not need_jacobian:
-        return xy, None
-    n = len(p)
-    dp = torch.zeros(n, 2, 3, dtype=p.dtype, device=p.device)  # d xy / d p
-    dp[:, 0, 0] = dp[:, 1, 1] = m * q
-    dp[:, :, 2] = m * a * (q * q / d)[:, None]
-    zero = torch.zeros_like(p[:, 0])
-    x, y, z = p.unbind(1)
-    turn = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], 1).reshape(n, 3, 3)  # d p / d rotation = -[p]_x
-    jac = torch.cat(
-        [
-            dp @ turn,
-            dp[:, :, :2],
-            xy[:, :, None],
-            (-m * a * (q * q * p[:, 2] / d)[:, None])[:, :, None],
-            dp @ (r @ basis),
-        ],
-        2,
-    )
-    return xy, jac
+
+    def __init__(self, points: Tensor, head: HeadModel, size: int, which: str, prior: FitPrior):
+        """points, size, which, prior: as of `fit_landmarks`."""
+        self.prior, self.half = prior, size / 2
+        self.mean, self.basis = landmark_basis(head, which)
+        if points.shape[0] != len(self.mean):
+            raise UserError(f"{points.shape[0]} landmarks given, the head has {len(self.mean)} of the kind '{which}'.")
+        points = points.to(self.mean)
+        self.weights = landmark_weights(head, which, self.mean)
+        self.k, self.e = head.n_identity, len(head.expression_names)
+        self.target = torch.stack([points[:, 0] / self.half - 1, 1 - points[:, 1] / self.half], 1)
+        self.sigma = prior.point_std / 128
+
+        if points.shape[1] == 3:
+            target = torch.cat([self.target, -points[:, 2:] / self.half], 1)
+            scale, self.rotation, shift = umeyama(self.mean, target, self.weights)
+        else:
+            scale, self.rotation, shift = affine_pose(self.mean, self.target, self.weights)
+        theta = self.mean.new_zeros(7 + self.k + self.e)
+        theta[3:5], theta[5], theta[6] = shift[:2] / scale, scale.log(), torch.tensor(prior.distance).log()
+        self.start = theta
+
+        # priors as (mean, precision) of each parameter; the pose has none
+        self.centre, self.precision = torch.zeros_like(theta), torch.zeros_like(theta)
+        self.centre[6], self.precision[6] = theta[6], prior.distance_log_std**-2
+        self.precision[7 : 7 + self.k], self.precision[7 + self.k :] = 1.0, prior.expression_std**-2
+        self.linear = torch.zeros_like(theta)
+        self.linear[7 + self.k :] = prior.expression_l1
+
+    def project(self, theta: Tensor, need_jacobian: bool = True) -> tuple[Tensor, Tensor | None]:
+        """Normalised device coordinates `[N, 2]` of the landmarks, and their Jacobian `[N, 2, 7 + K + 52]` or None."""
+        tx, ty, m, d = theta[3], theta[4], theta[5].exp(), theta[6].exp()
+        r = axis_angle_to_matrix(theta[:3]) @ self.rotation
+        p = (self.mean + self.basis @ theta[7:]) @ r.T
+        a, q = p[:, :2] + torch.stack([tx, ty]), 1 / (1 - p[:, 2] / d)
+        xy = m * a * q[:, None]
+        if not need_jacobian:
+            return xy, None
+        n = len(p)
+        dp = torch.zeros(n, 2, 3, dtype=p.dtype, device=p.device)  # d xy / d p
+        dp[:, 0, 0] = dp[:, 1, 1] = m * q
+        dp[:, :, 2] = m * a * (q * q / d)[:, None]
+        zero = torch.zeros_like(p[:, 0])
+        x, y, z = p.unbind(1)
+        turn = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], 1).reshape(n, 3, 3)  # d p / d rotation = -[p]_x
+        jac = torch.cat(
+            [
+                dp @ turn,
+                dp[:, :, :2],
+                xy[:, :, None],
+                (-m * a * (q * q * p[:, 2] / d)[:, None])[:, :, None],
+                dp @ (r @ self.basis),
+            ],
+            2,
+        )
+        return xy, jac
+
+    def energy(self, theta: Tensor) -> Tensor:
+        """Negative log posterior [], with Cauchy residuals."""
+        xy, _ = self.project(theta, need_jacobian=False)
+        s = (xy - self.target).square().sum(1) / self.sigma**2
+        c = self.prior.outlier**2
+        data = (self.weights * c * torch.log1p(s / c)).sum()
+        return (data + (self.precision * (theta - self.centre).square()).sum()) / 2 + (self.linear * theta).sum()
+
+    def system(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient `[P]` and Gauss-Newton Hessian `[P, P]` of the energy, residuals reweighted."""
+        xy, jac = self.project(theta)
+        r = xy - self.target
+        weight = self.weights / (1 + r.square().sum(1) / (self.sigma * self.prior.outlier) ** 2) / self.sigma**2
+        grad = torch.einsum("npk,np,n->k", jac, r, weight) + self.precision * (theta - self.centre) + self.linear
+        flat = (jac * weight.sqrt()[:, None, None]).reshape(-1, len(theta))
+        return grad, flat.T @ flat + torch.diag(self.precision)
+
+    def bounded(self, theta: Tensor) -> Tensor:
+        """theta, changed in place: distance, identity and expression held to their ranges."""
+        low, high = (torch.tensor(v).log() for v in self.prior.distance_range)
+        theta[6] = theta[6].clamp(low, high)
+        theta[7 : 7 + self.k] = theta[7 : 7 + self.k].clamp(-3.5, 3.5)
+        theta[7 + self.k :] = theta[7 + self.k :].clamp(0, 1)
+        return theta
+
+    def absorb_rotation(self, theta: Tensor) -> Tensor:
+        """theta with its small rotation moved into `.rotation`."""
+        self.rotation = axis_angle_to_matrix(theta[:3]) @ self.rotation
+        theta[:3] = 0
+        return theta
+
+    def result(self, theta: Tensor) -> LandmarkFit:
+        """The parameters as a `LandmarkFit`."""
+        d = theta[6].exp()
+        xy, _ = self.project(theta, need_jacobian=False)
+        error = ((xy - self.target).norm(dim=1) * self.weights).sum() / self.weights.sum() * self.half
+        return LandmarkFit(
+            matrix_to_axis_angle(self.rotation),
+            torch.stack([theta[3], theta[4], -d]),
+            theta[5].exp() * d,
+            theta[7 : 7 + self.k].float(),
+            theta[7 + self.k :].float(),
+            error.float(),
+        )
 
 
 def fit_landmarks(
-    points: Tensor, head, size: int = 256, which: str = "mesh", prior: FitPrior | None = None
+    points: Tensor, head: HeadModel, size: int = 256, which: str = "mesh", prior: FitPrior | None = None
 ) -> LandmarkFit:
-    """Landmarks `[N, 2 or 3]` in px of a square picture of `size` px -> LandmarkFit.
+    """Fit the head to landmarks by damped Gauss-Newton.
 
-    which: "mesh" (468), "68" or "5". A third coordinate (px, negative towards the camera) only steers the start.
+    points: `[N, 2 or 3]` pixels of a square picture of `size` pixels; a third coordinate (pixels, negative towards the
+        camera) only improves the initial pose
+    which: "mesh" (468 points), "68" or "5"
+
+    Raises UserError for another number of points than the head has of this kind.
     """
     prior = prior or FitPrior()
-    mean, basis = landmark_basis(head, which)
-    if points.shape[0] != len(mean):
-        raise UserError(f"{points.shape[0]} landmarks given, the head has {len(mean)} of the kind '{which}'.")
-    points = points.to(mean)
-    w = landmark_weights(head, which, mean)
-    k, e = head.n_identity, len(head.expression_names)
-    half = size / 2
-    target = torch.stack([points[:, 0] / half - 1, 1 - points[:, 1] / half], 1)
-
-    if points.shape[1] == 3:
-        scale, rotation, shift = umeyama(mean, torch.cat([target, -points[:, 2:] / half], 1), w)
-    else:
-        scale, rotation, shift = affine_pose(mean, target, w)
-    theta = mean.new_zeros(7 + k + e)
-    theta[3:5], theta[5], theta[6] = shift[:2] / scale, scale.log(), torch.tensor(prior.distance).log()
-
-    # priors as (mean, precision) per parameter; the pose is free
-    centre, precision = torch.zeros_like(theta), torch.zeros_like(theta)
-    centre[6], precision[6] = theta[6], prior.distance_log_std**-2
-    precision[7 : 7 + k], precision[7 + k :] = 1.0, prior.expression_std**-2
-    linear = torch.zeros_like(theta)
-    linear[7 + k :] = prior.expression_l1
-    sigma = prior.point_std / 128
-    low, high = (torch.tensor(v).log() for v in prior.distance_range)
-
-    def energy(t: Tensor) -> Tensor:
-        xy, _ = _residual(t, rotation, mean, basis, need_jacobian=False)
-        s = (xy - target).square().sum(1) / sigma**2
-        c = prior.outlier**2
-        data = (w * c * torch.log1p(s / c)).sum()
-        return (data + (precision * (t - centre).square()).sum()) / 2 + (linear * t).sum()
-
+    problem = LandmarkProblem(points, head, size, which, prior)
+    theta, k = problem.start, problem.k
     free = torch.ones_like(theta, dtype=torch.bool)
-    current, damping = energy(theta), 1e-3
+    current, damping = problem.energy(theta), 1e-3
     for step in range(prior.iterations):
-        xy, jac = _residual(theta, rotation, mean, basis)
-        r = xy - target
-        weight = w / (1 + r.square().sum(1) / (sigma * prior.outlier) ** 2) / sigma**2  # Cauchy, reweighted
-        grad = torch.einsum("npk,np,n->k", jac, r, weight) + precision * (theta - centre) + linear
-        flat = (jac * weight.sqrt()[:, None, None]).reshape(-1, len(theta))
-        hessian = flat.T @ flat + torch.diag(precision)
+        grad, hessian = problem.system(theta)
         free[7:] = step >= 3  # pose before shape
         free[7 + k :] &= (theta[7 + k :] > 0) | (grad[7 + k :] < 0)
         index = free.nonzero()[:, 0]
@@ -217,52 +268,39 @@ def fit_landmarks(
         for _ in range(6):
             delta = torch.zeros_like(theta)
             delta[index] = -torch.linalg.solve(h + damping * torch.diag(h.diagonal() + 1e-9), grad[index])
-            new = theta + delta
-            new[6] = new[6].clamp(low, high)
-            new[7 : 7 + k] = new[7 : 7 + k].clamp(-3.5, 3.5)
-            new[7 + k :] = new[7 + k :].clamp(0, 1)
-            value = energy(new)
+            new = problem.bounded(theta + delta)
+            value = problem.energy(new)
             if value < current:
                 break
             damping = min(damping * 8, 1e6)
         else:
             break
         gain, current, damping = current - value, value, damping * 0.3
-        theta = new
-        rotation = axis_angle_to_matrix(theta[:3]) @ rotation
-        theta[:3] = 0
+        theta = problem.absorb_rotation(new)
         if step > 4 and gain < 1e-4 * current:
             break
-
-    d = theta[6].exp()
-    xy, _ = _residual(theta, rotation, mean, basis, need_jacobian=False)
-    error = ((xy - target).norm(dim=1) * w).sum() / w.sum() * half
-    return LandmarkFit(
-        matrix_to_axis_angle(rotation),
-        torch.stack([theta[3], theta[4], -d]),
-        theta[5].exp() * d,
-        theta[7 : 7 + k].float(),
-        theta[7 + k :].float(),
-        error.float(),
-    )
+    return problem.result(theta)
 
 
 def fit_scene(
-    photo: Tensor, face, head, size: int = 256, prior: FitPrior | None = None, crop: FaceCrop | None = None
+    photo: Tensor,
+    face: Face,
+    head: HeadModel,
+    size: int = 256,
+    prior: FitPrior | None = None,
+    crop: FaceCrop | None = None,
 ) -> tuple[Scene, Tensor]:
-    """Photo `[1, 3, H, W]` sRGB and its `identity.Face` -> the scene of the face's crop, and shape `[1, K]`.
+    """Fit camera, expression and gaze to a photo -> the scene of the face crop, and the shape `[1, K]`.
 
-    The light is ambient here; `light.fit_light` finds it once there is an albedo.
+    photo: `[1, 3, H, W]` sRGB. face: its mesh points. crop: of the face, None cuts it.
+    The light of the scene is ambient; `sh_light.fit_light` fits it once there is an albedo.
     """
     crop = crop or crop_face(photo, face.mesh, size)
     device = photo.device
     mesh = crop.points(face.mesh)
     found = fit_landmarks(mesh, head, size, "mesh", prior)
-    camera, shape, expression = (
-        found.camera().to(device),
-        found.identity[None].to(device),
-        found.expression[None].to(device),
-    )
-    fine = crop_image(photo, crop.matrix * 2, 2 * size).image  # irises are small: look at them at twice the size
+    camera = found.camera().to(device)
+    shape, expression = found.identity[None].to(device), found.expression[None].to(device)
+    fine = crop_image(photo, crop.matrix * 2, 2 * size).image  # twice the size, since irises are small
     gaze = fit_gaze(fine, mesh * 2, head(shape, expression), head, camera, (2 * size, 2 * size))
     return Scene(camera, Light.ambient(1).to(device), expression, gaze, (size, size), crop.matrix), shape

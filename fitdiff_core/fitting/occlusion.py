@@ -1,8 +1,8 @@
-"""What hides the skin in the photo: hair, hands, glasses.
+"""Find what hides the skin in a photo (hair, hands, glasses), by colour alone.
 
-Told by colour alone: a pixel is compared with skin of one colour under one smooth light, fitted to the photo. What is far
-off in darkness or tint is hidden. What is only somewhat off is hidden where it hangs together with hair (hysteresis, Canny
-1986) and ends sharply, which a second lamp's colour does not.
+Each pixel is compared with skin of one colour under one smooth light that is fitted to the photo. A pixel that is much darker
+or of a very different colour is hidden. A pixel that differs less is hidden if it is connected to hair (hysteresis, Canny
+1986) and if the region has a sharp edge; the colour of a second lamp has none.
 """
 
 from __future__ import annotations
@@ -11,45 +11,46 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..guidance.gradient_balance import blur
+from ..filters import gaussian_blur
 from ..image import srgb_to_linear
 from ..render import Light
 from .crop import CHIN, FOREHEAD
-from .gbuffer import Surface
+from .gbuffer import GBuffer
 from .regions import hair_regions
 from .sh_light import MEAN_SKIN, fit_light, irradiance_basis
 
 NOSE, SUBNASALE = 1, 2  # MediaPipe face mesh indices
-MIDDLE = 0.1  # of the crop's side, around the tip of the nose
-# log ratios to lit skin. Far off: a third as bright; of another colour
-DARK, STRANGE = 1.1, 0.75
-# somewhat off: darker and tinted a little, or tinted; where a beard may be only the last
-DIM, DIM_TINT, TINT, BEARD_TINT = 0.6, 0.12, 0.35, 0.55
-SHARP = 0.3  # least step of the log ratio across hair's edge
+MIDDLE = 0.1  # radius around the tip of the nose that counts as the middle of the face, of the crop's side
+# Thresholds of the log ratio to lit skin. Strong: a third as bright (darkness), or of another colour (tint).
+STRONG_DARK, STRONG_TINT = 1.1, 0.75
+# Weak: both somewhat darker and slightly tinted, or tinted. Where a beard may be, only the last.
+WEAK_DARK, WEAK_DARK_TINT, WEAK_TINT, BEARD_TINT = 0.6, 0.12, 0.35, 0.55
+SHARP = 0.3  # least step of the log ratio across the edge of hair
 
 
 @torch.no_grad()
-def occlusion(
-    photo: Tensor, valid: Tensor, mesh: Tensor, surface: Surface, head, regions: Tensor
+def visible_skin(
+    photo: Tensor, valid: Tensor, mesh: Tensor, gbuffer: GBuffer, head, regions: Tensor
 ) -> tuple[Light, Tensor]:
-    """Light and visible skin of a photo whose head is already fitted.
+    """Light and visible skin of a photo to which the head is fitted already.
 
-    photo `[1, 3, S, S]` sRGB, valid `[1, 1, S, S]` 0 where the photo ends, mesh `[1, 468, 2]` px, surface: of the fitted head
-    at that size, regions: of `region_weights` -> light for MEAN_SKIN, visible `[1, 1, S, S]` 0..1 (1 where nothing
-    is known against it).
+    photo: `[1, 3, S, S]` sRGB crop. valid: `[1, 1, S, S]`, 0 where the photo ends
+    mesh: `[1, 468, 2]` px. gbuffer: of the fitted head, at the crop's size. regions: of `region_weights`
+
+    Returns the light for skin of the colour MEAN_SKIN, and `[1, 1, S, S]`, 1 where the skin is visible or nothing is known.
     """
-    _, skin, features, _ = (surface.look_up(regions) * surface.facing).split(1, 1)
-    scalp, face = (surface.look_up(hair_regions(head).to(photo)) * surface.mask).split(1, 1)
-    light, ratio = skin_ratio(photo, skin * valid, surface.normal)
+    _, skin, features, _ = (gbuffer.sample(regions) * gbuffer.facing).split(1, 1)
+    scalp, face = (gbuffer.sample(hair_regions(head).to(photo)) * gbuffer.mask).split(1, 1)
+    light, ratio = skin_ratio(photo, skin * valid, gbuffer.normal)
     upper = above_nose(mesh, photo.shape[-1])
-    hidden = far_off(ratio, skin * valid, features, upper)
-    hair = hanging_together(ratio, face * valid, scalp * valid, features, upper, hidden)
+    hidden = strongly_different(ratio, skin * valid, features, upper)
+    hair = connected_hair(ratio, face * valid, scalp * valid, features, upper, hidden)
     hidden = torch.maximum(hidden, hair)
-    return light, (1 - torch.maximum(hidden, pockets(hidden, face * valid, mesh) * upper)) * valid
+    return light, (1 - torch.maximum(hidden, enclosed(hidden, face * valid, mesh) * upper)) * valid
 
 
 def skin_ratio(photo: Tensor, skin: Tensor, normal: Tensor) -> tuple[Light, Tensor]:
-    """One robust light fit with one skin colour -> light for MEAN_SKIN, log of photo over lit skin `[1, 3, S, S]`."""
+    """Robust light for skin of the colour MEAN_SKIN, and the log ratio of the photo to that lit skin `[1, 3, S, S]`."""
     colour = torch.tensor(MEAN_SKIN).to(photo)[None, :, None, None]
     light, _ = fit_light(photo, colour.expand_as(photo), normal, skin, stride=2)
     expected = colour * (irradiance_basis(normal.permute(0, 2, 3, 1)) @ light.sh[:, None]).permute(0, 3, 1, 2)
@@ -57,47 +58,49 @@ def skin_ratio(photo: Tensor, skin: Tensor, normal: Tensor) -> tuple[Light, Tens
 
 
 def darkness_and_tint(ratio: Tensor) -> tuple[Tensor, Tensor]:
-    """`[1, 1, S, S]` each: how much darker than lit skin in the mean of the channels, and how far off in colour."""
+    """Darkness (negative mean of the channels' log ratios) and tint (distance from that mean), `[1, 1, S, S]` each."""
     level = ratio.mean(1, keepdim=True)
     return -level, (ratio - level).norm(dim=1, keepdim=True)
 
 
-def far_off(ratio: Tensor, skin: Tensor, features: Tensor, upper: Tensor) -> Tensor:
-    """`[1, 1, S, S]` 0..1: plain skin covered by something much darker or of another colour."""
+def strongly_different(ratio: Tensor, skin: Tensor, features: Tensor, upper: Tensor) -> Tensor:
+    """Plain skin that something much darker or of another colour covers, `[1, 1, S, S]` 0..1."""
     dark, tint = darkness_and_tint(ratio)
-    # dark is a fringe, a strand or a frame; below the nose it may be a beard, which belongs to the face
-    found = torch.maximum((dark - DARK).div(0.3).clamp(0, 1) * upper, (tint - STRANGE).div(0.3).clamp(0, 1))
+    # darkness counts above the nose only (a fringe, a frame): below it may be a beard, which belongs to the face
+    found = torch.maximum((dark - STRONG_DARK).div(0.3).clamp(0, 1) * upper, (tint - STRONG_TINT).div(0.3).clamp(0, 1))
     known = (skin > 0.05).to(ratio)
-    # only areas count: spots and wrinkles of a few pixels are the skin's own
+    # only areas count: spots and wrinkles of a few pixels belong to the skin
     area = (area_mean(found, known, 9) - 0.4).div(0.3).clamp(0, 1) * (F.avg_pool2d(known, 9, 1, 4) > 0.25)
     return F.max_pool2d(area, 5, 1, 2) * (1 - near(features))
 
 
-def hanging_together(
+def connected_hair(
     ratio: Tensor, face: Tensor, scalp: Tensor, features: Tensor, upper: Tensor, hidden: Tensor
 ) -> Tensor:
-    """`[1, 1, S, S]` 0 or 1: hair that comes down over the face `[1, 1, S, S]`, also over brows, from the scalp or from what is
-    `hidden` for sure."""
+    """Hair over the face, `[1, 1, S, S]` 0 or 1: weakly different pixels that are connected to the scalp or to `hidden`.
+
+    face, scalp: `[1, 1, S, S]`, where hair may cover (brows included) and where it grows. hidden: `strongly_different`.
+    """
     dark, tint = darkness_and_tint(ratio)
-    weak = torch.minimum((dark - DIM).div(0.2), (tint - DIM_TINT).div(0.1))
-    weak = torch.maximum(weak, (tint - TINT).div(0.15)).clamp(0, 1) * upper
+    weak = torch.minimum((dark - WEAK_DARK).div(0.2), (tint - WEAK_DARK_TINT).div(0.1))
+    weak = torch.maximum(weak, (tint - WEAK_TINT).div(0.15)).clamp(0, 1) * upper
     weak = torch.maximum(weak, (tint - BEARD_TINT).div(0.15).clamp(0, 1))
     covered, known = (face > 0.05).to(ratio), (face + scalp > 0.05).to(ratio)
     hair = (known * (area_mean(weak, known, 5) > 0.5)).to(ratio)
     seed = ((scalp > 0.3) | (hidden > 0.5)).to(ratio)
-    sure = ((dark * upper > DARK) | (tint > STRANGE)).to(ratio)
+    sure = ((dark * upper > STRONG_DARK) | (tint > STRONG_TINT)).to(ratio)
     hair = reconstruct(seed * hair, hair)
-    for _ in range(4):  # a part that goes may have held others
+    for _ in range(4):  # a region that is dropped may have connected others to the scalp
         kept = torch.maximum(sure, (edge_step(ratio, hair * covered, covered * (1 - near(features))) > SHARP).to(ratio))
         rest = reconstruct(seed * hair * kept, hair * kept)
         if torch.equal(rest, hair):
             break
         hair = rest
-    return F.max_pool2d(hair, 9, 1, 4) * covered  # single strands and a shadow lie beyond
+    return F.max_pool2d(hair, 9, 1, 4) * covered  # hair ends in single strands and a shadow
 
 
-def pockets(hidden: Tensor, face: Tensor, mesh: Tensor) -> Tensor:
-    """`[1, 1, S, S]` 0 or 1: what hair cuts off from the middle of the face `[1, 1, S, S]`, as bright as skin or not, is hair."""
+def enclosed(hidden: Tensor, face: Tensor, mesh: Tensor) -> Tensor:
+    """Parts of the face that hair separates from its middle, `[1, 1, S, S]` 0 or 1. They count as hidden too."""
     size = face.shape[-1]
     covered = (face > 0.05).to(face)
     seen = covered * (hidden < 0.5)
@@ -109,27 +112,31 @@ def pockets(hidden: Tensor, face: Tensor, mesh: Tensor) -> Tensor:
 
 
 def edge_step(ratio: Tensor, inside: Tensor, known: Tensor) -> Tensor:
-    """`[1, 1, S, S]`: how far `ratio [1, 3, S, S]` jumps across the nearest edges of inside `[1, 1, S, S]` with the rest of
-    known; 0 where there is none."""
+    """Step of `ratio [1, 3, S, S]` across the nearest edge between inside `[1, 1, S, S]` and the rest of known.
+
+    Returns `[1, 1, S, S]`, 0 where no edge is near.
+    """
     one, other = inside * known, (1 - inside) * known
     step = (area_mean(ratio, one, 7) - area_mean(ratio, other, 7)).norm(dim=1, keepdim=True)
     edge = ((F.avg_pool2d(one, 7, 1, 3) > 0.25) & (F.avg_pool2d(other, 7, 1, 3) > 0.25)).to(ratio)
     size = ratio.shape[-1]
     # near edges decide; the middle of wide hair asks farther ones
     both = torch.cat([edge * step, edge], 1)
-    total, weight = (blur(both, size / 32) + 0.05 * blur(both, size / 11)).split(1, 1)
+    total, weight = (gaussian_blur(both, size / 32) + 0.05 * gaussian_blur(both, size / 11)).split(1, 1)
     return total / (weight + 1e-5)
 
 
 def area_mean(x: Tensor, known: Tensor, side: int) -> Tensor:
-    """Mean of x `[1, C, S, S]` over what is known `[1, 1, S, S]` in a square of `side` px, less where little is."""
+    """Mean of x `[1, C, S, S]` over known `[1, 1, S, S]` in a square of `side` px; smaller where little is known."""
     share = F.avg_pool2d(known, side, 1, side // 2)
     return F.avg_pool2d(x * known, side, 1, side // 2) / share.clamp(min=0.1)
 
 
 def reconstruct(seed: Tensor, mask: Tensor) -> Tensor:
-    """What of mask hangs together with seed (morphological reconstruction, Vincent 1993), `[1, 1, h, w]` 0..1 both; seed at
-    most as large as mask."""
+    """The parts of mask that are connected to seed (morphological reconstruction, Vincent 1993).
+
+    seed, mask: `[1, 1, h, w]` 0..1, seed at most as large as mask.
+    """
     reached = seed
     for _ in range(mask.shape[-2] * mask.shape[-1]):
         grown = torch.minimum(F.max_pool2d(reached, 3, 1, 1), mask)
@@ -140,12 +147,12 @@ def reconstruct(seed: Tensor, mask: Tensor) -> Tensor:
 
 
 def near(features: Tensor) -> Tensor:
-    """Brows, eyes and lips and some pixels around them, by which the fit may be off."""
+    """Brows, eyes and lips, dilated by the error of the fit."""
     return F.max_pool2d((features > 0.1).to(features), 17, 1, 8)
 
 
 def above_nose(mesh: Tensor, size: int) -> Tensor:
-    """`[1, 1, size, size]`: 1 above the base of the nose along the face's own axis, fading to 0 below."""
+    """`[1, 1, size, size]`: 1 above the base of the nose, along the face's own axis, fading to 0 below."""
     up = F.normalize(mesh[0, FOREHEAD] - mesh[0, CHIN], dim=0)
     t = torch.arange(size, device=mesh.device) + 0.5
     y, x = torch.meshgrid(t, t, indexing="ij")

@@ -1,4 +1,4 @@
-"""Closed-form start of the scene fit: where the head is and which way it faces, from landmarks."""
+"""Closed-form head pose from landmarks: the initial value of the scene fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def axis_angle_to_matrix(r: Tensor) -> Tensor:
 
 
 def matrix_to_axis_angle(m: Tensor) -> Tensor:
-    """`[3, 3]` rotation -> `[3]` axis times angle in 0..pi, by way of the quaternion (safe near pi)."""
+    """Rotation `[3, 3]` -> `[3]` axis times angle in 0..pi, through the quaternion (stable near pi)."""
     # the largest eigenvector of this 4 x 4 matrix is the quaternion (x, y, z, w); Bar-Itzhack 2000
     t = m.trace()
     k = torch.empty(4, 4, dtype=m.dtype, device=m.device)
@@ -43,10 +43,10 @@ def umeyama(source: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Te
 
 
 def affine_pose(source: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The same from 2-D targets: source `[N, 3]`, target `[N, 2]` (x right, y up) -> s, R, c `[2]`.
+    """As `umeyama`, from 2-D targets: source `[N, 3]`, target `[N, 2]` (x right, y up) -> s [], R `[3, 3]`, c `[2]`.
 
-    An affine camera by least squares (POSIT's first step, DeMenthon & Davis 1995), pulled a little to the frontal view
-    so that few or nearly coplanar points stay solvable.
+    An affine camera by least squares (first step of POSIT, DeMenthon & Davis 1995), with a weak ridge towards the frontal
+    view, so that few or nearly coplanar points can be solved.
     """
     w = (weights / weights.sum())[:, None]
     ms, mt = (w * source).sum(0), (w * target).sum(0)
@@ -54,7 +54,7 @@ def affine_pose(source: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor
     size = (w * b.square()).sum().sqrt() / (w * a[:, :2].square()).sum().sqrt()
     normal = (w * a).T @ a
     ridge = 0.02 * normal.trace() * torch.eye(3, dtype=a.dtype, device=a.device)
-    # roll by a 2-D fit first: the ridge must pull towards the upright face, rolled
+    # the roll comes from a 2-D fit: the ridge must pull towards the frontal view with this roll
     c, s = (w * (a[:, :2] * b)).sum(), (w[:, 0] * (a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0])).sum()
     c, s = c / torch.hypot(c, s), s / torch.hypot(c, s)
     prior = torch.zeros(2, 3, dtype=a.dtype, device=a.device)

@@ -1,11 +1,11 @@
-"""Which parts of the head may explain which pixels of the photo."""
+"""Which regions of the head explain which pixels of the photo."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# how much each region counts in the photometric loss; what is not named does not (scalp: hair; neck: collars)
+# weight of each region in the photometric loss; others have none (scalp: hair, neck: collars)
 PHOTOMETRIC = {"face": 1.0, "nose": 1.0, "lips": 1.0, "brows": 1.0, "eyelids": 1.0, "ears": 0.3, "eyes": 0.5}
 FEATURES = ("lips", "brows", "eyelids", "mouth_interior", "eyes")
 NOT_SKIN = (*FEATURES, "scalp")
@@ -14,9 +14,14 @@ COVERED, NOT_COVERED = ("face", "nose", "brows"), ("eyes", "eyelids", "lips", "m
 
 @torch.no_grad()
 def region_weights(head, size: int = 256) -> Tensor:
-    """`[1, 4, size, size]` in UV image orientation: the photometric weight; plain skin (for the light); features (brows,
-    eyes, lips), which are dark or of another colour without being hidden; and the inside of the mouth: the head has no
-    teeth, so nothing is to be learned there."""
+    """Weights in UV, `[1, 4, size, size]`, image orientation. The four planes are:
+
+    0: photometric weight
+    1: plain skin, from which the light is fitted
+    2: features (brows, eyes, lips), which are dark or of another colour without being hidden
+    3: inside of the mouth. The photo is shown there instead of the render: the teeth are the same for everybody, so
+       nothing can be learned from them.
+    """
     names = set(head.region_names)
     region = {n: torch.as_tensor(head.region(n, size)).float() for n in {*PHOTOMETRIC, *NOT_SKIN} & names}
     like = next(iter(region.values()))
@@ -36,14 +41,16 @@ def region_weights(head, size: int = 256) -> Tensor:
 
 @torch.no_grad()
 def hair_regions(head, size: int = 256) -> Tensor:
-    """`[1, 2, size, size]` in UV image orientation: the scalp, and what hair may cover of the face: brows too, eyes and mouth
-    not, whose own dark would be taken for it."""
+    """Scalp, and the part of the face that hair may cover, in UV, `[1, 2, size, size]`, image orientation.
+
+    Brows are included. Eyes and mouth are not: they are dark themselves.
+    """
     scalp = regions(head, ("scalp",), size)
     return torch.cat([scalp, regions(head, COVERED, size) * (1 - regions(head, NOT_COVERED, size)) * (1 - scalp)], 1)
 
 
 def regions(head, names: tuple[str, ...], size: int) -> Tensor:
-    """`[1, 1, size, size]`: all of these regions that the head knows, together; 0 where it knows none."""
+    """Union of the named regions in UV, `[1, 1, size, size]`; regions that the head does not have are left out."""
     known = [n for n in names if n in getattr(head, "region_names", ())]
     found = [torch.as_tensor(head.region(n, size)).float() for n in known]
     return (torch.stack(found).amax(0) if found else torch.zeros(size, size))[None, None]

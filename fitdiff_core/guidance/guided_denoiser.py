@@ -1,72 +1,51 @@
-"""Guided sampling: wraps the denoiser, so that no sampler knows of it.
+"""Guided sampling as a wrapper of the denoiser, so that samplers need not know of it.
 
-At each noise level inside the window the denoised estimate Z_0 takes small steps down the gradient of the objective
+At each noise level inside the window, the denoised estimate Z_0 takes small steps down the gradient of the objective,
 through decoder, renderer and recogniser (manifold-preserving guidance, He et al. 2024, arXiv 2311.16424). Diffusion
-posterior sampling (Chung et al. 2023, arXiv 2209.14687) would go on through the denoiser, at the price of another
-backward pass and of its noise; we go through its linear part, which is exact and free (`LinearPrior.gradient`). The
-estimate is kept from level to level and may differ from the denoiser's by no more than the noise leaves open, sigma /
-sqrt(1 + sigma^2) per unit-variance element, so that the prior has the last word on detail.
+posterior sampling (Chung et al. 2023, arXiv 2209.14687) would continue the gradient through the denoiser: it costs another
+backward pass and adds its noise. Here it continues through the denoiser's linear part, which is exact and costs nothing
+(`LinearPrior.gradient`).
+
+The estimate is kept from level to level. It may differ from the denoiser's by no more than the noise leaves open, sigma /
+sqrt(1 + sigma^2) per unit-variance element. The prior therefore decides the detail.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..autograd import without_inference_mode
 from ..model.denoiser import pack_latent, unpack_latent
 from ..scene import Scene
-from .multi_photo import as_guidances, with_reference
+from .multi_photo import as_guidances, with_colour_reference
 from .objective import Guidance, PhotoObjective
-from .optimiser import Descent
-from .photo_view import Objective, View
+from .optimiser import RMSNormalisedMomentum
+from .photo_view import Objective, PhotoView
 from .skin_tone import skin_tone, tone_loss
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
-# Photos a step goes through; of more, each step takes the next ones in turn. The denoiser and the decoder, which run once,
-# are most of a step: four photos take 1.8 times as long as one and 160 MB more. One photo a step saves a third with three
-# of them, and is less sure: whichever comes last pulls the skin to its own tone (figures in docs/design.md).
-AT_ONCE = 4
-
-
-def plain(module: nn.Module) -> nn.Module:
-    """The module, copied where it was loaded under inference mode: autograd refuses such weights."""
-    tensors = [*module.parameters(), *module.buffers()]
-    if not any(t.is_inference() for t in tensors):
-        return module
-    with torch.inference_mode(False):
-        return copy.deepcopy(module)
-
-
-def plain_tensors(value):
-    """Tensors made under inference mode copied, in any nesting of dataclasses and tuples."""
-    if isinstance(value, Tensor):
-        with torch.inference_mode(False):
-            return value.clone() if value.is_inference() else value
-    if isinstance(value, tuple):
-        return tuple(plain_tensors(v) for v in value)
-    if isinstance(value, nn.Module):
-        return plain(value)
-    if hasattr(value, "__dataclass_fields__"):
-        return replace(value, **{f.name: plain_tensors(getattr(value, f.name)) for f in fields(value) if f.init})
-    return value
+# Photos per gradient step; of more, each step takes the next ones in turn. The denoiser and the decoder run once per step and
+# are most of it: four photos take 1.8 times as long as one and 160 MB more. One photo per step is a third faster with three
+# photos, but less stable: the last photo pulls the skin towards its own tone (figures in docs/design.md).
+PHOTOS_PER_STEP = 4
 
 
 @dataclass
 class Estimate:
-    """What the guidance remembers between noise levels."""
+    """What the guidance keeps from one noise level to the next."""
 
     texture: Tensor
     shape: Tensor
     sigma: float
 
 
-class Once:
-    """A decoder that remembers its last answer: the photos of one step share it, and its backward pass."""
+class CachedDecoder:
+    """A decoder that keeps its last result: the photos of one step share it, and its backward pass."""
 
     def __init__(self, decode: Callable[[Tensor], Tensor]):
         self.decode, self.last = decode, None
@@ -76,36 +55,44 @@ class Once:
             self.last = latent, self.decode(latent)
         return self.last[1]
 
+    def clear(self) -> None:
+        """Drop the result, whose graph a backward pass has used up."""
+        self.last = None
+
 
 class GuidedDenoiser:
-    """`(x [B, C + 1, h, w], sigma) -> denoised`, pulled towards one photo or several of one person. One object serves one
-    sampling run at a time; a larger sigma than the last starts a new run.
+    """`(x [B, C + 1, h, w], sigma) -> denoised`, guided by one photo or by several photos of one person.
 
-    The photos share texture and shape; each has a camera, expression, gaze and light of its own. The loss is the mean of
-    theirs, each by its own weights and in its own sigma window. The steps of texture and shape are as the first photo's
-    guidance has them, and the first photo says what white is (`with_reference`). `.scenes` are the photos' as refined so far
-    (batch B once called), `.scene` is the first photo's.
+    One object serves one sampling run at a time. A larger sigma than the last starts a new run.
 
-    Works under `torch.inference_mode()`, as ComfyUI runs its nodes.
+    The photos share texture and shape. Each has its own camera, expression, gaze and light. The loss is the mean over the
+    photos, each with its own weights and sigma window. The step sizes of texture and shape are those of the first photo,
+    which is also the reference for colour (`with_colour_reference`).
+
+    scenes: the photos' scenes as refined so far, of batch B after the first call; scene: the first photo's.
+
+    Works under `torch.inference_mode()`, in which ComfyUI runs its nodes.
     """
 
     def __init__(
         self, denoise: Denoise, model, guidance: Guidance | Sequence[Guidance], objective: Objective | None = None
     ):
-        """denoise: conditioned already. model: a `FitDiffModel`. objective: another goal for each photo, for tests.
-        Raises UserError where there is no photo."""
-        self.denoise, self.prior = denoise, plain(model.denoiser.prior)
-        photos = with_reference([plain_tensors(g) for g in as_guidances(guidance)])
-        self.guidance = photos[0]
-        self.skin = self.guidance.regions[:, 1:2]
+        """denoise: the conditioned denoiser. model: a `FitDiffModel`. objective: another objective, for tests.
+
+        Raises UserError where there is no photo.
+        """
+        self.denoise, self.prior = denoise, without_inference_mode(model.denoiser.prior)
+        photos = with_colour_reference([without_inference_mode(g) for g in as_guidances(guidance)])
+        self.settings = photos[0].settings
+        self.skin = photos[0].target.photo.regions[:, 1:2]
         self.identity_size = model.head.n_identity
         self.decode = None
         if objective is None:
-            head, autoencoder = plain(model.head), plain(model.autoencoder)
-            self.decode = Once(lambda z: autoencoder.decode(z, size=256))
-            self.views = [View(g, PhotoObjective(head, self.decode, g)) for g in photos]
+            head, autoencoder = without_inference_mode(model.head), without_inference_mode(model.autoencoder)
+            self.decode = CachedDecoder(lambda z: autoencoder.decode(z, size=256))
+            self.views = [PhotoView(g, PhotoObjective(head, self.decode, g)) for g in photos]
         else:
-            self.views = [View(g, objective) for g in photos]
+            self.views = [PhotoView(g, objective) for g in photos]
         self._restart(1)
 
     @property
@@ -120,9 +107,13 @@ class GuidedDenoiser:
         for view in self.views:
             view.restart(batch)
         self.last: Estimate | None = None
-        self.turn = 0
-        self.tone: Tensor | None = None  # the denoiser's first estimate of it, `[B, 3]`
-        self.steps = {"texture": Descent(self.guidance.texture_step), "shape": Descent(self.guidance.shape_step)}
+        self.next_photo = 0
+        self.tone: Tensor | None = None  # `[B, 3]` of the denoiser's first estimate
+        s = self.settings
+        self.steps = {
+            "texture": RMSNormalisedMomentum(s.texture_step),
+            "shape": RMSNormalisedMomentum(s.shape_step),
+        }
 
     def __call__(self, x: Tensor, sigma: Tensor, **kwargs) -> Tensor:
         denoised = self.denoise(x, sigma, **kwargs)
@@ -142,55 +133,57 @@ class GuidedDenoiser:
 
     def refine(self, texture: Tensor, shape: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """The denoiser's texture latent `[B, C, h, w]` and shape `[B, K]` -> the guided ones."""
-        free = self.guidance.trust * sigma / (1 + sigma**2) ** 0.5  # posterior std of a unit-variance element
+        # posterior standard deviation of a unit-variance element
+        radius = self.settings.trust_radius * sigma / (1 + sigma**2) ** 0.5
         z, s = texture, shape
-        if self.last is None and self.decode is not None and self.guidance.weights.tone:
+        if self.last is None and self.decode is not None and self.settings.weights.tone:
             self.tone = skin_tone(self.decode(texture), self.skin)
-        if self.last is not None:  # go on from the last level's estimate, as far as this level leaves it open
-            z, s = within(self.last.texture, texture, free), within(self.last.shape, shape, free)
-        for _ in range(self.guidance.inner_steps):
+        if self.last is not None:  # continue from the estimate of the last level, as far as this level allows
+            z, s = within(self.last.texture, texture, radius), within(self.last.shape, shape, radius)
+        for _ in range(self.settings.inner_steps):
             z, s = self._step(z, s, sigma)
-        z, s = within(z, texture, free), within(s, shape, free)
+        z, s = within(z, texture, radius), within(s, shape, radius)
         self.last = Estimate(z, s, sigma)
         return z, s
 
-    def _turn(self, sigma: float) -> list[View]:
-        """The photos of the next step: all that act at this level, or the next AT_ONCE of them."""
+    def _photos_of_step(self, sigma: float) -> list[PhotoView]:
+        """The photos of the next step: all that act at this level, or the next PHOTOS_PER_STEP of them."""
         acting = [view for view in self.views if view.acts_at(sigma)]
-        if len(acting) <= AT_ONCE:
+        if len(acting) <= PHOTOS_PER_STEP:
             return acting
-        chosen = [acting[(self.turn + i) % len(acting)] for i in range(AT_ONCE)]
-        self.turn += AT_ONCE
+        chosen = [acting[(self.next_photo + i) % len(acting)] for i in range(PHOTOS_PER_STEP)]
+        self.next_photo += PHOTOS_PER_STEP
         return chosen
 
     def _step(self, z: Tensor, s: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-        views = self._turn(sigma)
+        """One gradient step of texture, shape, and the scenes of the photos."""
+        views = self._photos_of_step(sigma)
         head = {"texture": z.detach().clone(), "shape": s.detach().clone()}
-        parts = [head, *(view.free() for view in views)]
+        parts = [head, *(view.unknowns() for view in views)]
         leaves = [x.requires_grad_(True) for part in parts for x in part.values()]
         with torch.enable_grad():
-            losses = [view.loss(*head.values(), free) for view, free in zip(views, parts[1:], strict=True)]
+            losses = [view.loss(*head.values(), unknowns) for view, unknowns in zip(views, parts[1:], strict=True)]
             loss = torch.stack(losses).mean(0)
             if self.tone is not None:
                 tone = skin_tone(self.decode(head["texture"]), self.skin)
-                loss = loss + self.guidance.weights.tone * tone_loss(tone, self.tone)
+                loss = loss + self.settings.weights.tone * tone_loss(tone, self.tone)
             grads = iter(torch.autograd.grad(loss.sum(), leaves, allow_unused=True))
         if self.decode is not None:
-            self.decode.last = None  # its graph is spent
-        head_grad, *scene_grads = [{name: usable(next(grads), x) for name, x in part.items()} for part in parts]
+            self.decode.clear()
+        head_grad, *scene_grads = [{name: finite(next(grads), x) for name, x in part.items()} for part in parts]
         for view, grad in zip(views, scene_grads, strict=True):
             view.move(grad)
         head_grad = self.prior.gradient(head_grad["texture"], head_grad["shape"], sigma)
         return tuple(x + self.steps[n](g) for (n, x), g in zip(head.items(), head_grad, strict=True))
 
 
-def usable(grad: Tensor | None, value: Tensor) -> Tensor:
-    """A gradient without gaps: 0 where there is none, or where it is no number."""
+def finite(grad: Tensor | None, value: Tensor) -> Tensor:
+    """The gradient, with 0 where there is none or where it is not finite."""
     return torch.zeros_like(value) if grad is None else torch.nan_to_num(grad, 0.0, 0.0, 0.0)
 
 
 def within(value: Tensor, centre: Tensor, radius: float) -> Tensor:
-    """`value` pulled towards `centre` until it is at most `radius` away in RMS, per sample."""
+    """`value` moved towards `centre` until its RMS distance is at most `radius`, per sample."""
     offset = value - centre
     rms = offset.square().mean(tuple(range(1, offset.ndim)), keepdim=True).sqrt()
     return centre + offset * (radius / rms.clamp(min=1e-12)).clamp(max=1)

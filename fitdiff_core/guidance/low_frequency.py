@@ -1,9 +1,9 @@
-"""What the fitted light leaves unexplained: cast shadows, near lamps, mixed colours. None of it belongs into the skin.
+"""The low-frequency residual between photo and render: light that the scene's light model cannot express.
 
-Order-2 harmonics know no shadows, so whatever they miss would be painted into the albedo. Between photo and render the
-residual is split by scale (the idea of Retinex, Land & McCann 1971): what varies slowly over the skin is taken for light
-and multiplied onto the render; what is left, features and detail, pulls on the head. The skin's broad tone is then the
-prior's, told from the photo by the identity's features, which have seen people under every light.
+Spherical harmonics of order 2 know no cast shadows, near lamps or mixed colours. Without countermeasures the guidance would
+paint them into the albedo. The residual is therefore split by scale (the idea of Retinex, Land & McCann 1971). What varies
+slowly over the skin is taken for light and multiplied onto the render. What remains, features and detail, guides the head.
+The overall skin tone then comes from the prior, which knows it from the identity's features.
 """
 
 from __future__ import annotations
@@ -13,40 +13,49 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..filters import gaussian_blur
 from ..image import srgb_to_linear
-from .gradient_balance import blur
 
-EPSILON = 0.02  # linear radiance; keeps the logarithms of dark pixels tame
-RANGE = 2.5  # of the log ratio of a pixel: beyond it something else is seen than lit skin
-PULL = 0.02  # weight of "no gain": far from plain skin nothing is known
+EPSILON = 0.02  # linear radiance, added before logarithms of dark pixels
+LARGEST_RATIO = 2.5  # of the log ratio of a pixel: beyond it the pixel does not show lit skin
+NO_GAIN_WEIGHT = 0.02  # weight of "no gain", which decides far from plain skin
 
 
 @dataclass(frozen=True)
-class Unexplained:
-    """share: how much of the broad residual counts as light; 0 gives all of it to the skin. sigma: Gaussian width as a share
-    of the crop's side; limit: of the log gain."""
+class LowFrequency:
+    """How the low-frequency residual is treated.
 
-    share: float = 0.85  # the rest keeps the skin's brightness tied to the photo
+    share: how much of it counts as light; 0 gives all of it to the skin, 1 would untie the skin's brightness from the photo
+    sigma: width of the Gaussian that separates low from high frequencies, as a share of the crop's side
+    limit: of the log gain
+    """
+
+    share: float = 0.85
     sigma: float = 0.03
     limit: float = 1.5
 
 
-def broad(x: Tensor, skin: Tensor, sigma: float) -> Tensor:
-    """What of `x [B, C, h, w]` varies slowly over the skin, `[B, 1, h, w]` its weight: a normalised convolution, so brows,
-    lips and eyes get the value of the skin around them."""
-    return blur(x * skin, sigma) / (blur(skin, sigma) + PULL)
+def low_pass(x: Tensor, skin: Tensor, sigma: float) -> Tensor:
+    """Low frequencies of `x [B, C, h, w]` over the skin, weights `[B, 1, h, w]`; sigma in pixels.
+
+    A normalised convolution: brows, lips and eyes get the value of the skin around them.
+    """
+    return gaussian_blur(x * skin, sigma) / (gaussian_blur(skin, sigma) + NO_GAIN_WEIGHT)
 
 
 @torch.no_grad()
-def light_gain(render: Tensor, photo: Tensor, skin: Tensor, settings: Unexplained) -> Tensor:
-    """Linear render `[B, 3, h, w]`, sRGB photo `[B or 1, 3, h, w]`, skin `[B, 1, h, w]` the weight of plain skin -> gain
-    `[B, 3, h, w]` for the linear render."""
+def light_gain(render: Tensor, photo: Tensor, skin: Tensor, settings: LowFrequency) -> Tensor:
+    """Gain `[B, 3, h, w]` for the linear render that accounts for the unmodelled light.
+
+    render: `[B, 3, h, w]` linear. photo: `[B or 1, 3, h, w]` sRGB. skin: `[B, 1, h, w]` weight of plain skin.
+    """
     s = settings
-    ratio = ((srgb_to_linear(photo) + EPSILON) / (render.clamp(min=0) + EPSILON)).log().clamp(-RANGE, RANGE)
-    return (s.share * broad(ratio, skin, s.sigma * render.shape[-1])).clamp(-s.limit, s.limit).exp()
+    ratio = ((srgb_to_linear(photo) + EPSILON) / (render.clamp(min=0) + EPSILON)).log()
+    ratio = ratio.clamp(-LARGEST_RATIO, LARGEST_RATIO)
+    return (s.share * low_pass(ratio, skin, s.sigma * render.shape[-1])).clamp(-s.limit, s.limit).exp()
 
 
-class _WithoutBroad(torch.autograd.Function):
+class _WithoutLowFrequency(torch.autograd.Function):
     @staticmethod
     def forward(ctx, image: Tensor, skin: Tensor, sigma: float) -> Tensor:
         ctx.save_for_backward(skin)
@@ -56,10 +65,12 @@ class _WithoutBroad(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         (skin,) = ctx.saved_tensors
-        return grad - skin * broad(grad, skin, ctx.sigma), None, None
+        return grad - skin * low_pass(grad, skin, ctx.sigma), None, None
 
 
-def without_broad_pull(image: Tensor, skin: Tensor, settings: Unexplained) -> Tensor:
-    """The picture `[B, 3, H, W]` as it is; on its way back the gradient loses what varies slowly over the skin. The
-    photometric loss asks for none of that once the gain is on; a recogniser would, and it likes pale faces."""
-    return _WithoutBroad.apply(image, settings.share * skin, settings.sigma * image.shape[-1])
+def without_low_frequency_gradient(image: Tensor, skin: Tensor, settings: LowFrequency) -> Tensor:
+    """The picture `[B, 3, H, W]` unchanged; backwards its gradient loses the low frequencies over the skin.
+
+    With the gain the photometric loss has no such gradient. A recogniser has: it prefers pale faces.
+    """
+    return _WithoutLowFrequency.apply(image, settings.share * skin, settings.sigma * image.shape[-1])

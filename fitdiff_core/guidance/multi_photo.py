@@ -1,4 +1,4 @@
-"""Several photos of one person: put together, and looked at for strangers."""
+"""Several photos of one person: their common reference for colour, and photos that seem to show another person."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ import torch
 from ..errors import UserError
 from .objective import Guidance
 
-LEVEL_STD, TINT_STD = 1.0, 0.3  # of the light of all photos but the first; as shares of its level
+# standard deviations of the light of all photos but the first, as shares of its level
+LEVEL_STD, TINT_STD = 1.0, 0.3
 
 
 def as_guidances(guidance: Guidance | Sequence[Guidance]) -> tuple[Guidance, ...]:
-    """One photo's guidance or several -> a tuple of at least one. Raises UserError for none, and for what is no guidance."""
+    """The guidance of one photo or of several -> a tuple of at least one.
+
+    Raises UserError for none, and for anything that is not a `Guidance`.
+    """
     found = (guidance,) if isinstance(guidance, Guidance) else tuple(guidance)
     if not found:
         raise UserError("There is no photo to be guided by; prepare the guidance of at least one, or leave it out.")
@@ -24,42 +28,44 @@ def as_guidances(guidance: Guidance | Sequence[Guidance]) -> tuple[Guidance, ...
     return found
 
 
-def with_reference(photos: Sequence[Guidance]) -> list[Guidance]:
-    """The first photo is the reference for colour: the others' lights are free to be brighter, darker or tinted.
+def with_colour_reference(photos: Sequence[Guidance]) -> list[Guidance]:
+    """Make the first photo the reference for colour: the lights of the others may be brighter, darker or tinted.
 
-    A photo alone cannot tell a warm light from a warm skin, so a prior holds its light near white (`LightPrior`). Of several
-    photos each would pull the skin to its own exposure and white balance.
+    One photo cannot tell warm light from warm skin, so a prior holds its light near white (`LightPrior`). With the same
+    prior for all, each photo would pull the skin towards its own exposure and white balance.
     """
 
-    def free(g: Guidance) -> Guidance:
-        prior = g.light_prior
-        return replace(g, light_prior=replace(prior, level_std=LEVEL_STD, tint_std=max(prior.tint_std, TINT_STD)))
+    def loosened(g: Guidance) -> Guidance:
+        prior = g.settings.light_prior
+        prior = replace(prior, level_std=LEVEL_STD, tint_std=max(prior.tint_std, TINT_STD))
+        return g.with_settings(light_prior=prior)
 
-    return [photos[0], *map(free, photos[1:])]
+    return [photos[0], *map(loosened, photos[1:])]
 
 
 @torch.no_grad()
-def strangers(guidance: Guidance | Sequence[Guidance]) -> list[tuple[int, int, float]]:
-    """Photos that seem to show somebody else: (index, index of the photo compared with, distance / threshold above 1).
+def identity_outliers(guidance: Guidance | Sequence[Guidance]) -> list[tuple[int, int, float]]:
+    """Photos that seem to show another person: (index, index of the photo compared with, distance / threshold above 1).
 
-    Each is compared with the photo that is nearest to all others, of the two of a pair with the first. Photos of another
-    recogniser have no common measure: each recogniser's are looked at by themselves.
+    Each photo is compared with the one that is nearest to all others; of two photos, the second with the first. Embeddings of
+    different recognisers cannot be compared, so each recogniser's photos form a group of their own.
     """
-    photos, out = as_guidances(guidance), []
-    for name in dict.fromkeys(g.recognizer.name for g in photos):
-        index = [i for i, g in enumerate(photos) if g.recognizer.name == name]
-        recognizer = photos[index[0]].recognizer
-        embedding = torch.cat([photos[i].embedding.to(photos[index[0]].embedding) for i in index])
+    targets, out = [g.target for g in as_guidances(guidance)], []
+    for name in dict.fromkeys(t.recognizer.name for t in targets):
+        index = [i for i, t in enumerate(targets) if t.recognizer.name == name]
+        first = targets[index[0]]
+        embedding = torch.cat([targets[i].embedding.to(first.embedding) for i in index])
         n = len(index)
-        distance = recognizer.distance(embedding.repeat_interleave(n, 0), embedding.repeat(n, 1)).view(n, n)
+        pairs = embedding.repeat_interleave(n, 0), embedding.repeat(n, 1)
+        distance = first.recognizer.distance(*pairs).view(n, n)
         centre = min(range(n), key=distance.sum(1).tolist().__getitem__)  # the first of equals
-        share = (distance[centre] / recognizer.same_threshold).tolist()
+        share = (distance[centre] / first.recognizer.same_threshold).tolist()
         out += [(index[k], index[centre], s) for k, s in enumerate(share) if k != centre and s > 1]
     return sorted(out)
 
 
-def describe_stranger(photo: str, other: str, share: float) -> str:
-    """What `strangers` found, in words; photo, other: what the user knows them by."""
+def describe_outlier(photo: str, other: str, share: float) -> str:
+    """A warning about one result of `identity_outliers`. photo, other: names that the user knows the photos by."""
     return (
         f"{photo} may show somebody else than {other}: their distance is {share:.2f} times what one person's photos usually "
         "differ; leave it out if it does."

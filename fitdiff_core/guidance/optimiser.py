@@ -1,18 +1,19 @@
-"""The step that guidance takes: gradient descent whose size is set, not its gain."""
+"""The optimiser of the guidance: momentum, with steps normalised by their RMS."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 
-class Descent:
-    """Normalised gradient steps with momentum for one group of unknowns `[B, ...]`: each sample moves `step` in RMS.
+class RMSNormalisedMomentum:
+    """Gradient steps with momentum for one group of unknowns `[B, ...]`; each sample moves by `step` in RMS.
 
-    Adam (Kingma & Ba 2015) with one second moment per sample, not per element: texels and coefficients that the photo
-    says little about then move little, instead of being blown up to full steps.
+    Adam (Kingma & Ba 2015), but with one second moment per sample instead of one per element. Texels and coefficients that
+    the photo says little about then move little; Adam would move them by full steps.
     """
 
     def __init__(self, step: float, betas: tuple[float, float] = (0.7, 0.9)):
+        """step: RMS of one change. betas: decay of the first and second moment."""
         self.step, self.betas = step, betas
         self.count, self.first, self.second = 0, 0.0, 0.0
 

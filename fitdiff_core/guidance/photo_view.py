@@ -1,4 +1,4 @@
-"""One photo of the person while the sampling runs: its goal, and its own scene, refined beside those of the other photos."""
+"""One photo while the sampling runs: its objective, and its own scene, which is refined along the way."""
 
 from __future__ import annotations
 
@@ -7,64 +7,51 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ..render import Camera, Light
+from ..render import Camera
 from ..scene import Scene
 from .objective import Guidance
-from .optimiser import Descent
+from .optimiser import RMSNormalisedMomentum
 
 Objective = Callable[[Tensor, Tensor, Scene], tuple[Tensor, Scene, dict[str, Tensor]]]
 
 
-def expand_scene(scene: Scene, batch: int) -> Scene:
-    """A scene of batch 1 repeated for `batch` samples; a scene that fits already is returned as it is."""
-    if len(scene.expression) == batch:
-        return scene
-
-    def rows(x: Tensor) -> Tensor:
-        return x.expand(batch, *x.shape[1:]).clone()
-
-    camera, light = scene.camera, scene.light
-    return replace(
-        scene,
-        camera=Camera(rows(camera.focal), rows(camera.rotation), rows(camera.translation)),
-        light=Light(rows(light.sh), rows(light.direction), rows(light.color), light.shadows),
-        expression=rows(scene.expression),
-        gaze=rows(scene.gaze),
-        crop=None if scene.crop is None else rows(scene.crop),
-    )
-
-
-class View:
-    """`.scene`: as refined so far, of batch B once sampling runs. `.terms`: each loss `[B]` at the last step."""
+class PhotoView:
+    """scene: as refined so far, of batch B once sampling runs. terms: each loss `[B]` at the last step."""
 
     def __init__(self, guidance: Guidance, objective: Objective):
-        self.guidance, self.objective = guidance, objective
+        self.fitted, self.settings, self.objective = guidance.scene, guidance.settings, objective
         self.terms: dict[str, Tensor] = {}
         self.restart(1)
 
     def restart(self, batch: int) -> None:
-        step = self.guidance.scene_step
-        self.scene = expand_scene(self.guidance.scene, batch)
-        self.steps = {"rotation": Descent(step), "translation": Descent(step), "expression": Descent(3 * step)}
+        """Begin a run of `batch` samples with the fitted scene."""
+        step = self.settings.scene_step
+        self.scene = self.fitted.expand(batch)
+        self.steps = {
+            "rotation": RMSNormalisedMomentum(step),
+            "translation": RMSNormalisedMomentum(step),
+            "expression": RMSNormalisedMomentum(3 * step),
+        }
 
     def acts_at(self, sigma: float) -> bool:
-        start, end = self.guidance.sigma_window
+        """Whether the photo guides at this noise level."""
+        start, end = self.settings.sigma_window
         return end <= sigma <= start
 
-    def free(self) -> dict[str, Tensor]:
-        """Copies of what is to be refined of the scene; nothing where it is held."""
-        if self.guidance.scene_step <= 0:
+    def unknowns(self) -> dict[str, Tensor]:
+        """Copies of what is to be refined of the scene; empty where the scene is held (`scene_step` 0)."""
+        if self.settings.scene_step <= 0:
             return {}
         camera, expression = self.scene.camera, self.scene.expression
         found = {"rotation": camera.rotation, "translation": camera.translation, "expression": expression}
         return {name: x.detach().clone() for name, x in found.items()}
 
-    def loss(self, texture: Tensor, shape: Tensor, free: dict[str, Tensor]) -> Tensor:
-        """The photo's loss `[B]`, differentiable in all three. The light is fitted on the way and kept."""
+    def loss(self, texture: Tensor, shape: Tensor, unknowns: dict[str, Tensor]) -> Tensor:
+        """Loss `[B]` of the photo, differentiable in all three arguments. The refitted light is kept in `.scene`."""
         scene = self.scene.detach()
-        if free:
-            camera = Camera(scene.camera.focal, free["rotation"], free["translation"])
-            scene = replace(scene, camera=camera, expression=free["expression"])
+        if unknowns:
+            camera = Camera(scene.camera.focal, unknowns["rotation"], unknowns["translation"])
+            scene = replace(scene, camera=camera, expression=unknowns["expression"])
         loss, lit, terms = self.objective(texture, shape, scene)
         self.scene = replace(self.scene.detach(), light=lit.light.detach())
         self.terms = {k: v.detach() for k, v in terms.items()}
@@ -76,7 +63,7 @@ class View:
             return
         camera, expression = self.scene.camera, self.scene.expression
         change = {name: self.steps[name](g) for name, g in grad.items()}
-        # a step along the view is a share of the distance, one across it less
+        # steps along the view axis are relative to the distance, steps across it a tenth of that
         scale = camera.translation[:, 2:].abs() * camera.translation.new_tensor([0.1, 0.1, 1.0])
         moved = Camera(
             camera.focal, camera.rotation + change["rotation"], camera.translation + change["translation"] * scale

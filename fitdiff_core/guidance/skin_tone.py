@@ -1,23 +1,24 @@
-"""Skin tone is held where the prior has it: a photo alone does not tell a dark skin in strong light from a pale one in weak.
+"""A loss that holds the skin tone where the prior has it.
 
-The light is fitted to whatever albedo the guidance arrives at, so nothing in the picture resists a drift of the tone, and a
-recogniser's gradient does drift. What the features of the photo say of the tone is in the denoiser's estimate already.
+One photo cannot tell dark skin in strong light from pale skin in weak light. The light is refitted to whatever albedo the
+guidance arrives at, so the photometric loss does not resist a drift of the tone, and the recogniser's gradient causes one.
+The tone that the identity's features suggest is already in the denoiser's estimate.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-EPSILON = 0.01  # linear albedo
-SCALE = 0.1  # of the log albedo: a step that one just sees
+EPSILON = 0.01  # linear albedo, added before the logarithm
+SCALE = 0.1  # of the log albedo: a just visible step
 
 
 def skin_tone(stack: Tensor, skin: Tensor) -> Tensor:
-    """Map stack `[B, 9, h, w]`, weight of plain skin in the atlas `[1, 1, h, w]` -> mean log albedo `[B, 3]`."""
+    """Mean log albedo `[B, 3]` of a map stack `[B, 9, h, w]` under skin, the weight of plain skin in UV `[1, 1, h, w]`."""
     shades = (stack[:, :3].clamp(min=0) + EPSILON).log()
     return (shades * skin).sum((2, 3)) / skin.sum((2, 3)).clamp(min=1e-6)
 
 
 def tone_loss(tone: Tensor, target: Tensor) -> Tensor:
-    """`[B, 3]` against `[B, 3]` -> `[B]`, 1 at a mean distance of SCALE."""
+    """Squared distance of two tones `[B, 3]` -> `[B]`; 1 at a mean distance of SCALE."""
     return ((tone - target) / SCALE).square().mean(1)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
-from ..face.detect import Face, FaceDetector, select_face
+from ..face.detect import Face
 from .recognizer import Features, Recognizer
 
 
@@ -67,32 +67,22 @@ def identity_of(crop: Tensor, recognizer: Recognizer) -> Identity:
 
 @torch.inference_mode(False)  # the identity may later condition a guided, that is differentiated, sampler
 @torch.no_grad()
-def encode_identity(
-    photos: Sequence[Tensor] | Tensor,
-    recognizer: Recognizer,
-    detector: FaceDetector,
-    which: str | int = "largest",
-    faces: Sequence[Face] | None = None,
-) -> Identity:
-    """One person's identity (B = 1) from one photo or several.
+def encode_identity(photos: Sequence[Tensor], recognizer: Recognizer, faces: Sequence[Face]) -> Identity:
+    """The identity (B = 1) of the person in one photo or several.
 
-    photos: `[B, 3, H, W]`, or a list of `[3, H, W]` or `[1, 3, H, W]` of any sizes; sRGB 0..1
-    which: the face to take in each photo: "largest" or an index, largest first
-    faces: the face of each photo where they are known; then the detector does not look
-    Several photos: embeddings are averaged and made unit length again, activations are averaged (they are aligned);
-    each photo is a view; the crop is that of the photo nearest to the average. Raises UserError if a photo shows no such face.
+    photos: `[3, H, W]` each, of any sizes, sRGB 0..1
+    faces: the face of each photo
+
+    The embeddings of several photos are averaged and normalised, their activations are averaged (they are aligned). Each
+    photo is a view. The crop is that of the photo nearest to the average. Raises UserError for no photo, or another number
+    of faces than of photos.
     """
-    photos = [p for photo in photos for p in (photo if photo.ndim == 4 else photo[None])]
     if not photos:
         raise UserError("There is no photo to take an identity from; give at least one.")
+    if len(faces) != len(photos):
+        raise UserError(f"{len(faces)} faces for {len(photos)} photos: give one for each photo, in their order.")
     crops = []
-    for i, photo in enumerate(photos):
-        try:
-            face = faces[i] if faces else select_face(detector.detect(photo), which)
-        except UserError as e:
-            if len(photos) == 1:
-                raise
-            raise UserError(f"Photo {i + 1} of {len(photos)}: {e}") from None
+    for photo, face in zip(photos, faces, strict=True):
         image = photo[None].to(recognizer.template)
         crops.append(recognizer.crop(image, recognizer.matrix(face.mesh[None])))
     each = identity_of(torch.cat(crops), recognizer)

@@ -1,0 +1,444 @@
+"""`fitdiff PHOTO [PHOTO ...]`: photos of one person become a folder with a GLB head, its maps and a preview."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .errors import UserError, out_of_memory
+
+if TYPE_CHECKING:  # torch is imported under the clock
+    from torch import Tensor
+
+    from .avatar import Avatar
+    from .guidance import Guidance
+    from .identity import Identity, Recognizer
+    from .model.checkpoint import FitDiffModel
+    from .scene import Scene
+
+LARGEST_SIZE = 8192  # of steps, texture_size and render_size
+
+
+class Stopwatch(dict):
+    """Seconds per stage, by name."""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self[name] = round(self.get(name, 0.0) + time.perf_counter() - start, 3)
+
+
+class Inputs(NamedTuple):
+    """What a run works on: photos `[1, 3, H, W]`, a mask `[1, 1, H, W]` for each or None, and the networks.
+
+    conditioner: the recogniser that the model was trained with; recognizer: the one that guides, often the same.
+    """
+
+    photos: list[Tensor]
+    masks: list[Tensor] | None
+    model: FitDiffModel
+    recognizer: Recognizer
+    conditioner: Recognizer
+
+
+class Made(NamedTuple):
+    """What a run leaves in memory. A scene and a guidance for each photo; without a photo a portrait's scene and no
+    guidance. report: as in `report.json`."""
+
+    avatar: Avatar
+    scenes: list[Scene]
+    guidance: list[Guidance]
+    report: dict
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """Command-line arguments. Raises UserError for values and combinations that cannot work."""
+    p = argparse.ArgumentParser("fitdiff", description=__doc__, allow_abbrev=False)
+    p.add_argument(
+        "photo", nargs="*", help="one or more photos of one person; without a photo, a new person is sampled"
+    )
+    p.add_argument("--out", default="fitdiff_out", help="folder to write (default: %(default)s)")
+    p.add_argument("--seed", type=int, default=0, help="the same seed gives the same head (default: %(default)s)")
+    p.add_argument("--steps", type=int, help="diffusion steps (default: 50)")
+    p.add_argument("--no-guidance", action="store_true", help="sample from the identity alone: faster, less alike")
+    p.add_argument(
+        "--photo-detail",
+        nargs="?",
+        const=1.0,
+        default=0.0,
+        type=float,
+        metavar="STRENGTH",
+        help="add the (first) photo's own detail where it shows the skin well, 0 to 1 (default: off; without a number: 1)",
+    )
+    p.add_argument(
+        "--mask",
+        action="append",
+        metavar="FILE",
+        help="picture of the photo's size, white where the photo may be used (default: hair and hands are found); with several "
+        "photos one for each",
+    )
+    p.add_argument("--device", default="cpu", help="cpu, cuda, mps, ... (default: %(default)s)")
+    add_file_options(p.add_argument_group("files"))
+    p.add_argument("--config", help="JSON file with further settings; see docs/cli.md")
+    args = p.parse_intermixed_args(argv)  # photos before and after the flags
+    if not 0 <= args.photo_detail <= 1:
+        raise UserError(f"--photo-detail must be from 0 to 1 (got {args.photo_detail}).")
+    if args.photo_detail and (not args.photo or args.no_guidance):
+        raise UserError("--photo-detail needs a photo that the head is fitted to: give one, without --no-guidance.")
+    if args.mask and (len(args.mask) != len(args.photo) or args.no_guidance):
+        raise UserError(
+            f"--mask is for photos that the head is fitted to, one for each: {len(args.mask)} masks, {len(args.photo)} photos."
+        )
+    if args.seed < 0:
+        raise UserError(f"--seed must not be negative (got {args.seed}).")
+    return args
+
+
+def add_file_options(group) -> None:
+    """The options of the files that are written."""
+    group.add_argument(
+        "--format", default="glb", metavar="F,F", help="mesh files: glb, obj, ply, usdz (default: %(default)s)"
+    )
+    group.add_argument("--expression", choices=("neutral", "photo"), default="neutral", help="photo: as in the photo")
+    group.add_argument("--no-blendshapes", action="store_true", help="a GLB without the 52 ARKit morph targets")
+    group.add_argument(
+        "--normals", choices=("up", "down"), default="up", help="green of the normal map; down for Unreal"
+    )
+    group.add_argument(
+        "--unit",
+        choices=("metres", "centimetres"),
+        default="metres",
+        help="of obj, ply and usdz; a GLB is in metres",
+    )
+    group.add_argument("--map-bits", type=int, choices=(8, 16), default=8, help="bits per channel of the maps' PNGs")
+
+
+def default_config() -> dict[str, Any]:
+    """Every config key with its default; those of the sampling come from `SampleSettings`."""
+    from .sampling import SampleSettings  # imports torch, which is done under the clock
+
+    return vars(SampleSettings()) | {
+        "texture_size": 512,
+        "render_size": 512,
+        "which": "largest",
+        "checkpoint": None,
+        "recognizer": "built-in",
+        "weights": {},
+        "sigma_window": None,
+    }
+
+
+def read_config(args: argparse.Namespace) -> dict[str, Any]:
+    """Defaults, then the config file, then the flags. Raises UserError for unknown keys and wrong values."""
+    config = default_config()
+    if args.config:
+        try:
+            given = json.loads(Path(args.config).read_text("utf-8"))
+        except (OSError, ValueError, RecursionError) as e:
+            raise UserError(f"Cannot read the config {args.config} as JSON: {e}") from e
+        if not isinstance(given, dict):
+            raise UserError(f"The config {args.config} must hold one JSON object.")
+        if unknown := sorted(set(given) - set(config)):
+            raise UserError(
+                f"Unknown setting in {args.config}: {', '.join(unknown)}. Known: {', '.join(sorted(config))}."
+            )
+        config.update(given)
+    if args.steps is not None:
+        config["steps"] = args.steps
+    check_config(config)
+    return config
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Raise UserError for a value of a wrong type or out of range."""
+    for key in ("steps", "texture_size", "render_size"):
+        if type(config[key]) is not int or not 1 <= config[key] <= LARGEST_SIZE:
+            raise UserError(f"{key} must be a whole number from 1 to {LARGEST_SIZE} (got {config[key]!r}).")
+    if not is_number(config["cfg_scale"]):
+        raise UserError(f"cfg_scale must be a number (got {config['cfg_scale']!r}).")
+    if not is_number(config["variation"]) or not 0 <= config["variation"] <= 1:
+        raise UserError(f"variation must be a number from 0 to 1 (got {config['variation']!r}).")
+    for key in ("checkpoint", "recognizer", "sampler"):
+        if not isinstance(config[key], str) and not (key == "checkpoint" and config[key] is None):
+            raise UserError(f"{key} must be text (got {config[key]!r}).")
+    if not isinstance(config["weights"], dict):
+        raise UserError(f'weights must be an object such as {{"identity": 1.0}} (got {config["weights"]!r}).')
+    sample_settings(config)
+    window = config["sigma_window"]
+    if window is not None and not (isinstance(window, list) and len(window) == 2 and all(map(is_number, window))):
+        raise UserError(f"sigma_window must be two numbers, [start, end] (got {window!r}).")
+
+
+def is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e9
+
+
+def sample_settings(config: dict[str, Any]):
+    """The config's `SampleSettings`. Raises UserError for an unknown sampler."""
+    from .sampling import SampleSettings
+
+    return SampleSettings(config["steps"], config["cfg_scale"], config["sampler"], config["variation"])
+
+
+def guidance_settings(config: dict[str, Any]):
+    """The config's `GuidanceSettings`. Raises UserError for an unknown weight or a window that does not fall."""
+    from .guidance import GuidanceSettings, GuidanceWeights
+
+    try:
+        weights = GuidanceWeights(**config["weights"])
+    except TypeError as e:
+        raise UserError(f"Unknown guidance weight in the config: {e}.") from e
+    window = config["sigma_window"]
+    return GuidanceSettings(weights) if window is None else GuidanceSettings(weights, tuple(window))
+
+
+def check_out(out: Path) -> None:
+    """Raise UserError where files could not be written, before the sampling instead of after it."""
+    nearest = next((p for p in (out, *out.absolute().parents) if p.exists()), out)
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(
+            f"Cannot write into --out {out}: {nearest} is not a folder with write permission. Choose another."
+        )
+
+
+def check_device(device: str) -> None:
+    """Raise UserError for a device that torch cannot use here."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as e:
+        raise UserError(
+            f"The device '{device}' cannot be used here ({str(e).splitlines()[0]}); try --device cpu."
+        ) from e
+
+
+def progress_bar(total: int):
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc="sampling", unit="step", disable=not sys.stderr.isatty(), leave=False)
+
+
+def load(args: argparse.Namespace, config: dict[str, Any]) -> Inputs:
+    """Read the photos and masks, and load the networks."""
+    from . import pipeline
+    from .image import load_photo
+
+    photos = [load_photo(path).to(args.device) for path in args.photo]
+    masks = [load_photo(path).mean(1, keepdim=True).to(args.device) for path in args.mask or []] or None
+    model = pipeline.load_model(config["checkpoint"], args.device)
+    recognizer = conditioner = pipeline.load_recognizer(config["recognizer"], args.device)
+    if photos and recognizer.name != model.recognizer:
+        conditioner = pipeline.load_recognizer(model.recognizer, args.device)
+    return Inputs(photos, masks, model, recognizer, conditioner)
+
+
+def fit(inputs: Inputs, config: dict[str, Any], clock: Stopwatch) -> tuple[Identity | None, list[Guidance]]:
+    """Identity and guidance of the photos; None and an empty list without a photo. Each photo is searched once."""
+    from . import pipeline
+
+    photos = inputs.photos
+    if not photos:
+        return None, []
+    settings = guidance_settings(config)
+    with clock.stage("identity"):
+        faces = pipeline.find_faces(photos, config["which"])
+        identity = pipeline.encode(photos, inputs.conditioner, faces)
+    with clock.stage("scene"):
+        fitted = pipeline.fit_photos(photos, inputs.model.head, faces, inputs.masks)
+        return identity, pipeline.prepare_guidance(fitted, inputs.recognizer, settings)
+
+
+def outlier_warnings(paths: list[str], guidance: list[Guidance]) -> list[str]:
+    """A line for each photo that seems to show another person than the others."""
+    from .guidance import describe_outlier, identity_outliers
+
+    names = [f"{os.path.basename(p)} (photo {i} of {len(paths)})" for i, p in enumerate(paths, 1)]
+    found = identity_outliers(guidance) if guidance else []
+    return [describe_outlier(names[i], names[k], share) for i, k, share in found]
+
+
+def sample(
+    args: argparse.Namespace,
+    config: dict[str, Any],
+    inputs: Inputs,
+    identity: Identity | None,
+    guidance: list[Guidance],
+) -> tuple[Tensor, list[Scene]]:
+    """Latent of the head, and the scene of each photo."""
+    from . import pipeline
+
+    with progress_bar(config["steps"]) as bar:
+        latent, scenes = pipeline.sample_scenes(
+            inputs.model,
+            identity,
+            None if args.no_guidance else guidance or None,
+            args.seed,
+            callback=lambda i, n, denoised: bar.update(),
+            **vars(sample_settings(config)),
+        )
+    if guidance and args.no_guidance:
+        scenes = [g.scene for g in guidance]
+    return latent, scenes
+
+
+def render(avatar: Avatar, scenes: list[Scene], guidance: list[Guidance], size: int) -> tuple[Tensor, list[Tensor]]:
+    """The preview (a row per photo: crop, render, render under side light), and the renders alone."""
+    import torch
+    import torch.nn.functional as F
+
+    from . import pipeline
+    from .render import Light
+
+    side_light = Light.preset("side").to(avatar.shape.device)
+    images = [pipeline.render_avatar(avatar, scene, size)[0] for scene in scenes]
+    relit = [pipeline.render_avatar(avatar, scene, size, light=side_light)[0] for scene in scenes]
+    crops = [F.interpolate(g.target.photo.image, (size, size), mode="bicubic").clamp(0, 1) for g in guidance]
+    columns = [crops, images, relit] if crops else [images, relit]
+    return torch.cat([torch.cat(column, 2) for column in columns], 3), images
+
+
+def export(args: argparse.Namespace, out: Path, formats: list[tuple[str, str]], avatar: Avatar, scene: Scene) -> None:
+    """Write the maps and a mesh file for each (format, unit)."""
+    from .export import write_avatar, write_maps
+
+    flip, posed = args.normals == "down", scene if args.expression == "photo" else None
+    write_maps(out, avatar.maps, flip, args.map_bits)
+    for name, unit in formats:
+        write_avatar(
+            out / f"avatar.{name}",
+            avatar,
+            name,
+            flip_green=flip,
+            scene=posed,
+            unit=unit,
+            map_files=f"{args.map_bits}-bit" if name in ("obj", "ply") else "none",
+            blendshapes=not args.no_blendshapes,
+        )
+
+
+def mesh_formats(args: argparse.Namespace) -> list[tuple[str, str]]:
+    """(format, unit) of each mesh file. Raises UserError for an unknown format, or a unit that it cannot have."""
+    from .export.files import problem
+
+    names = [name.strip() for name in args.format.split(",")]
+    formats = [(name, args.unit if names == ["glb"] or name != "glb" else "metres") for name in names]
+    if wrong := next(filter(None, (problem(*f) for f in formats)), None):
+        raise UserError(wrong)
+    return formats
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Make the head, write its files, and return the report that is also written as `report.json`."""
+    return make(args).report
+
+
+def make(args: argparse.Namespace) -> Made:
+    """`run`, with the head and its scenes kept: evaluations look at them from other sides."""
+    clock = Stopwatch()
+    with clock.stage("import"):
+        from . import pipeline
+        from .files import write_atomic
+        from .image import save_png
+    config, formats = read_config(args), mesh_formats(args)
+    check_device(args.device)
+    out = Path(args.out)
+    check_out(out)
+
+    with clock.stage("load"):
+        inputs = load(args, config)
+    identity, guidance = fit(inputs, config, clock)
+    warnings = outlier_warnings(args.photo, guidance)
+    for line in warnings:
+        print(f"warning: {line}", file=sys.stderr)
+    with clock.stage("sample"):
+        latent, scenes = sample(args, config, inputs, identity, guidance)
+    with clock.stage("decode"):
+        avatar = pipeline.decode(inputs.model, latent, config["texture_size"])
+    if args.photo_detail:
+        with clock.stage("detail"):
+            mask = inputs.masks and inputs.masks[0]
+            avatar = pipeline.add_photo_detail(
+                inputs.model, avatar, scenes[0], inputs.photos[0], mask, args.photo_detail, None, identity, args.seed
+            ).avatar
+    with clock.stage("render"):
+        preview, images = render(avatar, scenes, guidance, config["render_size"])
+    similarity = []
+    if guidance:
+        with clock.stage("similarity"):
+            similarity = [round(g.target.similarity(image), 4) for g, image in zip(guidance, images, strict=True)]
+    with clock.stage("export"):
+        out.mkdir(parents=True, exist_ok=True)
+        save_png(out / "render.png", preview)
+        export(args, out, formats, avatar, scenes[0])
+    report = make_report(args, config, inputs, similarity, warnings, clock)
+    write_atomic(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    return Made(avatar, scenes, guidance, report)
+
+
+def make_report(
+    args: argparse.Namespace,
+    config: dict[str, Any],
+    inputs: Inputs,
+    similarity: list[float],
+    warnings: list[str],
+    clock: Stopwatch,
+) -> dict[str, Any]:
+    """What `report.json` holds. similarity: of each photo to its render, by the guiding recogniser."""
+    import torch
+
+    from . import __version__
+
+    return {
+        "photo": os.path.basename(args.photo[0]) if args.photo else None,
+        "photos": [
+            {"photo": os.path.basename(p), "similarity": s} for p, s in zip(args.photo, similarity, strict=True)
+        ],
+        "warnings": warnings,
+        "seed": args.seed,
+        "steps": config["steps"],
+        "guided": bool(args.photo) and not args.no_guidance,
+        "photo_detail": args.photo_detail,
+        "similarity": {inputs.recognizer.name: similarity[0]} if similarity else {},
+        "seconds": dict(clock, total=round(sum(clock.values()), 3)),
+        "checkpoint": inputs.model.id,
+        "device": str(args.device),
+        "versions": {"fitdiff": __version__, "torch": torch.__version__, "python": platform.python_version()},
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit status: 0 done, 2 user error (one line on stderr), 130 interrupted."""
+    try:
+        args = parse(argv)
+        report = run(args)
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as e:
+        if not out_of_memory(e):
+            raise
+        print(
+            "error: out of memory; lower texture_size or render_size, close other programs, or use --device cpu",
+            file=sys.stderr,
+        )
+        return 2
+    except OSError as e:
+        print(f"error: {e}; check free space and permissions of --out", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    similarity = "".join(f", similarity {v:.2f} ({k})" for k, v in report["similarity"].items())
+    files = f"avatar.{args.format.replace(',', ', avatar.')}"
+    print(f"{args.out}: {files} and maps in {report['seconds']['total']:.0f} s{similarity}")
+    return 0

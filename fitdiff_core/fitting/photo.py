@@ -1,0 +1,128 @@
+"""One photo, fitted: its face crop, its scene, and where it shows the skin. Guidance and photo detail start from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..autograd import without_inference_mode
+from ..errors import UserError
+from ..face import Face
+from ..head import HeadModel
+from ..render import Light
+from ..scene import Scene
+from .crop import check_mask, check_shown, crop_face, crop_image, uncrop
+from .gbuffer import GBuffer
+from .key_light import KeyLight, find_key_light
+from .landmarks import FitPrior, fit_scene, landmark_weights
+from .occlusion import visible_skin
+from .regions import region_weights
+from .sh_light import MEAN_SKIN, fit_light, light_pixels
+
+CROP_SIZE = 256
+
+
+@dataclass(frozen=True)
+class FittedPhoto:
+    """What one photo shows. S is the side of the face crop, 256 pixels; all points are in pixels of the crop.
+
+    image: `[1, 3, S, S]` sRGB crop
+    visible: `[1, 1, S, S]`, 1 where the photo may be used; 0 outside the photo and where hair or a hand hides the skin
+    scene: fitted camera, expression, gaze and light
+    shape: `[1, K]` identity coefficients that the landmarks alone give
+    mesh: `[1, 468, 2]` MediaPipe face mesh
+    mesh_weights: `[468]` weight of each point, mean 1
+    regions: `[1, 4, h, w]` in UV: photometric weight, plain skin, features, mouth (`region_weights`)
+    key_light: the one strong directional light, None where there is none
+    """
+
+    image: Tensor
+    visible: Tensor
+    scene: Scene
+    shape: Tensor
+    mesh: Tensor
+    mesh_weights: Tensor
+    regions: Tensor
+    key_light: KeyLight | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the crop."""
+        return self.image.shape[-2], self.image.shape[-1]
+
+    def visible_mask(self, size: tuple[int, int]) -> Tensor:
+        """`visible` in the pixels of the photo, `[1, 1, H, W]`; size: (H, W) of the photo."""
+        return uncrop(self.visible, self.scene.crop, size)
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def fit_photo(
+    photo: Tensor,
+    face: Face,
+    head: HeadModel,
+    mask: Tensor | None = None,
+    size: int = CROP_SIZE,
+    prior: FitPrior | None = None,
+) -> FittedPhoto:
+    """Fit the head and its scene to one photo.
+
+    photo: `[1, 3, H, W]` sRGB
+    face: its bounding box and mesh points
+    mask: `[1, 1, H, W]`, 1 where the photo may be used; None finds hair, hands and glasses in the photo
+    size: side of the crop, pixels
+
+    Raises UserError for several photos, a mask of another size, or a mask that hides the face.
+    """
+    if photo.ndim != 4 or photo.shape[0] != 1 or photo.shape[1] != 3:
+        raise UserError(f"Guidance needs one photo, not a batch of {tuple(photo.shape)}; pick one image of the batch.")
+    if mask is not None:
+        check_mask(mask, photo)
+    photo, head, face = (without_inference_mode(x) for x in (photo, head, face))
+    crop = crop_face(photo, face.mesh, size)
+    scene, shape = fit_scene(photo, face, head, size, prior, crop)
+    mesh = crop.points(face.mesh)[None, :, :2].to(photo)
+    regions = region_weights(head).to(photo)
+    vertices = head(shape, scene.expression, scene.gaze)
+    gbuffer = GBuffer.render(vertices, head, scene, scene.size)
+    usable = crop.mask
+    if mask is not None:
+        usable = (
+            usable
+            * crop_image(without_inference_mode(mask).expand(-1, 3, -1, -1).to(photo), crop.matrix, size).image[:, :1]
+        )
+        skin = gbuffer.sample(regions)[:, 1:2] * gbuffer.facing * crop.mask
+        check_shown((skin * usable).sum() / skin.sum().clamp(min=1))
+    light, visible = visible_skin(crop.image, usable, mesh, gbuffer, head, regions)
+    visible = visible if mask is None else usable
+    key_light, light = fit_key_light(crop.image, visible, vertices, head, scene, regions, light)
+    scene = replace(scene, light=light)
+    return FittedPhoto(
+        crop.image, visible, scene, shape, mesh, landmark_weights(head, "mesh", mesh), regions, key_light
+    )
+
+
+def fit_key_light(
+    image: Tensor, visible: Tensor, vertices: Tensor, head: HeadModel, scene: Scene, regions: Tensor, light: Light
+) -> tuple[KeyLight | None, Light]:
+    """The strong directional light of a fitted photo, and the whole light with it.
+
+    image, visible, scene, regions: as in `FittedPhoto`. vertices: `[1, V, 3]` metres, posed.
+    light: the fit without a key light, returned unchanged where none is found.
+    """
+    half = tuple(n // 2 for n in scene.size)
+    gbuffer = GBuffer.render(vertices, head, scene, half)
+    image, visible = (F.interpolate(x, half, mode="area") for x in (image, visible))
+    weight = gbuffer.sample(regions)[:, 1:2] * gbuffer.facing * visible
+    colour = torch.tensor(MEAN_SKIN).to(image)[None, :, None, None] * gbuffer.exposure
+    (pixels,) = light_pixels(image, colour, gbuffer.normal, weight, stride=2)
+    key = find_key_light(pixels, vertices, gbuffer, 2)
+    if key is None:
+        return None, light
+    arrives = gbuffer.interpolate(key.visibility)
+    return key, fit_light(
+        image, colour, gbuffer.normal, weight, stride=2, key_direction=key.direction, key_visibility=arrives
+    )[0]

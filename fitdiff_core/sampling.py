@@ -1,0 +1,138 @@
+"""One sampling run: a denoiser with its identity and its guidance, which any sigma-space sampler can drive.
+
+`pipeline.sample` drives it with our own samplers, the node FitDiff Guider with ComfyUI's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .errors import UserError
+from .guidance import Guidance, GuidedDenoiser
+from .identity import Identity
+from .model.checkpoint import FitDiffModel
+from .model.denoiser import Condition, pack_latent, unpack_latent
+from .model.samplers import SAMPLERS
+from .scene import Scene
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """Settings of a sampling run. Command line, library and nodes take their defaults from here.
+
+    steps: number of denoiser evaluations, at least 1
+    cfg_scale: scale of the classifier-free guidance; 1 is plain conditioning
+    sampler: a name of `SAMPLERS`
+    variation: scale of the initial noise in the subspace that the identity determines, 0 to 1 (see `scale_noise`)
+    """
+
+    steps: int = 50
+    cfg_scale: float = 1.5  # docs/design.md compares it with 1
+    sampler: str = "ddim"
+    variation: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a value outside its range."""
+        if self.sampler not in SAMPLERS:
+            raise UserError(f"Unknown sampler '{self.sampler}'; choose one of {', '.join(SAMPLERS)}.")
+        if self.steps < 1:
+            raise UserError(f"steps must be at least 1 (got {self.steps}).")
+        if not 0 <= self.variation <= 1:
+            raise UserError(f"variation must be from 0 to 1 (got {self.variation}).")
+        if not math.isfinite(self.cfg_scale):
+            raise UserError(f"cfg must be a finite number (got {self.cfg_scale}); {SampleSettings.cfg_scale} is usual.")
+
+
+def condition(model: FitDiffModel, identity: Identity | None) -> Condition | None:
+    """Identity -> what the denoiser is conditioned on, on the model's device. None stays None (unconditional).
+
+    Raises UserError for an identity that is empty, not finite, or of another recogniser than the model's.
+    """
+    if identity is None:
+        return None
+    if identity.recognizer != model.recognizer:
+        raise UserError(
+            f"This checkpoint was trained with the recogniser '{model.recognizer}', the identity comes from "
+            f"'{identity.recognizer}'. Encode the photo with '{model.recognizer}'; others may still guide the sampling."
+        )
+    if len(identity) == 0:
+        raise UserError("The identity is empty; encode a photo.")
+    c = model.denoiser.config
+    sizes = (identity.embedding.shape[1], *(a.shape[1] for a in identity.activations))
+    if sizes != (c.embedding, *c.activations):
+        raise UserError(
+            f"The identity has features of sizes {sizes}, this checkpoint takes {(c.embedding, *c.activations)}. Encode "
+            "the photo again, with the recogniser of this release."
+        )
+    features = [identity, *(f for v in identity.views for f in (v.photo, v.mirrored))]
+    if not all(torch.isfinite(x).all() for f in features for x in (f.embedding, *f.activations)):
+        raise UserError("The identity holds NaN or infinite values; encode the photo again.")
+    identity = identity.to(model.device)
+    return Condition(identity.embedding, identity.activations, identity.views)
+
+
+def noise(model: FitDiffModel, seed: int, batch: int = 1) -> Tensor:
+    """Unit Gaussian noise `[B, C + 1, h, w]`. Entry i is what seed + i gives alone, on every device."""
+    shape = model.latent_shape
+    rows = [torch.randn(shape, generator=torch.Generator().manual_seed((seed + i) % 2**63)) for i in range(batch)]
+    return torch.stack(rows).to(model.device)
+
+
+def scale_noise(model: FitDiffModel, noise: Tensor, variation: float) -> Tensor:
+    """Initial noise `[B, C + 1, h, w]` of a conditioned run, scaled in the subspace of the identity.
+
+    The linear prior says which part of the latent the identity determines. There the noise is scaled by `variation`: 0
+    starts from the most likely head of this identity, 1 leaves the noise as it is. Fine detail of the skin lies outside
+    the subspace and keeps its noise. A full draw is about as far from the person as the most likely head is, so small
+    values give a better likeness (docs/design.md).
+    """
+    if variation == 1:
+        return noise
+    texture, shape = unpack_latent(noise, model.head.n_identity)
+    return pack_latent(*model.denoiser.prior.calm(texture, shape, variation))
+
+
+class ConditionedDenoiser:
+    """`(x [B, C + 1, h, w], sigma) -> denoised`, conditioned on an identity by classifier-free guidance."""
+
+    def __init__(self, model: FitDiffModel, identity: Identity | None, cfg_scale: float):
+        """identity: of B people, or None for unconditional sampling. Raises UserError as `condition` does."""
+        self.model, self.cfg_scale = model, cfg_scale
+        self.condition = condition(model, identity)
+
+    @property
+    def people(self) -> int:
+        """Number of identities; 1 where there is none."""
+        return 1 if self.condition is None else len(self.condition.embedding)
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.model.denoiser(x, sigma, self.condition, cfg_scale=self.cfg_scale)
+
+
+class SamplingRun:
+    """`(x, sigma) -> denoised` of one run: conditioned, and guided where there is a guidance."""
+
+    def __init__(self, denoiser: ConditionedDenoiser, guidance: Guidance | Sequence[Guidance] | None, variation: float):
+        """guidance: of one photo or of several photos of one person, None for none. variation: see `SampleSettings`."""
+        self.denoiser, self.variation = denoiser, variation
+        self.guided = None if guidance is None else GuidedDenoiser(denoiser, denoiser.model, guidance)
+
+    def start(self, noise: Tensor) -> Tensor:
+        """Unit noise -> the noise that this run starts from. A new person (no identity) is always a full draw."""
+        if self.denoiser.condition is None:
+            return noise
+        return scale_noise(self.denoiser.model, noise, self.variation)
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return (self.guided or self.denoiser)(x, sigma)
+
+    def scenes(self, batch: int) -> list[Scene]:
+        """The scenes of the photos as the run refined them, or one studio portrait where there is no photo."""
+        if self.guided is None:
+            return [Scene.portrait(batch, self.denoiser.model.device)]
+        return [scene.detach() for scene in self.guided.scenes]
