@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .batching import entry
+
 
 @dataclass
 class TextureMaps:
@@ -44,7 +46,7 @@ class TextureMaps:
 
     def __getitem__(self, i: int) -> TextureMaps:
         """The maps of one batch entry, batch axis kept."""
-        return TextureMaps(self.diffuse[i : i + 1], self.specular[i : i + 1], self.normal[i : i + 1])
+        return TextureMaps(entry(self.diffuse, i), entry(self.specular, i), entry(self.normal, i))
 
     def to(self, device: torch.device | str) -> TextureMaps:
         return TextureMaps(self.diffuse.to(device), self.specular.to(device), self.normal.to(device))

@@ -7,31 +7,12 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from ..render import Camera, Light
+from ..render import Camera
 from ..scene import Scene
 from .objective import Guidance
 from .optimiser import Descent
 
 Objective = Callable[[Tensor, Tensor, Scene], tuple[Tensor, Scene, dict[str, Tensor]]]
-
-
-def expand_scene(scene: Scene, batch: int) -> Scene:
-    """A scene of batch 1 repeated for `batch` samples; a scene that fits already is returned as it is."""
-    if len(scene.expression) == batch:
-        return scene
-
-    def rows(x: Tensor) -> Tensor:
-        return x.expand(batch, *x.shape[1:]).clone()
-
-    camera, light = scene.camera, scene.light
-    return replace(
-        scene,
-        camera=Camera(rows(camera.focal), rows(camera.rotation), rows(camera.translation)),
-        light=Light(rows(light.sh), rows(light.direction), rows(light.color), light.shadows),
-        expression=rows(scene.expression),
-        gaze=rows(scene.gaze),
-        crop=None if scene.crop is None else rows(scene.crop),
-    )
 
 
 class View:
@@ -44,7 +25,7 @@ class View:
 
     def restart(self, batch: int) -> None:
         step = self.guidance.scene_step
-        self.scene = expand_scene(self.guidance.scene, batch)
+        self.scene = self.guidance.scene.expand(batch)
         self.steps = {"rotation": Descent(step), "translation": Descent(step), "expression": Descent(3 * step)}
 
     def acts_at(self, sigma: float) -> bool:

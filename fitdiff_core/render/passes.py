@@ -5,7 +5,8 @@ Made for models that redraw a picture from such passes (ControlNet); the `*_imag
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from weakref import WeakKeyDictionary
 
 import torch
@@ -45,6 +46,11 @@ class Passes:
     mask: Tensor
     uv: Tensor
     line: Tensor
+
+    @classmethod
+    def cat(cls, batches: Sequence[Passes]) -> Passes:
+        """Batches of passes of one size as one batch."""
+        return cls(*(torch.cat([getattr(b, f.name) for b in batches]) for f in fields(cls)))
 
 
 @torch.no_grad()
