@@ -173,8 +173,9 @@ def make(args: argparse.Namespace) -> Made:
         from . import __version__, pipeline
         from .export import write_avatar, write_maps
         from .export.files import problem
+        from .files import write_atomic
         from .guidance import GuidanceWeights, describe_stranger
-        from .image import load_photo, save_png, write_atomic
+        from .image import load_photo, save_png
         from .render import Light
     config, formats = read_config(args), [name.strip() for name in args.format.split(",")]
     units = [args.unit if formats == ["glb"] or name != "glb" else "metres" for name in formats]

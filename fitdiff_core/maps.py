@@ -10,6 +10,8 @@ from torch import Tensor
 
 from .batching import entry
 
+ALBEDO_EPSILON = 0.01  # added to a linear albedo before its logarithm
+
 
 @dataclass
 class TextureMaps:

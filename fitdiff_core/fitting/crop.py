@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
+from ..face.mesh_points import CHIN, FOREHEAD
 
 MARGIN = (
     1.62  # side of the crop / longer side of the mesh points' box: the mesh stops at the hairline and before the ears
 )
 RAISE = 0.07  # the crop's centre moves up the face by this share of its height, to make room for the top of the head
 LEAST_SHOWN = 0.05  # of the face: a mask that leaves less is the wrong way round
-CHIN, FOREHEAD = 152, 10  # MediaPipe face mesh indices
 
 
 @dataclass

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..maps import TextureMaps
 from ..render import Light, interpolate, rasterize, shade, texture, vertex_normals
+from ..render.orientation import flip_rows, raster_to_image
 from ..scene import Scene
 
 
@@ -38,11 +39,11 @@ class Surface:
         occlusion = getattr(head, "occlusion", None)
         exposure = torch.ones_like(vertices[..., :1]) if occlusion is None else occlusion.to(vertices)[None, :, None]
         parts = [head.uv.to(vertices)[None], vertex_normals(vertices, tri), exposure]
-        values = interpolate(torch.cat([p.expand(n, -1, -1) for p in parts], -1), rast, tri).flip(1)
-        image = values.permute(0, 3, 1, 2)
-        view = -scene.camera.rays(size).expand(n, -1, -1, -1).flip(1).permute(0, 3, 1, 2)
-        mask = (rast[..., 3:] > 0).flip(1).permute(0, 3, 1, 2).to(vertices)
-        return cls(values[..., :2], F.normalize(image[:, 2:5], dim=1), view, mask, image[:, 5:], rast, tri)
+        values = interpolate(torch.cat([p.expand(n, -1, -1) for p in parts], -1), rast, tri)
+        image = raster_to_image(values)
+        view = raster_to_image(-scene.camera.rays(size).expand(n, -1, -1, -1))
+        mask = raster_to_image(rast[..., 3:] > 0).to(vertices)
+        return cls(flip_rows(values[..., :2]), F.normalize(image[:, 2:5], dim=1), view, mask, image[:, 5:], rast, tri)
 
     @property
     def facing(self) -> Tensor:
@@ -57,7 +58,7 @@ class Surface:
     def carry(self, values: Tensor) -> Tensor:
         """Values of the vertices `[B or 1, V, C]` as seen, `[B, C, h, w]`."""
         values = values.expand(len(self.rast), -1, -1)
-        return interpolate(values, self.rast, self.triangles).flip(1).permute(0, 3, 1, 2)
+        return raster_to_image(interpolate(values, self.rast, self.triangles))
 
     def albedo(self, maps: TextureMaps) -> Tensor:
         """Linear diffuse albedo times exposure `[B, 3, h, w]`: what unit irradiance / pi makes of it."""

@@ -13,59 +13,18 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..face.mesh_points import LIDS_LEFT, LIDS_RIGHT, LIPS
 from ..render.camera import Camera
 from ..render.light import Light
 from ..scene import Scene
 from .crop import FaceCrop, crop_face, crop_image
-from .gaze import LEFT_LIDS, RIGHT_LIDS, fit_gaze
+from .gaze import fit_gaze
 from .pose import affine_pose, axis_angle_to_matrix, matrix_to_axis_angle, umeyama
 
-LIPS = (
-    61,
-    146,
-    91,
-    181,
-    84,
-    17,
-    314,
-    405,
-    321,
-    375,
-    291,
-    185,
-    40,
-    39,
-    37,
-    0,
-    267,
-    269,
-    270,
-    409,
-    78,
-    95,
-    88,
-    178,
-    87,
-    14,
-    317,
-    402,
-    318,
-    324,
-    308,
-    191,
-    80,
-    81,
-    82,
-    13,
-    312,
-    311,
-    310,
-    415,
-)  # MediaPipe, outer and inner
 # inside the lower lip near the corners: on closed mouths, where the head's points were found, they cannot be told from the
 # upper lip's
 UNSURE = (96, 89, 319, 325)
-FEATURES = (*LEFT_LIDS, *RIGHT_LIDS, *LIPS)
+FEATURES = (*LIDS_LEFT, *LIDS_RIGHT, *LIPS)
 FEATURE_WEIGHT = 2.5  # few points, but where an error of a pixel shows
 
 

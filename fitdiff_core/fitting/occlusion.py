@@ -11,15 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..guidance.gradient_balance import blur
+from ..face.mesh_points import CHIN, FOREHEAD, NOSE_TIP, SUBNASALE
+from ..filters import gaussian_blur
 from ..image import srgb_to_linear
 from ..render import Light
-from .crop import CHIN, FOREHEAD
 from .gbuffer import Surface
 from .regions import hair_regions
 from .sh_light import MEAN_SKIN, fit_light, irradiance_basis
 
-NOSE, SUBNASALE = 1, 2  # MediaPipe face mesh indices
 MIDDLE = 0.1  # of the crop's side, around the tip of the nose
 # log ratios to lit skin. Far off: a third as bright; of another colour
 DARK, STRANGE = 1.1, 0.75
@@ -102,7 +101,7 @@ def pockets(hidden: Tensor, face: Tensor, mesh: Tensor) -> Tensor:
     covered = (face > 0.05).to(face)
     seen = covered * (hidden < 0.5)
     t = torch.arange(size, device=face.device) + 0.5
-    near_nose = (t[:, None] - mesh[0, NOSE, 1]).hypot(t[None] - mesh[0, NOSE, 0]) < MIDDLE * size
+    near_nose = (t[:, None] - mesh[0, NOSE_TIP, 1]).hypot(t[None] - mesh[0, NOSE_TIP, 0]) < MIDDLE * size
     if not (seen * near_nose).any():
         return torch.zeros_like(face)
     return covered - reconstruct(seen * near_nose, seen) - covered * (hidden >= 0.5)
@@ -117,7 +116,7 @@ def edge_step(ratio: Tensor, inside: Tensor, known: Tensor) -> Tensor:
     size = ratio.shape[-1]
     # near edges decide; the middle of wide hair asks farther ones
     both = torch.cat([edge * step, edge], 1)
-    total, weight = (blur(both, size / 32) + 0.05 * blur(both, size / 11)).split(1, 1)
+    total, weight = (gaussian_blur(both, size / 32) + 0.05 * gaussian_blur(both, size / 11)).split(1, 1)
     return total / (weight + 1e-5)
 
 

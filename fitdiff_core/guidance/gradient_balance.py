@@ -8,20 +8,9 @@ held to a share of what the photo's own pixels ask.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-
-def blur(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of `[B, C, H, W]`, sigma in px; 0 leaves it."""
-    if sigma <= 0:
-        return x
-    r = max(1, int(3 * sigma))
-    t = torch.arange(-r, r + 1, dtype=x.dtype, device=x.device)
-    k = torch.exp(-t.square() / (2 * sigma**2))
-    k, c = k / k.sum(), x.shape[1]
-    x = F.conv2d(F.pad(x, (r, r, 0, 0)), k.expand(c, 1, 1, -1), groups=c)
-    return F.conv2d(F.pad(x, (0, 0, r, r)), k[:, None].expand(c, 1, -1, 1), groups=c)
+from ..filters import gaussian_blur
 
 
 class _Balance(torch.autograd.Function):
@@ -32,7 +21,7 @@ class _Balance(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, photo: Tensor, features: Tensor):
-        features = blur(features, ctx.sigma)
+        features = gaussian_blur(features, ctx.sigma)
         own, other = (g.square().mean((1, 2, 3), keepdim=True).sqrt() for g in (photo, features))
         # where the photo asks for nothing (weight 0), there is nothing to be held to
         scale = torch.where(own > 0, (ctx.share * own / other.clamp(min=1e-20)).clamp(max=1), 1.0)

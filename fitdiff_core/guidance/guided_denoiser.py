@@ -10,13 +10,13 @@ sqrt(1 + sigma^2) per unit-variance element, so that the prior has the last word
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ..autograd import without_inference_mode
 from ..model.denoiser import pack_latent, unpack_latent
 from ..scene import Scene
 from .multi_photo import as_guidances, with_reference
@@ -31,29 +31,6 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 # are most of a step: four photos take 1.8 times as long as one and 160 MB more. One photo a step saves a third with three
 # of them, and is less sure: whichever comes last pulls the skin to its own tone (figures in docs/design.md).
 AT_ONCE = 4
-
-
-def plain(module: nn.Module) -> nn.Module:
-    """The module, copied where it was loaded under inference mode: autograd refuses such weights."""
-    tensors = [*module.parameters(), *module.buffers()]
-    if not any(t.is_inference() for t in tensors):
-        return module
-    with torch.inference_mode(False):
-        return copy.deepcopy(module)
-
-
-def plain_tensors(value):
-    """Tensors made under inference mode copied, in any nesting of dataclasses and tuples."""
-    if isinstance(value, Tensor):
-        with torch.inference_mode(False):
-            return value.clone() if value.is_inference() else value
-    if isinstance(value, tuple):
-        return tuple(plain_tensors(v) for v in value)
-    if isinstance(value, nn.Module):
-        return plain(value)
-    if hasattr(value, "__dataclass_fields__"):
-        return replace(value, **{f.name: plain_tensors(getattr(value, f.name)) for f in fields(value) if f.init})
-    return value
 
 
 @dataclass
@@ -94,14 +71,14 @@ class GuidedDenoiser:
     ):
         """denoise: conditioned already. model: a `FitDiffModel`. objective: another goal for each photo, for tests.
         Raises UserError where there is no photo."""
-        self.denoise, self.prior = denoise, plain(model.denoiser.prior)
-        photos = with_reference([plain_tensors(g) for g in as_guidances(guidance)])
+        self.denoise, self.prior = denoise, without_inference_mode(model.denoiser.prior)
+        photos = with_reference([without_inference_mode(g) for g in as_guidances(guidance)])
         self.guidance = photos[0]
         self.skin = self.guidance.regions[:, 1:2]
         self.identity_size = model.head.n_identity
         self.decode = None
         if objective is None:
-            head, autoencoder = plain(model.head), plain(model.autoencoder)
+            head, autoencoder = without_inference_mode(model.head), without_inference_mode(model.autoencoder)
             self.decode = Once(lambda z: autoencoder.decode(z, size=256))
             self.views = [View(g, PhotoObjective(head, self.decode, g)) for g in photos]
         else:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..filters import gaussian_blur
 from ..image import srgb_to_linear
-from .gradient_balance import blur
 
 EPSILON = 0.02  # linear radiance; keeps the logarithms of dark pixels tame
 RANGE = 2.5  # of the log ratio of a pixel: beyond it something else is seen than lit skin
@@ -34,7 +34,7 @@ class Unexplained:
 def broad(x: Tensor, skin: Tensor, sigma: float) -> Tensor:
     """What of `x [B, C, h, w]` varies slowly over the skin, `[B, 1, h, w]` its weight: a normalised convolution, so brows,
     lips and eyes get the value of the skin around them."""
-    return blur(x * skin, sigma) / (blur(skin, sigma) + PULL)
+    return gaussian_blur(x * skin, sigma) / (gaussian_blur(skin, sigma) + PULL)
 
 
 @torch.no_grad()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-EPSILON = 0.01  # linear albedo
+from ..maps import ALBEDO_EPSILON
+
 SCALE = 0.1  # of the log albedo: a step that one just sees
 
 
 def skin_tone(stack: Tensor, skin: Tensor) -> Tensor:
     """Map stack `[B, 9, h, w]`, weight of plain skin in the atlas `[1, 1, h, w]` -> mean log albedo `[B, 3]`."""
-    shades = (stack[:, :3].clamp(min=0) + EPSILON).log()
+    shades = (stack[:, :3].clamp(min=0) + ALBEDO_EPSILON).log()
     return (shades * skin).sum((2, 3)) / skin.sum((2, 3)).clamp(min=1e-6)
 
 

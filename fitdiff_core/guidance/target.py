@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..autograd import without_inference_mode
 from ..errors import UserError
 from ..fitting.crop import check_mask, check_shown, crop_face, crop_image, uncrop
 from ..fitting.gbuffer import Surface
@@ -20,7 +21,6 @@ from ..fitting.regions import region_weights
 from ..fitting.sh_light import MEAN_SKIN, fit_light, light_pixels
 from ..render import Light
 from ..scene import Scene
-from .guided_denoiser import plain, plain_tensors
 from .objective import Guidance, GuidanceWeights
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def prepare_guidance(
     if mask is not None:
         check_mask(mask, photo)
     with torch.inference_mode(False), torch.no_grad():
-        photo, head, recognizer, detector = plain_tensors(photo), plain(head), plain(recognizer), plain(detector)
-        face = plain_tensors(face or select_face(detector.detect(photo[0]), which))
+        photo, head, recognizer, detector = without_inference_mode((photo, head, recognizer, detector))
+        face = without_inference_mode(face or select_face(detector.detect(photo[0]), which))
         crop = crop_face(photo, face.mesh, size)
         scene, shape = fit_scene(photo, face, head, size, prior, crop)
         mesh = crop.points(face.mesh)[None, :, :2].to(photo)
@@ -65,7 +65,10 @@ def prepare_guidance(
         usable = crop.mask
         if mask is not None:
             usable = (
-                usable * crop_image(plain_tensors(mask).expand(-1, 3, -1, -1).to(photo), crop.matrix, size).image[:, :1]
+                usable
+                * crop_image(without_inference_mode(mask).expand(-1, 3, -1, -1).to(photo), crop.matrix, size).image[
+                    :, :1
+                ]
             )
             skin = surface.look_up(regions)[:, 1:2] * surface.facing * crop.mask
             check_shown((skin * usable).sum() / skin.sum().clamp(min=1))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..batching import entry
 from ..errors import UserError
+from ..image import LUMINANCE
 
 SH_BANDS = (0, 1, 1, 1, 2, 2, 2, 2, 2)
 COSINE = (
@@ -218,7 +219,7 @@ def _panorama(height: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
 def _take_brightest(radiance: Tensor, direction: Tensor, solid: Tensor, size) -> tuple[Tensor, Tensor, Tensor]:
     """Split the brightest 20-degree cap off panoramas `[B, N, 3]` -> direction `[B, 3]`, irradiance `[B, 3]`, the rest."""
-    luminance = radiance.detach() @ radiance.new_tensor([0.2126, 0.7152, 0.0722])
+    luminance = radiance.detach() @ radiance.new_tensor(LUMINANCE)
     n_batch, (height, width) = len(radiance), size
     power = (luminance * solid).view(n_batch, 1, height, width)
     coarse = F.adaptive_avg_pool2d(power, (min(height, 12), min(width, 24)))
