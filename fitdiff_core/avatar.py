@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .batching import entry
 from .errors import UserError
 from .head import HeadModel
 from .maps import TextureMaps
@@ -25,7 +26,8 @@ class Avatar:
         return self.shape.shape[0]
 
     def __getitem__(self, i: int) -> Avatar:
-        return Avatar(self.head, self.shape[i : i + 1], self.maps[i])
+        """The head of one batch entry, batch axis kept."""
+        return Avatar(self.head, entry(self.shape, i), self.maps[i])
 
     def vertices(self, scene: Scene | None = None) -> Tensor:
         """`[B, V, 3]` metres; neutral, or with the scene's expression and gaze. Raises UserError for a shape of NaN."""

@@ -6,7 +6,6 @@ files are sRGB (IEC 61966-2-1).
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import struct
@@ -20,7 +19,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .errors import UserError
+from .files import write_atomic
 
+LUMINANCE = (0.2126, 0.7152, 0.0722)  # weights of linear sRGB (IEC 61966-2-1, Rec. 709 primaries)
 MAX_SIDE = 2048  # a face needs far less; larger photos only cost memory
 MIN_SIDE = 48
 MAX_PIXELS = 150e6  # decoded at once: more only in JPEGs, which can be decoded at a fraction of their size
@@ -138,22 +139,3 @@ def encode_png(image: Tensor, bits: int = 8) -> bytes:
 def save_png(path: str | os.PathLike, image: Tensor, bits: int = 8) -> Path:
     """Write `image` (see `encode_png`) so that a crash or a full disk leaves the old file, never half a new one."""
     return write_atomic(path, encode_png(image, bits))
-
-
-def write_atomic(path: str | os.PathLike, data: bytes) -> Path:
-    """Write bytes to `path` by way of a temporary neighbour and a rename. Raises UserError where that is not possible."""
-    path = Path(path)
-    # cut, so that it is no longer than a name may be
-    part = path.with_name(f".{path.name[:40]}.{os.getpid()}.part")
-    try:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(data)
-            os.replace(part, path)
-        except BaseException:  # an interrupt too must not leave half a file
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise
-    except OSError as e:
-        raise UserError(f"Cannot write {path} ({e.strerror or e}); check free space and permissions.") from e
-    return path

@@ -8,6 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .batching import entry
+
+ALBEDO_EPSILON = 0.01  # added to a linear albedo before its logarithm
+
 
 @dataclass
 class TextureMaps:
@@ -44,7 +48,7 @@ class TextureMaps:
 
     def __getitem__(self, i: int) -> TextureMaps:
         """The maps of one batch entry, batch axis kept."""
-        return TextureMaps(self.diffuse[i : i + 1], self.specular[i : i + 1], self.normal[i : i + 1])
+        return TextureMaps(entry(self.diffuse, i), entry(self.specular, i), entry(self.normal, i))
 
     def to(self, device: torch.device | str) -> TextureMaps:
         return TextureMaps(self.diffuse.to(device), self.specular.to(device), self.normal.to(device))

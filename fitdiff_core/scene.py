@@ -1,22 +1,29 @@
-"""Everything about a picture of a head that is not the person: camera, light, expression, gaze."""
+"""The part of a picture of a head that is not the person: camera, light, expression, gaze."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from .batching import entry, repeat
 from .render.camera import Camera
 from .render.light import Light
 
 N_EXPRESSION = 52
 
+Part = TypeVar("Part", Camera, Light, Tensor)
+
 
 @dataclass
 class Scene:
-    """Camera, light and facial action of B pictures.
+    """Camera, light and facial action of B pictures. A part of batch 1 serves all pictures.
 
+    camera:     B or 1 cameras
+    light:      B or 1 illuminations
     expression: `[B, 52]` ARKit blendshape weights, 0..1
     gaze:       `[B, 2]` yaw and pitch of both eyes in radians (positive: to the subject's left, up)
     size:       (H, W) the camera was fitted at, pixels
@@ -42,17 +49,55 @@ class Scene:
             torch.zeros(batch, 2, device=device),
         )
 
+    @classmethod
+    def cat(cls, scenes: Sequence[Scene]) -> Scene:
+        """The pictures of all scenes, one scene after the other. `size` is the first one's.
+
+        Within a scene all parts must have the same batch. `crop` is None unless every scene has one.
+        """
+        crops = [s.crop for s in scenes if s.crop is not None]
+        return cls(
+            Camera.cat([s.camera for s in scenes]),
+            Light.cat([s.light for s in scenes]),
+            torch.cat([s.expression for s in scenes]),
+            torch.cat([s.gaze for s in scenes]),
+            scenes[0].size,
+            torch.cat(crops) if len(crops) == len(scenes) else None,
+        )
+
+    def __len__(self) -> int:
+        """The number of pictures: the largest batch among camera, light, expression and gaze."""
+        return max(len(part) for part in (self.camera, self.light, self.expression, self.gaze))
+
+    def __getitem__(self, i: int) -> Scene:
+        """The scene of picture i, batch axis kept. Raises IndexError outside the batch."""
+        i = range(len(self))[i]
+
+        def pick(part: Part) -> Part:
+            k = 0 if len(part) == 1 else i
+            return entry(part, k) if isinstance(part, Tensor) else part[k]
+
+        return self._map(pick)
+
+    def expand(self, batch: int) -> Scene:
+        """Every part of batch 1 copied `batch` times; a part of that batch stays as it is. Raises RuntimeError for others."""
+        return self._map(
+            lambda part: repeat(part, batch) if isinstance(part, Tensor) else part.map(lambda x: repeat(x, batch))
+        )
+
     def to(self, device: torch.device | str) -> Scene:
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Scene(**{k: v.to(device) if hasattr(v, "to") else v for k, v in moved.items()})
+        return self._map(lambda part: part.to(device))
 
     def detach(self) -> Scene:
-        crop = None if self.crop is None else self.crop.detach()
+        return self._map(lambda part: part.detach())
+
+    def _map(self, f: Callable[[Part], Part]) -> Scene:
+        """`f` of camera, light and each tensor."""
         return replace(
             self,
-            camera=self.camera.detach(),
-            light=self.light.detach(),
-            expression=self.expression.detach(),
-            gaze=self.gaze.detach(),
-            crop=crop,
+            camera=f(self.camera),
+            light=f(self.light),
+            expression=f(self.expression),
+            gaze=f(self.gaze),
+            crop=None if self.crop is None else f(self.crop),
         )

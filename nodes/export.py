@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import folder_paths
 import torch
@@ -12,6 +11,7 @@ from comfy_api.latest import Types, io
 from ..fitdiff_core.errors import UserError
 from ..fitdiff_core.export import FORMATS, MAP_FILES, UNITS, write_avatar
 from ..fitdiff_core.export.files import problem
+from ..fitdiff_core.pictures import scenes_of_heads
 from ..fitdiff_core.render.normals import frames
 from . import host, types
 from .avatar import maps_to_images
@@ -204,7 +204,11 @@ class ExportMesh(io.ComfyNode):
     ):
         n, suffix, scenes = len(avatar), suffix_of(format), None
         if expression == "photo":
-            scenes = scenes_of(scene, n, avatar.shape.device)
+            if scene is None:
+                raise UserError(
+                    "The photo's expression needs the scene; connect that output of FitDiff Sampler, or choose neutral."
+                )
+            scenes = scenes_of_heads(avatar, scene)
         folder, name, counter, subfolder = output_path(filename_prefix)
         files, progress = [], host.Progress(n)
         for i in range(n):
@@ -234,18 +238,3 @@ class ExportMesh(io.ComfyNode):
 
 def suffix_of(choice: str) -> str:
     return "glb" if choice == FLIPPED else choice
-
-
-def scenes_of(scene, n: int, device) -> list:
-    """One scene a head. Raises UserError where there is none, or not one for each."""
-    if scene is None:
-        raise UserError(
-            "The photo's expression needs the scene; connect that output of FitDiff Sampler, or choose neutral."
-        )
-    if len(scene.expression) not in (1, n):
-        raise UserError(
-            f"The scene is of {len(scene.expression)} pictures, the avatar of {n} heads; connect those of one sampler."
-        )
-    scene = scene.to(device)
-    rows = [slice(0, 1) if len(scene.expression) == 1 else slice(i, i + 1) for i in range(n)]
-    return [replace(scene, expression=scene.expression[row], gaze=scene.gaze[row]) for row in rows]

@@ -11,7 +11,7 @@ from ..fitdiff_core.render.light import PRESETS
 from ..fitdiff_core.scene import Scene
 from . import host, types
 from .lights import environment_light
-from .pictures import count_pictures, render_each
+from .pictures import render_each
 from .widgets import angle, check_choices, lens_inputs, size_inputs
 
 CAMERAS = ("scene", "orbit")
@@ -97,4 +97,4 @@ class Render(io.ComfyNode):
         if light_yaw:
             lamp = lamp.rotated(light_yaw)
         scene = replace(scene, camera=lens, light=lamp)
-        return io.NodeOutput(*render_each(avatar, scene, count_pictures(avatar, scene), (height, width)))
+        return io.NodeOutput(*render_each(avatar, scene, (height, width)))

@@ -8,12 +8,13 @@ import torch
 from comfy_api.latest import io
 
 from ..fitdiff_core.image import to_image
+from ..fitdiff_core.pictures import count_pictures, pictures
 from ..fitdiff_core.render import Camera, Light
-from ..fitdiff_core.render.passes import NORMAL_STYLES, depth_image, normal_image, passes, uv_image
+from ..fitdiff_core.render.passes import NORMAL_STYLES, Passes, depth_image, normal_image, passes, uv_image
 from ..fitdiff_core.render.turn import SPINS, turntable
 from ..fitdiff_core.scene import Scene
 from . import host, types
-from .pictures import count_pictures, pick_head, render_each, scene_at
+from .pictures import render_each
 from .render import CAMERAS, LIGHTS
 from .widgets import angle, check_choices, lens_inputs, size_inputs
 
@@ -93,29 +94,13 @@ class Turntable(io.ComfyNode):
         lamp = lighting if lighting is not None else scene.light if light == "scene" else Light.preset(light)
         lens = {"pitch_deg": pitch, "distance_m": distance, "fov_deg": fov}
         scene = replace(scene, light=lamp.to(device), size=(height, width))
-        count = count_pictures(avatar, scene)
         turns, images, masks = [], [], []
-        for i in range(count):
-            one = scene_at(scene, i)
+        for head, one in pictures(avatar, scene):
             turns.append(turntable(one, frames, start, end, spin, yaw, **lens).to(device))
-            image, mask = render_each(pick_head(avatar, i), turns[-1], frames, (height, width))
+            image, mask = render_each(head, turns[-1], (height, width))
             images.append(image)
             masks.append(mask)
-        return io.NodeOutput(torch.cat(images), torch.cat(masks), turns[0] if count == 1 else join(turns))
-
-
-def join(scenes):
-    """Scenes one after the other."""
-    first = scenes[0]
-    return replace(
-        first,
-        camera=Camera(
-            *(torch.cat([getattr(s.camera, f) for s in scenes]) for f in ("focal", "rotation", "translation"))
-        ),
-        light=Light.cat([s.light for s in scenes]),
-        expression=torch.cat([s.expression for s in scenes]),
-        gaze=torch.cat([s.gaze for s in scenes]),
-    )
+        return io.NodeOutput(torch.cat(images), torch.cat(masks), Scene.cat(turns))
 
 
 class RenderPasses(io.ComfyNode):
@@ -179,19 +164,16 @@ class RenderPasses(io.ComfyNode):
             scene = replace(scene, camera=Camera.orbit(yaw, pitch, distance, fov).to(device))
         count = count_pictures(avatar, scene)
         found, progress = [], host.Progress(count)
-        for i in range(count):
-            head, one = pick_head(avatar, i), scene_at(scene, i)
+        for i, (head, one) in enumerate(pictures(avatar, scene)):
             found.append(
                 passes(head.vertices(one), head.head, one.camera, (height, width), head.maps if detail else None)
             )
             progress(i, count)
-        depth, normal, mask, line, uv = (
-            torch.cat([getattr(p, name) for p in found]) for name in ("depth", "normal", "mask", "line", "uv")
-        )
+        seen = Passes.cat(found)
         return io.NodeOutput(
-            to_image(depth_image(depth, mask)),
-            to_image(normal_image(normal, mask, normals)),
-            mask[:, 0].float().cpu(),
-            to_image(line.expand(-1, 3, -1, -1)),
-            to_image(uv_image(uv, mask)),
+            to_image(depth_image(seen.depth, seen.mask)),
+            to_image(normal_image(seen.normal, seen.mask, normals)),
+            seen.mask[:, 0].float().cpu(),
+            to_image(seen.line.expand(-1, 3, -1, -1)),
+            to_image(uv_image(seen.uv, seen.mask)),
         )

@@ -87,7 +87,7 @@ def test_refused_in_a_process_of_its_own(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.jpg"]
 
 
-@pytest.mark.parametrize("where", ["fitdiff_core.pipeline.sample_scenes", "fitdiff_core.image.os.replace"])
+@pytest.mark.parametrize("where", ["fitdiff_core.pipeline.sample_scenes", "fitdiff_core.files.os.replace"])
 def test_interrupted(where, tmp_path, capfd):
     """While sampling, and between writing a file and giving it its name."""
     with mock.patch(where, side_effect=KeyboardInterrupt):

@@ -5,16 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from fitdiff_core.guidance.gradient_balance import blur
 
 from fitdiff_core import pipeline
 from fitdiff_core.avatar import Avatar
 from fitdiff_core.detail import photo_detail, unwrap
 from fitdiff_core.detail.add import fillable
 from fitdiff_core.detail.blend import multiband
-from fitdiff_core.detail.filters import edge_aware, shrink, smooth
 from fitdiff_core.detail.inpainting import KnownCells, fill
 from fitdiff_core.errors import UserError
+from fitdiff_core.filters import erode_and_feather, gaussian_blur, guided_filter, normalized_convolution
 from fitdiff_core.head import load_head
 from fitdiff_core.image import linear_to_srgb
 from fitdiff_core.maps import TextureMaps
@@ -35,7 +34,7 @@ def maps_of(diffuse):
 def spots(size=SIZE, seed=0):
     """Pigment of a few texels' size, log `[1, 1, S, S]`; no broad part."""
     x = torch.randn(1, 1, size, size, generator=torch.Generator().manual_seed(seed))
-    x = blur(x, 1.5) - blur(x, 6.0)
+    x = gaussian_blur(x, 1.5) - gaussian_blur(x, 6.0)
     return 0.12 * x / x.std()
 
 
@@ -226,14 +225,16 @@ def test_filters():
     x[..., 128:] = 1
     wiggle = 0.05 * torch.sin(torch.arange(256) * 1.0).view(1, 1, 1, -1)
     one = torch.ones_like(x)
-    kept = edge_aware(x + wiggle, one, 6, 0.3)
+    kept = guided_filter(x + wiggle, one, 6, 0.3)
     assert (
         kept[..., 150:240].std() < 0.01 and (kept[..., 140] - kept[..., 115]).mean() > 0.85
     )  # the step stays, the wiggle goes
     half = one.clone()
     half[..., 128:] = 0
-    assert smooth(x + 2, half, 10)[..., :120].sub(2).abs().max() < 0.01  # what weighs nothing does not count
-    inner = shrink(half, 3, 10)
+    assert (
+        normalized_convolution(x + 2, half, 10)[..., :120].sub(2).abs().max() < 0.01
+    )  # what weighs nothing does not count
+    inner = erode_and_feather(half, 3, 10)
     assert inner[..., 128:].max() == 0 and inner[..., 40:-40, 40:100].min() > 0.95 and inner[..., 126].max() < 0.1
 
 

@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from fitdiff_core.guidance.gradient_balance import balance
 
+from fitdiff_core.autograd import without_inference_mode
 from fitdiff_core.errors import UserError
 from fitdiff_core.fitting.occlusion import above_nose, far_off, hanging_together, pockets, skin_ratio
 from fitdiff_core.guidance import GuidanceWeights, GuidedDenoiser, PhotoObjective
-from fitdiff_core.guidance.guided_denoiser import Descent, plain, within
+from fitdiff_core.guidance.guided_denoiser import Descent, within
 from fitdiff_core.guidance.losses import identity_loss, landmark_loss, perceptual_loss, photometric_loss
 from fitdiff_core.guidance.low_frequency import Unexplained
 from fitdiff_core.model.denoiser import pack_latent, unpack_latent
@@ -122,7 +123,7 @@ def test_inference_mode_gives_the_same_sample(chain):
         guided = GuidedDenoiser(gaussian, model, guidance)
         found = ddim(guided, noise(1), sigmas(6))
     assert torch.allclose(found, expected, atol=1e-4)
-    assert not plain(model.head).basis.is_inference()
+    assert not without_inference_mode(model.head).basis.is_inference()
 
 
 def test_the_scene_is_refined_and_the_given_one_left_alone(chain):

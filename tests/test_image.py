@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fitdiff_core.errors import UserError
+from fitdiff_core.files import write_atomic
 from fitdiff_core.image import (
     encode_png,
     from_image,
@@ -19,7 +20,6 @@ from fitdiff_core.image import (
     save_png,
     srgb_to_linear,
     to_image,
-    write_atomic,
 )
 from fitdiff_core.maps import TextureMaps
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from fitdiff_core.errors import UserError
+from fitdiff_core.image import LUMINANCE
 from fitdiff_core.render import Camera, Light, rig
 from fitdiff_core.render.turn import angles, turntable
 from fitdiff_core.scene import Scene
@@ -46,7 +47,7 @@ def test_black_bodies_lie_where_the_cie_has_them(kelvin, x, y):
 
 
 def test_colour_temperature_is_a_tint_without_brightness():
-    weights = torch.tensor(rig.LUMINANCE)
+    weights = torch.tensor(LUMINANCE)
     for kelvin in (1700, 2700, 4000, 6500, 9000, 25000):
         assert (rig.temperature_rgb(kelvin) @ weights).item() == pytest.approx(1, abs=1e-5)
     assert torch.allclose(rig.temperature_rgb(6500), torch.ones(3), atol=1e-5)

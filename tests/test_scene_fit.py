@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from fitdiff_core.errors import UserError
+from fitdiff_core.face.mesh_points import LIDS_LEFT, LIDS_RIGHT
 from fitdiff_core.fitting import crop_face, fit_landmarks, fit_light, fit_scene
 from fitdiff_core.fitting.crop import crop_image
-from fitdiff_core.fitting.gaze import LEFT_LIDS, RIGHT_LIDS, fit_gaze, inside_polygon
+from fitdiff_core.fitting.gaze import fit_gaze, inside_polygon
 from fitdiff_core.fitting.landmarks import _residual
 from fitdiff_core.fitting.pose import affine_pose, axis_angle_to_matrix, matrix_to_axis_angle, umeyama
 from fitdiff_core.fitting.sh_light import AMBIENT, irradiance_basis, sun_basis
@@ -321,7 +322,7 @@ def test_gaze_from_the_irises(yaw, pitch, turned):
     px = torch.stack([x, y], -1)
     a, b = torch.tensor([yaw, pitch]).deg2rad()
     forward = torch.stack([a.sin() * b.cos(), b.sin(), a.cos() * b.cos()])
-    for centre, lids in zip(head.centres, (LEFT_LIDS, RIGHT_LIDS), strict=True):
+    for centre, lids in zip(head.centres, (LIDS_LEFT, LIDS_RIGHT), strict=True):
         angle = torch.arange(16) / 16 * 2 * torch.pi
         rim = torch.stack([0.014 * angle.cos(), 0.006 * angle.sin(), torch.full((16,), 0.009)], 1) + centre
         mesh[list(lids)] = camera.project(rim[None], size)[0]

@@ -12,11 +12,11 @@ from torch import Tensor
 from ..avatar import Avatar
 from ..errors import UserError
 from ..fitting.regions import regions
-from ..maps import TextureMaps
+from ..maps import ALBEDO_EPSILON, TextureMaps
 from ..model.denoiser import Condition
 from ..scene import Scene
 from .blend import multiband
-from .delight import EPSILON, anchor, delight
+from .delight import anchor, delight
 from .hair_mask import bare, strange
 from .inpainting import fill
 from .unwrap import Unwrapped, unwrap
@@ -103,7 +103,7 @@ def without_hair(
 
 def add_log(maps: TextureMaps, ratio: Tensor) -> TextureMaps:
     """The maps with the diffuse albedo times exp(ratio `[1, 3, S, S]`)."""
-    diffuse = ((maps.diffuse + EPSILON) * ratio.exp() - EPSILON).clamp(0, 1)
+    diffuse = ((maps.diffuse + ALBEDO_EPSILON) * ratio.exp() - ALBEDO_EPSILON).clamp(0, 1)
     return TextureMaps(diffuse, maps.specular, maps.normal)
 
 

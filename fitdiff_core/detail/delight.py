@@ -11,13 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..maps import TextureMaps
+from ..filters import guided_filter, normalized_convolution
+from ..maps import ALBEDO_EPSILON, TextureMaps
 from ..render import shade
 from ..scene import Scene
-from .filters import edge_aware, smooth
 from .unwrap import Unwrapped
-
-EPSILON = 0.01  # linear albedo; keeps logarithms tame
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def delight(unwrapped: Unwrapped, maps: TextureMaps, scene: Scene) -> tuple[Tens
     used = unwrapped.weight > 0.1
     typical = level[used].median() if used.any() else level.mean()
     lit = ((level / typical.clamp(min=1e-6) - DelightSettings.dim) / DelightSettings.dim).clamp(0, 1)
-    spoilt = smooth(unwrapped.clipped, torch.ones_like(level), 2.0)
+    spoilt = normalized_convolution(unwrapped.clipped, torch.ones_like(level), 2.0)
     return albedo.clamp(0, 2), unwrapped.weight * lit * (1 - 4 * spoilt).clamp(0, 1)
 
 
@@ -72,15 +70,15 @@ def anchor(
     their own, so there only the broad part is taken off; on plain skin, steps are too.
     """
     s, size = settings or DelightSettings(), albedo.shape[-1]
-    ratio = ((albedo + EPSILON) / (model + EPSILON)).log()
+    ratio = ((albedo + ALBEDO_EPSILON) / (model + ALBEDO_EPSILON)).log()
     ratio = ratio.clamp(-3, 3) * (weight > 0)
     light = ratio.mean(1, keepdim=True)
     tint = ratio - light
     # the tone is read from skin, not from brows that lie a little beside the model's
     count = weight * (1 - 0.8 * features) + 1e-6 * (weight > 0)
-    broad = smooth(light, count, s.broad * size)
-    stepped = edge_aware(light, weight, s.broad * size / 3, s.edge)
+    broad = normalized_convolution(light, count, s.broad * size)
+    stepped = guided_filter(light, weight, s.broad * size / 3, s.edge)
     light = light - torch.lerp(stepped, broad, features)
-    tint = tint - smooth(tint, count, s.broad * size)
+    tint = tint - normalized_convolution(tint, count, s.broad * size)
     light = torch.where(light > 0, s.brightest * (light / s.brightest).tanh(), s.darkest * (light / s.darkest).tanh())
     return light + s.tint * (tint / s.tint).tanh()

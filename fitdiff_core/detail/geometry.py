@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..render import Light, interpolate, rasterize
 from ..render.normals import frames
+from ..render.orientation import raster_to_image
 from ..render.shading import ROUGHNESS
 from ..render.shadow import lamp_shares
 
@@ -45,9 +46,9 @@ class AtlasGeometry:
         lamps = light.direction.shape[1]
         arrives = lamp_shares(vertices, tri, light)[0] if light.shadows and lamps else one.expand(-1, lamps)
         parts = [vertices[0], normal[0], tangent[0], occlusion, roughness, arrives]
-        values = interpolate(torch.cat(parts, 1)[None], rast, skin).flip(1).permute(0, 3, 1, 2)
+        values = raster_to_image(interpolate(torch.cat(parts, 1)[None], rast, skin))
         position, normal, tangent, occlusion, roughness, arrives = values.split((3, 3, 4, 1, 1, lamps), 1)
-        covered = (rast[..., 3:] > 0).flip(1).permute(0, 3, 1, 2).to(vertices)
+        covered = raster_to_image(rast[..., 3:] > 0).to(vertices)
         return cls(covered, position, F.normalize(normal, dim=1), tangent, occlusion, roughness, arrives)
 
     def view(self, camera) -> Tensor:

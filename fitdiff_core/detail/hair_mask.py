@@ -8,11 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..filters import COARSE, gaussian_blur, normalized_convolution
 from ..fitting.occlusion import reconstruct
-from ..guidance.gradient_balance import blur
-from ..maps import TextureMaps
-from .delight import EPSILON
-from .filters import COARSE, smooth
+from ..maps import ALBEDO_EPSILON, TextureMaps
 
 DARK, TINT, RAMP = 0.75, 0.4, 0.25  # log ratios to the face's median skin, and how far the verdict takes to be sure
 CLOSE = 0.03  # of the side: half of the widest gap in hair that is closed
@@ -27,7 +25,7 @@ def strange(albedo: Tensor, skin: Tensor, weight: Tensor, upper: Tensor, scalp: 
     sure = known[0, 0] > 0.6
     if sure.sum() < 64:
         return torch.zeros_like(known)
-    colour = (smooth(albedo, known, AREA / 2 * albedo.shape[-1]) + EPSILON).log()
+    colour = (normalized_convolution(albedo, known, AREA / 2 * albedo.shape[-1]) + ALBEDO_EPSILON).log()
     light = colour.mean(1, keepdim=True)
     tint = colour - light
     # hair is the smaller part of a face: its skin is brighter than the median of all
@@ -38,11 +36,11 @@ def strange(albedo: Tensor, skin: Tensor, weight: Tensor, upper: Tensor, scalp: 
     off = (((tint - usual).norm(dim=1, keepdim=True) - TINT) / RAMP).clamp(0, 1)
     found = torch.maximum(dark, off) * known
     sigma = AREA * albedo.shape[-1]
-    area = smooth(found, known, sigma) * (blur(known, sigma) > 0.05)
+    area = normalized_convolution(found, known, sigma) * (gaussian_blur(known, sigma) > 0.05)
     wide = grown_from(scalp, ((area - 0.3) / 0.1).clamp(0, 1))
     reach = round(2 * sigma)  # hair ends in single strands and a shadow
     wide = closed(F.max_pool2d(wide, 2 * reach + 1, 1, reach), round(CLOSE * albedo.shape[-1]))
-    return blur(wide, sigma / 2) * face
+    return gaussian_blur(wide, sigma / 2) * face
 
 
 def grown_from(seed: Tensor, mask: Tensor) -> Tensor:
@@ -72,10 +70,12 @@ def bare(maps: TextureMaps, hair: Tensor, skin: Tensor, symmetric: Tensor) -> Te
     tone = (maps.diffuse * clean).sum((2, 3), keepdim=True) / clean.sum().clamp(min=1)
     for share in (0.2, 0.1, 0.05):  # from the whole face's tone to the surroundings', as far as these are known
         sigma = share * hair.shape[-1]
-        sure = smooth(clean, torch.ones_like(clean), sigma)
-        tone = torch.lerp(tone.expand_as(maps.diffuse), smooth(maps.diffuse, clean, sigma), (sure / 0.2).clamp(0, 1))
-    other = blur((blur(clean.flip(3), 4.0) > 0.85) * symmetric, 3.0)
+        sure = normalized_convolution(clean, torch.ones_like(clean), sigma)
+        tone = torch.lerp(
+            tone.expand_as(maps.diffuse), normalized_convolution(maps.diffuse, clean, sigma), (sure / 0.2).clamp(0, 1)
+        )
+    other = gaussian_blur((gaussian_blur(clean.flip(3), 4.0) > 0.85) * symmetric, 3.0)
     # the other side may be lit or flushed otherwise: it gives its detail, this side its tone
-    there = (maps.diffuse.flip(3) / tone.flip(3).clamp(min=EPSILON)).clamp(0.2, 1.3) * tone
+    there = (maps.diffuse.flip(3) / tone.flip(3).clamp(min=ALBEDO_EPSILON)).clamp(0.2, 1.3) * tone
     guess = torch.lerp(tone, there, other)
     return replace(maps, diffuse=torch.lerp(maps.diffuse, guess, hair).clamp(0, 1))

@@ -10,16 +10,16 @@ from torch import Tensor
 
 from ..avatar import Avatar
 from ..errors import UserError
+from ..filters import erode_and_feather, gaussian_blur
 from ..fitting.crop import check_mask, check_shown, crop_image
 from ..fitting.gbuffer import Surface
 from ..fitting.occlusion import occlusion
 from ..fitting.regions import region_weights, regions
 from ..fitting.sh_light import CLIPPED
-from ..guidance.gradient_balance import blur
 from ..image import srgb_to_linear
 from ..render import interpolate, rasterize
+from ..render.orientation import raster_to_image
 from ..scene import Scene
-from .filters import shrink
 from .geometry import AtlasGeometry
 
 GRAZING, FRONTAL = 0.25, 0.6  # cosines to the camera between which a texel's weight grows from 0 to 1
@@ -81,11 +81,11 @@ def unwrap(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None = No
         check_shown(usable.sum() / in_view.sum().clamp(min=1))
     # hair, silhouettes and folds: the fit may be off by some texels, so what lies beside them fades; the rims of eyes and
     # mouth are the model's and fade over less
-    weight = shrink(usable, 0.004 * size, FEATHER * size) * facing
-    weight = weight * shrink(usable_regions(avatar.head, size).to(photo), 0, FEATHER / 3 * size)
+    weight = erode_and_feather(usable, 0.004 * size, FEATHER * size) * facing
+    weight = weight * erode_and_feather(usable_regions(avatar.head, size).to(photo), 0, FEATHER / 3 * size)
     # half a pixel of the photo a texel is plenty, a fifth is a smear
     density = (pixel_steps(at) / 0.3).clamp(0, 1)
-    shown = blur(usable * facing, FEATHER / 4 * size)
+    shown = gaussian_blur(usable * facing, FEATHER / 4 * size)
     return Unwrapped(srgb_to_linear(picture) * usable, weight * density, shown, clipped, geometry)
 
 
@@ -151,7 +151,7 @@ def visible(geometry: AtlasGeometry, vertices: Tensor, head, scene: Scene, pixel
     rast = rasterize(scene.camera.clip(vertices, scene.size[1] / scene.size[0]), tri, (height, width))
     far = 1e3
     depth = interpolate(-scene.camera.view(vertices)[..., 2:], rast, tri)
-    depth = torch.where(rast[..., 3:] > 0, depth, far).flip(1).permute(0, 3, 1, 2)
+    depth = raster_to_image(torch.where(rast[..., 3:] > 0, depth, far))
     nearest = -F.max_pool2d(-depth, 3, 1, 1)
     own = -scene.camera.view(geometry.position.flatten(2).mT)[..., 2].view(1, 1, *geometry.position.shape[-2:])
     front = look_up(nearest, pixels, (1, 1, *scene.size))

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import __version__
-from ..image import encode_png, write_atomic
+from ..files import write_atomic
+from ..image import encode_png
 from ..render.shading import rough_f90
 from .blendshapes import Target, eye_targets, face_targets
 from .gltf_binary import INDEX_BUFFER, VERTEX_BUFFER, Binary

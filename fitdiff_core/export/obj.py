@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import __version__
-from ..image import write_atomic
+from ..files import write_atomic
 from .mesh import Part, split, unit_scale
 from .textures import write_maps
 

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from .. import __version__
-from ..image import linear_to_srgb, write_atomic
+from ..files import write_atomic
+from ..image import linear_to_srgb
 from .mesh import split, unit_scale
 from .textures import write_maps
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..image import encode_png, linear_to_srgb, write_atomic
+from ..files import write_atomic
+from ..image import encode_png, linear_to_srgb
 from ..maps import TextureMaps
 
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import __version__
-from ..image import encode_png, write_atomic
+from ..files import write_atomic
+from ..image import encode_png
 from ..render.shading import F0_SCALE
 from .mesh import UNITS, Part, split, unit_scale
 from .textures import map_images

@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..graph.interpreter import Graph
 from ..graph.weights import load_graphs
 from .align import apply, invert, scale_of, square_matrix, warp
+from .mesh_points import EYE_LEFT, EYE_RIGHT, MOUTH_LEFT, MOUTH_RIGHT, N_POINTS, NOSE_TIP
 
 # network -> (stride of each anchor layer, anchors per cell and layer); MediaPipe's SsdAnchorsCalculator options
 ANCHORS = {
@@ -31,10 +32,6 @@ MIN_SCORE = 0.5  # of a detection, and of the mesh network's "this is a face"
 OVERLAP = 0.3  # intersection over union from which two detections are one face
 ROI_SCALE = 1.5  # the mesh network sees the face's box grown by this
 MAX_FACES = 64
-
-# mesh points: subject's right eye (outer, inner, upper lid, lower lid), left eye, nose tip, right and left mouth corner
-EYE_RIGHT, EYE_LEFT = (33, 133, 159, 145), (263, 362, 386, 374)
-NOSE_TIP, MOUTH_RIGHT, MOUTH_LEFT = 1, 61, 291
 
 
 def five_points(mesh: Tensor) -> Tensor:
@@ -166,7 +163,7 @@ class FaceDetector(nn.Module):
         size = self.sizes["facemesh"]
         matrix = square_matrix(center, side * ROI_SCALE, angle, size)
         points, logit = self.networks["facemesh"](warp(image, matrix, size))
-        points = points.reshape(-1, 468, 3)
+        points = points.reshape(-1, N_POINTS, 3)
         z = points[..., 2:] / scale_of(matrix)[:, None, None]
         return torch.cat([apply(invert(matrix), points[..., :2]), z], -1), logit.reshape(-1)
 

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .detect import MOUTH_LEFT, MOUTH_RIGHT, Face, FaceDetector, box_overlap, five_points, same_face, select_face
+from .detect import Face, FaceDetector, box_overlap, five_points, same_face, select_face
+from .mesh_points import EAR_LEFT, EAR_RIGHT, MOUTH_LEFT, MOUTH_RIGHT, N_POINTS
 
-POINTS = 468  # of the mesh; the newer network adds two irises of five points behind them
-EAR_RIGHT, EAR_LEFT = 234, 454  # the mesh ends before the ears
 MARGIN = 0.5  # a box's surroundings, in box sides, where a face too small for a look at the whole picture is searched
 
 
@@ -80,7 +79,7 @@ def mesh_frames(landmarks: Any, count: int, size: tuple[int, int]) -> list[list[
 def mesh_face(given: Any) -> Face:
     """One face of FACE_LANDMARKS. Its pixels are counted from the first pixel's centre, ours from that pixel's corner."""
     xy = _points(given, "landmarks_xy", 2)
-    canonical = _points(given, "landmarks_3d", 3) if given.get("landmarks_3d") is not None else torch.zeros(POINTS, 3)
+    canonical = _points(given, "landmarks_3d", 3) if given.get("landmarks_3d") is not None else torch.zeros(N_POINTS, 3)
     # depth comes in pixels of the network's own crop, which the two sets of x and y put in proportion
     spread = (canonical[:, :2] - canonical[:, :2].mean(0)).norm()
     scale = (xy - xy.mean(0)).norm() / spread if spread > 0 else torch.tensor(0.0)
@@ -100,14 +99,14 @@ def _points(face: Any, name: str, width: int) -> Tensor:
             "Landmarker."
         )
     points = torch.as_tensor(face[name]).float()
-    if points.ndim != 2 or points.shape[0] not in (POINTS, POINTS + 10) or points.shape[1] != width:
+    if points.ndim != 2 or points.shape[0] not in (N_POINTS, N_POINTS + 10) or points.shape[1] != width:
         raise UserError(
             f"'{name}' of the face landmarks is {tuple(points.shape)}; this needs MediaPipe's face mesh, "
-            f"[{POINTS} or {POINTS + 10}, {width}]."
+            f"[{N_POINTS} or {N_POINTS + 10}, {width}]."
         )
     if not torch.isfinite(points).all():
         raise UserError(f"'{name}' of the face landmarks holds NaN or infinite values; find the face again.")
-    return points[:POINTS]
+    return points[:N_POINTS]
 
 
 def box_frames(boxes: Any, count: int) -> list[list[Tensor]]:

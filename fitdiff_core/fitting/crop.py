@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
+from ..face.mesh_points import CHIN, FOREHEAD
 
 MARGIN = 1.62  # side of the crop / longer side of the mesh's bounding box; the mesh has no scalp and no ears
 RAISE = 0.07  # shift of the crop towards the top of the head, as a share of the face's height
 LEAST_SHOWN = 0.05  # least share of the face that a mask must leave; less means that it is inverted
-CHIN, FOREHEAD = 152, 10  # MediaPipe face mesh indices
 
 
 @dataclass

@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..face.mesh_points import LIDS_LEFT, LIDS_RIGHT
 from ..render import Camera
 from .pose import axis_angle_to_matrix
 
-RIGHT_LIDS = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)  # MediaPipe, round the eye
-LEFT_LIDS = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
 IRIS_RADIUS, EYE_RADIUS = 0.00585, 0.0115  # metres
 LIMIT = (math.radians(28), math.radians(20))  # yaw, pitch; larger angles are errors
 PULL = (
@@ -91,7 +90,7 @@ def fit_gaze(image: Tensor, mesh: Tensor, vertices: Tensor, head, camera: Camera
     depth = -(centres @ rotation.T + camera.translation[0])[:, 2]
     scale = camera.focal[0] / depth * size[0] / 2  # px per metre
     total = 0.0
-    for i, lids in enumerate((LEFT_LIDS, RIGHT_LIDS)):
+    for i, lids in enumerate((LIDS_LEFT, LIDS_RIGHT)):
         score, offset = iris_score(image, mesh[list(lids), :2].to(at), at[i], float(scale[i]) * IRIS_RADIUS)
         total = total + score
     # both eyes share one offset; lashes at the corners are dark too, so the middle is preferred

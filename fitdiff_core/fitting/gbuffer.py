@@ -11,6 +11,7 @@ from torch import Tensor
 from ..head import HeadModel
 from ..maps import TextureMaps
 from ..render import Light, interpolate, rasterize, shade, texture, vertex_normals
+from ..render.orientation import flip_rows, raster_to_image
 from ..scene import Scene
 
 
@@ -42,11 +43,11 @@ class GBuffer:
         occlusion = getattr(head, "occlusion", None)
         exposure = torch.ones_like(vertices[..., :1]) if occlusion is None else occlusion.to(vertices)[None, :, None]
         parts = [head.uv.to(vertices)[None], vertex_normals(vertices, tri), exposure]
-        values = interpolate(torch.cat([p.expand(n, -1, -1) for p in parts], -1), rast, tri).flip(1)
-        image = values.permute(0, 3, 1, 2)
-        view = -scene.camera.rays(size).expand(n, -1, -1, -1).flip(1).permute(0, 3, 1, 2)
-        mask = (rast[..., 3:] > 0).flip(1).permute(0, 3, 1, 2).to(vertices)
-        return cls(values[..., :2], F.normalize(image[:, 2:5], dim=1), view, mask, image[:, 5:], rast, tri)
+        values = interpolate(torch.cat([p.expand(n, -1, -1) for p in parts], -1), rast, tri)
+        image = raster_to_image(values)
+        view = raster_to_image(-scene.camera.rays(size).expand(n, -1, -1, -1))
+        mask = raster_to_image(rast[..., 3:] > 0).to(vertices)
+        return cls(flip_rows(values[..., :2]), F.normalize(image[:, 2:5], dim=1), view, mask, image[:, 5:], rast, tri)
 
     @property
     def facing(self) -> Tensor:
@@ -61,7 +62,7 @@ class GBuffer:
     def interpolate(self, values: Tensor) -> Tensor:
         """Interpolate values of the vertices `[B or 1, V, C]` at the pixels -> `[B, C, h, w]`."""
         values = values.expand(len(self.rast), -1, -1)
-        return interpolate(values, self.rast, self.triangles).flip(1).permute(0, 3, 1, 2)
+        return raster_to_image(interpolate(values, self.rast, self.triangles))
 
     def albedo(self, maps: TextureMaps) -> Tensor:
         """Linear diffuse albedo times exposure `[B, 3, h, w]`: the radiance under unit irradiance / pi."""

@@ -14,59 +14,18 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..face import Face
+from ..face.mesh_points import LIDS_LEFT, LIDS_RIGHT, LIPS
 from ..head import HeadModel
 from ..render.camera import Camera
 from ..render.light import Light
 from ..scene import Scene
 from .crop import FaceCrop, crop_face, crop_image
-from .gaze import LEFT_LIDS, RIGHT_LIDS, fit_gaze
+from .gaze import fit_gaze
 from .pose import affine_pose, axis_angle_to_matrix, matrix_to_axis_angle, umeyama
 
-LIPS = (
-    61,
-    146,
-    91,
-    181,
-    84,
-    17,
-    314,
-    405,
-    321,
-    375,
-    291,
-    185,
-    40,
-    39,
-    37,
-    0,
-    267,
-    269,
-    270,
-    409,
-    78,
-    95,
-    88,
-    178,
-    87,
-    14,
-    317,
-    402,
-    318,
-    324,
-    308,
-    191,
-    80,
-    81,
-    82,
-    13,
-    312,
-    311,
-    310,
-    415,
-)  # MediaPipe, outer and inner
 # inside of the lower lip near the corners: on closed mouths these cannot be told from the points of the upper lip
 UNSURE = (96, 89, 319, 325)
-FEATURES = (*LEFT_LIDS, *RIGHT_LIDS, *LIPS)
+FEATURES = (*LIDS_LEFT, *LIDS_RIGHT, *LIPS)
 FEATURE_WEIGHT = 2.5  # lids and lips are few points, but an error of one pixel is visible there
 
 

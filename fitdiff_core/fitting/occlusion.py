@@ -11,15 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..face.mesh_points import CHIN, FOREHEAD, NOSE_TIP, SUBNASALE
 from ..filters import gaussian_blur
 from ..image import srgb_to_linear
 from ..render import Light
-from .crop import CHIN, FOREHEAD
 from .gbuffer import GBuffer
 from .regions import hair_regions
 from .sh_light import MEAN_SKIN, fit_light, irradiance_basis
 
-NOSE, SUBNASALE = 1, 2  # MediaPipe face mesh indices
 MIDDLE = 0.1  # radius around the tip of the nose that counts as the middle of the face, of the crop's side
 # Thresholds of the log ratio to lit skin. Strong: a third as bright (darkness), or of another colour (tint).
 STRONG_DARK, STRONG_TINT = 1.1, 0.75
@@ -105,7 +104,7 @@ def enclosed(hidden: Tensor, face: Tensor, mesh: Tensor) -> Tensor:
     covered = (face > 0.05).to(face)
     seen = covered * (hidden < 0.5)
     t = torch.arange(size, device=face.device) + 0.5
-    near_nose = (t[:, None] - mesh[0, NOSE, 1]).hypot(t[None] - mesh[0, NOSE, 0]) < MIDDLE * size
+    near_nose = (t[:, None] - mesh[0, NOSE_TIP, 1]).hypot(t[None] - mesh[0, NOSE_TIP, 0]) < MIDDLE * size
     if not (seen * near_nose).any():
         return torch.zeros_like(face)
     return covered - reconstruct(seen * near_nose, seen) - covered * (hidden >= 0.5)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-EPSILON = 0.01  # linear albedo, added before the logarithm
+from ..maps import ALBEDO_EPSILON
+
 SCALE = 0.1  # of the log albedo: a just visible step
 
 
 def skin_tone(stack: Tensor, skin: Tensor) -> Tensor:
     """Mean log albedo `[B, 3]` of a map stack `[B, 9, h, w]` under skin, the weight of plain skin in UV `[1, 1, h, w]`."""
-    shades = (stack[:, :3].clamp(min=0) + EPSILON).log()
+    shades = (stack[:, :3].clamp(min=0) + ALBEDO_EPSILON).log()
     return (shades * skin).sum((2, 3)) / skin.sum((2, 3)).clamp(min=1e-6)
 
 

@@ -176,6 +176,7 @@ class HeadModel(nn.Module):
     def region(self, name: str, size: int = 512) -> Tensor:
         """`[size, size]` mask 0..1 in the atlas, image orientation."""
         from ..render.interpolate import interpolate
+        from ..render.orientation import raster_to_image
 
         if name in ISLAND:
             t = (torch.arange(size, device=self.uv.device) + 0.5) / size
@@ -187,21 +188,22 @@ class HeadModel(nn.Module):
         if name == TEETH:
             return patch_mask(size, self.uv.device).float() * bool(self.n_teeth)
         weights = self.vertex_region(name)
-        rast = self._unwrapped(size)
-        return (interpolate(weights[:, None], rast, self.triangles) * (rast[..., 3:] > 0))[0, ..., 0].flip(0)
+        rast = self.rasterize_atlas(size)
+        return raster_to_image(interpolate(weights[:, None], rast, self.triangles) * (rast[..., 3:] > 0))[0, 0]
 
     def uv_positions(self, vertices: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Where each texel lies: vertices `[B, V, 3]` -> (positions `[B, 3, S, S]`, covered `[S, S]` bool), image
         orientation. Differentiable with respect to the vertices."""
         from ..render.interpolate import interpolate
+        from ..render.orientation import raster_to_image
 
-        rast = self._unwrapped(size)
+        rast = self.rasterize_atlas(size)
         positions = torch.cat([interpolate(v[None], rast, self.triangles) for v in vertices])
-        return positions.flip(1).permute(0, 3, 1, 2), (rast[0, ..., 3] > 0).flip(0)
+        return raster_to_image(positions), raster_to_image(rast[..., 3:] > 0)[0, 0]
 
     @torch.no_grad()
-    def _unwrapped(self, size: int) -> Tensor:
-        """The atlas itself, rasterized: `[1, S, S, 4]`, row 0 at the bottom. Of the eyes, the left one is drawn."""
+    def rasterize_atlas(self, size: int) -> Tensor:
+        """The mesh rasterized in UV space: `[1, S, S, 4]` as `rasterize`, row 0 at the bottom. Of the eyes the left is drawn."""
         from ..render.rasterize import rasterize
 
         one = torch.ones_like(self.uv[:, :1])

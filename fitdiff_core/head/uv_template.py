@@ -9,6 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..errors import UserError
+from ..filters import gaussian_blur_replicate
+from ..render.orientation import flip_rows, raster_to_image
 
 # "skin" has everything but eyes, eye sockets and mouth; "all" is what the mesh uses of the atlas
 REGIONS = (
@@ -55,21 +57,11 @@ def region_mask(head, name: str, size: int = 512, feather: float = 0.0) -> Tenso
     """
     if name not in REGIONS:
         raise UserError(f"Unknown region '{name}'; choose one of {', '.join(REGIONS)}.")
-    mask = _covered(head, size).float() if name == "all" else head.region(name, size)
-    return blur(mask, feather / 4) if feather > 0 else mask  # 4 sigma hold 95 % of an edge
-
-
-def _covered(head, size: int) -> Tensor:
-    return (head._unwrapped(size)[0, ..., 3] > 0).flip(0)
-
-
-def blur(x: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of `[H, W]`; the border repeats."""
-    reach = max(1, min(round(3 * sigma), min(x.shape) - 1))
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=x.device) / max(sigma, 1e-3)) ** 2)
-    kernel = (kernel / kernel.sum()).to(x)
-    x = F.pad(x[None, None], (reach, reach, reach, reach), mode="replicate")
-    return F.conv2d(F.conv2d(x, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[0, 0]
+    if name == "all":
+        mask = raster_to_image(head.rasterize_atlas(size)[..., 3:] > 0)[0, 0].float()
+    else:
+        mask = head.region(name, size)
+    return gaussian_blur_replicate(mask, feather / 4) if feather > 0 else mask  # 4 sigma hold 95 % of an edge
 
 
 @torch.no_grad()
@@ -78,7 +70,7 @@ def template(head, size: int = 1024, names: bool = True) -> Tensor:
 
     Returns sRGB `[1, 3, size, size]`. "R" and "L" are the subject's right and left. names: False leaves the text out.
     """
-    rast = head._unwrapped(size)[0].flip(0)
+    rast = flip_rows(head.rasterize_atlas(size))[0]
     covered = rast[..., 3] > 0
     picture = np.full((size, size, 3), GREY, np.uint8)
     picture[(_near_edge(rast) & covered).cpu().numpy()] = WIRE
@@ -142,6 +134,6 @@ def _write(image: Image.Image, found: list, left_is_right: bool) -> None:
 def _inner_point(part: Tensor) -> tuple[float, float]:
     """(y, x) deep inside a mask `[S, S]`: where the blurred mask is largest within it."""
     cells = F.avg_pool2d(part[None, None], 8)[0, 0]
-    soft = blur(cells, len(cells) / 24) * cells
+    soft = gaussian_blur_replicate(cells, len(cells) / 24) * cells
     at = int(soft.argmax())
     return (at // soft.shape[1]) * 8 + 4.0, (at % soft.shape[1]) * 8 + 4.0

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..face.align import similarity_transform, warp
+from ..face.mesh_points import EYE_LEFT, EYE_RIGHT, SUBNASALE
 from ..graph.weights import load_resnet_state
 from .dlib import DlibResNet
 
@@ -101,7 +102,7 @@ class DlibRecognizer(Recognizer):
         (0.3340850613712, 0.2290642403242),
         (0.4901123135679, 0.6277975316475),
     )
-    MESH_POINTS = (263, 362, 33, 133, 2)  # the same five in MediaPipe's mesh
+    MESH_POINTS = (*EYE_LEFT[:2], *EYE_RIGHT[:2], SUBNASALE)  # the same five in MediaPipe's mesh
     BORDER = 0.25
 
     def __init__(self, network: DlibResNet):

@@ -20,8 +20,8 @@ from safetensors.torch import load, save
 from torch import nn
 
 from ..errors import UserError
+from ..files import write_atomic
 from ..head import HeadModel, load_head
-from ..image import write_atomic
 from .autoencoder import AutoencoderConfig, MapAutoencoder
 from .denoiser import Denoiser, DenoiserConfig
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
+
+from ..batching import entry
 
 NEAR = 0.1  # of the distance between camera and world origin
 
@@ -22,6 +25,11 @@ class Camera:
     focal: Tensor
     rotation: Tensor
     translation: Tensor
+
+    @classmethod
+    def cat(cls, cameras: Sequence[Camera]) -> Camera:
+        """Batches of cameras as one batch."""
+        return cls(*(torch.cat([getattr(c, f.name) for c in cameras]) for f in fields(cls)))
 
     @classmethod
     def orbit(
@@ -87,7 +95,8 @@ class Camera:
         rays = torch.stack(torch.broadcast_tensors(x, y, -torch.ones_like(focal)), -1)
         return torch.nn.functional.normalize(torch.einsum("bhwi,bij->bhwj", rays, self.matrix()), dim=-1)
 
-    def _map(self, f) -> Camera:
+    def map(self, f: Callable[[Tensor], Tensor]) -> Camera:
+        """`f` of each tensor."""
         return Camera(f(self.focal), f(self.rotation), f(self.translation))
 
     def __len__(self) -> int:
@@ -95,17 +104,17 @@ class Camera:
 
     def __getitem__(self, i: int) -> Camera:
         """The camera of one batch entry, batch axis kept."""
-        return self._map(lambda x: x[i : i + 1])
+        return self.map(lambda x: entry(x, i))
 
     def expand(self, batch: int) -> Camera:
         """One camera for a whole batch."""
-        return self._map(lambda x: x.expand(batch, *x.shape[1:]))
+        return self.map(lambda x: x.expand(batch, *x.shape[1:]))
 
     def to(self, *args, **kwargs) -> Camera:
-        return self._map(lambda x: x.to(*args, **kwargs))
+        return self.map(lambda x: x.to(*args, **kwargs))
 
     def detach(self) -> Camera:
-        return self._map(Tensor.detach)
+        return self.map(Tensor.detach)
 
 
 def rotation_matrix(axis_angle: Tensor) -> Tensor:

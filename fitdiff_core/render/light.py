@@ -7,14 +7,16 @@ Lambert surface (albedo 1) under uniform radiance 1 has radiance 1, and one that
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..batching import entry
 from ..errors import UserError
+from ..image import LUMINANCE
 
 SH_BANDS = (0, 1, 1, 1, 2, 2, 2, 2, 2)
 COSINE = (
@@ -89,7 +91,7 @@ class Light:
         direction = torch.tensor([[a, b] for a, b, _ in lamps]).float().reshape(-1, 2).deg2rad()
         color = torch.tensor([c for *_, c in lamps]).reshape(-1, 3)
         light = cls(sh[None], toward(direction[:, 0], direction[:, 1])[None], color[None])
-        return light.expand(batch)._map(torch.clone)
+        return light.expand(batch).map(torch.clone)
 
     @classmethod
     def cat(cls, lights: Sequence[Light]) -> Light:
@@ -171,7 +173,8 @@ class Light:
         """Environment irradiance / pi on unit normals `[B, N, 3]` -> `[B, N, 3]`: what a white Lambert surface shows."""
         return sh_basis(normal) @ (self.sh * (self.sh.new_tensor(COSINE) / math.pi)[:, None])
 
-    def _map(self, f) -> Light:
+    def map(self, f: Callable[[Tensor], Tensor]) -> Light:
+        """`f` of each tensor."""
         return Light(f(self.sh), f(self.direction), f(self.color), self.shadows)
 
     def __len__(self) -> int:
@@ -179,17 +182,17 @@ class Light:
 
     def __getitem__(self, i: int) -> Light:
         """The light of one batch entry, batch axis kept."""
-        return self._map(lambda x: x[i : i + 1])
+        return self.map(lambda x: entry(x, i))
 
     def expand(self, batch: int) -> Light:
         """One light for a whole batch."""
-        return self._map(lambda x: x.expand(batch, -1, -1))
+        return self.map(lambda x: x.expand(batch, -1, -1))
 
     def to(self, *args, **kwargs) -> Light:
-        return self._map(lambda x: x.to(*args, **kwargs))
+        return self.map(lambda x: x.to(*args, **kwargs))
 
     def detach(self) -> Light:
-        return self._map(Tensor.detach)
+        return self.map(Tensor.detach)
 
 
 def toward(yaw: Tensor, pitch: Tensor) -> Tensor:
@@ -216,7 +219,7 @@ def _panorama(height: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
 def _take_brightest(radiance: Tensor, direction: Tensor, solid: Tensor, size) -> tuple[Tensor, Tensor, Tensor]:
     """Split the brightest 20-degree cap off panoramas `[B, N, 3]` -> direction `[B, 3]`, irradiance `[B, 3]`, the rest."""
-    luminance = radiance.detach() @ radiance.new_tensor([0.2126, 0.7152, 0.0722])
+    luminance = radiance.detach() @ radiance.new_tensor(LUMINANCE)
     n_batch, (height, width) = len(radiance), size
     power = (luminance * solid).view(n_batch, 1, height, width)
     coarse = F.adaptive_avg_pool2d(power, (min(height, 12), min(width, 24)))

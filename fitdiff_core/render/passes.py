@@ -5,7 +5,8 @@ Made for models that redraw a picture from such passes (ControlNet); the `*_imag
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,6 +17,7 @@ from ..maps import TextureMaps
 from .camera import Camera
 from .interpolate import filtered_texture, interpolate, texture, texture_level
 from .normals import frames
+from .orientation import raster_to_image
 from .rasterize import rasterize
 from .renderer import _perturbed
 
@@ -46,6 +48,11 @@ class Passes:
     uv: Tensor
     line: Tensor
 
+    @classmethod
+    def cat(cls, batches: Sequence[Passes]) -> Passes:
+        """Batches of passes of one size as one batch."""
+        return cls(*(torch.cat([getattr(b, f.name) for b in batches]) for f in fields(cls)))
+
 
 @torch.no_grad()
 def passes(
@@ -74,15 +81,21 @@ def passes(
     turn = camera.matrix().mT[:, None]
     flat, normal = smooth @ turn, F.normalize(normal, dim=-1, eps=1e-8) @ turn
 
-    mask = _mean(_up(seen.to(vertices)), samples)
+    mask = _mean(raster_to_image(seen.to(vertices)), samples)
     share = 1 / mask.clamp(min=1e-6)
-    line = _lines(_up(depth), _up(flat * seen), _up(seen), _up(_regions(head, at)), height * samples)
+    line = _lines(
+        raster_to_image(depth),
+        raster_to_image(flat * seen),
+        raster_to_image(seen),
+        raster_to_image(_regions(head, at)),
+        height * samples,
+    )
     coarse = interpolate(uv, rasterize(pos, tri, size), tri)
     return Passes(
-        _mean(_up(depth * seen), samples) * share,
-        F.normalize(_mean(_up(normal * seen), samples), dim=1, eps=1e-8),
+        _mean(raster_to_image(depth * seen), samples) * share,
+        F.normalize(_mean(raster_to_image(normal * seen), samples), dim=1, eps=1e-8),
         mask,
-        _up(coarse),
+        raster_to_image(coarse),
         _mean(line, samples),
     )
 
@@ -117,11 +130,6 @@ def normal_image(normal: Tensor, mask: Tensor, style: str = "controlnet") -> Ten
 def uv_image(uv: Tensor, mask: Tensor) -> Tensor:
     """uv `[B, 2, H, W]` -> red is u, green is v (from the bottom), blue is the coverage."""
     return torch.cat([uv, mask], 1)
-
-
-def _up(x: Tensor) -> Tensor:
-    """`[B, H, W, C]`, row 0 at the bottom -> `[B, C, H, W]`, row 0 at the top."""
-    return x.flip(1).permute(0, 3, 1, 2)
 
 
 def _mean(x: Tensor, samples: int) -> Tensor:

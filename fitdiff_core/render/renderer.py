@@ -16,6 +16,7 @@ from .camera import Camera
 from .interpolate import filtered_texture, interpolate_at, texture_level
 from .light import Light
 from .normals import frames
+from .orientation import flip_rows, image_to_raster, raster_to_image
 from .rasterize import rasterize
 from .shading import ROUGHNESS, shade
 from .shadow import lamp_shares
@@ -112,8 +113,8 @@ def render(
     image = torch.cat([spread(color) + (1 - mask) * _background(background, color), mask], -1)
     if antialias:
         image = smooth_edges(image, rast, pos, tri, _edges(tri))
-    image = image.flip(1).permute(0, 3, 1, 2)
-    return RenderOutput(image[:, :3], image[:, 3:], spread(normal).flip(1).permute(0, 3, 1, 2), uv_image.flip(1), rast)
+    image = raster_to_image(image)
+    return RenderOutput(image[:, :3], image[:, 3:], raster_to_image(spread(normal)), flip_rows(uv_image), rast)
 
 
 def _covered_rows(rast: Tensor) -> Tensor:
@@ -141,7 +142,7 @@ def _background(background: Tensor | tuple[float, float, float] | None, like: Te
     if background is None:
         return like.new_zeros(1, 1, 1, 3)
     background = torch.as_tensor(background, dtype=like.dtype, device=like.device)
-    return background.reshape(1, 1, 1, 3) if background.ndim == 1 else background.permute(0, 2, 3, 1).flip(1)
+    return background.reshape(1, 1, 1, 3) if background.ndim == 1 else image_to_raster(background)
 
 
 def _edges(tri: Tensor) -> EdgeTable:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..image import LUMINANCE, srgb_to_linear
 from .light import Y00, Light, toward
 
 NEUTRAL = 6500.0  # kelvin that show as white
@@ -17,7 +18,6 @@ XYZ_TO_RGB = (
     (-0.9692660, 1.8760108, 0.0415560),
     (0.0556434, -0.2040259, 1.0572252),
 )
-LUMINANCE = (0.2126, 0.7152, 0.0722)
 
 
 def lamp(azimuth: float, elevation: float, irradiance: Tensor | tuple[float, float, float]) -> Light:
@@ -84,8 +84,6 @@ def _planckian_rgb(kelvin: float) -> Tensor:
 
 def hex_rgb(text: str) -> Tensor:
     """ "#rrggbb" or "#rgb" (sRGB) -> linear RGB `[3]`. Raises UserError for anything else."""
-    from ..image import srgb_to_linear
-
     digits = text.strip().removeprefix("#")
     if len(digits) == 3:
         digits = "".join(2 * c for c in digits)

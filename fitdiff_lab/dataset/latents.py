@@ -17,11 +17,12 @@ import torch
 from tqdm import tqdm
 
 from fitdiff_core.errors import command
+from fitdiff_core.files import write_json
 from fitdiff_core.identity import load_recognizer
 from fitdiff_core.model.autoencoder import MapAutoencoder
 
 from ..train.autoencoder import encoder_key, load_autoencoder
-from ..train.run import load_state, write_json
+from ..train.run import load_state
 from .reading import Photos, Textures, read_json
 
 

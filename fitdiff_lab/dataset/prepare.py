@@ -32,6 +32,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fitdiff_core.errors import UserError, command
+from fitdiff_core.files import atomic_path
 
 SHARD = 128
 PHOTO = 224  # px a side
@@ -97,13 +98,8 @@ class People(_Shards):
 
 
 def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with atomic_path(path) as part:
         save_file(tensors, part, metadata)
-        os.replace(part, path)
-    except OSError as e:
-        part.unlink(missing_ok=True)
-        raise UserError(f"Cannot write {path} ({e}); check free space and permissions.") from e
 
 
 class Maker:

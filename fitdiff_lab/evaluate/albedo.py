@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fitdiff_core.render import Camera, interpolate, rasterize, vertex_normals
+from fitdiff_core.render.orientation import flip_rows
 
 from .metrics import lab
 
@@ -118,8 +119,8 @@ def unwrap(photo: Tensor, vertices: Tensor, head, camera: Camera, size: int = 51
 
     fine = (2 * height, 2 * width)
     rast = rasterize(camera.clip(vertices, width / height), head.triangles, fine)
-    depth = interpolate(-camera.view(vertices)[..., 2:], rast, head.triangles).flip(1)[..., 0]
-    depth = torch.where(rast.flip(1)[..., 3] > 0, depth, torch.inf)[:, None]
+    depth = flip_rows(interpolate(-camera.view(vertices)[..., 2:], rast, head.triangles))[..., 0]
+    depth = torch.where(flip_rows(rast)[..., 3] > 0, depth, torch.inf)[:, None]
     # nearest pixel: a mean over an edge would lie between near and far
     front = F.grid_sample(depth, grid, mode="nearest", padding_mode="zeros", align_corners=False)[0, 0]
     behind = -camera.view(points)[0, :, 2].view(size, size) - front

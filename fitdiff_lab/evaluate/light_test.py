@@ -27,8 +27,9 @@ from torch import Tensor
 from fitdiff_core import pipeline
 from fitdiff_core.avatar import Avatar
 from fitdiff_core.errors import UserError, command
+from fitdiff_core.files import write_json
 from fitdiff_core.fitting.crop import crop_image
-from fitdiff_core.image import linear_to_srgb, load_photo, save_png, srgb_to_linear
+from fitdiff_core.image import LUMINANCE, linear_to_srgb, load_photo, save_png, srgb_to_linear
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.model.autoencoder import from_codes
 from fitdiff_core.render import Camera
@@ -38,7 +39,6 @@ from ..dataset.prepare import Maker
 from ..synthetic.background import random_background
 from ..synthetic.scenes import random_expression
 from ..train.release import fingerprint
-from ..train.run import write_json
 from .albedo import difference, errors, skin_texels, unwrap
 from .heldout import HeldOut, make_people, to_pil
 from .light_report import markdown, save_sheet, summary
@@ -47,7 +47,6 @@ from .mitsuba_scene import Lamp, Lighting, head_in_mitsuba, load_mitsuba, render
 
 WHITE = math.pi  # irradiance that makes a white Lambert surface 1
 FRAME = 0.32  # metres that a photo is high at the head
-LUMA = (0.2126, 0.7152, 0.0722)
 
 
 @dataclass
@@ -122,7 +121,7 @@ def develop(rgba: Tensor, background: Tensor, box: tuple[int, int, int, int]) ->
     """
     x0, y0, x1, y1 = box
     face = rgba[..., y0:y1, x0:x1]
-    luminance = (face[:, :3] * torch.tensor(LUMA).view(1, 3, 1, 1)).sum() / face[:, 3].sum().clamp(min=1)
+    luminance = (face[:, :3] * torch.tensor(LUMINANCE).view(1, 3, 1, 1)).sum() / face[:, 3].sum().clamp(min=1)
     gain = 0.21 * (luminance / 0.25) ** 0.3 / luminance
     image = rgba[:, :3] * gain + (1 - rgba[:, 3:]) * background
     return linear_to_srgb(image).clamp(0, 1)

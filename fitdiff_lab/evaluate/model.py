@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from fitdiff_core import pipeline
 from fitdiff_core.errors import UserError, command
+from fitdiff_core.files import write_json
 from fitdiff_core.model.autoencoder import MAPS, to_codes
 from fitdiff_core.model.checkpoint import FitDiffModel
 from fitdiff_core.model.denoiser import unpack_latent
@@ -33,7 +34,6 @@ from fitdiff_core.model.samplers import SAMPLERS
 from ..dataset.prepare import Maker
 from ..dataset.reading import read_json
 from ..train.release import fingerprint
-from ..train.run import write_json
 from .heldout import HeldOut, Viewer, cheek_ita, make_people, stack_marks, to_pil
 from .metrics import ITA_CLASSES, Pca, aligned_distance, frechet, ita_class, mean_angle, nearest, pairwise_mean, psnr
 from .photos import load_judge

@@ -22,6 +22,7 @@ from torch import Tensor
 from fitdiff_core import pipeline
 from fitdiff_core.avatar import Avatar
 from fitdiff_core.errors import UserError, command
+from fitdiff_core.files import write_json
 from fitdiff_core.render import Camera
 from fitdiff_core.scene import Scene
 
@@ -32,7 +33,6 @@ from ..evaluate.light_test import shape_errors
 from ..synthetic.people import random_person
 from ..synthetic.photograph import photograph
 from ..synthetic.scenes import random_expression, random_light
-from ..train.run import write_json
 
 SIZE = 384  # px a side of the photos
 YAWS = {"front": 0.0, "left": -30.0, "right": 30.0}

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fitdiff_core.render.camera import Camera
 from fitdiff_core.render.light import Light
+from fitdiff_core.render.orientation import flip_rows
 
 from .people import SkinAttributes
 
@@ -136,7 +137,7 @@ def _at_height(knots: list[np.ndarray], y: Tensor) -> Tensor:
 
 def _plane(camera: Camera, size: tuple[int, int], yaw: float, depth: float) -> tuple[Tensor, Tensor]:
     """Where each pixel's ray meets the upright plane that faces `yaw`: metres right and up, `[1, 1, H, W]` each."""
-    rays, eye = camera.rays(size)[0].flip(0), camera.position()[0]
+    rays, eye = flip_rows(camera.rays(size))[0], camera.position()[0]
     ahead = torch.tensor([math.sin(yaw), 0.0, math.cos(yaw)])
     across = torch.tensor([math.cos(yaw), 0.0, -math.sin(yaw)])
     reach = (depth - eye @ ahead) / (rays @ ahead).clamp(max=-0.05)

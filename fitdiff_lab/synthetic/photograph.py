@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from fitdiff_core.image import linear_to_srgb
+from fitdiff_core.image import LUMINANCE, linear_to_srgb
 from fitdiff_core.render import render, vertex_normals
 
 from .background import fingers, glasses, hair_volume, random_background, shoulders
@@ -70,7 +70,7 @@ def _face_luminance(image: Tensor, camera, head, vertices: Tensor, size: tuple[i
     x0, y0 = max(int(low[0]), 0), max(int(low[1]), 0)
     part = image[..., y0 : max(int(high[1]), y0 + 2), x0 : max(int(high[0]), x0 + 2)]
     part = part if part.numel() else image
-    return float((part * torch.tensor([0.2126, 0.7152, 0.0722]).view(1, 3, 1, 1)).sum(1).mean().clamp(min=1e-4))
+    return float((part * torch.tensor(LUMINANCE).view(1, 3, 1, 1)).sum(1).mean().clamp(min=1e-4))
 
 
 def _develop(

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from fitdiff_core.image import LUMINANCE
 from fitdiff_core.render import vertex_normals
 from fitdiff_core.render.light import Light
 from fitdiff_core.render.shadow import visibility
 
-_LUMA = torch.tensor([0.2126, 0.7152, 0.0722])
+_LUMA = torch.tensor(LUMINANCE)
 
 
 def cast_shadows(head, vertices: Tensor, light: Light, softness: int = 2) -> SimpleNamespace:

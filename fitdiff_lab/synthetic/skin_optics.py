@@ -17,6 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fitdiff_core.image import LUMINANCE
+
 MELANIN_RANGE = (0.0008, 0.55)  # volume fraction of the epidermis
 BLOOD_RANGE = (0.0008, 0.35)  # volume fraction of the dermis
 TABLE_SIZE = 40
@@ -121,7 +123,7 @@ def look_up(table: Tensor, log_melanin: Tensor, log_blood: Tensor) -> Tensor:
 
 def lightness(rgb: Tensor) -> Tensor:
     """Linear sRGB `[..., 3]` -> CIE L* `[...]`."""
-    y = (rgb * torch.tensor([0.2126, 0.7152, 0.0722])).sum(-1)
+    y = (rgb * torch.tensor(LUMINANCE)).sum(-1)
     return torch.where(y > 0.008856, 116 * y.clamp(min=1e-6) ** (1 / 3) - 16, 903.3 * y)
 
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fitdiff_core.filters import gaussian_blur_replicate
 from fitdiff_core.head.teeth import patch_mask
 
 EXTENT = 170.0  # mm; half the side of the cube that noise is defined in
@@ -20,13 +21,8 @@ _LATTICE = 32  # points along each side of the periodic lattice behind the fine 
 
 
 def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
-    """`[C, H, W]`, sigma in texels; reflects nothing, repeats the edge."""
-    radius = max(1, int(2.5 * sigma + 0.5))
-    t = torch.arange(-radius, radius + 1, dtype=x.dtype)
-    kernel = torch.exp(-0.5 * (t / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    x = F.pad(x[:, None], (radius,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(x, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[:, 0]
+    """`[C, H, W]` blurred by `sigma` texels, cut at 2.5 sigma; the border repeats."""
+    return gaussian_blur_replicate(x, sigma, max(1, int(2.5 * sigma + 0.5)))
 
 
 class Canvas:

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from fitdiff_core.errors import UserError
+from fitdiff_core.files import atomic_path, write_json
 from fitdiff_core.model.checkpoint import read_header
 
 
@@ -44,9 +45,8 @@ class Run:
         self.config = config
 
     def save(self, tensors: dict[str, Tensor], **status) -> None:
-        part = self.folder / ".state.part"
-        save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part, {"status": json.dumps(status)})
-        os.replace(part, self.folder / "state.safetensors")
+        with atomic_path(self.folder / "state.safetensors") as part:
+            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part, {"status": json.dumps(status)})
 
     def load(self) -> tuple[dict[str, Tensor], dict] | None:
         """(tensors, status), or None where nothing was saved yet."""
@@ -141,12 +141,6 @@ def config_of(kind: type, status: dict):
         raise UserError(
             f"These weights are of a network that this version does not know ({e}); use this version's."
         ) from e
-
-
-def write_json(path: Path, value: dict) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(value, indent=1) + "\n")
-    os.replace(part, path)
 
 
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -6,23 +6,16 @@ from __future__ import annotations
 import numpy as np
 
 from fitdiff_core.errors import UserError
+from fitdiff_core.face.mesh_points import LOWER_LIP_INNER, N_POINTS, OUTLINE, UPPER_LIP_INNER
+from fitdiff_core.render.orientation import flip_rows
 
-N_POINTS = 468
 VIEWS = ((0, 0), (-14, 0), (14, 0), (0, -9), (0, 9))  # camera yaw, pitch in degrees
 PICTURE, PHOTO_DISTANCE, PHOTO_FOV = 640, 0.9, 19.0
 PEOPLE, STRENGTH = 24, 0.8
 REACH = 14  # pixels a point may be moved to find skin (inner rims of lids and lips fall on the eye or into the mouth)
 DOUBT_MM = 3.0  # scatter at which a point's weight is one half
-# The face's outline in MediaPipe's numbering. The network draws it along the silhouette, so it slides as the head turns.
-OUTLINE = (
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136,
-    172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
-)  # fmt: skip
-OUTLINE_WEIGHT = 0.2
-CHIN = (148, 152, 377)  # of the outline, but steady from wherever the face is seen
-# Inner rims of the lips: where they touch, nearest skin alone cannot tell which lip a point belongs to.
-UPPER_LIP = (191, 80, 81, 82, 13, 312, 311, 310, 415)
-LOWER_LIP = (95, 88, 178, 87, 14, 317, 402, 318, 324)
+OUTLINE_WEIGHT = 0.2  # the network draws the outline along the silhouette, so it slides as the head turns
+CHIN_POINTS = (148, 152, 377)  # of the outline, but steady from wherever the face is seen
 
 
 def face_mesh_points(head, people: int = PEOPLE) -> tuple[dict[str, np.ndarray], dict[str, float]]:
@@ -57,7 +50,7 @@ def face_mesh_points(head, people: int = PEOPLE) -> tuple[dict[str, np.ndarray],
     triangles, barycentric = locate(uv, head)
     spread = _spread_mm(samples, uv, triangles, head)
     weights = 1 / (1 + (spread / DOUBT_MM) ** 2)
-    weights[list(set(OUTLINE) - set(CHIN))] *= OUTLINE_WEIGHT
+    weights[list(set(OUTLINE) - set(CHIN_POINTS))] *= OUTLINE_WEIGHT
     seen = np.isfinite(samples[..., 0]).mean(0)
     weights = weights * np.clip(seen * 2, 0, 1)
     inside = np.setdiff1d(np.arange(N_POINTS), OUTLINE)
@@ -88,14 +81,15 @@ def _look(head, vertices, maps, detector, yaw: float, pitch: float):
     if not faces:
         return None, None
     mesh = faces[0].mesh[:N_POINTS].numpy().astype(np.float64)
-    face_id = out.rast[0, ..., 3].flip(0).long().numpy() - 1  # row 0 at the top
+    face_id = flip_rows(out.rast)[0, ..., 3].long().numpy() - 1
     triangle = head.triangles[torch.from_numpy(np.maximum(face_id, 0))]
     hidden = head.vertex_region("mouth_interior") + head.vertex_region("eyes")
     skin = (face_id >= 0) & (hidden[triangle].amax(-1).numpy() < 0.5)
     uv_image = out.uv[0].numpy()
     lip_line = head.uv[head.landmark_ids[[60, 64]], 1].mean().item()
     above = skin & (uv_image[..., 1] > lip_line)
-    allowed = dict.fromkeys(UPPER_LIP, above) | dict.fromkeys(LOWER_LIP, skin & ~above)
+    # where the inner rims of the lips touch, nearest skin alone cannot tell which lip a point belongs to
+    allowed = dict.fromkeys(UPPER_LIP_INNER, above) | dict.fromkeys(LOWER_LIP_INNER, skin & ~above)
     uv = np.full((N_POINTS, 2), np.nan)
     for i, (x, y) in enumerate(mesh[:, :2]):
         at = _nearest(allowed.get(i, skin), x, y)

@@ -104,7 +104,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
 def write(path: Path, tensors: dict[str, np.ndarray], metadata: dict) -> None:
     from safetensors.numpy import save
 
-    from fitdiff_core.image import write_atomic
+    from fitdiff_core.files import write_atomic
 
     data = {k: np.ascontiguousarray(v) for k, v in tensors.items()}
     write_atomic(path, save(data, {"format": FORMAT, "head": json.dumps(metadata)}))

@@ -74,7 +74,7 @@ def plain(value):
 
 
 def write_json(path: Path, value) -> None:
-    from fitdiff_core.image import write_atomic
+    from fitdiff_core.files import write_atomic
 
     write_atomic(path, (json.dumps(plain(value), indent=2, allow_nan=False) + "\n").encode())
 

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from fitdiff_core.avatar import Avatar
+from fitdiff_core.image import LUMINANCE
 from fitdiff_core.render import Camera, Light
 from fitdiff_core.render.camera import rotation_matrix
-from fitdiff_core.render.rig import LUMINANCE, lamp, together, uniform
+from fitdiff_core.render.rig import lamp, together, uniform
 from fitdiff_core.scene import Scene
 
 TURN = 20.0  # degrees
