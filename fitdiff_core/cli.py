@@ -77,14 +77,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         default=0.0,
         type=float,
         metavar="STRENGTH",
-        help="add the (first) photo's own detail where it shows the skin well, 0 to 1 (default: off; without a number: 1)",
+        help="add the (first) photo's own detail where it shows the skin, 0 to 1 (default: off; without a number: 1)",
     )
     p.add_argument(
         "--mask",
         action="append",
         metavar="FILE",
-        help="picture of the photo's size, white where the photo may be used (default: hair and hands are found); with several "
-        "photos one for each",
+        help="picture of the photo's size, white where the photo may be used (default: hair and hands are found); with "
+        "several photos one for each",
     )
     p.add_argument("--device", default="cpu", help="cpu, cuda, mps, ... (default: %(default)s)")
     add_file_options(p.add_argument_group("files"))
@@ -96,7 +96,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         raise UserError("--photo-detail needs a photo that the head is fitted to: give one, without --no-guidance.")
     if args.mask and (len(args.mask) != len(args.photo) or args.no_guidance):
         raise UserError(
-            f"--mask is for photos that the head is fitted to, one for each: {len(args.mask)} masks, {len(args.photo)} photos."
+            f"--mask is for photos that the head is fitted to, one for each: {len(args.mask)} masks, "
+            f"{len(args.photo)} photos."
         )
     if args.seed < 0:
         raise UserError(f"--seed must not be negative (got {args.seed}).")

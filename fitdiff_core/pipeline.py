@@ -165,8 +165,8 @@ def sample_scenes(
     people = denoiser.people
     if batch not in (1, people) and people != 1:
         raise UserError(
-            f"{people} identities and a batch of {batch}; set batch to 1 (one noise for all) or to {people} (one each), or "
-            "connect one identity."
+            f"{people} identities and a batch of {batch}; set batch to 1 (one noise for all) or to {people} (one "
+            "each), or connect one identity."
         )
     run = SamplingRun(denoiser, guidance, s.variation)
     start = run.start(noise(model, seed, batch))
@@ -230,8 +230,8 @@ def add_photo_detail(
     strength: 0 (the avatar as it is) to 1. texture_size: texels a side of the maps, None keeps the avatar's
     identity: conditions the diffusion model where it fills what the photo does not show; None leaves that to the prior
 
-    Returns `.avatar` and `.weight` `[1, 1, S, S]`, the share of each texel that came from the photo. Raises UserError for
-    a batch, a scene without a photo, or sizes that do not fit.
+    Returns `.avatar` and `.weight` `[1, 1, S, S]`, the share of each texel that came from the photo. Raises UserError
+    for a batch, a scene without a photo, or sizes that do not fit.
     """
     cond = condition(model, identity)
     photo, scene = photo.to(model.device), scene.detach()

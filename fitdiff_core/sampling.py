@@ -45,7 +45,8 @@ class SampleSettings:
         if not 0 <= self.variation <= 1:
             raise UserError(f"variation must be from 0 to 1 (got {self.variation}).")
         if not math.isfinite(self.cfg_scale):
-            raise UserError(f"cfg must be a finite number (got {self.cfg_scale}); {SampleSettings.cfg_scale} is usual.")
+            usual = SampleSettings.cfg_scale
+            raise UserError(f"cfg must be a finite number (got {self.cfg_scale}); {usual} is usual.")
 
 
 def condition(model: FitDiffModel, identity: Identity | None) -> Condition | None:

@@ -73,7 +73,8 @@ class Guider:
     """A GUIDER: our conditioned denoiser with its guidance."""
 
     def __init__(self, denoiser: ConditionedDenoiser, guidance, variation: float, preview=None):
-        """guidance, variation: as of `SamplingRun`. preview: denoised latent -> sRGB `[3, H, W]`, shown some eight times."""
+        """guidance, variation: as of `SamplingRun`. preview: denoised latent -> sRGB `[3, H, W]`, shown some eight
+        times."""
         self.denoiser, self.guidance, self.variation, self.preview = denoiser, guidance, variation, preview
         self.model = denoiser.model
         self.model_patcher = HostPatcher(self.model)
@@ -83,7 +84,8 @@ class Guider:
         self.predict = self.denoiser
 
     def __call__(self, x, sigma, model_options=None, seed=None):
-        """x `[B, C + 1, h, w]`, sigma `[B]` -> denoised. CFG++ samplers pass functions that are given both predictions."""
+        """x `[B, C + 1, h, w]`, sigma `[B]` -> denoised. CFG++ samplers pass functions that are given both
+        predictions."""
         denoised = self.predict(x, sigma)
         options = model_options or {}
         after = options.get("sampler_post_cfg_function", [])
@@ -166,7 +168,8 @@ class Guider:
 
     @staticmethod
     def _mask(mask, noise, device):
-        """Noise mask -> `[B, C + 1, h, w]`. A mask that keeps any texel also keeps the shape, which has no place in UV."""
+        """Noise mask -> `[B, C + 1, h, w]`. A mask that keeps any texel also keeps the shape, which has no place in
+        UV."""
         mask = comfy.sampler_helpers.prepare_mask(mask.float(), noise.shape, device)
         if mask.min() < 1:
             mask[:, -1] = 0

@@ -49,7 +49,8 @@ def goal_inputs() -> list:
 
 
 def diffuse_preview(model):
-    """Denoised latent `[B, C + 1, h, w]` -> the first head's diffuse albedo by the cheap decoder, sRGB `[3, 256, 256]`."""
+    """Denoised latent `[B, C + 1, h, w]` -> the first head's diffuse albedo by the cheap decoder, sRGB `[3, 256,
+    256]`."""
 
     def preview(denoised):
         texture, _ = unpack_latent(denoised[:1].detach().float(), model.head.n_identity)

@@ -1,11 +1,11 @@
-"""Detail of the photo, put into the maps where the photo shows it well: unwrap, delight, fill, blend.
+"""Photo detail: the photo's own fine detail in the maps, where the photo shows the skin well.
 
-The diffusion result is trusted for what is broad (tone, large shadows), the photo for what is fine. What the photo does not
-show comes from the diffusion model, inpainted round what it does show (as Relightify, Papantoniou et al. 2023,
-arXiv 2305.06077).
+The steps are: unwrap the photo into UV, remove the light, inpaint what is hidden, blend. Low frequencies (tone, large
+shadows) come from the diffusion result, high frequencies from the photo. What the photo does not show is inpainted by
+the diffusion model around what it does show (as in Relightify, Papantoniou et al. 2023, arXiv 2305.06077).
 """
 
 from .add import PhotoDetail, photo_detail
-from .unwrap import Unwrapped, unwrap
+from .unwrapping import Unwrapped, unwrap
 
 __all__ = ["PhotoDetail", "Unwrapped", "photo_detail", "unwrap"]

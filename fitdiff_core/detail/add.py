@@ -1,4 +1,4 @@
-"""The steps in their order: unwrap the photo, take the light off, carry it to the other side, fill, blend."""
+"""Photo detail, step by step: unwrap the photo, remove the light, mirror to the hidden side, inpaint, blend."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from ..model.denoiser import Condition
 from ..scene import Scene
 from .blend import multiband
 from .delight import anchor, delight
-from .hair_mask import bare, strange
-from .inpainting import fill
-from .unwrap import Unwrapped, unwrap
+from .hair_mask import find_hair, remove_hair
+from .inpainting import inpaint
+from .unwrapping import Unwrapped, unwrap
 
 FEATURES = ("brows", "eyelids", "lips")
-MIRROR = 0.6  # how much of a seen cheek's detail the hidden one gets
+MIRROR = 0.6  # share of the detail of a seen cheek that the hidden one gets
 
 
 @dataclass
 class PhotoDetail:
-    """avatar: the head with the photo's detail; weight `[1, 1, S, S]`: the share of each texel that came from the photo."""
+    """avatar: the head with the photo's detail; weight `[1, 1, S, S]`: the share of each texel that came from the
+    photo."""
 
     avatar: Avatar
     weight: Tensor
@@ -46,20 +47,25 @@ def photo_detail(
     seed: int = 0,
     mirror: float = MIRROR,
 ) -> PhotoDetail:
-    """One head in the scene of its photo `[1, 3, H, W]` sRGB -> the same head with the photo's detail in its maps.
+    """Add the photo's fine detail to the maps of one head.
 
-    model: the autoencoder and denoiser that fill what is hidden; None leaves hidden parts as they are.
-    mask: `[1, 1, H, W]`, 1 where the photo may be used; None: where the face is not hidden (found in the photo).
-    strength: 0 returns the avatar as it is, 1 all of the detail. texture_size: side of the maps; None keeps it.
-    condition: who it is, for the hidden parts. mirror: how much of one side's detail the hidden other side gets.
-    Shape, eyes, mouth, scalp and neck stay as they are, and so does what the photo cannot show. Raises UserError for a
-    batch, a scene without a photo, sizes that do not fit, or a strength outside 0..1.
+    model: autoencoder and denoiser for the hidden parts; None leaves them as they are
+    avatar: one head. scene: of its photo
+    photo: `[1, 3, H, W]` sRGB
+    mask: `[1, 1, H, W]`, 1 where the photo may be used; None finds hair, hands and glasses in the photo
+    strength: 0 (the avatar as it is) to 1 (all of the detail)
+    texture_size: texels a side of the maps; None keeps the avatar's
+    condition: the identity, for the hidden parts
+    mirror: share of one side's detail that the hidden other side gets
+
+    Shape, eyes, mouth, scalp and neck stay as they are. Raises UserError for a batch, a scene without a photo, sizes
+    that do not fit, or a strength outside 0..1.
     """
     if not math.isfinite(strength) or not 0 <= strength <= 1:
         raise UserError(f"The strength of the photo detail must be from 0 to 1, not {strength}.")
     size = texture_size or avatar.maps.size[0]
     if strength == 0:
-        # asked for the size, it is still given
+        # the requested size still applies
         maps = avatar.maps if avatar.maps.size == (size, size) else avatar.maps.resize(size)
         return PhotoDetail(Avatar(avatar.head, avatar.shape, maps), photo.new_zeros(1, 1, size, size))
     maps = avatar.maps.resize(size)
@@ -70,13 +76,13 @@ def photo_detail(
     kept = anchor(albedo, clean.diffuse, weight, own_edges)
     detailed = add_log(clean, kept)
 
-    # the hidden side has the detail of the seen one, as far as faces are symmetric
+    # the hidden side gets the detail of the seen one, as far as the face is symmetric
     other = weight.flip(3) * (1 - weight) * like * mirror
     echoed = TextureMaps.from_stack(multiband(add_log(clean, kept.flip(3)).stack(), clean.stack(), other))
     merged = TextureMaps.from_stack(multiband(detailed.stack(), echoed.stack(), weight))
     if model is not None:
-        filled = fill(model, merged, torch.maximum(shown, other), avatar.shape, condition, seed=seed).resize(size)
-        # eyes, mouth and hair are not hidden parts of the photo's skin: they stay the sampled ones
+        filled = inpaint(model, merged, torch.maximum(shown, other), avatar.shape, condition, seed=seed).resize(size)
+        # eyes, mouth and hair stay as sampled: they are no skin that the photo could have shown
         paint = fillable(avatar.head, size).to(weight) * (1 - shown)
         merged = TextureMaps.from_stack(multiband(filled.stack(), merged.stack(), paint))
     stack = torch.lerp(maps.stack(), merged.stack(), strength)
@@ -86,40 +92,42 @@ def photo_detail(
 def without_hair(
     avatar: Avatar, seen: Unwrapped, albedo: Tensor, weight: Tensor, maps: TextureMaps, like: Tensor
 ) -> tuple[Tensor, Tensor, TextureMaps]:
-    """Hair over the skin is neither the photo's detail nor the model's albedo: weight and `shown` without it, and the maps
-    with a guess of the skin below."""
+    """Exclude hair over the skin, which belongs neither to the photo's detail nor to the albedo.
+
+    Returns the weight and `seen.shown` without it, and maps with a guess of the skin below the hair.
+    """
     size = maps.size[0]
     skin = plain_skin(avatar.head, size).to(weight)
     upper = above_nose(avatar.head, seen.geometry.position, size)
-    # ears and neck too: long hair comes round the sides
+    # ears and neck count as a source of hair, since long hair covers the sides
     rim, face = (regions(avatar.head, names, size).to(weight) for names in (("scalp", "ears", "neck"), ("face",)))
-    hair = strange(maps.diffuse, skin, torch.ones_like(skin), upper, rim, face)
-    hair = torch.maximum(hair, strange(albedo, skin, weight, upper, rim, face))
-    # brows and lids go only where the other side has them to give
+    hair = find_hair(maps.diffuse, skin, torch.ones_like(skin), upper, rim, face)
+    hair = torch.maximum(hair, find_hair(albedo, skin, weight, upper, rim, face))
+    # brows and lids are removed only where the other side can replace them
     given = (hair.flip(3) < 0.02) * like
     gone = hair * (1 - features(avatar.head, size).to(weight) * (1 - given))
-    return weight * (1 - hair), seen.shown * (1 - gone), bare(maps, gone, face, like)
+    return weight * (1 - hair), seen.shown * (1 - gone), remove_hair(maps, gone, face, like)
 
 
 def add_log(maps: TextureMaps, ratio: Tensor) -> TextureMaps:
-    """The maps with the diffuse albedo times exp(ratio `[1, 3, S, S]`)."""
+    """The maps with their diffuse albedo multiplied by exp(ratio), ratio `[1, 3, S, S]`."""
     diffuse = ((maps.diffuse + ALBEDO_EPSILON) * ratio.exp() - ALBEDO_EPSILON).clamp(0, 1)
     return TextureMaps(diffuse, maps.specular, maps.normal)
 
 
 def features(head, size: int) -> Tensor:
-    """`[1, 1, size, size]`: brows, lids and lips."""
+    """Brows, lids and lips, `[1, 1, size, size]`."""
     return regions(head, FEATURES, size)
 
 
 def fillable(head, size: int) -> Tensor:
-    """`[1, 1, size, size]`: skin that a photo could have shown."""
+    """Skin that a photo could have shown, `[1, 1, size, size]`."""
     skin = regions(head, ("face", "nose", "ears"), size)
     return skin * (1 - regions(head, ("scalp", "mouth_interior", "eyes"), size))
 
 
 def plain_skin(head, size: int) -> Tensor:
-    """`[1, 1, size, size]`: skin of the face away from brows, lids, lips and hairline."""
+    """Skin of the face at a distance from brows, lids, lips and hairline, `[1, 1, size, size]`."""
     near = regions(head, (*FEATURES, "mouth_interior", "eyes"), size)
     reach = round(0.012 * size)
     near = F.max_pool2d(near, 2 * reach + 1, 1, reach)
@@ -127,7 +135,7 @@ def plain_skin(head, size: int) -> Tensor:
 
 
 def above_nose(head, position: Tensor, size: int) -> Tensor:
-    """`[1, 1, S, S]`: 1 above the lower third of the nose, 0 below; position `[1, 3, S, S]`, m."""
+    """1 above the lower third of the nose, 0 below, `[1, 1, S, S]`. position: of the texels, `[1, 3, S, S]` metres."""
     nose = regions(head, ("nose",), size).to(position) > 0.5
     if not nose.any():
         return torch.ones_like(position[:, :1])
@@ -136,7 +144,7 @@ def above_nose(head, position: Tensor, size: int) -> Tensor:
 
 
 def symmetric(position: Tensor) -> Tensor:
-    """`[1, 1, S, S]`: 1 where the texel mirrored in the atlas lies mirrored on the head, position `[1, 3, S, S]` m."""
+    """1 where the texel mirrored in UV lies mirrored on the head, `[1, 1, S, S]`. position: `[1, 3, S, S]` metres."""
     x, y = position[:, :1], position[:, 1:2]
     error = torch.maximum((x + x.flip(3)).abs(), (y - y.flip(3)).abs())
     return (1.5 - error / 0.006).clamp(0, 1) * (x != 0)

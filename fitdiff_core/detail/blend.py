@@ -1,6 +1,6 @@
-"""Two pictures of one surface become one without a seam: each band of detail is joined over a width of its own.
+"""Blend two pictures of one surface without a seam: each frequency band is blended over a width of its own.
 
-Laplacian pyramids, Burt & Adelson 1983 ("A multiresolution spline with application to image mosaics").
+Laplacian pyramids (Burt & Adelson 1983, "A multiresolution spline with application to image mosaics").
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ def _up(x: Tensor, like: Tensor) -> Tensor:
 
 
 def multiband(inside: Tensor, outside: Tensor, weight: Tensor, levels: int = LEVELS) -> Tensor:
-    """`inside` where weight is 1, `outside` where it is 0. `[B, C, S, S]` each, weight `[B, 1, S, S]` 0..1.
+    """Blend `inside` (weight 1) and `outside` (weight 0).
 
-    Where the weight is 0 on a wide surrounding, `outside` is returned unchanged.
+    inside, outside: `[B, C, S, S]`. weight: `[B, 1, S, S]`, 0..1. levels: of the pyramid
+    `outside` is unchanged where the weight is 0 in a wide neighbourhood.
     """
     difference = inside - outside
     if levels == 0 or min(weight.shape[-2:]) < 16:

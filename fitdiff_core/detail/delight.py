@@ -1,7 +1,7 @@
-"""From radiance to albedo: the fitted light is divided out, and what it does not explain is told from the skin by scale.
+"""From radiance to albedo: divide by the fitted shading, then separate the remaining light from the skin by scale.
 
-A photo's shading is never known exactly. What is broad, or changes in large steps (cast shadows, shine), is therefore left
-to the diffusion model's albedo; what is fine and of skin-like contrast is the photo's.
+The shading of a photo is never known exactly. Low frequencies and large steps (cast shadows, highlights) are therefore
+taken from the diffusion model's albedo. Fine detail with the contrast of skin is taken from the photo.
 """
 
 from __future__ import annotations
@@ -15,66 +15,75 @@ from ..filters import guided_filter, normalized_convolution
 from ..maps import ALBEDO_EPSILON, TextureMaps
 from ..render import shade
 from ..scene import Scene
-from .unwrap import Unwrapped
+from .unwrapping import Unwrapped
 
 
 @dataclass(frozen=True)
 class DelightSettings:
-    """broad: Gaussian width, as a share of the atlas' side, above which the model's tone stands; edge: log step above which
-    plain skin is taken for shadow or shine; brightest, darkest: log ratios photo / model are held to these; tint: and those
-    of colour to this."""
+    """Limits of what is taken from the photo.
+
+    broad: Gaussian width, as a share of the UV side, above which the model's tone is kept
+    edge: log step above which plain skin is taken for a shadow or a highlight
+    brightest, darkest, tint: limits of the log ratio photo / model, of its mean upwards and downwards, and of its
+    colour
+    dim: share of the median shading below which a texel is in deep shadow, where only noise is left
+    """
 
     broad: float = 0.06
     edge: float = 0.35
     brightest: float = 0.35
     darkest: float = 1.2
     tint: float = 0.3
-    dim: float = 0.2  # share of the median shading below which a texel is in deep shadow: only noise is left there
+    dim: float = 0.2
 
 
 @torch.no_grad()
 def shading(unwrapped: Unwrapped, maps: TextureMaps, scene: Scene) -> tuple[Tensor, Tensor]:
-    """What a white matte skin would show, and the specular part: `[1, 3, S, S]` each, in the scene's light."""
+    """Radiance of white matte skin, and specular radiance, in the scene's light; `[1, 3, S, S]` each."""
     g = unwrapped.geometry
-    normal, view, occlusion, rough, specular, arrives = (
+    normal, view, occlusion, rough, specular, visibility = (
         x.flatten(2).mT
-        for x in (g.bent(maps.normal), g.view(scene.camera), g.occlusion, g.roughness, maps.specular, g.arrives)
+        for x in (g.bent(maps.normal), g.view(scene.camera), g.occlusion, g.roughness, maps.specular, g.visibility)
     )
     one, none = torch.ones_like(normal), torch.zeros_like(normal)
-    matte = shade(one, none, normal, view, scene.light, rough, occlusion=occlusion, arrives=arrives)
-    gloss = shade(none, specular, normal, view, scene.light, rough, occlusion=occlusion, arrives=arrives)
+    matte = shade(one, none, normal, view, scene.light, rough, occlusion=occlusion, arrives=visibility)
+    gloss = shade(none, specular, normal, view, scene.light, rough, occlusion=occlusion, arrives=visibility)
     return tuple(x.mT.reshape(g.normal.shape) for x in (matte, gloss))
 
 
 @torch.no_grad()
 def delight(unwrapped: Unwrapped, maps: TextureMaps, scene: Scene) -> tuple[Tensor, Tensor]:
-    """Albedo `[1, 3, S, S]` as the fitted light leaves it, not yet anchored, and the weight `[1, 1, S, S]` that is left:
-    burnt-out texels and those in deep shadow say nothing."""
+    """Divide the photo by the fitted shading.
+
+    Returns the albedo `[1, 3, S, S]` before `anchor`, and its weight `[1, 1, S, S]`: 0 where the photo is burnt out or
+    in deep shadow.
+    """
     matte, gloss = shading(unwrapped, maps, scene)
     albedo = (unwrapped.radiance - gloss).clamp(min=0) / matte.clamp(min=1e-3)
     level = matte.mean(1, keepdim=True)
     used = unwrapped.weight > 0.1
     typical = level[used].median() if used.any() else level.mean()
     lit = ((level / typical.clamp(min=1e-6) - DelightSettings.dim) / DelightSettings.dim).clamp(0, 1)
-    spoilt = normalized_convolution(unwrapped.clipped, torch.ones_like(level), 2.0)
-    return albedo.clamp(0, 2), unwrapped.weight * lit * (1 - 4 * spoilt).clamp(0, 1)
+    burnt = normalized_convolution(unwrapped.clipped, torch.ones_like(level), 2.0)
+    return albedo.clamp(0, 2), unwrapped.weight * lit * (1 - 4 * burnt).clamp(0, 1)
 
 
 @torch.no_grad()
 def anchor(
     albedo: Tensor, model: Tensor, weight: Tensor, features: Tensor, settings: DelightSettings | None = None
 ) -> Tensor:
-    """Log ratio `[1, 3, S, S]` photo / model that is kept: the fine part.
+    """The part of the log ratio photo / model that is kept, `[1, 3, S, S]`: its high frequencies.
 
-    albedo, model: `[1, 3, S, S]` linear; weight, features `[1, 1, S, S]`: features (brows, lids, lips) have strong edges of
-    their own, so there only the broad part is taken off; on plain skin, steps are too.
+    albedo, model: `[1, 3, S, S]` linear. weight: `[1, 1, S, S]`
+    features: `[1, 1, S, S]` brows, lids and lips. They have strong edges of their own, so only low frequencies are
+        removed there. On plain skin, large steps are removed as well.
     """
     s, size = settings or DelightSettings(), albedo.shape[-1]
     ratio = ((albedo + ALBEDO_EPSILON) / (model + ALBEDO_EPSILON)).log()
     ratio = ratio.clamp(-3, 3) * (weight > 0)
     light = ratio.mean(1, keepdim=True)
     tint = ratio - light
-    # the tone is read from skin, not from brows that lie a little beside the model's
+    # the tone comes from skin, not from brows, which may be displaced against the model's
     count = weight * (1 - 0.8 * features) + 1e-6 * (weight > 0)
     broad = normalized_convolution(light, count, s.broad * size)
     stepped = guided_filter(light, weight, s.broad * size / 3, s.edge)

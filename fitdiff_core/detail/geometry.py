@@ -1,4 +1,4 @@
-"""The posed head as the atlas sees it: position, normal and the like of every texel."""
+"""Geometry of the posed head, baked into UV: position, normal and shading inputs of every texel."""
 
 from __future__ import annotations
 
@@ -17,9 +17,13 @@ from ..render.shadow import lamp_shares
 
 @dataclass
 class AtlasGeometry:
-    """Texels of one head's skin, image orientation. covered `[1, 1, S, S]`; position, normal `[1, 3, S, S]`, world;
-    tangent `[1, 4, S, S]`; occlusion, roughness `[1, 1, S, S]`; arrives `[1, L, S, S]`: what shadows leave of each
-    directional light. Eyes are not covered: both share one island."""
+    """Texels of one head's skin, image orientation.
+
+    covered: `[1, 1, S, S]`. Eyes are not covered, since both share one UV island
+    position, normal: `[1, 3, S, S]` world. tangent: `[1, 4, S, S]`
+    occlusion, roughness: `[1, 1, S, S]`
+    visibility: `[1, L, S, S]` of each directional light, 0 in its shadow
+    """
 
     covered: Tensor
     position: Tensor
@@ -27,12 +31,12 @@ class AtlasGeometry:
     tangent: Tensor
     occlusion: Tensor
     roughness: Tensor
-    arrives: Tensor
+    visibility: Tensor
 
     @classmethod
     @torch.no_grad()
     def bake(cls, vertices: Tensor, head, size: int, light: Light) -> AtlasGeometry:
-        """Vertices `[1, V, 3]` of `head` in a light of batch 1 -> its atlas at `size`. Eyeballs begin at `head.n_skin`, where it has any."""
+        """Vertices `[1, V, 3]` metres of `head`, in a light of batch 1 -> its geometry in UV, `size` texels a side."""
         tri, uv = head.triangles.long(), head.uv.to(vertices)
         n_skin = getattr(head, "n_skin", len(uv))
         skin = tri[(tri < n_skin).all(1)]
@@ -44,19 +48,20 @@ class AtlasGeometry:
             for name, default in (("occlusion", 1.0), ("roughness", ROUGHNESS))
         )
         lamps = light.direction.shape[1]
-        arrives = lamp_shares(vertices, tri, light)[0] if light.shadows and lamps else one.expand(-1, lamps)
-        parts = [vertices[0], normal[0], tangent[0], occlusion, roughness, arrives]
+        visibility = lamp_shares(vertices, tri, light)[0] if light.shadows and lamps else one.expand(-1, lamps)
+        parts = [vertices[0], normal[0], tangent[0], occlusion, roughness, visibility]
         values = raster_to_image(interpolate(torch.cat(parts, 1)[None], rast, skin))
-        position, normal, tangent, occlusion, roughness, arrives = values.split((3, 3, 4, 1, 1, lamps), 1)
+        position, normal, tangent, occlusion, roughness, visibility = values.split((3, 3, 4, 1, 1, lamps), 1)
         covered = raster_to_image(rast[..., 3:] > 0).to(vertices)
-        return cls(covered, position, F.normalize(normal, dim=1), tangent, occlusion, roughness, arrives)
+        return cls(covered, position, F.normalize(normal, dim=1), tangent, occlusion, roughness, visibility)
 
     def view(self, camera) -> Tensor:
-        """Unit vectors to the camera `[1, 3, S, S]`."""
+        """Unit vectors to the camera, `[1, 3, S, S]`."""
         return F.normalize(camera.position()[:, :, None, None] - self.position, dim=1)
 
     def bent(self, texels: Tensor) -> Tensor:
-        """Shading normals `[1, 3, S, S]`: the normal map `[1, 3, S, S]` in the tangent frame, as the renderer bends them."""
+        """Shading normals `[1, 3, S, S]`: the normal map `[1, 3, S, S]` applied in the tangent frame, as in the
+        renderer."""
         tangent, hand = self.tangent[:, :3], self.tangent[:, 3:].sign()
         bitangent = torch.linalg.cross(self.normal, tangent, dim=1) * hand
         bent = tangent * texels[:, 0:1] + bitangent * texels[:, 1:2] + self.normal * texels[:, 2:3]

@@ -1,4 +1,4 @@
-"""Hair on the skin: what the sampled or the photographed albedo shows there in a colour that the face's skin has not."""
+"""Hair over the skin, found in an albedo map by its darkness and colour, and its removal."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from ..filters import COARSE, gaussian_blur, normalized_convolution
 from ..fitting.occlusion import reconstruct
 from ..maps import ALBEDO_EPSILON, TextureMaps
 
-DARK, TINT, RAMP = 0.75, 0.4, 0.25  # log ratios to the face's median skin, and how far the verdict takes to be sure
-CLOSE = 0.03  # of the side: half of the widest gap in hair that is closed
-AREA = 0.01  # of the atlas' side: smaller things are spots and wrinkles
+DARK, TINT, RAMP = 0.75, 0.4, 0.25  # thresholds of the log ratio to the median skin, and the width of their ramps
+CLOSE = 0.03  # half of the widest gap in hair that is closed, of the UV side
+AREA = 0.01  # least width of hair, of the UV side; smaller things are spots and wrinkles
 
 
 @torch.no_grad()
-def strange(albedo: Tensor, skin: Tensor, weight: Tensor, upper: Tensor, scalp: Tensor, face: Tensor) -> Tensor:
-    """`[1, 1, S, S]` 0..1: not of this face's skin. albedo `[1, 3, S, S]` linear; skin: plain skin; weight: where albedo is
-    known; upper: where darkness tells (below the nose it may be a beard); scalp: where hair grows from; face: all it may cover. `[1, 1, S, S]` each."""
+def find_hair(albedo: Tensor, skin: Tensor, weight: Tensor, upper: Tensor, scalp: Tensor, face: Tensor) -> Tensor:
+    """Hair over the face in an albedo map, `[1, 1, S, S]` 0..1.
+
+    albedo: `[1, 3, S, S]` linear. All others `[1, 1, S, S]`:
+    skin: plain skin. weight: where the albedo is known
+    upper: where darkness counts; below the nose it may be a beard
+    scalp: where hair starts. face: where hair may lie
+    """
     known = skin * weight
     sure = known[0, 0] > 0.6
     if sure.sum() < 64:
@@ -28,7 +33,7 @@ def strange(albedo: Tensor, skin: Tensor, weight: Tensor, upper: Tensor, scalp: 
     colour = (normalized_convolution(albedo, known, AREA / 2 * albedo.shape[-1]) + ALBEDO_EPSILON).log()
     light = colour.mean(1, keepdim=True)
     tint = colour - light
-    # hair is the smaller part of a face: its skin is brighter than the median of all
+    # hair covers less than half of the face, so skin is brighter than the median
     middle = light[0, 0][sure].median()
     inner = sure & (light[0, 0] > middle)
     usual = torch.stack([tint[0, c][inner].median() for c in range(3)])[None, :, None, None]
@@ -44,7 +49,7 @@ def strange(albedo: Tensor, skin: Tensor, weight: Tensor, upper: Tensor, scalp: 
 
 
 def grown_from(seed: Tensor, mask: Tensor) -> Tensor:
-    """What of mask hangs together with seed, `[1, 1, S, S]` 0..1: hair grows from the scalp; dark eye sockets and folds do not."""
+    """The parts of mask that are connected to seed, `[1, 1, S, S]` 0..1: dark eye sockets and folds are not."""
     small = F.interpolate(mask, (COARSE, COARSE), mode="area")
     seed = F.max_pool2d(F.interpolate(seed, small.shape[-2:], mode="area"), 7, 1, 3)
     reached = reconstruct(seed, torch.maximum(small, seed))
@@ -52,7 +57,7 @@ def grown_from(seed: Tensor, mask: Tensor) -> Tensor:
 
 
 def closed(mask: Tensor, radius: int) -> Tensor:
-    """Gaps up to twice the radius closed: a brow in a fringe."""
+    """Morphological closing: gaps up to twice the radius (a brow in a fringe) are filled."""
 
     def grow(x: Tensor) -> Tensor:
         for _ in range(max(1, radius // 4)):
@@ -63,19 +68,26 @@ def closed(mask: Tensor, radius: int) -> Tensor:
 
 
 @torch.no_grad()
-def bare(maps: TextureMaps, hair: Tensor, skin: Tensor, symmetric: Tensor) -> TextureMaps:
-    """The maps without hair `[1, 1, S, S]`: a first guess for the diffusion model to go on from. The other side of the face
-    where that is bare and lies mirrored (`symmetric`), the surroundings' tone elsewhere."""
+def remove_hair(maps: TextureMaps, hair: Tensor, skin: Tensor, symmetric: Tensor) -> TextureMaps:
+    """Replace hair `[1, 1, S, S]` in the maps by a first guess of the skin, from which the diffusion model continues.
+
+    The guess is the other side of the face where that shows skin and is mirrored (`symmetric`), elsewhere the tone of
+    the surroundings. skin: the region that counts as skin.
+    """
     clean = skin * (hair < 0.02)
     tone = (maps.diffuse * clean).sum((2, 3), keepdim=True) / clean.sum().clamp(min=1)
-    for share in (0.2, 0.1, 0.05):  # from the whole face's tone to the surroundings', as far as these are known
+    for share in (
+        0.2,
+        0.1,
+        0.05,
+    ):  # from the tone of the whole face to that of the surroundings, as far as they are known
         sigma = share * hair.shape[-1]
         sure = normalized_convolution(clean, torch.ones_like(clean), sigma)
         tone = torch.lerp(
             tone.expand_as(maps.diffuse), normalized_convolution(maps.diffuse, clean, sigma), (sure / 0.2).clamp(0, 1)
         )
     other = gaussian_blur((gaussian_blur(clean.flip(3), 4.0) > 0.85) * symmetric, 3.0)
-    # the other side may be lit or flushed otherwise: it gives its detail, this side its tone
+    # the other side may differ in light or redness: it gives its detail, this side its tone
     there = (maps.diffuse.flip(3) / tone.flip(3).clamp(min=ALBEDO_EPSILON)).clamp(0.2, 1.3) * tone
     guess = torch.lerp(tone, there, other)
     return replace(maps, diffuse=torch.lerp(maps.diffuse, guess, hair).clamp(0, 1))

@@ -1,8 +1,8 @@
-"""What the photo does not show, painted by the diffusion model round what it does show: inpainting in the latent.
+"""Inpainting in the latent: the diffusion model paints what the photo does not show, around what it does show.
 
-As Relightify (arXiv 2305.06077) and RePaint (Lugmayr et al. 2022, arXiv 2201.09865): noise is put on the latent, and at
-every level on the way back the known cells are those of the photo. They are put into the denoised estimate, so the known
-part needs no noise of its own and no sampler knows of it.
+As in Relightify (arXiv 2305.06077) and RePaint (Lugmayr et al. 2022, arXiv 2201.09865): noise is added to the latent,
+and at every level of the reverse process the known cells are replaced by the photo's. They are replaced in the
+denoised estimate, so the known part needs no noise and samplers need not know about it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from ..maps import TextureMaps
 from ..model.denoiser import Condition, pack_latent
 from ..model.samplers import SIGMA_MIN, ddim, sigmas
 
-START = 0.7  # noise level to begin at: hidden parts may change their detail, not who it is
+START = 0.7  # initial noise level: hidden parts may change their detail, but not the identity
 STEPS = 12
 
 
 class KnownCells:
-    """`(x, sigma) -> denoised` with some of the latent known: wraps a denoiser."""
+    """`(x, sigma) -> denoised`: wraps a denoiser and replaces the known part of the latent."""
 
     def __init__(self, denoise, known: Tensor, share: Tensor):
-        """known: latent `[1, C + 1, h, w]`; share: `[1, C + 1, h, w]` how well each element is known, 0..1."""
+        """known: latent `[1, C + 1, h, w]`. share: `[1, C + 1, h, w]`, 0..1, how well each element is known."""
         self.denoise, self.known, self.share = denoise, known, share
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ class KnownCells:
 
 
 @torch.no_grad()
-def fill(
+def inpaint(
     model,
     maps: TextureMaps,
     weight: Tensor,
@@ -42,9 +42,12 @@ def fill(
     start: float = START,
     steps: int = STEPS,
 ) -> TextureMaps:
-    """Maps of one head, known where weight `[1, 1, S, S]` is 1 -> maps of the autoencoder's size that agree with them.
+    """Inpaint the maps of one head.
 
-    shape `[1, K]` is known. condition: who it is; None leaves the hidden parts to the prior alone.
+    maps: known where weight `[1, 1, S, S]` is 1. shape: `[1, K]`, known
+    condition: the identity; None leaves the hidden parts to the prior
+    start: initial noise level. steps: of the sampler
+    Returns maps of the autoencoder's size.
     """
     size = model.autoencoder.config.size
     known = pack_latent(model.autoencoder.encode(maps.resize(size).stack()), shape)

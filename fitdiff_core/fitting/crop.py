@@ -18,7 +18,8 @@ LEAST_SHOWN = 0.05  # least share of the face that a mask must leave; less means
 
 @dataclass
 class FaceCrop:
-    """image: `[1, 3, S, S]` sRGB; mask: `[1, 1, S, S]`, 0 where the photo ends; matrix: `[1, 2, 3]` photo px -> crop px."""
+    """image: `[1, 3, S, S]` sRGB; mask: `[1, 1, S, S]`, 0 where the photo ends; matrix: `[1, 2, 3]` photo px -> crop
+    px."""
 
     image: Tensor
     mask: Tensor
@@ -50,7 +51,8 @@ def crop_matrix(points: Tensor, size: int = 256, margin: float = MARGIN) -> Tens
 
 
 def _weights(n: int, size: int, scale: float, shift: float, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Triangle filter along one axis: `[size, n]` weights, and `[size]` bool where the output centre is in the frame."""
+    """Triangle filter along one axis: `[size, n]` weights, and `[size]` bool where the output centre is in the
+    frame."""
     centre = (torch.arange(size, dtype=torch.float64) + 0.5 - shift) / scale
     width = max(1.0, 1.0 / scale)  # a wider filter when shrinking avoids aliasing
     source = torch.arange(n, dtype=torch.float64) + 0.5

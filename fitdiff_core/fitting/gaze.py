@@ -1,7 +1,7 @@
 """Gaze: find the darkest disc of the iris's size between the lids, and convert its place to angles.
 
-The 468 mesh points include the lids but not the iris. The iris is 11.7 mm wide in nearly everyone (Caroline & Andre 2002). Its
-size in the picture is therefore known, and only its position is searched.
+The 468 mesh points include the lids but not the iris. The iris is 11.7 mm wide in nearly everyone (Caroline & Andre
+2002). Its size in the picture is therefore known, and only its position is searched.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def iris_score(image: Tensor, lids: Tensor, origin: Tensor, radius: float) -> tu
 
     image: `[1, 3, H, W]` sRGB. lids: `[16, 2]`, origin: `[2]`, radius of the iris: pixels
 
-    Returns scores `[h, w]` and offsets `[h, w, 2]` in iris radii. The score is the darkness of the disc minus that of the
-    rest of the eye, times the contrast of the eye. It is 0 everywhere where the eye is almost closed.
+    Returns scores `[h, w]` and offsets `[h, w, 2]` in iris radii. The score is the darkness of the disc minus that of
+    the rest of the eye, times the contrast of the eye. It is 0 everywhere where the eye is almost closed.
     """
     n = int(WORK_RADIUS)
     y, x = torch.meshgrid(torch.arange(-3 * n, 3 * n + 1), torch.arange(-4 * n, 4 * n + 1), indexing="ij")

@@ -1,4 +1,5 @@
-"""What the camera sees of the head at each pixel: atlas position, normal, view. Without gradients: for weights and light."""
+"""What the camera sees of the head at each pixel: atlas position, normal, view. Without gradients: for weights and
+light."""
 
 from __future__ import annotations
 
@@ -51,7 +52,8 @@ class GBuffer:
 
     @property
     def facing(self) -> Tensor:
-        """`[B, 1, h, w]` weight from 0 at grazing angles, where the fit is off by a pixel and texels are stretched, to 1."""
+        """`[B, 1, h, w]` weight from 0 at grazing angles, where the fit is off by a pixel and texels are stretched, to
+        1."""
         cosine = (self.normal * self.view).sum(1, keepdim=True)
         return (cosine - 0.15).div(0.35).clamp(0, 1) * self.mask
 

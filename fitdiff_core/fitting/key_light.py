@@ -1,4 +1,5 @@
-"""Search for one strong directional light. Spherical harmonics of order 2 express neither its terminator nor its shadows."""
+"""Search for one strong directional light. Spherical harmonics of order 2 express neither its terminator nor its
+shadows."""
 
 from __future__ import annotations
 
@@ -17,15 +18,15 @@ YAWS, PITCHES = range(-110, 111, 20), range(-20, 61, 20)  # degrees around the f
 # Candidates are first compared without shadows. The search goes on if the best leaves less than PROMISING of the error
 # without a key light; the shadows of the best SHADOWED are then cast.
 PROMISING, SHADOWED = 0.97, 10
-# A key light is kept if its error is below WORTH of the error without one, and at least LEAST_GAIN below it. Smaller gains
-# may come from hair, make-up or a fold.
+# A key light is kept if its error is below WORTH of the error without one, and at least LEAST_GAIN below it. Smaller
+# gains may come from hair, make-up or a fold.
 WORTH, LEAST_GAIN = 0.9, 0.003
 
 
 @dataclass(frozen=True)
 class KeyLight:
-    """direction: `[3]` unit vector in world space, towards the light. visibility: `[1, V, 1]` of the light from each vertex,
-    0 where other parts of the head cast a shadow, to 1."""
+    """direction: `[3]` unit vector in world space, towards the light. visibility: `[1, V, 1]` of the light from each
+    vertex, 0 where other parts of the head cast a shadow, to 1."""
 
     direction: Tensor
     visibility: Tensor
@@ -46,7 +47,8 @@ def find_key_light(
         return found.energy if found.key.max() > 0 else math.inf
 
     def with_shadows(angles: list[tuple[int, int]]) -> tuple[float, KeyLight, tuple[int, int]]:
-        """Cast the shadows of each candidate (yaw, pitch); the best one's error, light and angles (the first of equals)."""
+        """Cast the shadows of each candidate (yaw, pitch); the best one's error, light and angles (the first of
+        equals)."""
         directions = torch.stack([direction_at(*a) for a in angles])
         lights = Light(torch.zeros(1, 9, 3), directions[None], torch.ones(1, len(angles), 3))
         visibility = lamp_shares(vertices, gbuffer.triangles, lights)

@@ -1,8 +1,8 @@
 """Fit camera, expression and a first shape to the landmarks of a photo.
 
-Perspective model-to-landmark fitting by damped Gauss-Newton, with iteratively reweighted residuals and quadratic priors
-(Blanz & Vetter 2003, Sec. 4; Huber et al. 2016). Expression is bounded to 0..1. The head is linear in identity and expression,
-so all Jacobians are analytic. The light comes from `sh_light.py`, finer shape from the guidance.
+Perspective model-to-landmark fitting by damped Gauss-Newton, with iteratively reweighted residuals and quadratic
+priors (Blanz & Vetter 2003, Sec. 4; Huber et al. 2016). Expression is bounded to 0..1. The head is linear in identity
+and expression, so all Jacobians are analytic. The light comes from `sh_light.py`, finer shape from the guidance.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def landmark_basis(head: HeadModel, which: str = "mesh") -> tuple[Tensor, Tensor
 
 
 def landmark_weights(head: HeadModel, which: str, like: Tensor) -> Tensor:
-    """Weight of each landmark `[N]`, mean 1. Mesh points are weighted by reliability, lids and lips more; others equally."""
+    """Weight of each landmark `[N]`, mean 1. Mesh points are weighted by reliability, lids and lips more; others
+    equally."""
     if which != "mesh":
         return like.new_ones(5 if which == "5" else 68)
     w = torch.as_tensor(head.landmark_weights(which)).to(like).clone()

@@ -1,8 +1,8 @@
 """Find what hides the skin in a photo (hair, hands, glasses), by colour alone.
 
-Each pixel is compared with skin of one colour under one smooth light that is fitted to the photo. A pixel that is much darker
-or of a very different colour is hidden. A pixel that differs less is hidden if it is connected to hair (hysteresis, Canny
-1986) and if the region has a sharp edge; the colour of a second lamp has none.
+Each pixel is compared with skin of one colour under one smooth light that is fitted to the photo. A pixel that is much
+darker or of a very different colour is hidden. A pixel that differs less is hidden if it is connected to hair
+(hysteresis, Canny 1986) and if the region has a sharp edge; the colour of a second lamp has none.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def visible_skin(
     photo: `[1, 3, S, S]` sRGB crop. valid: `[1, 1, S, S]`, 0 where the photo ends
     mesh: `[1, 468, 2]` px. gbuffer: of the fitted head, at the crop's size. regions: of `region_weights`
 
-    Returns the light for skin of the colour MEAN_SKIN, and `[1, 1, S, S]`, 1 where the skin is visible or nothing is known.
+    Returns the light for skin of the colour MEAN_SKIN, and `[1, 1, S, S]`, 1 where the skin is visible or nothing is
+    known.
     """
     _, skin, features, _ = (gbuffer.sample(regions) * gbuffer.facing).split(1, 1)
     scalp, face = (gbuffer.sample(hair_regions(head).to(photo)) * gbuffer.mask).split(1, 1)
@@ -76,7 +77,8 @@ def strongly_different(ratio: Tensor, skin: Tensor, features: Tensor, upper: Ten
 def connected_hair(
     ratio: Tensor, face: Tensor, scalp: Tensor, features: Tensor, upper: Tensor, hidden: Tensor
 ) -> Tensor:
-    """Hair over the face, `[1, 1, S, S]` 0 or 1: weakly different pixels that are connected to the scalp or to `hidden`.
+    """Hair over the face, `[1, 1, S, S]` 0 or 1: weakly different pixels that are connected to the scalp or to
+    `hidden`.
 
     face, scalp: `[1, 1, S, S]`, where hair may cover (brows included) and where it grows. hidden: `strongly_different`.
     """

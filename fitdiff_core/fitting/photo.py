@@ -1,4 +1,5 @@
-"""One photo, fitted: its face crop, its scene, and where it shows the skin. Guidance and photo detail start from here."""
+"""One photo, fitted: its face crop, its scene, and where it shows the skin. Guidance and photo detail start from
+here."""
 
 from __future__ import annotations
 

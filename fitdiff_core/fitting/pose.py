@@ -30,7 +30,8 @@ def matrix_to_axis_angle(m: Tensor) -> Tensor:
 
 
 def umeyama(source: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Similarity with min sum w |s R source + c - target|^2 (Umeyama 1991). `[N, 3]` each -> s [], R `[3, 3]`, c `[3]`."""
+    """Similarity with min sum w |s R source + c - target|^2 (Umeyama 1991). `[N, 3]` each -> s [], R `[3, 3]`, c
+    `[3]`."""
     w = (weights / weights.sum())[:, None]
     ms, mt = (w * source).sum(0), (w * target).sum(0)
     a, b = source - ms, target - mt
@@ -45,8 +46,8 @@ def umeyama(source: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Te
 def affine_pose(source: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As `umeyama`, from 2-D targets: source `[N, 3]`, target `[N, 2]` (x right, y up) -> s [], R `[3, 3]`, c `[2]`.
 
-    An affine camera by least squares (first step of POSIT, DeMenthon & Davis 1995), with a weak ridge towards the frontal
-    view, so that few or nearly coplanar points can be solved.
+    An affine camera by least squares (first step of POSIT, DeMenthon & Davis 1995), with a weak ridge towards the
+    frontal view, so that few or nearly coplanar points can be solved.
     """
     w = (weights / weights.sum())[:, None]
     ms, mt = (w * source).sum(0), (w * target).sum(0)

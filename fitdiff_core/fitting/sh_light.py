@@ -1,8 +1,8 @@
 """The light of a photo by linear least squares: with known albedo and normals, radiance is linear in the light.
 
 The light is 9 coefficients of spherical harmonics (Ramamoorthi & Hanrahan 2001), and optionally one directional light.
-Albedo and light are ambiguous in level and tint. The prior holds the light near white, near unit level and smooth; the rest
-goes to the skin.
+Albedo and light are ambiguous in level and tint. The prior holds the light near white, near unit level and smooth; the
+rest goes to the skin.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def directional_basis(normal: Tensor, direction: Tensor) -> Tensor:
 
 
 def _prior(prior: LightPrior, like: Tensor, key: bool) -> tuple[Tensor, Tensor]:
-    """Precision `[K, K]` and mean `[K]` of the coefficients, coefficient-major, channel-minor; K = 27, or 30 with a key light."""
+    """Precision `[K, K]` and mean `[K]` of the coefficients, coefficient-major, channel-minor; K = 27, or 30 with a
+    key light."""
     std = torch.tensor((prior.level_std,) + (prior.band_std[0],) * 3 + (prior.band_std[1],) * 5).to(like)
     std = std * prior.level * AMBIENT
     tint = prior.tint_std * prior.level * AMBIENT
@@ -89,8 +90,8 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Solution:
-    """sh: `[9, 3]`. key: `[3]` irradiance / pi of the directional light, None where none was fitted. trust: `[P]` weight of
-    the pixels as inliers, 0..1. energy: robust mean of the squared relative residuals."""
+    """sh: `[9, 3]`. key: `[3]` irradiance / pi of the directional light, None where none was fitted. trust: `[P]`
+    weight of the pixels as inliers, 0..1. energy: robust mean of the squared relative residuals."""
 
     sh: Tensor
     key: Tensor | None
@@ -99,7 +100,8 @@ class Solution:
 
 
 def solve_light(pixels: Pixels, prior: LightPrior, key: Tensor | None = None) -> Solution:
-    """The light of one picture, by iteratively reweighted least squares (Cauchy): hair, glasses and shadows become outliers.
+    """The light of one picture, by iteratively reweighted least squares (Cauchy): hair, glasses and shadows become
+    outliers.
 
     key: `[P, 3]` irradiance of a directional light at each pixel (`directional_basis` times visibility), None for none.
     """

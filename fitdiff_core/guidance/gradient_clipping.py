@@ -1,8 +1,8 @@
 """Limits on the gradient that the recogniser may send back into the picture.
 
-A recognition network is easily fooled. Optimised for its features alone, the maps turn into fine coloured noise that this
-network takes for the person and no other network does. Such noise is of high frequency and needs large gradients. So on the
-way back the recogniser's gradient is blurred, and clipped to a share of the photometric gradient.
+A recognition network is easily fooled. Optimised for its features alone, the maps turn into fine coloured noise that
+this network takes for the person and no other network does. Such noise is of high frequency and needs large gradients.
+So on the way back the recogniser's gradient is blurred, and clipped to a share of the photometric gradient.
 """
 
 from __future__ import annotations

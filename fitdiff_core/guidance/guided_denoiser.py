@@ -2,12 +2,12 @@
 
 At each noise level inside the window, the denoised estimate Z_0 takes small steps down the gradient of the objective,
 through decoder, renderer and recogniser (manifold-preserving guidance, He et al. 2024, arXiv 2311.16424). Diffusion
-posterior sampling (Chung et al. 2023, arXiv 2209.14687) would continue the gradient through the denoiser: it costs another
-backward pass and adds its noise. Here it continues through the denoiser's linear part, which is exact and costs nothing
-(`LinearPrior.gradient`).
+posterior sampling (Chung et al. 2023, arXiv 2209.14687) would continue the gradient through the denoiser: it costs
+another backward pass and adds its noise. Here it continues through the denoiser's linear part, which is exact and
+costs nothing (`LinearPrior.gradient`).
 
-The estimate is kept from level to level. It may differ from the denoiser's by no more than the noise leaves open, sigma /
-sqrt(1 + sigma^2) per unit-variance element. The prior therefore decides the detail.
+The estimate is kept from level to level. It may differ from the denoiser's by no more than the noise leaves open,
+sigma / sqrt(1 + sigma^2) per unit-variance element. The prior therefore decides the detail.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from .skin_tone import skin_tone, tone_loss
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
-# Photos per gradient step; of more, each step takes the next ones in turn. The denoiser and the decoder run once per step and
-# are most of it: four photos take 1.8 times as long as one and 160 MB more. One photo per step is a third faster with three
-# photos, but less stable: the last photo pulls the skin towards its own tone (figures in docs/design.md).
+# Photos per gradient step; of more, each step takes the next ones in turn. The denoiser and the decoder run once per
+# step and are most of it: four photos take 1.8 times as long as one and 160 MB more. One photo per step is a third
+# faster with three photos, but less stable: the last photo pulls the skin towards its own tone (figures in
+# docs/design.md).
 PHOTOS_PER_STEP = 4
 
 
@@ -65,9 +66,9 @@ class GuidedDenoiser:
 
     One object serves one sampling run at a time. A larger sigma than the last starts a new run.
 
-    The photos share texture and shape. Each has its own camera, expression, gaze and light. The loss is the mean over the
-    photos, each with its own weights and sigma window. The step sizes of texture and shape are those of the first photo,
-    which is also the reference for colour (`with_colour_reference`).
+    The photos share texture and shape. Each has its own camera, expression, gaze and light. The loss is the mean over
+    the photos, each with its own weights and sigma window. The step sizes of texture and shape are those of the first
+    photo, which is also the reference for colour (`with_colour_reference`).
 
     scenes: the photos' scenes as refined so far, of batch B after the first call; scene: the first photo's.
 

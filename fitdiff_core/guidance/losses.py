@@ -1,8 +1,8 @@
 """What guidance pulls on: identity, perceptual, photometric and landmark distances between render and photo.
 
-Each returns `[B]` and is scaled so that about 1 is the distance of a stranger, or of an unguided sample, from the photo;
-so weights are comparable. Identity and perceptual follow the paper's G (distances of face-recognition embeddings and
-activation layers); the photometric and landmark scales are ours.
+Each returns `[B]` and is scaled so that about 1 is the distance of a stranger, or of an unguided sample, from the
+photo; so weights are comparable. Identity and perceptual follow the paper's G (distances of face-recognition
+embeddings and activation layers); the photometric and landmark scales are ours.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The low-frequency residual between photo and render: light that the scene's light model cannot express.
 
-Spherical harmonics of order 2 know no cast shadows, near lamps or mixed colours. Without countermeasures the guidance would
-paint them into the albedo. The residual is therefore split by scale (the idea of Retinex, Land & McCann 1971). What varies
-slowly over the skin is taken for light and multiplied onto the render. What remains, features and detail, guides the head.
-The overall skin tone then comes from the prior, which knows it from the identity's features.
+Spherical harmonics of order 2 know no cast shadows, near lamps or mixed colours. Without countermeasures the guidance
+would paint them into the albedo. The residual is therefore split by scale (the idea of Retinex, Land & McCann 1971).
+What varies slowly over the skin is taken for light and multiplied onto the render. What remains, features and detail,
+guides the head. The overall skin tone then comes from the prior, which knows it from the identity's features.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ NO_GAIN_WEIGHT = 0.02  # weight of "no gain", which decides far from plain skin
 class LowFrequency:
     """How the low-frequency residual is treated.
 
-    share: how much of it counts as light; 0 gives all of it to the skin, 1 would untie the skin's brightness from the photo
+    share: how much of it counts as light; 0 gives all of it to the skin, 1 would untie the skin's brightness from the
+    photo
     sigma: width of the Gaussian that separates low from high frequencies, as a share of the crop's side
     limit: of the log gain
     """

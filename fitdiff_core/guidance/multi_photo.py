@@ -47,8 +47,8 @@ def with_colour_reference(photos: Sequence[Guidance]) -> list[Guidance]:
 def identity_outliers(guidance: Guidance | Sequence[Guidance]) -> list[tuple[int, int, float]]:
     """Photos that seem to show another person: (index, index of the photo compared with, distance / threshold above 1).
 
-    Each photo is compared with the one that is nearest to all others; of two photos, the second with the first. Embeddings of
-    different recognisers cannot be compared, so each recogniser's photos form a group of their own.
+    Each photo is compared with the one that is nearest to all others; of two photos, the second with the first.
+    Embeddings of different recognisers cannot be compared, so each recogniser's photos form a group of their own.
     """
     targets, out = [g.target for g in as_guidances(guidance)], []
     for name in dict.fromkeys(t.recognizer.name for t in targets):
@@ -67,6 +67,6 @@ def identity_outliers(guidance: Guidance | Sequence[Guidance]) -> list[tuple[int
 def describe_outlier(photo: str, other: str, share: float) -> str:
     """A warning about one result of `identity_outliers`. photo, other: names that the user knows the photos by."""
     return (
-        f"{photo} may show somebody else than {other}: their distance is {share:.2f} times what one person's photos usually "
-        "differ; leave it out if it does."
+        f"{photo} may show somebody else than {other}: their distance is {share:.2f} times what one person's photos "
+        "usually differ; leave it out if it does."
     )

@@ -1,4 +1,5 @@
-"""The objective G of the guidance: decode, render, compare with the photo. Differentiable in latent, shape and scene."""
+"""The objective G of the guidance: decode, render, compare with the photo. Differentiable in latent, shape and
+scene."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from torch import Tensor
 class RMSNormalisedMomentum:
     """Gradient steps with momentum for one group of unknowns `[B, ...]`; each sample moves by `step` in RMS.
 
-    Adam (Kingma & Ba 2015), but with one second moment per sample instead of one per element. Texels and coefficients that
-    the photo says little about then move little; Adam would move them by full steps.
+    Adam (Kingma & Ba 2015), but with one second moment per sample instead of one per element. Texels and coefficients
+    that the photo says little about then move little; Adam would move them by full steps.
     """
 
     def __init__(self, step: float, betas: tuple[float, float] = (0.7, 0.9)):

@@ -32,8 +32,8 @@ class GuidanceSettings:
     weights: of the losses
     sigma_window: (start, end) noise levels between which the photo guides
     texture_step: RMS change of the texture latent (unit variance) per inner step
-    shape_step: RMS change of the whitened shape coefficients per inner step. Small: the identity says more about the shape
-        than the pixels do
+    shape_step: RMS change of the whitened shape coefficients per inner step. Small: the identity says more about the
+        shape than the pixels do
     scene_step: change of the camera per inner step, radians and relative distance; expression moves 3 times as far
     inner_steps: gradient steps per noise level
     trust_radius: largest distance of the estimate from the denoiser's, in posterior standard deviations

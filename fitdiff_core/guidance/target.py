@@ -43,8 +43,8 @@ class PhotoTarget:
     def similarity(self, image: Tensor) -> float:
         """Likeness of a render to the photo: 1 for the same picture, 0 for a stranger (`Recognizer.similarity`).
 
-        image: `[B, 3, h, w]` sRGB, square, from the scene's camera. The figure is optimistic: guidance optimised for this
-        recogniser.
+        image: `[B, 3, h, w]` sRGB, square, from the scene's camera. The figure is optimistic: guidance optimised for
+        this recogniser.
         """
         image = F.interpolate(image, self.photo.size, mode="bilinear", antialias=True, align_corners=False)
         crop = self.recognizer.crop(image, self.matrix.expand(len(image), -1, -1))

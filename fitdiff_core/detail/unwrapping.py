@@ -1,4 +1,4 @@
-"""The photo, laid out in the atlas: for each texel the pixel that shows it, and how well it shows it."""
+"""Unwrap the photo into UV: for each texel the pixel that shows it, and how well that pixel shows it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..avatar import Avatar
 from ..errors import UserError
 from ..filters import erode_and_feather, gaussian_blur
 from ..fitting.crop import check_mask, check_shown, crop_image
-from ..fitting.gbuffer import Surface
-from ..fitting.occlusion import occlusion
+from ..fitting.gbuffer import GBuffer
+from ..fitting.occlusion import visible_skin
 from ..fitting.regions import region_weights, regions
 from ..fitting.sh_light import CLIPPED
 from ..image import srgb_to_linear
@@ -38,8 +38,14 @@ FEATHER = 0.02  # of the atlas' side
 
 @dataclass
 class Unwrapped:
-    """radiance `[1, 3, S, S]` linear, 0 where nothing is seen; weight `[1, 1, S, S]` 0..1: how well the photo shows it;
-    shown: 1 where the photo shows anything of it, well or not; clipped: 1 where the photo is burnt out; geometry: of these texels."""
+    """A photo in UV.
+
+    radiance: `[1, 3, S, S]` linear, 0 where nothing is seen
+    weight: `[1, 1, S, S]`, 0..1, how well the photo shows the texel
+    shown: `[1, 1, S, S]`, 1 where the photo shows the texel at all
+    clipped: `[1, 1, S, S]`, 1 where the photo is burnt out
+    geometry: of the texels
+    """
 
     radiance: Tensor
     weight: Tensor
@@ -50,9 +56,12 @@ class Unwrapped:
 
 @torch.no_grad()
 def unwrap(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None = None, size: int = 512) -> Unwrapped:
-    """Photo `[1, 3, H, W]` sRGB, at its full resolution, into the atlas of one head in the photo's scene.
+    """Unwrap a photo at its full resolution into the UV of one head.
 
-    mask: `[1, 1, H, W]`, 1 where the photo may be used; None leaves that to the occlusion found in the photo.
+    scene: of the photo. photo: `[1, 3, H, W]` sRGB
+    mask: `[1, 1, H, W]`, 1 where the photo may be used; None finds hair, hands and glasses in the photo
+    size: texels a side
+
     Raises UserError for a batch, and for a scene that was not fitted to a photo.
     """
     _check(avatar, scene, photo, mask)
@@ -65,25 +74,27 @@ def unwrap(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None = No
 
     at = to_photo(pixels, scene.crop)
     sharp = prefilter(photo, at, geometry.covered)
-    picture = look_up(sharp, at, photo.shape)
-    # red alone clips on many a bright skin, and still leaves its detail in green and blue
+    picture = sample_at(sharp, at, photo.shape)
+    # bright skin often clips in red alone, and keeps its detail in green and blue
     burnt = ((photo > CLIPPED).sum(1, keepdim=True) > 1).to(photo)
-    clipped = (look_up(burnt, at, photo.shape) > 0.1).to(photo)
+    clipped = (sample_at(burnt, at, photo.shape) > 0.1).to(photo)
     inside = ((at > 0) & (at < at.new_tensor([photo.shape[3], photo.shape[2]]))).all(-1)[:, None].to(photo)
     if (seen * inside).sum() < 0.05 * seen.sum():
         raise UserError("The face of this scene lies outside the photo; give the photo that the scene was fitted to.")
     hidden = occluders(avatar, vertices, scene, photo)
-    free = look_up(hidden, pixels, (1, 1, *scene.size)) if mask is None else look_up(mask.to(photo), at, photo.shape)
+    free = (
+        sample_at(hidden, pixels, (1, 1, *scene.size)) if mask is None else sample_at(mask.to(photo), at, photo.shape)
+    )
 
     in_view = seen * inside * (cosine > GRAZING)
     usable = in_view * (free > 0.9)
     if mask is not None:
         check_shown(usable.sum() / in_view.sum().clamp(min=1))
-    # hair, silhouettes and folds: the fit may be off by some texels, so what lies beside them fades; the rims of eyes and
-    # mouth are the model's and fade over less
+    # the fit may be off by some texels, so the weight fades near hair, silhouettes and folds; it fades over less near
+    # eyes and mouth
     weight = erode_and_feather(usable, 0.004 * size, FEATHER * size) * facing
     weight = weight * erode_and_feather(usable_regions(avatar.head, size).to(photo), 0, FEATHER / 3 * size)
-    # half a pixel of the photo a texel is plenty, a fifth is a smear
+    # half a pixel of the photo per texel is enough, a fifth is blurred
     density = (pixel_steps(at) / 0.3).clamp(0, 1)
     shown = gaussian_blur(usable * facing, FEATHER / 4 * size)
     return Unwrapped(srgb_to_linear(picture) * usable, weight * density, shown, clipped, geometry)
@@ -109,7 +120,7 @@ def _check(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None) -> 
 
 
 def project(position: Tensor, scene: Scene) -> Tensor:
-    """World `[1, 3, S, S]` -> pixels `[1, S, S, 2]` of the scene's picture."""
+    """World positions `[1, 3, S, S]` -> pixels `[1, S, S, 2]` of the scene's picture."""
     pixels = scene.camera.project(position.flatten(2).mT, scene.size)
     return pixels.view(1, *position.shape[-2:], 2)
 
@@ -120,14 +131,15 @@ def to_photo(pixels: Tensor, crop: Tensor) -> Tensor:
     return (pixels - m[:, 2]) @ torch.linalg.inv(m[:, :2]).T
 
 
-def look_up(image: Tensor, at: Tensor, frame: tuple[int, ...]) -> Tensor:
-    """`[1, C, h, w]` at pixels `[1, S, S, 2]` of a frame `(.., .., H, W)` that the image fills -> `[1, C, S, S]`."""
+def sample_at(image: Tensor, at: Tensor, frame: tuple[int, ...]) -> Tensor:
+    """Sample `[1, C, h, w]` at pixels `[1, S, S, 2]` of a frame `(.., .., H, W)` that the image fills -> `[1, C, S,
+    S]`."""
     grid = at / at.new_tensor([frame[-1], frame[-2]]) * 2 - 1
     return F.grid_sample(image, grid.to(image), mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def pixel_steps(at: Tensor) -> Tensor:
-    """`[1, 1, S, S]`: photo pixels from a texel to its neighbour, by the root of the area."""
+    """Photo pixels between neighbouring texels (root of the area), `[1, 1, S, S]`."""
     step = torch.zeros_like(at[..., 0])
     dx, dy = at[:, 1:, 1:] - at[:, 1:, :-1], at[:, 1:, 1:] - at[:, :-1, 1:]
     step[:, 1:, 1:] = (dx[..., 0] * dy[..., 1] - dx[..., 1] * dy[..., 0]).abs().sqrt()
@@ -135,7 +147,7 @@ def pixel_steps(at: Tensor) -> Tensor:
 
 
 def prefilter(photo: Tensor, at: Tensor, covered: Tensor) -> Tensor:
-    """The photo, shrunk where it has several pixels a texel, so that the atlas does not alias."""
+    """The photo, reduced if it has several pixels per texel, to avoid aliasing."""
     step = pixel_steps(at)[covered > 0.5]
     factor = float(step.median()) if len(step) else 1.0
     if factor <= 1.4:
@@ -145,7 +157,7 @@ def prefilter(photo: Tensor, at: Tensor, covered: Tensor) -> Tensor:
 
 
 def visible(geometry: AtlasGeometry, vertices: Tensor, head, scene: Scene, pixels: Tensor) -> Tensor:
-    """`[1, 1, S, S]`: 1 where nothing of the head stands between texel and camera (a depth buffer says so)."""
+    """1 where no other part of the head lies between texel and camera (depth test), `[1, 1, S, S]`."""
     height, width = DEPTH_SIZE, max(1, round(DEPTH_SIZE * scene.size[1] / scene.size[0]))
     tri = head.triangles.long()
     rast = rasterize(scene.camera.clip(vertices, scene.size[1] / scene.size[0]), tri, (height, width))
@@ -154,12 +166,12 @@ def visible(geometry: AtlasGeometry, vertices: Tensor, head, scene: Scene, pixel
     depth = raster_to_image(torch.where(rast[..., 3:] > 0, depth, far))
     nearest = -F.max_pool2d(-depth, 3, 1, 1)
     own = -scene.camera.view(geometry.position.flatten(2).mT)[..., 2].view(1, 1, *geometry.position.shape[-2:])
-    front = look_up(nearest, pixels, (1, 1, *scene.size))
+    front = sample_at(nearest, pixels, (1, 1, *scene.size))
     return ((own < front + TOLERANCE) & (own > 0)).to(vertices) * geometry.covered
 
 
 def usable_regions(head, size: int) -> Tensor:
-    """`[1, 1, size, size]`: skin and features of the face proper."""
+    """Skin and features of the face, `[1, 1, size, size]`."""
     if not getattr(head, "region_names", ()):
         return torch.ones(1, 1, size, size)
     return ((regions(head, USED, size) > 0.5) & (regions(head, UNUSED, size) < 0.3)).float()
@@ -171,6 +183,6 @@ def occluders(avatar: Avatar, vertices: Tensor, scene: Scene, photo: Tensor) -> 
     crop = crop_image(photo, scene.crop, scene.size[0])
     if not getattr(head, "region_names", ()):
         return crop.mask
-    surface = Surface.seen(vertices, head, scene, scene.size)
+    gbuffer = GBuffer.render(vertices, head, scene, scene.size)
     mesh = scene.camera.project(head.landmarks(vertices, "mesh"), scene.size)
-    return occlusion(crop.image, crop.mask, mesh, surface, head, region_weights(head).to(photo))[1]
+    return visible_skin(crop.image, crop.mask, mesh, gbuffer, head, region_weights(head).to(photo))[1]
