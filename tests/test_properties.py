@@ -24,6 +24,7 @@ from fitdiff_core.identity.arcface import load_arcface
 from fitdiff_core.image import from_image, load_photo, to_image
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.model.checkpoint import load_model, save_model
+from tests.meshes import PlainHead
 
 from .test_newer_host import pack  # noqa: F401  a fixture
 
@@ -202,7 +203,7 @@ def avatars(draw):
     size = draw(st.integers(1, 5))
     normal = F.normalize(torch.randn(1, 3, size, size, generator=g) + torch.tensor([0, 0, 2.0]).view(3, 1, 1), dim=1)
     maps = TextureMaps(torch.rand(1, 3, size, size, generator=g), torch.rand(1, 3, size, size, generator=g), normal)
-    head = SimpleNamespace(triangles=triangles, n_skin=n, uv=torch.rand(n, 2, generator=g))
+    head = PlainHead(triangles, torch.rand(n, 2, generator=g))
     return SimpleNamespace(head=head, shape=torch.zeros(1, 4), maps=maps, vertices=lambda: vertices)
 
 
