@@ -88,6 +88,32 @@ def split(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
     return parts
 
 
+@dataclass
+class MeshArrays:
+    """B heads of one topology as glTF lays them out, on the CPU, float32.
+
+    vertices, normals: `[B, V, 3]`; tangents: `[B, V, 4]`; uvs: `[B, V, 2]`, v from the TOP; faces: `[B, T, 3]` int64
+    """
+
+    vertices: Tensor
+    normals: Tensor
+    tangents: Tensor
+    uvs: Tensor
+    faces: Tensor
+
+
+@torch.no_grad()
+def whole_meshes(avatar: Avatar, scenes: list[Scene] | None = None) -> MeshArrays:
+    """Every head of a batch as one mesh. scenes: one a head, to pose it; None leaves the heads neutral."""
+    n = len(avatar)
+    heads = [avatar[i].vertices(None if scenes is None else scenes[i]) for i in range(n)]
+    vertices, tri = torch.cat(heads).detach().float().cpu(), avatar.head.triangles.cpu()
+    uv = avatar.head.uv.float().cpu()
+    normals, tangents = frames(vertices, uv, tri)
+    uvs = torch.stack([uv[:, 0], 1 - uv[:, 1]], -1)
+    return MeshArrays(vertices, normals, tangents, uvs[None].repeat(n, 1, 1), tri[None].repeat(n, 1, 1))
+
+
 def _eye_centre(head: HeadModel, points: Tensor) -> Tensor:
     """The centre of the eyeball: not the middle of its vertices, for the cornea bulges."""
     if len(head.eyeball) != len(points):
