@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from .batching import entry
 from .errors import UserError
 from .head import HeadModel
-from .maps import TextureMaps
+from .maps import MAP_NAMES, TextureMaps, decode_map, resize_map
 from .scene import Scene
 
 
@@ -37,3 +38,34 @@ class Avatar:
             return self.head(self.shape)
         n = len(self)
         return self.head(self.shape, scene.expression.expand(n, -1), scene.gaze.expand(n, -1))
+
+
+def replace_maps(avatar: Avatar, pictures: Mapping[str, Tensor]) -> Avatar:
+    """A new avatar with other maps in place of its own.
+
+    pictures: by map name (MAP_NAMES), `[B, 3, S, S]` in 0..1, encoded as `decode_map` expects.
+
+    All maps take the largest size among the given and the kept ones. One picture serves every head of a batch, one head
+    every picture. Raises UserError for pictures that are not square or batches that do not fit.
+    """
+    batch = max([len(avatar), *(len(x) for x in pictures.values())])
+    for name, x in pictures.items():
+        if x.shape[-1] != x.shape[-2]:
+            raise UserError(
+                f"The {name} map is {x.shape[-1]}x{x.shape[-2]} pixels; it must be square, in the avatar's UV layout."
+            )
+    for name, n in {"avatar": len(avatar), **{k: len(x) for k, x in pictures.items()}}.items():
+        if n not in (1, batch):
+            raise UserError(
+                f"{name} holds a batch of {n}, another input one of {batch}; connect batches of equal size or of 1."
+            )
+    size = max([*avatar.maps.size, *(x.shape[-1] for x in pictures.values())])
+    planes = []
+    for name in MAP_NAMES:
+        if name in pictures:
+            plane = decode_map(name, pictures[name]).to(avatar.shape.device)
+        else:
+            plane = getattr(avatar.maps, name)
+        # resized one by one, because they may come in three sizes
+        planes.append(resize_map(plane.expand(batch, -1, -1, -1), (size, size)))
+    return Avatar(avatar.head, avatar.shape.expand(batch, -1), TextureMaps.from_stack(torch.cat(planes, 1)))

@@ -1,4 +1,4 @@
-"""Writing files so that a crash or a full disk leaves the old file, never half a new one."""
+"""Writing files so that a crash or a full disk leaves the old file, never half a new one; names a file may have."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
+
+# names that Windows keeps for devices
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
+LONGEST = 200  # bytes of one name; file systems take 255, and a number and a suffix are added
 
 
 @contextlib.contextmanager
@@ -44,3 +48,28 @@ def write_atomic(path: str | os.PathLike, data: bytes) -> Path:
 def write_json(path: str | os.PathLike, value: Any, indent: int = 1) -> Path:
     """Write a value as JSON with a final newline, as `write_atomic`."""
     return write_atomic(path, (json.dumps(value, indent=indent) + "\n").encode())
+
+
+def bad_prefix(prefix: str) -> str | None:
+    """What is wrong with a relative file name prefix such as "fitdiff/avatar", or None.
+
+    The rules are the same on every system, so that a graph made on one runs on the others.
+    """
+    parts = prefix.strip().replace("\\", "/").split("/")
+    if not parts[-1] or parts[-1] == ".":
+        return "The file name prefix is empty; give a name such as fitdiff/avatar."
+    if ".." in parts or os.path.isabs(prefix.strip()) or ":" in prefix or parts[0] in ("", "~"):
+        return f"The file name prefix '{prefix}' leads out of the output folder; give a relative one such as fitdiff/avatar."
+    if any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in prefix):
+        return "The file name prefix holds control characters; give a plain name such as fitdiff/avatar."
+    for part in parts:
+        if (
+            part.endswith((".", " "))
+            and part != "."
+            or set(part) & set('<>"|?*')
+            or part.split(".")[0].lower() in RESERVED
+        ):
+            return f"'{part}' in the file name prefix is no name on Windows; give a plain one such as fitdiff/avatar."
+        if len(part.encode()) > LONGEST:
+            return f"The file name prefix is too long ({len(part.encode())} bytes in one name); use at most {LONGEST}."
+    return None

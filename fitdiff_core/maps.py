@@ -9,7 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .batching import entry
+from .image import srgb_to_linear
 
+MAP_NAMES = ("diffuse", "specular", "normal")
 ALBEDO_EPSILON = 0.01  # added to a linear albedo before its logarithm
 
 
@@ -56,10 +58,20 @@ class TextureMaps:
     def resize(self, size: int | tuple[int, int]) -> TextureMaps:
         """Bilinear (antialiased when shrinking) to `size`; normals are made unit length again."""
         size = (size, size) if isinstance(size, int) else size
+        diffuse, specular, normal = (resize_map(x, size) for x in (self.diffuse, self.specular, self.normal))
+        return TextureMaps(diffuse, specular, F.normalize(normal, dim=1))
 
-        def scale(x: Tensor) -> Tensor:
-            if x.shape[-2:] == size:
-                return x
-            return F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
 
-        return TextureMaps(scale(self.diffuse), scale(self.specular), F.normalize(scale(self.normal), dim=1))
+def resize_map(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """`[B, C, H, W]` -> `[B, C, *size]`, bilinear, antialiased when shrinking; as it is where the size fits."""
+    if x.shape[-2:] == size:
+        return x
+    return F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def decode_map(name: str, picture: Tensor) -> Tensor:
+    """A map drawn as a picture 0..1, any shape -> the values `TextureMaps` holds. The inverse of `export.map_images`.
+
+    name: one of MAP_NAMES. Albedos are sRGB in the picture, normals n / 2 + 0.5.
+    """
+    return picture * 2 - 1 if name == "normal" else srgb_to_linear(picture)

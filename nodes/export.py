@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 
 import folder_paths
-import torch
 from comfy_api.latest import Types, io
 
 from ..fitdiff_core.errors import UserError
 from ..fitdiff_core.export import FORMATS, MAP_FILES, UNITS, write_avatar
 from ..fitdiff_core.export.files import problem
+from ..fitdiff_core.export.mesh import whole_meshes
+from ..fitdiff_core.export.textures import map_batch_images, roughness_image
+from ..fitdiff_core.files import bad_prefix
+from ..fitdiff_core.image import to_image
 from ..fitdiff_core.pictures import scenes_of_heads
-from ..fitdiff_core.render.normals import frames
 from . import host, types
-from .avatar import maps_to_images
 
 FLIPPED = "glb, green flipped"  # a format of the first version, now glb with normals down
 CHOICES = ("glb", FLIPPED, *FORMATS[1:])
-RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}  # on Windows
-LONGEST = 200  # bytes of one name; file systems take 255, and a number and a suffix are added
 EXPRESSIONS, NORMALS = ("neutral", "photo"), ("up (OpenGL, Blender)", "down (DirectX, Unreal)")
 HAS_FILE_TYPE = hasattr(io, "File3DGLB") and hasattr(Types, "File3D")
 HAS_ANY_FILE = HAS_FILE_TYPE and hasattr(io, "File3DAny")
@@ -34,58 +33,21 @@ def output_path(prefix: str) -> tuple[str, str, int, str]:
     return folder, name, counter, subfolder.replace("\\", "/")
 
 
-def bad_prefix(prefix: str) -> str | None:
-    """What is wrong with a file name prefix, if anything. The same on every system, so that graphs can be shared."""
-    parts = prefix.strip().replace("\\", "/").split("/")
-    if not parts[-1] or parts[-1] == ".":
-        return "The file name prefix is empty; give a name such as fitdiff/avatar."
-    if ".." in parts or os.path.isabs(prefix.strip()) or ":" in prefix or parts[0] in ("", "~"):
-        return f"The file name prefix '{prefix}' leads out of the output folder; give a relative one such as fitdiff/avatar."
-    if any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in prefix):
-        return "The file name prefix holds control characters; give a plain name such as fitdiff/avatar."
-    for part in parts:
-        if (
-            part.endswith((".", " "))
-            and part != "."
-            or set(part) & set('<>"|?*')
-            or part.split(".")[0].lower() in RESERVED
-        ):
-            return f"'{part}' in the file name prefix is no name on Windows; give a plain one such as fitdiff/avatar."
-        if len(part.encode()) > LONGEST:
-            return f"The file name prefix is too long ({len(part.encode())} bytes in one name); use at most {LONGEST}."
-    return None
-
-
 def mesh_of(avatar, scenes: list | None = None) -> Types.MESH:
     """ComfyUI's MESH: bare vertices and faces on 0.3.75; uvs, normals and textures on hosts whose MESH has them.
 
     scenes: one a head, to pose it; None leaves it neutral.
     """
-    n = len(avatar)
-    heads = [avatar[i].vertices(None if scenes is None else scenes[i]) for i in range(n)]
-    vertices, tri = torch.cat(heads).detach().float().cpu(), avatar.head.triangles.cpu()
-    u, v = avatar.head.uv.float().cpu().unbind(-1)
-    diffuse, _, normal = maps_to_images(avatar.maps)
-    normals, tangents = frames(vertices, avatar.head.uv.float().cpu(), tri)
+    mesh, pictures = whole_meshes(avatar, scenes), map_batch_images(avatar.maps)
     more = {
-        "uvs": torch.stack([u, 1 - v], -1)[None].repeat(n, 1, 1),  # ComfyUI's are glTF's: v from the top
-        "normals": normals,
-        "tangents": tangents,
-        "texture": diffuse,
-        "normal_map": normal,
-        "metallic_roughness": roughness_image(avatar.head).repeat(n, 1, 1, 1),
+        "uvs": mesh.uvs,
+        "normals": mesh.normals,
+        "tangents": mesh.tangents,
+        "texture": to_image(pictures["diffuse"]),
+        "normal_map": to_image(pictures["normal"]),
+        "metallic_roughness": to_image(roughness_image(avatar.head)).repeat(len(avatar), 1, 1, 1),
     }
-    return Types.MESH(vertices, tri[None].repeat(n, 1, 1), **host.accepted(Types.MESH.__init__, **more))
-
-
-def roughness_image(head, size: int = 64) -> torch.Tensor:
-    """glTF's metallic-roughness texture `[1, S, S, 3]`: roughness in green, for a mesh whose one material is skin, teeth and eyes."""
-    rough = head.roughness.cpu().float()
-    green = rough[: head.teeth_rows.start].mean().expand(size, size)
-    for name in ("teeth", "eyes"):
-        own = rough[head.vertex_region(name).cpu() > 0].mean()
-        green = torch.lerp(green, own, head.region(name, size).cpu().float())
-    return torch.stack([torch.zeros_like(green), green, torch.zeros_like(green)], -1)[None]
+    return Types.MESH(mesh.vertices, mesh.faces, **host.accepted(Types.MESH.__init__, **more))
 
 
 class ExportMesh(io.ComfyNode):

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import torch
 
+from fitdiff_core.render.shading import ROUGHNESS
+
 
 def sphere(columns=48, rows=24, radius=1.0, dtype=torch.float64):
     """A closed sphere: vertices `[V, 3]`, triangles `[T, 3]`, outside counter-clockwise."""
@@ -31,7 +33,29 @@ def front_uv(vertices):
     return vertices[:, :2] / vertices.abs().max() * 0.45 + 0.5
 
 
+class PlainHead(SimpleNamespace):
+    """What renderer and exporters read of a `HeadModel`: dull skin everywhere, no eyes, teeth, regions or expressions."""
+
+    def __init__(self, triangles, uv, **more):
+        n = len(uv)
+        usual = {
+            "triangles": triangles,
+            "uv": uv,
+            "n_skin": n,
+            "n_teeth": 0,
+            "region_names": (),
+            "expression_names": (),
+            "eyeball": uv.new_zeros(0, 3),
+            "roughness": torch.full((n,), ROUGHNESS, dtype=uv.dtype),
+            "occlusion": torch.ones(n, dtype=uv.dtype),
+        }
+        super().__init__(**usual | more)
+
+    def light_at(self, vertices):
+        return self.occlusion.to(vertices).expand(len(vertices), -1)
+
+
 def ball_head(columns=48, rows=24, radius=0.1, dtype=torch.float64):
-    """Something `render` takes for a head -> (vertices `[1, V, 3]`, head)."""
+    """A ball that `render` takes for a head -> (vertices `[1, V, 3]`, head)."""
     vertices, triangles = sphere(columns, rows, radius, dtype)
-    return vertices[None], SimpleNamespace(triangles=triangles, uv=front_uv(vertices))
+    return vertices[None], PlainHead(triangles, front_uv(vertices))

@@ -14,7 +14,7 @@ from fitdiff_core.image import linear_to_srgb
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.render import tangents
 from tests.gltf import Glb, clean, validate
-from tests.meshes import front_uv, sphere
+from tests.meshes import PlainHead, front_uv, sphere
 
 torch.set_num_threads(1)
 
@@ -26,11 +26,12 @@ def avatar(batch=1, columns=24, size=32):
     eyes = [eye + torch.tensor([x, 0.03, 0.095], dtype=eye.dtype) for x in (0.03, -0.03)]
     vertices = torch.cat([skin, *eyes]).float()
     n = len(skin)
-    head = SimpleNamespace(
+    head = PlainHead(
         triangles=torch.cat([faces, eye_faces + n, eye_faces + n + len(eye)]),
         n_skin=n,
         uv=torch.cat([front_uv(skin), *[front_uv(eye) * 0.1] * 2]).float(),
     )
+    head.roughness[n:] = 0.12
     g = torch.Generator().manual_seed(0)
     normal = F.normalize(
         torch.randn(batch, 3, size, size, generator=g) * 0.3 + torch.tensor([0, 0, 1.0]).view(3, 1, 1), dim=1

@@ -7,7 +7,7 @@ from torch.autograd import gradcheck
 
 from fitdiff_core.errors import UserError
 from fitdiff_core.render import PRESETS, Light, shade
-from fitdiff_core.render.light import Y00, _panorama, sh_basis, toward
+from fitdiff_core.render.light import Y00, panorama_directions, sh_basis, toward
 from fitdiff_core.render.shading import environment_brdf, ggx, grazing, lobe_direction
 
 torch.set_num_threads(1)
@@ -29,7 +29,7 @@ def one_lamp(direction, color, dtype=torch.float64):
 
 
 def sphere_samples(n=128):
-    direction, solid = _panorama(n, torch.zeros(1, dtype=torch.float64))
+    direction, solid = panorama_directions(n, torch.zeros(1, dtype=torch.float64))
     return direction, solid
 
 
@@ -51,7 +51,7 @@ def test_irradiance_is_the_cosine_integral():
     torch.testing.assert_close(light.irradiance(normal[None])[0], expected, atol=3e-3, rtol=0)
 
 
-def test_uniform_panorama_becomes_uniform_light():
+def test_uniformpanorama_directions_becomes_uniform_light():
     light = Light.from_environment(torch.full((1, 3, 32, 64), 0.7))
     torch.testing.assert_close(
         light.irradiance(directions(50, dtype=torch.float32)[None]), torch.full((1, 50, 3), 0.7), atol=2e-3, rtol=0
@@ -59,8 +59,8 @@ def test_uniform_panorama_becomes_uniform_light():
     assert light.color.abs().max() < 1e-4
 
 
-def test_the_sun_of_a_panorama_is_found_and_energy_is_kept():
-    direction, solid = _panorama(64, torch.zeros(1))
+def test_the_sun_of_apanorama_directions_is_found_and_energy_is_kept():
+    direction, solid = panorama_directions(64, torch.zeros(1))
     for yaw, pitch in [(0.0, 0.0), (70.0, 30.0), (-120.0, 50.0), (179.0, 5.0)]:
         sun = toward(*torch.deg2rad(torch.tensor([yaw, pitch])))
         disk = ((direction @ sun) > math.cos(math.radians(7))).float()
@@ -72,7 +72,7 @@ def test_the_sun_of_a_panorama_is_found_and_energy_is_kept():
         torch.testing.assert_close(light.sh[0, 0] * Y00, torch.full((3,), 0.3), rtol=0.02, atol=0)
 
 
-def test_panorama_orientation():
+def testpanorama_directions_orientation():
     """The middle of the picture is +z, right of it the subject's right (-x), the top is up."""
     pano = torch.zeros(1, 3, 32, 64)
     pano[:, 0, :, 46:50] = 1.0  # red: three quarters along
@@ -85,7 +85,7 @@ def test_panorama_orientation():
 
 
 def test_two_lamps_are_told_apart():
-    direction, _ = _panorama(64, torch.zeros(1))
+    direction, _ = panorama_directions(64, torch.zeros(1))
     lamps = [toward(*torch.deg2rad(torch.tensor(a))) for a in ([60.0, 20.0], [-50.0, 10.0])]
     pano = sum(
         ((direction @ d) > math.cos(math.radians(6))).float() * s for d, s in zip(lamps, (30.0, 12.0), strict=True)
@@ -96,7 +96,7 @@ def test_two_lamps_are_told_apart():
 
 
 @pytest.mark.parametrize("bad", [torch.zeros(1, 1, 8, 16), torch.zeros(3, 8, 16), torch.full((1, 3, 8, 16), math.nan)])
-def test_bad_panoramas_are_refused(bad):
+def test_badpanorama_directionss_are_refused(bad):
     with pytest.raises(UserError):
         Light.from_environment(bad)
 

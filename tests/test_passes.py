@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,18 +11,18 @@ from fitdiff_core.head import load_head
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.render import Camera
 from fitdiff_core.render.passes import FLOOR, Passes, depth_image, normal_image, passes, uv_image
-from tests.meshes import ball_head
+from tests.meshes import PlainHead, ball_head
 
 CAMERA = Camera.orbit(0.0, 0.0, 1.0, 20.0, target=(0.0, 0.0, 0.0))  # at z = 1, 0.353 m high at the origin
 SIZE = (64, 64)
 
 
-def quads(*corners) -> tuple[torch.Tensor, SimpleNamespace]:
+def quads(*corners) -> tuple[torch.Tensor, PlainHead]:
     """Quads `[4, 3]`, counter-clockwise from the lower left -> vertices `[1, V, 3]` and a head of them."""
     vertices = torch.cat([torch.as_tensor(c).float() for c in corners])
     one = torch.tensor([[0, 1, 2], [0, 2, 3]])
     uv = torch.tensor([[0.0, 0], [1, 0], [1, 1], [0, 1]]).repeat(len(corners), 1)
-    return vertices[None], SimpleNamespace(triangles=torch.cat([one + 4 * i for i in range(len(corners))]), uv=uv)
+    return vertices[None], PlainHead(torch.cat([one + 4 * i for i in range(len(corners))]), uv)
 
 
 def wall(x0, x1, z0=0.0, z1=0.0, h=0.1):

@@ -1,7 +1,6 @@
 import gc
 import math
 import weakref
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from fitdiff_core.maps import TextureMaps
 from fitdiff_core.render import Camera, Light, render, tangents, vertex_normals
 from fitdiff_core.render.camera import rotation_matrix
 from fitdiff_core.render.light import Y00
-from tests.meshes import ball_head, front_uv, sphere
+from tests.meshes import PlainHead, ball_head, front_uv, sphere
 
 torch.set_num_threads(1)
 D = torch.float64
@@ -247,7 +246,7 @@ def test_background_picture_and_occlusion():
     out = render(vertices, head, plain_maps(), camera, light, (20, 20), background=picture)
     outside = (out.mask == 0).expand_as(picture)
     assert torch.equal(out.image[outside], picture[outside])
-    dark = SimpleNamespace(**vars(head), occlusion=torch.full((vertices.shape[1],), 0.25))
+    dark = PlainHead(**vars(head) | {"occlusion": torch.full((vertices.shape[1],), 0.25)})
     shaded = render(vertices, dark, plain_maps(), camera, light, (20, 20))
     torch.testing.assert_close(shaded.image[0, :, 10, 10], torch.full((3,), 0.25, dtype=D))
     gloss = [render(vertices, h, plain_maps(0, 0.5), camera, light, (20, 20)).image[0, :, 10, 10] for h in (head, dark)]
@@ -259,7 +258,7 @@ def test_roughness_of_the_head_is_used():
     lamp = Light(torch.zeros(1, 9, 3, dtype=D), torch.tensor([[[0.0, 0, 1]]], dtype=D), torch.ones(1, 1, 3, dtype=D))
     peaks = []
     for rough in (0.15, 0.45, 0.8):
-        glossy = SimpleNamespace(**vars(head), roughness=torch.full((vertices.shape[1],), rough))
+        glossy = PlainHead(**vars(head) | {"roughness": torch.full((vertices.shape[1],), rough)})
         peaks.append(
             render(vertices, glossy, plain_maps(0, 0.5), Camera.orbit().to(D), lamp, (33, 33)).image.max().item()
         )
@@ -298,9 +297,9 @@ def test_edge_tables_follow_the_triangles():
     args = (plain_maps(), Camera.orbit().to(D), white_light(), (24, 24))
     first = render(vertices, head, *args).mask
     other, tri = sphere(20, 14, 0.1)
-    head.triangles, head.uv = tri, front_uv(other)
+    head = PlainHead(tri, front_uv(other))
     changed = render(other[None], head, *args).mask
-    fresh = render(other[None], SimpleNamespace(triangles=tri.clone(), uv=head.uv), *args).mask
+    fresh = render(other[None], PlainHead(tri.clone(), head.uv), *args).mask
     assert torch.equal(changed, fresh) and not torch.equal(first, changed)
     gone = weakref.ref(tri)
     del tri, head

@@ -23,7 +23,7 @@ torch.set_num_threads(1)
 class ToyHead(torch.nn.Module):
     """A face-like half ellipsoid of 468 vertices (all of them landmarks), linear in 20 identity and 52 expression modes."""
 
-    n_identity = 20
+    n_identity, n_skin = 20, 468
     expression_names = tuple(f"action{i}" for i in range(52))
 
     def __init__(self):

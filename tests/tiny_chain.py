@@ -11,6 +11,7 @@ from fitdiff_core.image import linear_to_srgb
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.model.linear_prior import LinearPrior
 from fitdiff_core.render import Camera, Light, render
+from fitdiff_core.render.shading import ROUGHNESS
 from fitdiff_core.scene import Scene
 
 K = 6
@@ -22,6 +23,7 @@ class PatchHead(torch.nn.Module):
     n_identity = K
     expression_names = tuple(f"action{i}" for i in range(52))
     region_names = ("face", "skin")
+    n_teeth = 0
 
     def __init__(self, n=24):
         super().__init__()
@@ -30,6 +32,9 @@ class PatchHead(torch.nn.Module):
         z = 0.06 * torch.cos(x / 0.08 * 1.2) * torch.cos(y / 0.1 * 1.2)
         self.register_buffer("mean", torch.stack([x, y, z], 1))
         self.register_buffer("uv", torch.stack([u.flatten(), v.flatten()], 1) * 0.98 + 0.01)
+        self.n_skin = n * n
+        self.register_buffer("roughness", torch.full((n * n,), ROUGHNESS))
+        self.register_buffer("occlusion", torch.ones(n * n))
         i = (torch.arange(n - 1)[:, None] * n + torch.arange(n - 1)).flatten()
         self.register_buffer(
             "triangles", torch.cat([torch.stack([i, i + 1, i + n], 1), torch.stack([i + 1, i + n + 1, i + n], 1)])
@@ -49,6 +54,9 @@ class PatchHead(torch.nn.Module):
 
     def landmark_weights(self, which):
         return torch.ones(468)
+
+    def light_at(self, vertices):
+        return self.occlusion.to(vertices).expand(len(vertices), -1)
 
     def region(self, name, size=512):
         return torch.ones(size, size)

@@ -11,7 +11,6 @@ from torch import Tensor
 from ..render import Light, interpolate, rasterize
 from ..render.normals import frames
 from ..render.orientation import raster_to_image
-from ..render.shading import ROUGHNESS
 from ..render.shadow import lamp_shares
 
 
@@ -38,15 +37,11 @@ class AtlasGeometry:
     def bake(cls, vertices: Tensor, head, size: int, light: Light) -> AtlasGeometry:
         """Vertices `[1, V, 3]` metres of `head`, in a light of batch 1 -> its geometry in UV, `size` texels a side."""
         tri, uv = head.triangles.long(), head.uv.to(vertices)
-        n_skin = getattr(head, "n_skin", len(uv))
-        skin = tri[(tri < n_skin).all(1)]
+        skin = tri[(tri < head.n_skin).all(1)]
         one = torch.ones_like(uv[:, :1])
         rast = rasterize(torch.cat([uv * 2 - 1, 0 * one, one], 1)[None], skin, (size, size))
         normal, tangent = frames(vertices, uv, tri)
-        occlusion, roughness = (
-            one * default if (value := getattr(head, name, None)) is None else value.to(vertices)[:, None]
-            for name, default in (("occlusion", 1.0), ("roughness", ROUGHNESS))
-        )
+        occlusion, roughness = (x.to(vertices)[:, None] for x in (head.occlusion, head.roughness))
         lamps = light.direction.shape[1]
         visibility = lamp_shares(vertices, tri, light)[0] if light.shadows and lamps else one.expand(-1, lamps)
         parts = [vertices[0], normal[0], tangent[0], occlusion, roughness, visibility]

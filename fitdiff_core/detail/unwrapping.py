@@ -172,7 +172,7 @@ def visible(geometry: AtlasGeometry, vertices: Tensor, head, scene: Scene, pixel
 
 def usable_regions(head, size: int) -> Tensor:
     """Skin and features of the face, `[1, 1, size, size]`."""
-    if not getattr(head, "region_names", ()):
+    if not head.region_names:
         return torch.ones(1, 1, size, size)
     return ((regions(head, USED, size) > 0.5) & (regions(head, UNUSED, size) < 0.3)).float()
 
@@ -181,7 +181,7 @@ def occluders(avatar: Avatar, vertices: Tensor, scene: Scene, photo: Tensor) -> 
     """`[1, 1, h, w]` at the scene's size: 0 where hair, a hand or glasses hide the skin, and outside the photo."""
     head = avatar.head
     crop = crop_image(photo, scene.crop, scene.size[0])
-    if not getattr(head, "region_names", ()):
+    if not head.region_names:
         return crop.mask
     gbuffer = GBuffer.render(vertices, head, scene, scene.size)
     mesh = scene.camera.project(head.landmarks(vertices, "mesh"), scene.size)

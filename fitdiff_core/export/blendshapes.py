@@ -17,6 +17,7 @@ from .mesh import Part
 
 if TYPE_CHECKING:
     from ..avatar import Avatar
+    from ..head import HeadModel
 
 STILL = 2e-5  # metres: a vertex that moves less stays where it is (a twentieth of a texel at 512)
 TURNED = 0.01  # a normal that turns less than 0.6 degrees is left alone
@@ -81,7 +82,7 @@ def _target(name: str, offsets: Tensor, normals: Tensor) -> Target:
     return Target(name, rows.numpy(), offsets[rows].float().numpy(), turned.numpy(), normals[turned].float().numpy())
 
 
-def _on_cpu(head):
+def _on_cpu(head: HeadModel) -> HeadModel:
     import copy
 
     return copy.deepcopy(head).cpu()

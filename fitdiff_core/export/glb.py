@@ -64,7 +64,7 @@ def encode_glb(
     """The bytes `write_glb` writes."""
     maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
     pictures = map_images(maps, flip_green)
-    blendshapes = blendshapes and bool(getattr(avatar.head, "expression_names", ()))
+    blendshapes = blendshapes and bool(avatar.head.expression_names)
     parts = split(avatar, None if blendshapes else scene)
     binary = Binary()
     of_face = face_targets(avatar, [part for part in parts if part.pivot is None]) if blendshapes else {}

@@ -11,14 +11,13 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..render.normals import frames
-from ..render.shading import ROUGHNESS
 
 if TYPE_CHECKING:
     from ..avatar import Avatar
+    from ..head import HeadModel
     from ..scene import Scene
 
 UNITS = {"metres": 1.0, "centimetres": 100.0}  # units a metre
-EYE_ROUGHNESS = 0.12  # a wet cornea, where the head has no roughness of its own
 
 
 @dataclass
@@ -60,19 +59,18 @@ def split(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
     normals, tangents = frames(vertices, uv, tri)
     first = head.n_skin + (vertices.shape[1] - head.n_skin) // 2  # of the right eye
     eye, right = (tri >= head.n_skin).all(1), (tri >= first).all(1)
-    tooth = (tri >= head.n_skin - getattr(head, "n_teeth", 0)).all(1) & ~eye
-    own = getattr(head, "roughness", None)
+    tooth = (tri >= head.n_skin - head.n_teeth).all(1) & ~eye
+    roughness = head.roughness.cpu().float()
     parts = []
-    for name, thing, faces, usual in (
-        ("Skin", "Head", tri[~eye & ~tooth], ROUGHNESS),
-        ("Teeth", "Teeth", tri[tooth], ROUGHNESS),
-        ("Eye_L", "Eye_L", tri[eye & ~right], EYE_ROUGHNESS),
-        ("Eye_R", "Eye_R", tri[right & eye], EYE_ROUGHNESS),
+    for name, thing, faces in (
+        ("Skin", "Head", tri[~eye & ~tooth]),
+        ("Teeth", "Teeth", tri[tooth]),
+        ("Eye_L", "Eye_L", tri[eye & ~right]),
+        ("Eye_R", "Eye_R", tri[right & eye]),
     ):
         if len(faces) == 0:
             continue
         used, indices = torch.unique(faces, return_inverse=True)
-        rough = usual if own is None else float(own.cpu().float()[used].mean())
         parts.append(
             Part(
                 name,
@@ -82,7 +80,7 @@ def split(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
                 _floats(tangents[0][used]),
                 _floats(uv[used]),
                 indices.numpy(),
-                round(rough, 3),
+                round(float(roughness[used].mean()), 3),
                 used.numpy(),
                 _floats(_eye_centre(head, rest[used])) if name.startswith("Eye") else None,
             )
@@ -90,12 +88,37 @@ def split(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
     return parts
 
 
-def _eye_centre(head, points: Tensor) -> Tensor:
+@dataclass
+class MeshArrays:
+    """B heads of one topology as glTF lays them out, on the CPU, float32.
+
+    vertices, normals: `[B, V, 3]`; tangents: `[B, V, 4]`; uvs: `[B, V, 2]`, v from the TOP; faces: `[B, T, 3]` int64
+    """
+
+    vertices: Tensor
+    normals: Tensor
+    tangents: Tensor
+    uvs: Tensor
+    faces: Tensor
+
+
+@torch.no_grad()
+def whole_meshes(avatar: Avatar, scenes: list[Scene] | None = None) -> MeshArrays:
+    """Every head of a batch as one mesh. scenes: one a head, to pose it; None leaves the heads neutral."""
+    n = len(avatar)
+    heads = [avatar[i].vertices(None if scenes is None else scenes[i]) for i in range(n)]
+    vertices, tri = torch.cat(heads).detach().float().cpu(), avatar.head.triangles.cpu()
+    uv = avatar.head.uv.float().cpu()
+    normals, tangents = frames(vertices, uv, tri)
+    uvs = torch.stack([uv[:, 0], 1 - uv[:, 1]], -1)
+    return MeshArrays(vertices, normals, tangents, uvs[None].repeat(n, 1, 1), tri[None].repeat(n, 1, 1))
+
+
+def _eye_centre(head: HeadModel, points: Tensor) -> Tensor:
     """The centre of the eyeball: not the middle of its vertices, for the cornea bulges."""
-    ball = getattr(head, "eyeball", None)
-    if ball is None or len(ball) != len(points):
+    if len(head.eyeball) != len(points):
         return (points.amin(0) + points.amax(0)) / 2
-    return (points - ball.double().cpu()).mean(0)
+    return (points - head.eyeball.double().cpu()).mean(0)
 
 
 def unit_scale(unit: str) -> float:

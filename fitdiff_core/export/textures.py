@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,7 +12,10 @@ from torch import Tensor
 from ..errors import UserError
 from ..files import write_atomic
 from ..image import encode_png, linear_to_srgb
-from ..maps import TextureMaps
+from ..maps import MAP_NAMES, TextureMaps
+
+if TYPE_CHECKING:
+    from ..head import HeadModel
 
 
 def map_images(maps: TextureMaps, flip_green: bool = False) -> dict[str, Tensor]:
@@ -32,6 +36,23 @@ def map_images(maps: TextureMaps, flip_green: bool = False) -> dict[str, Tensor]
         "specular": linear_to_srgb(maps.specular[0].detach().clamp(0, 1)),
         "normal": normal * 0.5 + 0.5,
     }
+
+
+def map_batch_images(maps: TextureMaps) -> dict[str, Tensor]:
+    """`map_images` of a batch of heads: pictures `[B, 3, H, W]` by map name."""
+    heads = [map_images(maps[i]) for i in range(len(maps))]
+    return {name: torch.stack([head[name] for head in heads]) for name in MAP_NAMES}
+
+
+@torch.no_grad()
+def roughness_image(head: HeadModel, size: int = 64) -> Tensor:
+    """glTF's metallic-roughness texture `[1, 3, size, size]`: roughness in green, for a mesh with one material for all parts."""
+    rough = head.roughness.cpu().float()
+    green = rough[: head.teeth_rows.start].mean().expand(size, size)
+    for name in ("teeth", "eyes"):
+        own = rough[head.vertex_region(name).cpu() > 0].mean()
+        green = torch.lerp(green, own, head.region(name, size).cpu().float())
+    return torch.stack([torch.zeros_like(green), green, torch.zeros_like(green)])[None]
 
 
 def write_maps(

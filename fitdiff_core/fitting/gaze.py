@@ -67,7 +67,7 @@ def iris_score(image: Tensor, lids: Tensor, origin: Tensor, radius: float) -> tu
 
 def eye_centres(vertices: Tensor, head) -> Tensor | None:
     """Centres of the left and right eyeball `[2, 3]` in metres, None where the head has no eyes."""
-    count = (vertices.shape[1] - getattr(head, "n_skin", vertices.shape[1])) // 2
+    count = (vertices.shape[1] - head.n_skin) // 2
     if count < 4:
         return None
     eyes = vertices[0, head.n_skin :].reshape(2, count, 3)

@@ -41,8 +41,7 @@ class GBuffer:
         """Vertices `[B, V, 3]` metres, through the scene's camera, at `size` (h, w) pixels."""
         tri, n = head.triangles, len(vertices)
         rast = rasterize(scene.camera.clip(vertices, size[1] / size[0]), tri, size)
-        occlusion = getattr(head, "occlusion", None)
-        exposure = torch.ones_like(vertices[..., :1]) if occlusion is None else occlusion.to(vertices)[None, :, None]
+        exposure = head.occlusion.to(vertices)[None, :, None]
         parts = [head.uv.to(vertices)[None], vertex_normals(vertices, tri), exposure]
         values = interpolate(torch.cat([p.expand(n, -1, -1) for p in parts], -1), rast, tri)
         image = raster_to_image(values)

@@ -51,6 +51,6 @@ def hair_regions(head, size: int = 256) -> Tensor:
 
 def regions(head, names: tuple[str, ...], size: int) -> Tensor:
     """Union of the named regions in UV, `[1, 1, size, size]`; regions that the head does not have are left out."""
-    known = [n for n in names if n in getattr(head, "region_names", ())]
+    known = [n for n in names if n in head.region_names]
     found = [torch.as_tensor(head.region(n, size)).float() for n in known]
     return (torch.stack(found).amax(0) if found else torch.zeros(size, size))[None, None]

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..face.mesh_points import N_POINTS
 from .teeth import patch_mask
 
 ASSET = Path(__file__).resolve().parent.parent / "assets" / "head.safetensors"
@@ -93,10 +94,10 @@ class HeadModel(nn.Module):
             self.register_buffer(name, torch.cat([skin, own, eyes]))
         self.register_buffer("fields", fields)  # [R, n_skin]
         self.register_buffer("landmark_ids", t["landmarks68"].long())
-        if "mesh_triangles" in t:
-            self.register_buffer("mesh_triangles", t["mesh_triangles"].long())  # [468, 3] vertex ids
-            self.register_buffer("mesh_barycentric", t["mesh_barycentric"])
-            self.register_buffer("mesh_weights", t["mesh_weights"])
+        mesh = t.get("mesh_triangles")
+        self.register_buffer("mesh_triangles", None if mesh is None else mesh.long())  # [468, 3] vertex ids
+        self.register_buffer("mesh_barycentric", None if mesh is None else t["mesh_barycentric"])
+        self.register_buffer("mesh_weights", torch.ones(N_POINTS) if mesh is None else t["mesh_weights"])
 
     def forward(self, identity: Tensor, expression: Tensor | None = None, gaze: Tensor | None = None) -> Tensor:
         """identity `[B, K]`, expression `[B, 52]`, gaze `[B, 2]` -> vertices `[B, V, 3]`, metres, differentiable.
@@ -122,7 +123,7 @@ class HeadModel(nn.Module):
     def landmarks(self, vertices: Tensor, which: str = "68") -> Tensor:
         """Vertices `[B, V, 3]` -> points `[B, N, 3]`: "68", "5" (eyes, nose tip, mouth corners) or "mesh" (468)."""
         if which == "mesh":
-            if not hasattr(self, "mesh_triangles"):
+            if self.mesh_triangles is None:
                 raise UserError(
                     "This head file has no face-mesh landmarks; rebuild it: python -m fitdiff_lab.assets.head"
                 )
@@ -147,7 +148,7 @@ class HeadModel(nn.Module):
     def landmark_weights(self, which: str = "mesh") -> Tensor:
         """`[N]` how far each point can be trusted, 0..1: the outline of the jaw slides along the face."""
         if which == "mesh":
-            return self.mesh_weights if hasattr(self, "mesh_weights") else torch.ones(468)
+            return self.mesh_weights
         weights = torch.ones(68 if which == "68" else 5)
         if which == "68":
             weights[:17] = 0.2

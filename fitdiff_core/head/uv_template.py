@@ -11,6 +11,7 @@ from torch import Tensor
 from ..errors import UserError
 from ..filters import gaussian_blur_replicate
 from ..render.orientation import flip_rows, raster_to_image
+from .model import HeadModel
 
 # "skin" has everything but eyes, eye sockets and mouth; "all" is what the mesh uses of the atlas
 REGIONS = (
@@ -50,7 +51,7 @@ CELLS = 16  # of the grid, a side
 
 
 @torch.no_grad()
-def region_mask(head, name: str, size: int = 512, feather: float = 0.0) -> Tensor:
+def region_mask(head: HeadModel, name: str, size: int = 512, feather: float = 0.0) -> Tensor:
     """`[size, size]` mask 0..1 of a region of the atlas, image orientation.
 
     feather: width in texels over which a hard edge fades, half of it on either side.
@@ -65,7 +66,7 @@ def region_mask(head, name: str, size: int = 512, feather: float = 0.0) -> Tenso
 
 
 @torch.no_grad()
-def template(head, size: int = 1024, names: bool = True) -> Tensor:
+def template(head: HeadModel, size: int = 1024, names: bool = True) -> Tensor:
     """A picture of the atlas to paint over: grid and mesh on mid-grey, outlines and names of the regions.
 
     Returns sRGB `[1, 3, size, size]`. "R" and "L" are the subject's right and left. names: False leaves the text out.
@@ -102,7 +103,7 @@ def _near_edge(rast: Tensor) -> Tensor:
     return edge
 
 
-def _left_is_right_of_middle(head) -> bool:
+def _left_is_right_of_middle(head: HeadModel) -> bool:
     """Whether the subject's left (+x) lies in the right half of the atlas."""
     x = head.mean[: 3 * head.n_control].view(-1, 3)[:, 0]
     skin = torch.sparse.mm(head.subdivision, x[:, None])[:, 0]

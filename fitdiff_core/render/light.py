@@ -133,7 +133,7 @@ class Light:
             raise UserError("The environment holds NaN or infinite values; save it again.")
         height = min(environment.shape[2], 128)  # order 2 needs no more
         environment = F.interpolate(environment, (height, 2 * height), mode="area").clamp(min=0)
-        direction, solid = _panorama(height, environment)
+        direction, solid = panorama_directions(height, environment)
         radiance = environment.flatten(2).mT  # [B, N, 3]
         found = []
         for _ in range(lights):
@@ -207,7 +207,7 @@ def _points() -> Tensor:
     return F.normalize(grid[grid.abs().sum(-1) > 0], dim=-1)
 
 
-def _panorama(height: int, like: Tensor) -> tuple[Tensor, Tensor]:
+def panorama_directions(height: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Directions `[N, 3]` and solid angles `[N]` (sum 4 pi) of the pixels of a `height` x 2*`height` panorama."""
     steps = {"dtype": like.dtype, "device": like.device}
     pitch = (0.5 - (torch.arange(height, **steps) + 0.5) / height) * math.pi

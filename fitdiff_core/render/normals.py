@@ -44,6 +44,17 @@ def frames(vertices: Tensor, uv: Tensor, tri: Tensor) -> tuple[Tensor, Tensor]:
     return normal.mT, torch.cat([xyz, hand], 1).mT
 
 
+def perturb_normal(normal: Tensor, tangent: Tensor, texel: Tensor) -> Tensor:
+    """Bend interpolated normals by a normal map, as MikkTSpace does: the frame is not made orthonormal again.
+
+    normal `[..., 3]`, tangent `[..., 4]` (see `frames`), texel `[..., 3]` in tangent space -> unit `[..., 3]`.
+    """
+    direction = tangent[..., :3]
+    bitangent = torch.linalg.cross(normal, direction) * tangent[..., 3:].detach().sign()
+    bent = direction * texel[..., 0:1] + bitangent * texel[..., 1:2] + normal * texel[..., 2:3]
+    return F.normalize(bent, dim=-1, eps=1e-8)
+
+
 def _unit(x: Tensor) -> Tensor:
     # square metres of a millimetre triangle are small: the epsilon must lie far below
     return F.normalize(x, dim=1, eps=1e-20)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,10 +17,12 @@ from torch import Tensor
 from ..maps import TextureMaps
 from .camera import Camera
 from .interpolate import filtered_texture, interpolate, texture, texture_level
-from .normals import frames
+from .normals import frames, perturb_normal
 from .orientation import raster_to_image
 from .rasterize import rasterize
-from .renderer import _perturbed
+
+if TYPE_CHECKING:
+    from ..head import HeadModel
 
 FLOOR = 0.2  # grey of the head's farthest point: apart from the black background
 NORMAL_STYLES = ("controlnet", "opengl")
@@ -56,12 +59,17 @@ class Passes:
 
 @torch.no_grad()
 def passes(
-    vertices: Tensor, head, camera: Camera, size: tuple[int, int], maps: TextureMaps | None = None, samples: int = 2
+    vertices: Tensor,
+    head: HeadModel,
+    camera: Camera,
+    size: tuple[int, int],
+    maps: TextureMaps | None = None,
+    samples: int = 2,
 ) -> Passes:
     """Passes of vertices `[B, V, 3]` of `head` at `size` (H, W).
 
     maps: their normal map bends `normal`; None leaves the mesh's own. samples: a pixel's side is cut into so many.
-    `head` offers `triangles` and `uv`; with `region` and `region_names` the lines follow lips, brows and eyes too.
+    The lines follow lips, brows and eyes where the head names these regions.
     """
     height, width = size
     fine = (height * samples, width * samples)
@@ -77,7 +85,7 @@ def passes(
     if maps is not None:
         bend = maps.normal.to(vertices)
         smooth_map = filtered_texture(bend, at, texture_level(at, seen[..., 0], bend.shape[-2:]).clamp(max=4))
-        normal = _perturbed(normal, tangent, F.normalize(smooth_map, dim=-1, eps=1e-8))
+        normal = perturb_normal(normal, tangent, F.normalize(smooth_map, dim=-1, eps=1e-8))
     turn = camera.matrix().mT[:, None]
     flat, normal = smooth @ turn, F.normalize(normal, dim=-1, eps=1e-8) @ turn
 
@@ -136,9 +144,9 @@ def _mean(x: Tensor, samples: int) -> Tensor:
     return x if samples == 1 else F.avg_pool2d(x.contiguous(), samples)
 
 
-def _regions(head, at: Tensor) -> Tensor:
+def _regions(head: HeadModel, at: Tensor) -> Tensor:
     """Weights of LINE_REGIONS at the pixels' uv `[B, H, W, 2]` -> `[B, H, W, R]`, R may be 0."""
-    names = [n for n in LINE_REGIONS if n in getattr(head, "region_names", ())]
+    names = [n for n in LINE_REGIONS if n in head.region_names]
     if not names:
         return at[..., :0]
     if head not in _region_maps:

@@ -7,7 +7,6 @@ high-performance differentiable rendering"), so either can stand in for the othe
 
 from __future__ import annotations
 
-import importlib
 import os
 import warnings
 from collections.abc import Callable
@@ -106,16 +105,17 @@ def _warn_once(message: str) -> None:
 @cache
 def _numba() -> IdPass | None:
     try:
-        return importlib.import_module(".raster_numba", __package__).triangle_ids
+        from .raster_numba import triangle_ids
     except ImportError:
         return None
+    return triangle_ids
 
 
 @cache
 def _nvdiffrast() -> IdPass | None:
     """nvdiffrast's own visibility (research licence, never shipped); everything after the ids is shared."""
     try:
-        dr = importlib.import_module("nvdiffrast.torch")
+        import nvdiffrast.torch as dr
     except ImportError:
         return None
     contexts: dict[torch.device, object] = {}

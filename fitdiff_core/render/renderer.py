@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -15,11 +15,14 @@ from .antialias import antialias as smooth_edges
 from .camera import Camera
 from .interpolate import filtered_texture, interpolate_at, texture_level
 from .light import Light
-from .normals import frames
+from .normals import frames, perturb_normal
 from .orientation import flip_rows, image_to_raster, raster_to_image
 from .rasterize import rasterize
-from .shading import ROUGHNESS, shade
+from .shading import shade
 from .shadow import lamp_shares
+
+if TYPE_CHECKING:
+    from ..head import HeadModel
 
 _edge_tables = WeakTensorKeyDictionary()
 
@@ -44,7 +47,7 @@ class RenderOutput:
 
 def render(
     vertices: Tensor,
-    head,
+    head: HeadModel,
     maps: TextureMaps,
     camera: Camera,
     light: Light,
@@ -56,9 +59,7 @@ def render(
 ) -> RenderOutput:
     """Render vertices `[B, V, 3]` (metres) of `head` at `size` (H, W).
 
-    head: offers `triangles [T, 3]` and `uv [V, 2]`; optionally `roughness [V]` (perceptual; without it 0.45 everywhere)
-    and `occlusion [V]` (share of the light that arrives, 0..1, e.g. in the corners of eyes and mouth), or `light_at(vertices)`
-    for one that depends on the pose.
+    head: its `triangles`, `uv`, `roughness` and `light_at(vertices)` are used.
     maps, camera, light: B or 1 entries. background: linear RGB, or an image `[B or 1, 3, H, W]`; None is black.
     arrives: `[B or 1, V, L]`, what each vertex gets of each directional light; None looks for shadows if the light has them.
     """
@@ -79,23 +80,18 @@ def render(
         return out[:-1].view(n_batch, height, width, -1)
 
     parts = [*frames(vertices, uv, tri), uv.expand(n_batch, -1, -1)]
-    own = {name: getattr(head, name, None) for name in ("roughness", "occlusion")}
-    if hasattr(head, "light_at"):
-        own["occlusion"] = head.light_at(vertices)
-    extras = [name for name, values in own.items() if values is not None]
-    parts += [own[name].to(vertices).expand(n_batch, -1)[..., None] for name in extras]
+    parts += [x.to(vertices).expand(n_batch, -1)[..., None] for x in (head.roughness, head.light_at(vertices))]
     if arrives is not None:
         parts.append(arrives.to(vertices).expand(n_batch, -1, -1))
     values = interpolate_at(torch.cat(parts, -1), rast, tri, flat.clamp(max=n_pixels - 1), batch)
     values = values.view(*pixel.shape, -1)
     at = values[..., 7:9]
-    surface = {name: values[..., 9 + k : 10 + k] for k, name in enumerate(extras)}
 
     seen = rast[..., 3:4].detach() > 0
     uv_image = spread(at)
     level = texture_level(uv_image, seen[..., 0], maps.size)
     texels = filtered_texture(maps.stack().to(vertices.dtype), at[:, None], level)[:, 0]
-    normal = _perturbed(values[..., 0:3], values[..., 3:7], texels[..., 6:9])
+    normal = perturb_normal(values[..., 0:3], values[..., 3:7], texels[..., 6:9])
     rays = camera.rays(size).expand(n_batch, -1, -1, -1).reshape(n_pixels, 3)
     view = -rays.index_select(0, flat.clamp(max=n_pixels - 1)).view(*pixel.shape, 3)
     color = shade(
@@ -104,9 +100,9 @@ def render(
         normal,
         view,
         light,
-        surface.get("roughness", ROUGHNESS),
-        occlusion=surface.get("occlusion"),
-        arrives=None if arrives is None else values[..., 9 + len(extras) :],
+        roughness=values[..., 9:10],
+        occlusion=values[..., 10:11],
+        arrives=None if arrives is None else values[..., 11:],
     )
 
     mask = seen.to(color.dtype)
@@ -127,14 +123,6 @@ def _covered_rows(rast: Tensor) -> Tensor:
     rows = batch.new_full((n_batch, max(int(count.max()), 1)), n_batch * height * width)
     rows[batch, rank] = batch * (height * width) + within
     return rows
-
-
-def _perturbed(normal: Tensor, frame: Tensor, texel: Tensor) -> Tensor:
-    """Tangent-space normals into the interpolated frame, MikkTSpace's way (the frame is not made orthonormal again)."""
-    tangent = frame[..., :3]
-    bitangent = torch.linalg.cross(normal, tangent) * frame[..., 3:].detach().sign()
-    bent = tangent * texel[..., 0:1] + bitangent * texel[..., 1:2] + normal * texel[..., 2:3]
-    return F.normalize(bent, dim=-1, eps=1e-8)
 
 
 def _background(background: Tensor | tuple[float, float, float] | None, like: Tensor) -> Tensor:

@@ -28,4 +28,11 @@ def cast_shadows(head, vertices: Tensor, light: Light, softness: int = 2) -> Sim
         strength = (normals[0] @ direction).clamp(min=0) * float(colour @ _LUMA) / math.pi
         total = total + strength
         arriving = arriving + strength * visibility(vertices, normals, head.triangles, direction, softness)
-    return SimpleNamespace(triangles=head.triangles, uv=head.uv, roughness=head.roughness, occlusion=arriving / total)
+    occlusion = arriving / total
+    return SimpleNamespace(
+        triangles=head.triangles,
+        uv=head.uv,
+        roughness=head.roughness,
+        occlusion=occlusion,
+        light_at=lambda vertices: occlusion.to(vertices).expand(len(vertices), -1),
+    )
