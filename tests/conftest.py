@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 
 from fitdiff_core.face import load_detector
 from fitdiff_core.identity import load_recognizer
 from fitdiff_core.image import load_photo
+from tests.support.paths import SAMPLE
 
 torch.set_num_threads(1)  # two OpenMP threads on a busy two-core machine are several times slower than one
 
 
 @pytest.fixture(scope="module")
 def photo():
-    return load_photo(Path(__file__).parents[1] / "samples" / "eileen_collins.jpg")
+    return load_photo(SAMPLE)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,7 @@ def recognizer():
 
 @pytest.fixture(scope="module")
 def chain():
-    from tests.tiny_chain import tiny_chain
+    from tests.support.tiny_chain import tiny_chain
 
     return tiny_chain()
 

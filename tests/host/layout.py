@@ -12,9 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.support.layouts import LAYOUTS
+
 from .browser import open_tab
 from .install import ROOT
-from .layouts import LAYOUTS
 from .server import NEWEST_FRONTEND, PACK, Server
 
 REGISTRY_NAME = "fitdiff"  # by which ComfyUI's manager offers to install the pack where it is missing
