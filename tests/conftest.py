@@ -1,4 +1,4 @@
-"""Shared by all tests: one thread, the sample photo and the networks that look at it, and one real ComfyUI for those that ask."""
+"""Shared by all tests: one thread, the sample photo, the networks that look at it, and one real ComfyUI."""
 
 from __future__ import annotations
 

@@ -178,7 +178,7 @@ CASES += [
 CASES.append(Case("Checkpoints", "a file that may not be read", "exit 2", "check its permissions", unreadable, nobody))
 
 
-# --- recogniser packs --------------------------------------------------------------------------------------------------
+# --- recogniser packs ------------------------------------------------------------------------------------------------
 
 
 def network(name="w600k.onnx", **changes):

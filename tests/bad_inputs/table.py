@@ -1,7 +1,7 @@
-"""Every bad or odd input that is promised an answer, in one table: `python -m tests.bad_inputs` writes docs/bad_inputs.md.
+"""One table of each bad or odd input that the pack must answer. `python -m tests.bad_inputs` writes docs/bad_inputs.md.
 
-`tests/unit/test_bad_inputs.py` feeds each row to the command line, `tests/comfy/test_bad_inputs.py` to the nodes of a real
-ComfyUI; both check the outcome.
+`tests/unit/test_bad_inputs.py` feeds its rows to the command line, `tests/comfy/test_bad_inputs.py` to the nodes of a
+real ComfyUI. Both check the outcome.
 """
 
 from __future__ import annotations

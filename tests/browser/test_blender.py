@@ -1,6 +1,7 @@
 """Blender opens the GLB: objects, materials, shape keys, and a picture that looks like a head.
 
-Needs Blender on the path, the `bpy` package, or FITDIFF_BLENDER (a blender executable, or a Python that has bpy); skipped without.
+Needs Blender on the path, the `bpy` package, or FITDIFF_BLENDER (a blender executable, or a Python that has bpy).
+Skipped without.
 """
 
 from __future__ import annotations

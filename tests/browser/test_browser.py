@@ -89,7 +89,7 @@ def test_workflow_loads_complete(tab, path):
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_nodes_stand_apart(tab, path):
-    """As high as this frontend draws them. Before anything runs, since the page keeps pictures of nodes by their number."""
+    """Nodes as high as this frontend draws them. Before any run: the page keeps pictures of nodes by their number."""
     groups = load(tab, path)["groups"]
     assert_apart(tab.boxes(), groups)
 

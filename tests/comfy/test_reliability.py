@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.comfy, pytest.mark.timeout(400)]
 
 
 def no_override() -> list[str]:
-    """What takes from root its right to write where the modes say no; empty where it is not root, or cannot be taken."""
+    """The command that makes file modes bind root too. Empty if this is not root, or if the command does not work."""
     command = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
     if (
         os.geteuid()
@@ -105,7 +105,7 @@ def test_nothing_is_written_but_the_output(start):
     assert not [p for p in start["at_start"]["written"] if p.startswith(output)]
 
 
-# --- a server that goes on ---------------------------------------------------------------------------------------------
+# --- a server that goes on -------------------------------------------------------------------------------------------
 
 PROMPTS, SECONDS, FEWEST = (
     100,

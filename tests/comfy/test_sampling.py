@@ -265,7 +265,7 @@ def test_a_guider_that_did_not_sample_has_no_scene(client):
 
 
 def test_a_walk_shares_its_noise_through_core_too(client, comfy):
-    """FitDiff Sampler with batch 1, and core's fixed batch seed: the same heads. A latent of another batch is refused."""
+    """FitDiff Sampler with batch 1 and core's fixed batch seed give the same heads. Another batch size is refused."""
     people = {
         "30": {"class_type": "LoadImage", "inputs": {"image": "eileen_collins.jpg"}},
         "31": {"class_type": "ImageFlip", "inputs": {"image": ["30", 0], "flip_method": "y-axis: horizontally"}},

@@ -1,4 +1,4 @@
-"""FACE_LANDMARKS and BOUNDING_BOX as ComfyUI's MediaPipe Face Landmarker makes them (0.29), from faces of our detector."""
+"""FACE_LANDMARKS and BOUNDING_BOX as MediaPipe Face Landmarker of ComfyUI 0.29 gives them, from our faces."""
 
 from __future__ import annotations
 

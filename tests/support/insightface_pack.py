@@ -14,7 +14,10 @@ STRIDES, ANCHORS = (8, 16, 32), 2
 
 
 def detector(points: np.ndarray):
-    """An SCRFD graph (nine outputs: score, box and five points at three strides) that finds a face at `points [5, 2]`, px."""
+    """An SCRFD graph that finds one face, at `points [5, 2]`, px.
+
+    Nine outputs: score, box and five points at three strides.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 

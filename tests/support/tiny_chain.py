@@ -1,4 +1,4 @@
-"""The rendering chain of the guidance, small: a sheet for a head, untrained networks, and a photo whose latent is known."""
+"""The guidance's rendering chain at a small size: a sheet for a head, untrained networks, a photo of known latent."""
 
 from dataclasses import replace
 from types import SimpleNamespace

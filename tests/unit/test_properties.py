@@ -55,7 +55,7 @@ def picture(width, height, mode, seed) -> Image.Image:
     return im
 
 
-# --- pictures ----------------------------------------------------------------------------------------------------------
+# --- pictures --------------------------------------------------------------------------------------------------------
 
 
 @settings(max_examples=60, deadline=None)
@@ -98,7 +98,7 @@ def test_any_image_becomes_rgb_and_stays(batch, height, width, channels, dtype, 
     assert torch.equal(x, given), "the input is left as it was"
 
 
-# --- damaged files: a message or a result, nothing else -----------------------------------------------------------------
+# --- damaged files: a message or a result, nothing else --------------------------------------------------------------
 
 
 def damage(data: bytes, places: list[tuple[int, int]], cut: int | None) -> bytes:
@@ -181,7 +181,7 @@ def test_a_damaged_recogniser_is_one_or_a_message():
     run()
 
 
-# --- meshes ------------------------------------------------------------------------------------------------------------
+# --- meshes ----------------------------------------------------------------------------------------------------------
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""Photo detail: a head of known albedo, photographed by our own renderer under hard side light, gives its albedo back."""
+"""Photo detail gives back the albedo of a head that our own renderer photographed under hard side light."""
 
 from dataclasses import replace
 

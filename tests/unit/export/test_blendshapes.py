@@ -17,13 +17,14 @@ from fitdiff_core.render.normals import vertex_normals
 from fitdiff_core.scene import Scene
 from tests.support.gltf import Glb, clean, validate
 
-ARKIT = """browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft cheekSquintRight
-eyeBlinkLeft eyeBlinkRight eyeLookDownLeft eyeLookDownRight eyeLookInLeft eyeLookInRight eyeLookOutLeft eyeLookOutRight
-eyeLookUpLeft eyeLookUpRight eyeSquintLeft eyeSquintRight eyeWideLeft eyeWideRight jawForward jawLeft jawOpen jawRight
-mouthClose mouthDimpleLeft mouthDimpleRight mouthFrownLeft mouthFrownRight mouthFunnel mouthLeft mouthLowerDownLeft
-mouthLowerDownRight mouthPressLeft mouthPressRight mouthPucker mouthRight mouthRollLower mouthRollUpper mouthShrugLower
-mouthShrugUpper mouthSmileLeft mouthSmileRight mouthStretchLeft mouthStretchRight mouthUpperUpLeft mouthUpperUpRight
-noseSneerLeft noseSneerRight tongueOut""".split()  # Apple's ARFaceAnchor.BlendShapeLocation
+ARKIT = """browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft
+cheekSquintRight eyeBlinkLeft eyeBlinkRight eyeLookDownLeft eyeLookDownRight eyeLookInLeft eyeLookInRight
+eyeLookOutLeft eyeLookOutRight eyeLookUpLeft eyeLookUpRight eyeSquintLeft eyeSquintRight eyeWideLeft
+eyeWideRight jawForward jawLeft jawOpen jawRight mouthClose mouthDimpleLeft mouthDimpleRight
+mouthFrownLeft mouthFrownRight mouthFunnel mouthLeft mouthLowerDownLeft mouthLowerDownRight
+mouthPressLeft mouthPressRight mouthPucker mouthRight mouthRollLower mouthRollUpper mouthShrugLower
+mouthShrugUpper mouthSmileLeft mouthSmileRight mouthStretchLeft mouthStretchRight mouthUpperUpLeft
+mouthUpperUpRight noseSneerLeft noseSneerRight tongueOut""".split()  # Apple's ARFaceAnchor.BlendShapeLocation
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def test_validator_finds_nothing(avatar, scene, tmp_path):
 
 
 def test_the_sum_of_targets_is_the_posed_head(avatar, scene, glb, tmp_path):
-    """What a viewer computes from the file and what the head model computes agree to the threshold for still vertices."""
+    """A viewer computes from the file what the head model computes, up to the threshold for still vertices."""
     posed = avatar.vertices(scene)[0].numpy()
     file = Glb(write_glb(tmp_path / "a.glb", avatar, scene=scene))
     weights = file.json["meshes"][0]["weights"]

@@ -1,4 +1,4 @@
-"""Faces that core ComfyUI nodes found: their mesh in place of our detector's, and boxes that say which face is meant."""
+"""Faces that core ComfyUI nodes found: their mesh replaces our detector's, their boxes say which face is meant."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def pair(two, detector):
     return found
 
 
-# --- landmarks ---------------------------------------------------------------------------------------------------------
+# --- landmarks -------------------------------------------------------------------------------------------------------
 
 
 def test_a_mesh_from_core_is_the_same_mesh(photo, face):
@@ -95,7 +95,7 @@ def test_guidance_fits_the_given_points(photo, face, recognizer):
     torch.testing.assert_close(same.scene.expression, own.scene.expression, atol=0.03, rtol=0)
 
 
-# --- boxes -------------------------------------------------------------------------------------------------------------
+# --- boxes -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_box_chooses_the_face(two, pair, detector):
@@ -145,7 +145,7 @@ def test_a_box_makes_the_detector_look_closer(photo, face, detector):
     assert (found.points5 - face.points5 / 4 - torch.tensor([1500.0, 900.0])).abs().max() < 2
 
 
-# --- objects of another form -------------------------------------------------------------------------------------------
+# --- objects of another form -----------------------------------------------------------------------------------------
 
 
 def spoilt(face, **change):

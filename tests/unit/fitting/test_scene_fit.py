@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 
 
 class ToyHead(torch.nn.Module):
-    """A face-like half ellipsoid of 468 vertices (all of them landmarks), linear in 20 identity and 52 expression modes."""
+    """A half ellipsoid like a face: 468 vertices, all landmarks, linear in 20 identity and 52 expression modes."""
 
     n_identity = 20
     expression_names = tuple(f"action{i}" for i in range(52))

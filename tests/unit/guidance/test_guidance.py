@@ -258,7 +258,7 @@ def test_within_leaves_near_values_alone():
 
 
 def lit_disk(size=128):
-    """A ball's front half as a face: skin photo `[1, 3, S, S]`, where it is, normals, its mesh and where it is above the nose."""
+    """The front half of a ball as a face: photo `[1, 3, S, S]`, its mask, normals, mesh, and what is above the nose."""
     y, x = torch.meshgrid(torch.linspace(1, -1, size), torch.linspace(-1, 1, size), indexing="ij")
     normal = F.normalize(torch.stack([x, y, (1 - x**2 - y**2).clamp(min=0.01).sqrt()])[None], dim=1)
     disk = (x**2 + y**2 < 0.8).float()[None, None]

@@ -69,7 +69,7 @@ def test_a_shadow_no_longer_pulls_on_the_skin(chain):
 
 
 def test_the_tone_of_the_skin_stays_where_the_prior_has_it(chain):
-    """A photo of the same head in half the light: without the tone's loss the skin goes dark, with it the light does."""
+    """A photo of the same head in half the light: without the tone loss the skin gets darker, with it the light."""
     dark = replace(chain.guidance, photo=linear_to_srgb(srgb_to_linear(chain.guidance.photo) * 0.3), texture_step=0.1)
     drift = {}
     for weight in (0.0, 1.0):

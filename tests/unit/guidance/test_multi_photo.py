@@ -1,4 +1,4 @@
-"""Several photos of one person: one loss, a scene for each, turns where there are many, strangers, and what is no photo."""
+"""Several photos of one person: one loss, a scene for each, turns where there are many, photos of others, bad input."""
 
 from dataclasses import replace
 from types import SimpleNamespace

@@ -94,7 +94,7 @@ def test_jaw_opens_downwards_and_blinks_lower_one_lid_only(head, mean):
 
 
 def test_a_coefficient_of_one_is_a_natural_amount(people, mean):
-    """Whitened coefficients: random heads differ from the mean by millimetres, not by nothing and not by centimetres."""
+    """Whitened coefficients: random heads differ from the mean by millimetres, not by 0 and not by centimetres."""
     spread = (people - mean)[:, ::37].norm(dim=-1).mean() * 1000
     assert 1.5 < spread < 8
 

@@ -13,11 +13,18 @@ from fitdiff_core.render.rasterize import rasterize
 
 SIZE = 320
 FACES = {
-    "rest": {}, "smile": {"mouthSmile": 0.9, "jawOpen": 0.15}, "laugh": {"mouthSmile": 0.8, "jawOpen": 0.3, "mouthUpperUp": 0.5},
-    "jaw": {"jawOpen": 0.8}, "funnel": {"jawOpen": 0.3, "mouthFunnel": 0.7}, "pucker": {"mouthPucker": 1}, "press": {"mouthPress": 1},
-    "roll": {"mouthRollUpper": 1, "mouthRollLower": 1}, "aside": {"jawLeft": 1, "mouthLeft": 0.6}, "forth": {"jawForward": 1},
+    "rest": {},
+    "smile": {"mouthSmile": 0.9, "jawOpen": 0.15},
+    "laugh": {"mouthSmile": 0.8, "jawOpen": 0.3, "mouthUpperUp": 0.5},
+    "jaw": {"jawOpen": 0.8},
+    "funnel": {"jawOpen": 0.3, "mouthFunnel": 0.7},
+    "pucker": {"mouthPucker": 1},
+    "press": {"mouthPress": 1},
+    "roll": {"mouthRollUpper": 1, "mouthRollLower": 1},
+    "aside": {"jawLeft": 1, "mouthLeft": 0.6},
+    "forth": {"jawForward": 1},
     "kept shut": {"jawOpen": 0.6, "mouthClose": 0.6},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +59,7 @@ def test_they_show_between_the_lips_and_nowhere_else(head):
     people = torch.cat(
         [torch.zeros(1, head.n_identity), torch.randn(7, head.n_identity, generator=torch.Generator().manual_seed(0))]
     )
-    shown = {name: 0 for name in FACES}
+    shown = dict.fromkeys(FACES, 0)
     for identity in people:
         for name, actions in FACES.items():
             vertices = head(identity[None], weights(head, actions))

@@ -45,7 +45,7 @@ def turned(image, degrees, scale=1.0):
     return warp(image, matrix, size), matrix
 
 
-# --- finding faces -----------------------------------------------------------------------------------------------------
+# --- finding faces ---------------------------------------------------------------------------------------------------
 
 
 def test_the_sample_photo_has_one_face_where_it_is(photo, detector, face):
@@ -158,7 +158,7 @@ def test_merge_averages_overlapping_boxes_by_score():
     assert overlap.tolist() == pytest.approx([1 / 3, 0.0])
 
 
-# --- alignment ---------------------------------------------------------------------------------------------------------
+# --- alignment -------------------------------------------------------------------------------------------------------
 
 
 def test_crop_geometry_round_trip(photo, face, recognizer):
@@ -178,7 +178,7 @@ def test_alignment_puts_the_points_on_the_template(face, recognizer):
     assert (points - recognizer.template).norm(dim=1).max() < 6  # of 150 px: a similarity cannot fit a person exactly
 
 
-# --- the built-in recogniser -------------------------------------------------------------------------------------------
+# --- the built-in recogniser -----------------------------------------------------------------------------------------
 
 
 def test_same_numbers_as_dlib(crop, recognizer):
@@ -208,7 +208,7 @@ def test_same_numbers_as_dlib(crop, recognizer):
 
 
 def test_crop_agrees_with_dlib_own_alignment(photo, recognizer, crop):
-    """dlib's detector, landmarks, chip and network give the same identity as ours: far closer than two photos of one person."""
+    """dlib's detector, landmarks, chip and network give our identity: far closer than two photos of one person."""
     dlib = pytest.importorskip("dlib")
     models = Path(pytest.importorskip("face_recognition_models").__file__).parent / "models"
     pixels = (photo[0] * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
@@ -281,7 +281,7 @@ def test_loaded_in_inference_mode_still_gives_gradients(photo, detector, crop):
     assert not any(t.is_inference() for t in (identity.embedding, identity.crop, found.mesh, found.box))
 
 
-# --- identities --------------------------------------------------------------------------------------------------------
+# --- identities ------------------------------------------------------------------------------------------------------
 
 
 def test_identity_of_one_photo(photo, detector, recognizer, crop):
@@ -343,7 +343,7 @@ def test_blend(photo, detector, recognizer):
         blend_identities(a, b, 0.5)
 
 
-# --- the asset ---------------------------------------------------------------------------------------------------------
+# --- the asset -------------------------------------------------------------------------------------------------------
 
 
 def test_asset_is_small_and_names_its_sources():

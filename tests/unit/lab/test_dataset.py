@@ -277,7 +277,7 @@ def test_scenes_stay_in_range(head):
 
 
 def test_strong_light_comes_from_one_side(head):
-    """Skin turned to the key lamp mostly gets several times the light of skin turned away; a second lamp may fill in."""
+    """Skin turned to the key light gets several times the light of skin turned away. A second light may fill in."""
     rng, ratios = np.random.default_rng(7), []
     for _ in range(60):
         light = scenes.strong_light(rng, Camera.orbit(0.0, 0.0, 1.0, 17.0))

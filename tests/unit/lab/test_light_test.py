@@ -1,5 +1,7 @@
-"""The light test: colour distances against published values, unwrapping against a picture of known colours, what the truth
-itself scores; with Mitsuba installed, its camera, maps and normals against ours, and one small run of the command."""
+"""The light test: colour distances against published values, unwrapping against a picture of known colours.
+
+Also the score of the truth itself. With Mitsuba: its camera, maps and normals against ours, and a small run of the command.
+"""
 
 import importlib.util
 import json
@@ -32,11 +34,15 @@ needs_mitsuba = pytest.mark.skipif(
 # Sharma, Wu, Dalal 2005, table 1: both colours and their CIEDE2000; the pairs where implementations go wrong
 SHARMA = (
     (50, 2.6772, -79.7751, 50, 0, -82.7485, 2.0425), (50, -1.3802, -84.2814, 50, 0, -82.7485, 1.0),
-    (50, 0, 0, 50, -1, 2, 2.3669), (50, 2.49, -0.001, 50, -2.49, 0.0009, 7.1792), (50, 2.49, -0.001, 50, -2.49, 0.0011, 7.2195),
-    (50, -0.001, 2.49, 50, 0.0009, -2.49, 4.8045), (50, 2.5, 0, 73, 25, -18, 27.1492), (50, 2.5, 0, 61, -5, 29, 22.8977),
+    (50, 0, 0, 50, -1, 2, 2.3669), (50, 2.49, -0.001, 50, -2.49, 0.0009, 7.1792),
+    (50, 2.49, -0.001, 50, -2.49, 0.0011, 7.2195),
+    (50, -0.001, 2.49, 50, 0.0009, -2.49, 4.8045), (50, 2.5, 0, 73, 25, -18, 27.1492),
+    (50, 2.5, 0, 61, -5, 29, 22.8977),
     (50, 2.5, 0, 58, 24, 15, 19.4535), (60.2574, -34.0099, 36.2677, 60.4626, -34.1751, 39.4387, 1.2644),
-    (63.0109, -31.0961, -5.8663, 62.8187, -29.7946, -4.0864, 1.2630), (22.7233, 20.0904, -46.694, 23.0331, 14.973, -42.5619, 2.0373),
-    (6.7747, -0.2908, -2.4247, 5.8714, -0.0985, -2.2286, 0.6377), (2.0776, 0.0795, -1.135, 0.9033, -0.0636, -0.5514, 0.9082),
+    (63.0109, -31.0961, -5.8663, 62.8187, -29.7946, -4.0864, 1.2630),
+    (22.7233, 20.0904, -46.694, 23.0331, 14.973, -42.5619, 2.0373),
+    (6.7747, -0.2908, -2.4247, 5.8714, -0.0985, -2.2286, 0.6377),
+    (2.0776, 0.0795, -1.135, 0.9033, -0.0636, -0.5514, 0.9082),
 )  # fmt: skip
 
 
@@ -207,7 +213,7 @@ def test_landmarks_are_where_the_camera_projects_them(mi):
 
 @needs_mitsuba
 def test_outline_and_texture_lie_where_ours_do(mi):
-    """A map with the uv as colour, under light from everywhere: linear values, the right way up, in the right pixels."""
+    """A map with uv as colour, lit from everywhere: linear values, upright, in the right pixels."""
     t = (torch.arange(64) + 0.5) / 64
     v, u = torch.meshgrid(1 - t, t, indexing="ij")
     maps = flat()

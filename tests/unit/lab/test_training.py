@@ -66,7 +66,7 @@ def test_from_data_to_checkpoint(tmp_path, data):
 
 
 def same(a, b):
-    a, b = ({k: v for k, v in m.state_dict().items()} for m in (a, b))
+    a, b = (dict(m.state_dict()) for m in (a, b))
     return {k for k in a if torch.equal(a[k], b[k])}, {k for k in a if not torch.equal(a[k], b[k])}
 
 

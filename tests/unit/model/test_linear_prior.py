@@ -138,8 +138,8 @@ def test_fit_finds_planted_modes_and_relations():
     assert torch.allclose(prior.modes_std[:2], torch.tensor([12.0, 6.0]), rtol=0.1)
     assert float(prior.rest_variance.mean()) == pytest.approx(0.09, rel=0.1)
     assert torch.allclose(prior.texture_mean, torch.full((4, 8, 8), 1.5), atol=0.6)
-    # ridge of 1.5 shrinks white features to 0.4 of their size, which leaves 0.41 of the planted 0.64; real ones lie in few
-    # directions
+    # a ridge of 1.5 shrinks white features to 0.4 of their size, which leaves 0.41 of the planted 0.64;
+    # real features lie in few directions
     told = torch.tensor([0, 1, 3, 4, 5, 6])
     assert (explained[told] > 0.3).all() and explained[7] < 0.1
     assert (prior.variance[told] < 0.8).all() and prior.variance[7] > 0.9

@@ -1,4 +1,4 @@
-"""The reader of the shape: what it is trained on, that it learns, and what the prior makes of it and of a mirror image."""
+"""The shape encoder: its training data, that it learns, and what the prior makes of its answer for a mirror image."""
 
 from types import SimpleNamespace
 

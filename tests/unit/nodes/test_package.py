@@ -8,7 +8,6 @@ import inspect
 import re
 import subprocess
 import sys
-
 import tomllib
 
 from tests.support.paths import ROOT

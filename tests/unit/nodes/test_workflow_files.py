@@ -1,4 +1,4 @@
-"""The shipped workflows as files: only core's and our nodes, nothing overlaps, all is titled and explained, pictures exist."""
+"""The shipped workflows as files: only core's and our nodes, no overlap, titles, an explanation, a picture."""
 
 from __future__ import annotations
 
