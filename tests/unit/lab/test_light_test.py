@@ -1,6 +1,6 @@
 """The light test: colour distances against published values, unwrapping against a picture of known colours.
 
-Also the score of the truth itself. With Mitsuba: its camera, maps and normals against ours, and a small run of the command.
+The truth's own score. With Mitsuba: its camera, maps and normals against ours, one small run of the command.
 """
 
 import importlib.util
