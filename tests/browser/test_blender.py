@@ -20,7 +20,7 @@ from fitdiff_core.maps import TextureMaps
 from fitdiff_core.scene import Scene
 from tests.host.blender import blender, render
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 SIDE = 160
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from unittest import mock
@@ -15,7 +13,8 @@ from fitdiff_core import pipeline
 from fitdiff_core.__main__ import main
 from fitdiff_core.image import load_photo
 from tests.bad_inputs import table as bad_inputs
-from tests.support.paths import ROOT, SAMPLE
+from tests.support.cli import cli_process
+from tests.support.paths import SAMPLE
 
 COMMANDS = bad_inputs.table("command line")
 
@@ -78,10 +77,7 @@ def test_odd_photos_are_taken(case, tmp_path, person):
 def test_refused_in_a_process_of_its_own(tmp_path):
     """One row as a person runs it: nothing but the message on stderr."""
     (tmp_path / "a.jpg").write_bytes(b"")
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    run = subprocess.run(
-        [sys.executable, "-m", "fitdiff_core", "a.jpg"], capture_output=True, text=True, cwd=tmp_path, env=env
-    )
+    run = cli_process("a.jpg", cwd=tmp_path)
     assert run.returncode == 2 and run.stderr.startswith("error: Cannot read a.jpg") and run.stderr.count("\n") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["a.jpg"]
 

@@ -1,29 +1,21 @@
-"""The command line, as a person runs it: with the shipped weights, in a process of its own."""
+"""The command line with the shipped weights: files, report, warnings, errors."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
 
-from tests.support.paths import ROOT, SAMPLE
+from tests.support.cli import cli, cli_process
+from tests.support.paths import SAMPLE
 
 FILES = {"avatar.glb", "diffuse.png", "specular.png", "normal.png", "render.png", "report.json"}
 
 
-def cli(*args, cwd=None):
-    env = dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS="1")
-    return subprocess.run(
-        [sys.executable, "-m", "fitdiff_core", *map(str, args)], capture_output=True, text=True, cwd=cwd, env=env
-    )
-
-
 @pytest.fixture(scope="module")
 def guided(tmp_path_factory):
+    """The folder and the result of one run in a process of its own."""
     out = tmp_path_factory.mktemp("guided")
-    return out, cli(SAMPLE, "--out", out, "--steps", 4, "--seed", 3)
+    return out, cli_process(SAMPLE, "--out", out, "--steps", 4, "--seed", 3)
 
 
 def test_photo_becomes_every_promised_file(guided):
@@ -43,6 +35,7 @@ def test_photo_becomes_every_promised_file(guided):
     assert report["checkpoint"] and report["versions"]["fitdiff"]
 
 
+@pytest.mark.slow
 def test_photo_detail_changes_the_maps_it_should(guided, tmp_path):
     out, _ = guided
     run = cli(SAMPLE, "--out", tmp_path, "--steps", 4, "--seed", 3, "--photo-detail", "0.8")
@@ -53,6 +46,7 @@ def test_photo_detail_changes_the_maps_it_should(guided, tmp_path):
     assert json.loads((out / "report.json").read_text())["photo_detail"] == 0
 
 
+@pytest.mark.slow
 def test_several_photos_are_of_one_person(guided, tmp_path):
     with Image.open(SAMPLE) as im:
         im.transpose(Image.Transpose.FLIP_LEFT_RIGHT).resize((im.width * 2 // 3, im.height * 2 // 3)).save(
@@ -70,6 +64,7 @@ def test_several_photos_are_of_one_person(guided, tmp_path):
     assert (tmp_path / "out" / "diffuse.png").read_bytes() != (guided[0] / "diffuse.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_photo_of_somebody_else_is_named_and_used(tmp_path):
     """Somebody else is a face that was sampled: the render of a new person."""
     assert cli("--out", tmp_path / "new", "--steps", 8, "--seed", 1).returncode == 0
@@ -82,6 +77,7 @@ def test_a_photo_of_somebody_else_is_named_and_used(tmp_path):
 
 
 def test_seed_repeats_bit_for_bit(guided, tmp_path):
+    """In another process, after other runs."""
     out, _ = guided
     assert cli(SAMPLE, "--out", tmp_path, "--steps", 4, "--seed", 3).returncode == 0
     for name in FILES - {"report.json"}:

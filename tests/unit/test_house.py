@@ -96,8 +96,19 @@ def test_the_graph_is_read_from_the_source():
     assert any(inside(i, "fitdiff_core") for i in found["fitdiff_lab.train.denoiser"].anywhere)
 
 
+def loaded_by(module: Module) -> set[str]:
+    """The modules of ours that loading this one loads: what it imports, and the packages round those."""
+    found = set()
+    for name in module.at_import:
+        parts = name.split(".")
+        found |= {".".join(parts[: n + 1]) for n in range(len(parts))}
+    parts = module.name.split(".")
+    around = {".".join(parts[:n]) for n in range(1, len(parts) + 1)}  # begun already
+    return {i for i in found if i in modules() and (i in module.at_import or i not in around)}
+
+
 def test_no_import_goes_in_a_circle():
-    graph = {name: sorted(i for i in module.at_import if i in modules()) for name, module in modules().items()}
+    graph = {name: sorted(loaded_by(module)) for name, module in modules().items()}
     done: set[str] = set()
     circles = []
 
@@ -204,3 +215,42 @@ def test_no_name_of_a_package_hides_a_module():
                 bound = {node.name: node.name}
             found += [f"{name}.{b}" for b in bound if f"{name}.{b}" in modules()]
     assert not found, "hidden: " + ", ".join(found)
+
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+def imports_of(path: Path) -> set[str]:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    module = Module(name, path, ast.parse(path.read_text(encoding="utf-8")))
+    found = set()
+    for node in ast.walk(module.tree):
+        found |= set(imported(node, module, set()))
+        if isinstance(node, ast.ImportFrom):
+            found |= {f"{i}.{alias.name}" for i in imported(node, module, set()) for alias in node.names}
+    return found
+
+
+def test_no_test_imports_another():
+    found = {
+        f"{path.relative_to(ROOT)} imports {i}"
+        for path in TESTS
+        for i in imports_of(path)
+        if i.split(".")[0] in ("tests", "") and any(part.startswith("test_") for part in i.split("."))
+    }
+    assert not found
+
+
+def test_the_unit_tier_needs_no_host():
+    """ComfyUI and a browser are for tests/comfy and tests/browser, which are marked as such."""
+    rooms = {path: path.relative_to(ROOT / "tests").parts[0] for path in TESTS}
+    found = [
+        str(path.relative_to(ROOT))
+        for path, room in rooms.items()
+        if room in ("unit", "support", "bad_inputs") and any(inside(i, "tests.host") for i in imports_of(path))
+    ]
+    assert not found
+    for path, room in rooms.items():
+        if room in ("comfy", "browser") and path.name.startswith("test_"):
+            mark = next(n for n in ast.parse(path.read_text(encoding="utf-8")).body if "pytestmark" in ast.unparse(n))
+            assert f"pytest.mark.{room}" in ast.unparse(mark), path.name

@@ -199,6 +199,7 @@ def test_the_pipeline_takes_photos_of_any_size(shipped):
     assert small[0] / small[1] == pytest.approx(0.6, rel=0.05), "each scene is of its own photo's pixels"
 
 
+@pytest.mark.slow
 def test_the_measurement_of_what_more_photos_give(monkeypatch, tmp_path, capsys):
     import json
 

@@ -17,11 +17,6 @@ MESH_MIDDLE = (1, 4, 6, 9, 13, 14, 17, 164, 168, 199)
 
 
 @pytest.fixture(scope="module")
-def head():
-    return load_head()
-
-
-@pytest.fixture(scope="module")
 def mean(head):
     return head(torch.zeros(1, head.n_identity))
 

@@ -6,13 +6,7 @@ import pytest
 import torch
 
 from fitdiff_core.errors import UserError
-from fitdiff_core.head import load_head
 from fitdiff_core.head.uv_template import OUTLINES, REGIONS, blur, region_mask, template
-
-
-@pytest.fixture(scope="module")
-def head():
-    return load_head()
 
 
 def test_every_region_of_the_head_has_a_mask(head):

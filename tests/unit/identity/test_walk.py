@@ -49,17 +49,12 @@ def test_what_is_no_walk_is_refused(ends, says):
         walk_identities(*ends)
 
 
-@pytest.fixture(scope="module")
-def model():
-    return pipeline.load_model()
-
-
-def test_people_of_a_batch_share_one_noise(model):
+def test_people_of_a_batch_share_one_noise(shipped):
     """Each head is what its identity gives alone with the same seed; with a batch as large they start from seed + i."""
-    two = person(3, model.denoiser.config, 2, model.recognizer)
+    two = person(3, shipped.denoiser.config, 2, shipped.recognizer)
     alone = [
         pipeline.sample(
-            model,
+            shipped,
             Identity(
                 *(two.embedding[i : i + 1], tuple(a[i : i + 1] for a in two.activations)), two.crop, two.recognizer
             ),
@@ -68,14 +63,14 @@ def test_people_of_a_batch_share_one_noise(model):
         )[0]
         for i, seed in ((0, 5), (1, 5), (1, 6))
     ]
-    shared, scene = pipeline.sample(model, two, seed=5, steps=2)
+    shared, scene = pipeline.sample(shipped, two, seed=5, steps=2)
     assert len(shared) == len(scene.expression) == 2
     torch.testing.assert_close(shared, torch.cat(alone[:2]), atol=1e-3, rtol=1e-3)
-    apart, _ = pipeline.sample(model, two, seed=5, steps=2, batch=2)
+    apart, _ = pipeline.sample(shipped, two, seed=5, steps=2, batch=2)
     torch.testing.assert_close(apart, torch.cat([alone[0], alone[2]]), atol=1e-3, rtol=1e-3)
     assert (shared[1] - apart[1]).abs().mean() > 0.05
 
 
-def test_a_batch_that_fits_no_identities_is_refused(model):
+def test_a_batch_that_fits_no_identities_is_refused(shipped):
     with pytest.raises(UserError, match="3 identities and a batch of 2"):
-        pipeline.sample(model, person(3, model.denoiser.config, 3, model.recognizer), batch=2, steps=1)
+        pipeline.sample(shipped, person(3, shipped.denoiser.config, 3, shipped.recognizer), batch=2, steps=1)

@@ -250,6 +250,7 @@ def test_training_seed_is_refused(tmp_path):
         evaluate_model.evaluate(tmp_path, evaluate_model.Settings(), data=tmp_path)
 
 
+@pytest.mark.slow
 def test_the_command_on_the_shipped_checkpoint(tmp_path, capsys):
     (tmp_path / "judge.py").write_text(JUDGE)
     photos = tmp_path / "photos"

@@ -62,6 +62,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_one_photo_and_one_without_a_face(folder):
     report = json.loads((folder / "out" / "results.json").read_text())
     whole, face, none = report["summary"], report["photos"]["face.jpg"], report["photos"]["none.png"]
@@ -95,6 +96,7 @@ def test_one_photo_and_one_without_a_face(folder):
     assert c["identities"] == 1 and c["two_seeds_distance"] > 0 and c["two_identities"]["judge"] is None
 
 
+@pytest.mark.slow
 def test_the_views_are_of_the_head_that_the_command_line_wrote(folder):
     for mode in RUNS:
         run = folder / "out" / mode / "face"
@@ -106,6 +108,7 @@ def test_the_views_are_of_the_head_that_the_command_line_wrote(folder):
     assert not np.array_equal(*poses)
 
 
+@pytest.mark.slow
 def test_sheets_page_and_table(folder):
     out = folder / "out"
     with Image.open(out / "contact.jpg") as sheet, Image.open(out / "renders.jpg") as bare:
@@ -123,6 +126,7 @@ def test_sheets_page_and_table(folder):
     assert "1 of 2" in table and "face.jpg" in table
 
 
+@pytest.mark.slow
 def test_turned_renders_show_the_face_from_there(folder):
     """Measured on the pictures, by the landmark fit that photos get."""
     model, recognizer = pipeline.load_model(), pipeline.load_recognizer()
@@ -248,6 +252,7 @@ def test_photos_of_one_name_are_refused(tmp_path):
         common.photos_in(tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_ablation_goes_on_where_it_stopped(folder, monkeypatch):
     out, photos = folder / "ablation", sorted((folder / "photos").glob("*.*g"))
     names = ["no_photometric", "full"]

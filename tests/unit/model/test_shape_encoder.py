@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from fitdiff_core.errors import UserError
-from fitdiff_core.head import load_head
 from fitdiff_core.identity import Features, View
 from fitdiff_core.model.denoiser import Condition, Denoiser, DenoiserConfig
 from fitdiff_lab.evaluate.metrics import aligned_distance
@@ -33,11 +32,6 @@ TINY = DenoiserConfig(
     cells=(2, 1, 2),
     reader=(8, 8, 8, 16),
 )
-
-
-@pytest.fixture(scope="module")
-def head():
-    return load_head()
 
 
 def test_mirrored_coefficients_give_the_mirrored_head(head):
