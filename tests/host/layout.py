@@ -1,4 +1,4 @@
-"""Write workflows/NAME.json, for people, from workflows/api/NAME.json, for programs: same graph, laid out and explained.
+"""Write workflows/NAME.json (for people) from workflows/api/NAME.json (for programs): the same graph with a layout.
 
     python -m tests.host.layout [NAME ...]      (or `make workflows`; needs the test host)
 
@@ -12,9 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.support.layouts import LAYOUTS
+
 from .browser import open_tab
 from .install import ROOT
-from .layouts import LAYOUTS
 from .server import NEWEST_FRONTEND, PACK, Server
 
 REGISTRY_NAME = "fitdiff"  # by which ComfyUI's manager offers to install the pack where it is missing
@@ -24,7 +25,8 @@ SLOT = 24  # pixels of one input or output
 LEAST_HEIGHTS = """async () => {
     for (const node of app.graph.nodes) node.setSize([node.size[0], 20]);
     await new Promise(done => setTimeout(done, 1500));
-    return Object.fromEntries([...document.querySelectorAll('[data-node-id]')].map(e => [e.dataset.nodeId, e.offsetHeight]));
+    return Object.fromEntries([...document.querySelectorAll('[data-node-id]')]
+        .map(e => [e.dataset.nodeId, e.offsetHeight]));
 }"""
 # Groups stand side by side in rows; in a group columns side by side; in a column nodes below one another, as high as
 # their widgets need and as wide as the column's widest. LiteGraph draws a node's title above its position, 30 px high.

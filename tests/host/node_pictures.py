@@ -9,25 +9,20 @@ Nothing runs: a node shows its slots and widgets with their defaults. Each PNG n
 from __future__ import annotations
 
 import io
-import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PIL import Image, PngImagePlugin
 
+from tests.support.pictures import FOLDER, SCALE, WIDTH, shows
+
+from .browser import Tab, open_tab
 from .client import Client
 from .install import ROOT
 from .server import NEWEST_FRONTEND, PACK, Server
 
-if TYPE_CHECKING:
-    from .browser import Tab
-
-FOLDER = ROOT / "web" / "docs" / "pictures"  # below web/, because help pages in ComfyUI can show nothing else
-WIDTH = 330  # page pixels of a node
 MARGIN = 12  # page pixels of canvas round it
-SCALE = 2  # screen pixels of a page pixel: text stays sharp on fine screens
 CANVAS = "#3a3c42"  # lighter than the nodes, so that their edge shows
 COLOURS = 256  # a node is a flat drawing: few colours make a small file
 CALM = """async (colour) => {  // no badges with the test's folder name, no grid
@@ -51,12 +46,6 @@ BOX = """() => {
     const box = document.querySelector('[data-node-id]')?.getBoundingClientRect();
     return box && {x: box.x, y: box.y, width: box.width, height: box.height};
 }"""
-
-
-def shows(info: dict) -> str:
-    """A node's inputs and outputs by name, as one line of JSON. `info`: of /object_info."""
-    inputs = [name for kind in ("required", "optional") for name in info["input"].get(kind, {})]
-    return json.dumps({"inputs": sorted(inputs), "outputs": info["output_name"]})
 
 
 def standing_still(tab: Tab, seconds: float = 30) -> dict[str, float]:
@@ -85,8 +74,6 @@ def picture(tab: Tab, node: str) -> Image.Image:
 
 
 def main(names: list[str]) -> None:
-    from .browser import open_tab  # here, so that the pictures' test needs no browser
-
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as base, Server(Path(base), frontend=NEWEST_FRONTEND) as server:
         (Path(base) / "input" / "studio.hdr").touch()  # a name for Load Environment's list

@@ -13,20 +13,14 @@ from pathlib import Path
 
 from PIL import Image
 
+from tests.support.pictures import PANELS
+
 from .client import Client
 from .install import ROOT
 from .server import Server
 
 SIDE = 400  # pixels of one panel
 WIDEST = 1600  # pixels of a single picture
-PANELS = {  # workflow -> the files in input/ or the nodes whose pictures to show; one wide picture is shown as it is
-    "photo_to_avatar": ("eileen_collins.jpg", "16", "17", "13"),
-    "several_photos": ("17", "18", "19", "20"),
-    "random_cast": ("7",),
-    "identity_walk": ("21",),
-    "avatar_relit_passes": ("16", "17", "18", "19", "20"),
-    "maps_upscaled": ("19", "17", "18"),
-}
 
 
 def square(image: Image.Image) -> Image.Image:

@@ -44,8 +44,9 @@ def free_port() -> int:
 
 
 class Server:
-    """ComfyUI with this repository as a custom node, beside a small foreign one. `base` holds its models, input, output and log.
+    """ComfyUI with this repository as a custom node, beside a small foreign one.
 
+    base: the folder of its models, input, output and log.
     frontend: a folder with index.html; None serves the one that belongs to this ComfyUI.
     """
 

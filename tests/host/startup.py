@@ -67,7 +67,7 @@ def main(pack, base):
     import comfy.options
 
     comfy.options.enable_args_parsing()
-    import comfy.utils  # noqa: F401
+    import comfy.utils
 
     import nodes  # noqa: F401
 

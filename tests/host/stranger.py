@@ -1,8 +1,9 @@
-"""Walk a stranger's path and print the seconds of each step: install the pack into a ComfyUI, start, drop a workflow, queue, GLB.
+"""Do what a new user does and print the seconds of each step: install, start ComfyUI, drop and run a workflow.
 
     python -m tests.host.stranger [STEPS]      (needs the test host; STEPS: of the sampler, else the workflow's own 50)
 
-ComfyUI itself and torch count as installed, and the clone is from this disk: add your download. The pack is what git has.
+ComfyUI itself and torch are installed already, and the clone is from this disk: add your download.
+The pack is what git has.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from .server import PYTHON, Server
 
 WORKFLOW = "photo_to_avatar"
 LOADED = "() => app.graph.nodes.some(n => n.type === 'Preview3D')"
-STEPS = "(steps) => { for (const n of app.graph.nodes) for (const w of n.widgets ?? []) if (w.name === 'steps') w.value = steps; }"
+STEPS = (
+    "(steps) => { for (const n of app.graph.nodes) for (const w of n.widgets ?? [])"
+    " if (w.name === 'steps') w.value = steps; }"
+)
 
 
 class Watch:

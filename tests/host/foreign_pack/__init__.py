@@ -43,7 +43,7 @@ class TestFaceAnalysis:
 
 
 class TestGivenFaces:
-    """Stands for core's MediaPipe Face Landmarker, which this host lacks: gives what `core_faces.py` of the tests wrote down."""
+    """In place of core's MediaPipe Face Landmarker, which this host lacks. Gives what `core_faces.py` made."""
 
     CATEGORY = "test"
     FUNCTION = "give"

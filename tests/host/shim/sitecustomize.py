@@ -1,6 +1,6 @@
 """Test host only: lets a torchvision built for CUDA be imported beside a CPU torch.
 
-Its C++ library cannot load there, and its Python part then registers fake kernels for two operators that nobody declared.
+Its C++ library cannot load there. Its Python part then registers fake kernels for two operators that are not declared.
 Declaring them first is enough: ComfyUI's core imports torchvision but calls neither.
 """
 

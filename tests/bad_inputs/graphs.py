@@ -1,0 +1,248 @@
+"""Rows of the nodes: numbers, choices and file names in a prompt, and prompts of older versions of the pack."""
+
+from __future__ import annotations
+
+import math
+
+from .table import Case
+from .values import DECODE, EXPORT, HEAD, LOAD, MODEL, PHOTO, RECOGNIZER, RENDER, SAMPLER, node, prompt, show
+
+CASES = []
+
+
+def add(group, *rows):
+    CASES.extend(Case(group, what, outcome, says, make) for what, outcome, says, make in rows)
+
+
+def sampler(**inputs):
+    return prompt(**HEAD | {"latent": node(SAMPLER, **inputs)}, out=show("avatar", 1))
+
+
+def render(**inputs):
+    return prompt(**HEAD, picture=node(RENDER, **inputs), out=show("picture"))
+
+
+def export(**inputs):
+    return prompt(**HEAD, end=node(EXPORT, **inputs))
+
+
+def custom(**inputs):
+    """Our sigmas in core's sampler."""
+    return prompt(
+        model=MODEL,
+        sigmas={"class_type": "FitDiff_Sigmas", "inputs": {"steps": 2, "spacing": "logsnr", "denoise": 1.0, **inputs}},
+        guider={"class_type": "FitDiff_Guider", "inputs": {"model": ["model", 0], "cfg": 1.0}},
+        noise={"class_type": "RandomNoise", "inputs": {"noise_seed": 1}},
+        kind={"class_type": "KSamplerSelect", "inputs": {"sampler_name": "euler"}},
+        start={"class_type": "FitDiff_EmptyLatent", "inputs": {"model": ["model", 0], "batch": 1}},
+        latent={
+            "class_type": "SamplerCustomAdvanced",
+            "inputs": {
+                "noise": ["noise", 0],
+                "guider": ["guider", 0],
+                "sampler": ["kind", 0],
+                "sigmas": ["sigmas", 0],
+                "latent_image": ["start", 0],
+            },
+        },
+        avatar=DECODE,
+        out=show("avatar", 1),
+    )
+
+
+def guidance(others=None, **inputs):
+    return prompt(
+        **PHOTO,
+        **(others or {}),
+        guidance={
+            "class_type": "FitDiff_Guidance",
+            "inputs": {
+                "image": ["photo", 0],
+                "recognizer": ["recognizer", 0],
+                "identity": 1.0,
+                "perceptual": 0.5,
+                "photometric": 1.0,
+                "landmark": 0.5,
+                "sigma_start": 20.0,
+                "sigma_end": 0.03,
+                "face": 0,
+                **inputs,
+            },
+        },
+        **HEAD | {"latent": node(SAMPLER, guidance=["guidance", 0])},
+        out=show("avatar", 1),
+    )
+
+
+def masked(width, height, value, batch=1):
+    """Guidance with a mask of one grey."""
+    plain = {"class_type": "SolidMask", "inputs": {"value": value, "width": width, "height": height}}
+    picture = {"class_type": "MaskToImage", "inputs": {"mask": ["plain", 0]}}
+    several = {"class_type": "RepeatImageBatch", "inputs": {"image": ["picture", 0], "amount": batch}}
+    again = {"class_type": "ImageToMask", "inputs": {"image": ["several", 0], "channel": "red"}}
+    return guidance({"plain": plain, "picture": picture, "several": several, "again": again}, mask=["again", 0])
+
+
+def mask(**inputs):
+    return prompt(
+        mask={"class_type": "FitDiff_RegionMasks", "inputs": {"region": "face", "size": 64, "feather": 8.0, **inputs}},
+        picture={"class_type": "MaskToImage", "inputs": {"mask": ["mask", 0]}},
+        out=show("picture"),
+    )
+
+
+add(
+    "Masks",
+    (
+        "the mask of **Load Image**, of an image without one",
+        "stops",
+        "give a mask of the photo's size",
+        guidance(mask=["photo", 1]),
+    ),
+    (
+        "64 x 48 px for a photo of 512 x 512",
+        "stops",
+        "The mask is 64x48 pixels, the photo 512x512",
+        masked(64, 48, 1.0),
+    ),
+    ("black where the photo may be used", "stops", "The mask hides the face: it must be white", masked(512, 512, 0.0)),
+    ("three for one photo", "stops", "There are 3 masks for 1 images", masked(512, 512, 1.0, 3)),
+    ("all white", "works", "nothing is hidden", masked(512, 512, 1.0)),
+)
+add(
+    "Numbers",
+    ("0 steps", "refused", "smaller than min", sampler(steps=0)),
+    ("-1 steps", "refused", "smaller than min", sampler(steps=-1)),
+    ("1000000 steps", "refused", "bigger than max", sampler(steps=1000000)),
+    ('`"many"` steps', "refused", "many", sampler(steps="many")),
+    ("a cfg of NaN", "stops", "cfg is nan; give a finite number", sampler(cfg=math.nan)),
+    ("a cfg of infinity", "refused", "bigger than max", sampler(cfg=math.inf)),
+    ("a batch of 0", "refused", "smaller than min", sampler(batch=0)),
+    ("a batch of 100000", "refused", "bigger than max", sampler(batch=100000)),
+    ("a seed of -1", "refused", "smaller than min", sampler(seed=-1)),
+    ("a seed of 2^64 - 1", "works", "", sampler(seed=2**64 - 1)),
+    ("a picture 0 pixels wide", "refused", "smaller than min", render(width=0)),
+    ("a picture 100000 pixels wide", "refused", "bigger than max", render(width=100000)),
+    ("a picture of 72 x 200 pixels", "works", "", render(width=72, height=200)),
+    ("a yaw of NaN", "stops", "yaw is nan; give a finite number", render(yaw=math.nan)),
+    ("a camera at 0 metres", "refused", "smaller than min", render(distance=0.0)),
+    ("a mask with a feather of NaN", "stops", "feather is nan; give a finite number", mask(feather=math.nan)),
+    ("maps of 100000 pixels", "refused", "bigger than max", export(texture_size=100000)),
+    ("a denoise of NaN", "stops", "denoise is nan; give a finite number", custom(denoise=math.nan)),
+    (
+        "a sigma window the wrong way round",
+        "refused",
+        "must be larger than sigma_end",
+        guidance(sigma_start=0.1, sigma_end=3.0),
+    ),
+    ("a guidance weight of -1", "refused", "smaller than min", guidance(identity=-1.0)),
+    ("a guidance weight of NaN", "stops", "identity is nan; give a finite number", guidance(identity=math.nan)),
+    ("face 7 of one", "stops", "There is no face number 7", guidance(face=7)),
+)
+add(
+    "Choices",
+    ("sampler `magic`", "refused", "Unknown sampler 'magic'", sampler(sampler="magic")),
+    ("light `disco`", "refused", "Unknown light 'disco'", render(light="disco")),
+    ("camera `selfie`", "refused", "Unknown camera 'selfie'", render(camera="selfie")),
+    ("region `hat`", "refused", "Unknown region 'hat'", mask(region="hat")),
+    ("format `stl`", "refused", "Unknown format 'stl'", export(format="stl")),
+    ("a GLB in centimetres", "refused", "metres by definition", export(unit="centimetres")),
+    (
+        "a checkpoint that is not there",
+        "refused",
+        "There is no 'gone.safetensors' in models/fitdiff",
+        prompt(**HEAD | {"model": node(MODEL, checkpoint="gone.safetensors")}, out=show("avatar", 1)),
+    ),
+    (
+        "a checkpoint outside the models folder",
+        "refused",
+        "There is no '../../server.log' in models/fitdiff",
+        prompt(**HEAD | {"model": node(MODEL, checkpoint="../../server.log")}, out=show("avatar", 1)),
+    ),
+    (
+        "a recogniser that is not there",
+        "refused",
+        "There is no insightface pack 'gone'",
+        prompt(**PHOTO | {"recognizer": node(RECOGNIZER, recognizer="gone")}, out=show("person", 1)),
+    ),
+    (
+        "a recogniser outside the models folder",
+        "refused",
+        "There is no insightface pack '../..'",
+        prompt(**PHOTO | {"recognizer": node(RECOGNIZER, recognizer="../..")}, out=show("person", 1)),
+    ),
+)
+OUT, RELATIVE = "leads out of the output folder", "give a plain one such as fitdiff/avatar"
+add(
+    "File names",
+    ("an empty one", "refused", "The file name prefix is empty", export(filename_prefix="")),
+    ("blanks", "refused", "The file name prefix is empty", export(filename_prefix="  ")),
+    ("a folder alone, `fitdiff/`", "refused", "The file name prefix is empty", export(filename_prefix="fitdiff/")),
+    ("`../escape`", "refused", OUT, export(filename_prefix="../escape")),
+    ("`a/../../escape`", "refused", OUT, export(filename_prefix="a/../../escape")),
+    ("`a\\..\\..\\escape`", "refused", OUT, export(filename_prefix="a\\..\\..\\escape")),
+    (
+        "`.. /escape`, which Windows takes for `../escape`",
+        "refused",
+        RELATIVE,
+        export(filename_prefix="a/.. /.. /escape"),
+    ),
+    ("`/etc/escape`", "refused", OUT, export(filename_prefix="/etc/escape")),
+    ("`C:\\escape`", "refused", OUT, export(filename_prefix="C:\\escape")),
+    ("`C:escape`", "refused", OUT, export(filename_prefix="C:escape")),
+    ("`\\\\server\\share\\escape`", "refused", OUT, export(filename_prefix="\\\\server\\share\\escape")),
+    ("`~/escape`", "refused", OUT, export(filename_prefix="~/escape")),
+    ("`con/head`, reserved on Windows", "refused", RELATIVE, export(filename_prefix="con/head")),
+    ("`LPT1.txt`, reserved on Windows", "refused", RELATIVE, export(filename_prefix="LPT1.txt")),
+    ("`a<b>`, impossible on Windows", "refused", RELATIVE, export(filename_prefix="a<b>")),
+    ("`head.`, impossible on Windows", "refused", RELATIVE, export(filename_prefix="head.")),
+    ("300 letters", "refused", "is too long (300 bytes in one name)", export(filename_prefix="x" * 300)),
+    ("a NUL character", "refused", "holds control characters", export(filename_prefix="a\0b")),
+    ("half a UTF-16 pair", "refused", "holds control characters", export(filename_prefix="a\ud800")),
+    ("`odd\\windows\\head`", "works", "the folders odd/windows", export(filename_prefix="odd\\windows\\head")),
+    ("`odd/脸 ö 🙂`", "works", "", export(filename_prefix="odd/脸 ö 🙂")),
+    ("`odd/two  words`, as obj", "works", "", export(filename_prefix="odd/two  words", format="obj")),
+)
+add(
+    "Graphs of older versions, or made by hand",
+    (
+        "Export Mesh with the first version's inputs alone",
+        "works",
+        "the others take their defaults",
+        export(blendshapes=None),
+    ),
+    ("the first version's format `glb, green flipped`", "works", "", export(format="glb, green flipped")),
+    ("numbers as text", "works", "", sampler(steps="1", cfg="1.0", seed="7")),
+    ("a fraction for a whole number", "works", "rounded down", sampler(steps=1.9)),
+    ("an input that no version has", "works", "passed over", sampler(colour="blue")),
+    ("an input left out", "refused", "Required input is missing: seed", sampler(seed=None)),
+    (
+        "an input that is nothing",
+        "refused",
+        "steps",
+        lambda folder: {
+            **HEAD,
+            "latent": {"class_type": "FitDiff_Sampler", "inputs": {**SAMPLER["inputs"], "steps": None}},
+            "out": show("avatar", 1),
+        },
+    ),
+    ("a list in place of a number", "refused", "must be a length-2 list", sampler(steps=[1, 2, 3])),
+    (
+        "a picture in place of a model",
+        "refused",
+        "IMAGE",
+        prompt(**HEAD | {"photo": LOAD, "model": LOAD}, out=show("avatar", 1)),
+    ),
+    (
+        "a link to a node that is not there",
+        "refused",
+        "'gone'",
+        prompt(**HEAD | {"avatar": node(DECODE, latent=["gone", 0])}, out=show("avatar", 1)),
+    ),
+    (
+        "a node that no version has",
+        "refused",
+        "FitDiff_Hat",
+        prompt(hat={"class_type": "FitDiff_Hat", "inputs": {}}, out=show("hat")),
+    ),
+)

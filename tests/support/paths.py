@@ -1,0 +1,8 @@
+"""Folders and files that tests read."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLE = ROOT / "samples" / "eileen_collins.jpg"
+GOLDEN = ROOT / "tests" / "golden" / "node_ids.json"
+OUTPUT = ROOT / "tests" / "output"

@@ -1,0 +1,146 @@
+"""Morph targets of the GLB against the head model itself."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from fitdiff_core.avatar import Avatar
+from fitdiff_core.export import write_avatar, write_glb
+from fitdiff_core.export.blendshapes import LOOK_ANGLE, STILL
+from fitdiff_core.head import load_head
+from fitdiff_core.head.model import gaze_rotation
+from fitdiff_core.maps import TextureMaps
+from fitdiff_core.render.normals import vertex_normals
+from fitdiff_core.scene import Scene
+from tests.support.gltf import Glb, clean, validate
+
+ARKIT = """browDownLeft browDownRight browInnerUp browOuterUpLeft browOuterUpRight cheekPuff cheekSquintLeft
+cheekSquintRight eyeBlinkLeft eyeBlinkRight eyeLookDownLeft eyeLookDownRight eyeLookInLeft eyeLookInRight
+eyeLookOutLeft eyeLookOutRight eyeLookUpLeft eyeLookUpRight eyeSquintLeft eyeSquintRight eyeWideLeft
+eyeWideRight jawForward jawLeft jawOpen jawRight mouthClose mouthDimpleLeft mouthDimpleRight
+mouthFrownLeft mouthFrownRight mouthFunnel mouthLeft mouthLowerDownLeft mouthLowerDownRight
+mouthPressLeft mouthPressRight mouthPucker mouthRight mouthRollLower mouthRollUpper mouthShrugLower
+mouthShrugUpper mouthSmileLeft mouthSmileRight mouthStretchLeft mouthStretchRight mouthUpperUpLeft
+mouthUpperUpRight noseSneerLeft noseSneerRight tongueOut""".split()  # Apple's ARFaceAnchor.BlendShapeLocation
+
+
+@pytest.fixture(scope="module")
+def avatar():
+    head = load_head()
+    shape = 0.5 * torch.randn(1, head.n_identity, generator=torch.Generator().manual_seed(1))
+    flat = torch.zeros(1, 3, 8, 8)
+    return Avatar(head, shape, TextureMaps(flat + 0.3, flat + 0.4, flat + torch.tensor([0, 0, 1.0]).view(3, 1, 1)))
+
+
+@pytest.fixture(scope="module")
+def scene(avatar):
+    g = torch.Generator().manual_seed(2)
+    return replace(Scene.portrait(), expression=0.5 * torch.rand(1, 52, generator=g), gaze=torch.tensor([[0.3, -0.2]]))
+
+
+@pytest.fixture(scope="module")
+def glb(avatar, tmp_path_factory):
+    return Glb(write_glb(tmp_path_factory.mktemp("glb") / "a.glb", avatar))
+
+
+def test_names_are_arkits(glb):
+    head, teeth, left, right = glb.json["meshes"]
+    assert sorted(head["extras"]["targetNames"]) == sorted(ARKIT) and len(ARKIT) == 52
+    assert head["weights"] == [0] * 52
+    assert teeth["extras"]["targetNames"] == ["jawForward", "jawLeft", "jawRight", "jawOpen"], "nothing else moves them"
+    for mesh, side in ((left, "Left"), (right, "Right")):
+        assert sorted(mesh["extras"]["targetNames"]) == [f"eyeLook{w}{side}" for w in ("Down", "In", "Out", "Up")]
+
+
+def test_validator_finds_nothing(avatar, scene, tmp_path):
+    for i, options in enumerate(({}, {"scene": scene}, {"scene": scene, "blendshapes": False})):
+        report = validate(write_glb(tmp_path / f"{i}.glb", avatar, **options))
+        assert clean(report) and report["info"]["hasMorphTargets"] is (i < 2)
+
+
+def test_the_sum_of_targets_is_the_posed_head(avatar, scene, glb, tmp_path):
+    """A viewer computes from the file what the head model computes, up to the threshold for still vertices."""
+    posed = avatar.vertices(scene)[0].numpy()
+    file = Glb(write_glb(tmp_path / "a.glb", avatar, scene=scene))
+    weights = file.json["meshes"][0]["weights"]
+    np.testing.assert_allclose(weights, scene.expression[0].numpy(), atol=1e-6)
+    n, teeth = avatar.head.n_skin, avatar.head.teeth_rows
+    for mesh, rows, least in ((0, slice(teeth.start), 5e-3), (1, teeth, 4e-3)):
+        base, targets = file.primitive(mesh)[0], file.targets(mesh)
+        own = file.json["meshes"][mesh]["weights"]
+        mixed = base["POSITION"] + sum(w * t["POSITION"] for w, t in zip(own, targets.values(), strict=True))
+        error = np.linalg.norm(mixed - posed[rows], axis=1)
+        assert error.max() < 3e-4 and np.median(error) < 2 * STILL, "a tenth of a millimetre after 52 cut-offs"
+        assert np.linalg.norm(base["POSITION"] - posed[rows], axis=1).max() > least, "the pose should move something"
+    for mesh, rows in ((2, slice(n, n + (len(posed) - n) // 2)), (3, slice(n + (len(posed) - n) // 2, None))):
+        node = file.json["nodes"][mesh]
+        turned = file.primitive(mesh)[0]["POSITION"] @ matrix(node["rotation"]).T + node["translation"]
+        np.testing.assert_allclose(turned, posed[rows], atol=2e-6)
+
+
+def matrix(quaternion):
+    """(x, y, z, w) -> rotation `[3, 3]`, as glTF reads it."""
+    x, y, z, w = quaternion
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def test_one_target_is_one_action(avatar, glb):
+    """Positions to the threshold; the blended normal is that of the moved mesh."""
+    head, n = avatar.head, avatar.head.teeth_rows.start
+    i = head.expression_names.index("jawOpen")
+    moved = head(avatar.shape, torch.eye(52)[i : i + 1])
+    target, base = glb.targets(0)["jawOpen"], glb.primitive(0)[0]
+    np.testing.assert_allclose(base["POSITION"] + target["POSITION"], moved[0, :n].numpy(), atol=STILL)
+    normal = base["NORMAL"] + target["NORMAL"]
+    true = vertex_normals(moved, head.triangles)[0, :n].numpy()
+    assert (normal * true).sum(1).min() > 0.999
+    assert (base["NORMAL"] * true).sum(1).min() < 0.9, "without the target's normals the shading would be wrong"
+
+
+def test_eye_targets_turn_the_eyes(avatar, glb):
+    """eyeLookInLeft brings the left pupil towards the nose, by the angle that is promised."""
+    for mesh, name, yaw in (
+        (2, "eyeLookInLeft", -1),
+        (2, "eyeLookOutLeft", 1),
+        (3, "eyeLookInRight", 1),
+        (3, "eyeLookOutRight", -1),
+    ):
+        base = glb.primitive(mesh)[0]["POSITION"]
+        pupil = base[:, 2].argmax()
+        moved = base + glb.targets(mesh)[name]["POSITION"]
+        turn = gaze_rotation(torch.tensor([[yaw * LOOK_ANGLE, 0.0]]))[0].numpy()
+        np.testing.assert_allclose(moved[pupil], turn @ base[pupil], atol=1.5 * STILL)
+        assert np.sign(moved[pupil, 0] - base[pupil, 0]) == yaw
+
+
+def test_targets_are_local_and_the_file_small(avatar, glb, tmp_path):
+    full = sum(v["byteLength"] for v in glb.json["bufferViews"])
+    bare = write_glb(tmp_path / "a.glb", avatar, blendshapes=False).stat().st_size
+    dense = bare + 52 * avatar.head.n_skin * 24
+    assert bare < full < 0.45 * dense
+    (head,) = glb.json["meshes"][0]["primitives"]
+    assert any("sparse" in glb.json["accessors"][t["POSITION"]] for t in head["targets"])
+    smile = np.linalg.norm(glb.targets(0)["mouthSmileLeft"]["POSITION"], axis=1)
+    x = glb.primitive(0)[0]["POSITION"][:, 0]
+    assert smile[x < -0.03].max() < 0.2 * smile.max(), "the left smile stays on the left"
+
+
+def test_without_blendshapes_the_scene_is_in_the_vertices(avatar, scene, tmp_path):
+    glb = Glb(write_glb(tmp_path / "a.glb", avatar, scene=scene, blendshapes=False))
+    assert not any("targets" in m["primitives"][0] for m in glb.json["meshes"])
+    written = np.concatenate([glb.primitive(mesh)[0]["POSITION"] for mesh in (0, 1)])
+    np.testing.assert_allclose(written, avatar.vertices(scene)[0, : avatar.head.n_skin].numpy(), atol=1e-6)
+
+
+def test_bytes_repeat(avatar, scene, tmp_path):
+    a, b = (write_avatar(tmp_path / f"{i}.glb", avatar, scene=scene).read_bytes() for i in "ab")
+    assert a == b and json.loads(a[20 : 20 + int.from_bytes(a[12:16], "little")])["asset"]["version"] == "2.0"
