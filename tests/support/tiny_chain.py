@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import torch
 import torch.nn.functional as F
 
-from fitdiff_core.guidance import Guidance, GuidedDenoiser
+from fitdiff_core.fitting import FittedPhoto
+from fitdiff_core.guidance import Guidance, GuidanceSettings, GuidedDenoiser, PhotoTarget
 from fitdiff_core.image import linear_to_srgb
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.model.linear_prior import LinearPrior
@@ -117,32 +118,30 @@ def tiny_chain():
     g = torch.Generator().manual_seed(5)
     z, s = torch.randn(1, 2, 8, 8, generator=g), torch.randn(1, K, generator=g)
     recognizer, scene = TinyRecognizer(), scene_of()
-    blank = Guidance(
-        torch.zeros(1, 3, 64, 64),
-        torch.ones(1, 1, 64, 64),
-        scene,
-        torch.zeros(1, K),
-        torch.zeros(1, 468, 2),
-        torch.ones(468),
-        recognizer,
-        recognizer.matrix(torch.zeros(1, 468, 2)),
-        torch.zeros(1, 8),
-        (),
-        torch.tensor([1.0, 1.0, 0.0, 0.0])[None, :, None, None].expand(1, 4, 32, 32),
-    )
     maps = TextureMaps.from_stack(model.autoencoder.decode(z))
     vertices = model.head(s)
     out = render(vertices, model.head, maps, scene.camera, scene.light, size=(64, 64), background=(0.2, 0.3, 0.4))
     photo = linear_to_srgb(out.image).clamp(0, 1).detach()
-    features = recognizer(recognizer.crop(photo, blank.matrix))
-    guidance = replace(
-        blank,
-        photo=photo,
+    fitted = FittedPhoto(
+        image=photo,
+        visible=torch.ones(1, 1, 64, 64),
+        scene=scene,
+        shape=torch.zeros(1, K),
         mesh=scene.camera.project(model.head.landmarks(vertices), (64, 64)),
-        embedding=features.embedding,
-        activations=features.activations,
+        mesh_weights=torch.ones(468),
+        regions=torch.tensor([1.0, 1.0, 0.0, 0.0])[None, :, None, None].expand(1, 4, 32, 32),
     )
+    guidance = Guidance(PhotoTarget.of(fitted, recognizer), GuidanceSettings())
     return SimpleNamespace(model=model, guidance=guidance, texture=z, shape=s)
+
+
+def changed(guidance, **changes):
+    """The guidance with other fields of its photo, its target or its settings, whichever has a field of that name."""
+    photo, target, settings = guidance.target.photo, guidance.target, guidance.settings
+    of = {name: x for x in (settings, target, photo) for name in x.__dataclass_fields__}
+    parts = [{k: v for k, v in changes.items() if of[k] is x} for x in (photo, target, settings)]
+    photo = replace(photo, **parts[0])
+    return Guidance(replace(target, **parts[1] | {"photo": photo}), replace(settings, **parts[2]))
 
 
 def noise(batch, seed=0):
@@ -156,4 +155,4 @@ def gaussian(x, s):
 
 def real(chain, **settings):
     """Guided to the chain's photo, through its renderer."""
-    return GuidedDenoiser(gaussian, chain.model, replace(chain.guidance, **settings))
+    return GuidedDenoiser(gaussian, chain.model, changed(chain.guidance, **settings))

@@ -11,7 +11,7 @@ from fitdiff_core.avatar import Avatar
 from fitdiff_core.detail import photo_detail, unwrap
 from fitdiff_core.detail.add import fillable
 from fitdiff_core.detail.blend import multiband
-from fitdiff_core.detail.inpainting import KnownCells, fill
+from fitdiff_core.detail.inpainting import KnownCells, inpaint
 from fitdiff_core.errors import UserError
 from fitdiff_core.filters import erode_and_feather, gaussian_blur, guided_filter, normalized_convolution
 from fitdiff_core.head import load_head
@@ -259,17 +259,19 @@ def test_the_shipped_model_fills_what_is_hidden():
     def error(filled):
         return float((filled.diffuse - diffuse)[..., 300:][skin].abs().mean())
 
-    kept, painted = (fill(model, maps, w, avatar.shape, steps=6, start=3.0) for w in (torch.ones_like(weight), weight))
+    kept, painted = (
+        inpaint(model, maps, w, avatar.shape, steps=6, start=3.0) for w in (torch.ones_like(weight), weight)
+    )
     assert painted.size == (512, 512) and error(painted) < 0.75 * error(kept)
     assert (painted.diffuse - diffuse)[..., 60:200, 60:200].abs().mean() < 0.02
     assert torch.equal(
-        painted.diffuse, fill(model, maps, weight, avatar.shape, steps=6, start=3.0).diffuse
+        painted.diffuse, inpaint(model, maps, weight, avatar.shape, steps=6, start=3.0).diffuse
     )  # a seed names a result
 
 
 def test_hair_from_the_hairline_goes_and_a_dark_cheek_spot_stays(case):
     from fitdiff_core.detail.add import plain_skin, regions
-    from fitdiff_core.detail.hair_mask import bare, strange
+    from fitdiff_core.detail.hair_mask import find_hair, remove_hair
 
     head, size = case[0].head, SIZE
     skin, face = plain_skin(head, size), regions(head, ("face",), size)
@@ -283,8 +285,8 @@ def test_hair_from_the_hairline_goes_and_a_dark_cheek_spot_stays(case):
     assert fringe.sum() > 100 and spot.sum() > 50
     albedo = SKIN * (1 - 0.8 * torch.maximum(fringe, spot))
     one = torch.ones_like(skin)
-    hair = strange(albedo, skin, one, one, scalp, face)
+    hair = find_hair(albedo, skin, one, one, scalp, face)
     inside = (fringe * skin) > 0.9
     assert hair[inside].mean() > 0.9 and hair[spot > 0.9].max() < 0.05
-    clean = bare(maps_of(albedo), hair, face, one).diffuse
+    clean = remove_hair(maps_of(albedo), hair, face, one).diffuse
     assert (clean / SKIN)[inside.expand_as(clean)].quantile(0.05) > 0.8

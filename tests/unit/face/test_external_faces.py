@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from fitdiff_core import pipeline
 from fitdiff_core.errors import UserError
-from fitdiff_core.face import external_faces, load_detector
+from fitdiff_core.face import load_detector, meant_faces
 from fitdiff_core.head import load_head
 from tests.support.core_faces import core_box, core_landmarks
 
@@ -46,7 +46,7 @@ def pair(two, detector):
 
 
 def test_a_mesh_from_core_is_the_same_mesh(photo, face):
-    (given,) = external_faces(photo, Blind(), landmarks=core_landmarks([[face]], 512, 512))
+    (given,) = meant_faces(photo, Blind(), landmarks=core_landmarks([[face]], 512, 512))
     torch.testing.assert_close(given.mesh[:, :2], face.mesh[:, :2], atol=1e-3, rtol=0)
     torch.testing.assert_close(given.mesh[:, 2], face.mesh[:, 2], atol=0.3, rtol=0.02)
     torch.testing.assert_close(given.box, face.box, atol=1e-3, rtol=0)
@@ -56,12 +56,12 @@ def test_a_mesh_from_core_is_the_same_mesh(photo, face):
 
 def test_the_identity_comes_from_the_given_points(photo, face, recognizer):
     own = pipeline.encode(photo, recognizer)
-    faces = pipeline.find_faces(photo, recognizer, landmarks=core_landmarks([[face]], 512, 512))
+    faces = pipeline.find_faces(photo, landmarks=core_landmarks([[face]], 512, 512))
     same = pipeline.encode(photo, recognizer, faces=faces)
     assert float((own.embedding * same.embedding).sum()) > 0.9999
     moved = core_landmarks([[face]], 512, 512)
     moved["frames"][0][0]["landmarks_xy"] += 25
-    elsewhere = pipeline.encode(photo, recognizer, faces=pipeline.find_faces(photo, recognizer, landmarks=moved))
+    elsewhere = pipeline.encode(photo, recognizer, faces=pipeline.find_faces(photo, landmarks=moved))
     assert float((own.embedding * elsewhere.embedding).sum()) < 0.98
     assert (own.crop - elsewhere.crop).abs().mean() > 0.05
 
@@ -69,27 +69,27 @@ def test_the_identity_comes_from_the_given_points(photo, face, recognizer):
 def test_faces_of_a_frame_are_counted_from_the_largest(two, pair):
     landmarks = core_landmarks([pair[::-1]], *two.shape[2:])
     for index in (0, 1):
-        (given,) = external_faces(two, Blind(), index, landmarks)
+        (given,) = meant_faces(two, Blind(), index, landmarks)
         assert (given.box - pair[index].box).abs().max() < 0.01
     with pytest.raises(UserError, match="no face number 2: 2 faces were found"):
-        external_faces(two, Blind(), 2, landmarks)
+        meant_faces(two, Blind(), 2, landmarks)
 
 
 def test_each_photo_has_its_own_frame(photo, face):
     mirrored = photo.flip(3)
     (other,) = load_detector().detect(mirrored[0])
     both = torch.cat([photo, mirrored])
-    given = external_faces(both, Blind(), landmarks=core_landmarks([[face], [other]], 512, 512))
+    given = meant_faces(both, Blind(), landmarks=core_landmarks([[face], [other]], 512, 512))
     assert (given[0].box - face.box).abs().max() < 0.01 and (given[1].box - other.box).abs().max() < 0.01
     with pytest.raises(UserError, match="Photo 2 of 2: The face landmarks hold no face"):
-        external_faces(both, Blind(), landmarks=core_landmarks([[face], []], 512, 512))
+        meant_faces(both, Blind(), landmarks=core_landmarks([[face], []], 512, 512))
 
 
-def test_guidance_fits_the_given_points(photo, face, recognizer):
-    model = type("M", (), {"head": load_head()})
-    own = pipeline.prepare_guidance(photo, model, recognizer)
-    (given,) = pipeline.find_faces(photo, recognizer, landmarks=core_landmarks([[face]], 512, 512))
-    same = pipeline.prepare_guidance(photo, model, recognizer, face=given)
+def test_the_fit_takes_the_given_points(photo, face):
+    head = load_head()
+    (own,) = pipeline.fit_photos(photo, head)
+    given = pipeline.find_faces(photo, landmarks=core_landmarks([[face]], 512, 512))
+    (same,) = pipeline.fit_photos(photo, head, given)
     torch.testing.assert_close(same.mesh, own.mesh, atol=0.01, rtol=0)
     torch.testing.assert_close(same.scene.camera.translation, own.scene.camera.translation, atol=1e-3, rtol=0)
     torch.testing.assert_close(same.scene.expression, own.scene.expression, atol=0.03, rtol=0)
@@ -100,35 +100,35 @@ def test_guidance_fits_the_given_points(photo, face, recognizer):
 
 def test_a_box_chooses_the_face(two, pair, detector):
     for face in pair:
-        (given,) = external_faces(two, detector, boxes=core_box(face))  # one dict: core's Bounding Box node
+        (given,) = meant_faces(two, detector, boxes=core_box(face))  # one dict: core's Bounding Box node
         assert torch.equal(given.mesh, face.mesh)
     rows = [[core_box(pair[1]), core_box(pair[0])]]  # a list for each image: Face Landmarker, SDPose, RT-DETR, SAM3
     for index, face in enumerate(pair):
-        (given,) = external_faces(two, detector, index, boxes=rows)
+        (given,) = meant_faces(two, detector, index, boxes=rows)
         assert torch.equal(given.mesh, face.mesh)
     with pytest.raises(UserError, match="no box number 2: there are 2"):
-        external_faces(two, detector, 2, boxes=rows)
+        meant_faces(two, detector, 2, boxes=rows)
     person = {
         "x": 512,
         "y": 0,
         "width": 307,
         "height": 307,
     }  # all of the second picture, as a detector of people draws it
-    (given,) = external_faces(two, detector, boxes=person)
+    (given,) = meant_faces(two, detector, boxes=person)
     assert torch.equal(given.mesh, pair[1].mesh)
 
 
 def test_a_box_chooses_among_given_meshes(two, pair):
     landmarks = core_landmarks([pair], *two.shape[2:])
-    (given,) = external_faces(two, Blind(), landmarks=landmarks, boxes=core_box(pair[1]))
+    (given,) = meant_faces(two, Blind(), landmarks=landmarks, boxes=core_box(pair[1]))
     assert (given.box - pair[1].box).abs().max() < 0.01
     with pytest.raises(UserError, match="no face in the box of 30 x 30 pixels at 2, 480"):
-        external_faces(two, Blind(), landmarks=landmarks, boxes={"x": 2, "y": 480, "width": 30, "height": 30})
+        meant_faces(two, Blind(), landmarks=landmarks, boxes={"x": 2, "y": 480, "width": 30, "height": 30})
 
 
 def test_one_box_serves_every_photo(photo, face, detector):
     both = photo.expand(2, -1, -1, -1)
-    assert len(external_faces(both, detector, boxes=[[core_box(face)]])) == 2
+    assert len(meant_faces(both, detector, boxes=[[core_box(face)]])) == 2
 
 
 def test_a_box_makes_the_detector_look_closer(photo, face, detector):
@@ -138,7 +138,7 @@ def test_a_box_makes_the_detector_look_closer(photo, face, detector):
     assert not detector.detect(crowd[0])
     where = face.box / 4 + torch.tensor([1500.0, 900.0, 1500.0, 900.0])
     x0, y0, x1, y1 = where.tolist()
-    (found,) = external_faces(
+    (found,) = meant_faces(
         crowd, detector, boxes={"x": x0 - 3, "y": y0 - 3, "width": x1 - x0 + 6, "height": y1 - y0 + 6}
     )
     assert (found.box - where).abs().max() < 3
@@ -189,15 +189,16 @@ BOXES = {
 def test_landmarks_of_another_form_are_refused(photo, face, case):
     make, says = LANDMARKS[case]
     with pytest.raises(UserError, match=says):
-        external_faces(photo, Blind(), landmarks=make(face))
+        meant_faces(photo, Blind(), landmarks=make(face))
 
 
 @pytest.mark.parametrize("case", BOXES)
 def test_boxes_of_another_form_are_refused(photo, detector, case):
     boxes, says = BOXES[case]
     with pytest.raises(UserError, match=says):
-        external_faces(photo, detector, boxes=boxes)
+        meant_faces(photo, detector, boxes=boxes)
 
 
-def test_nothing_given_leaves_it_to_the_detector(photo, recognizer):
-    assert pipeline.find_faces(photo, recognizer) is None
+def test_without_landmarks_and_boxes_the_detector_looks(photo, face):
+    (found,) = pipeline.find_faces(photo)
+    assert torch.equal(found.mesh, face.mesh)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from fitdiff_core.detail.geometry import AtlasGeometry
-from fitdiff_core.fitting.gbuffer import Surface
-from fitdiff_core.fitting.key_light import Sun, find_sun
+from fitdiff_core.fitting.gbuffer import GBuffer
+from fitdiff_core.fitting.key_light import KeyLight, find_key_light
 from fitdiff_core.fitting.regions import region_weights
 from fitdiff_core.fitting.sh_light import MEAN_SKIN, light_pixels
 from fitdiff_core.head import load_head
@@ -33,35 +33,35 @@ def sitter():
     normal = torch.zeros(1, 3, 64, 64)
     normal[:, 2] = 1
     scene, vertices = Scene.portrait(yaw=12.0), head(torch.zeros(1, head.n_identity))
-    surface = Surface.seen(vertices, head, scene, (128, 128))
+    gbuffer = GBuffer.render(vertices, head, scene, (128, 128))
     return SimpleNamespace(
         head=head,
         maps=TextureMaps(flat, 0.3 * torch.ones_like(flat), normal),
         scene=scene,
         vertices=vertices,
-        surface=surface,
-        skin=surface.look_up(region_weights(head))[:, 1:2] * surface.facing,
+        gbuffer=gbuffer,
+        skin=gbuffer.sample(region_weights(head))[:, 1:2] * gbuffer.facing,
     )
 
 
-def found_in(sitter, light: Light) -> Sun | None:
+def found_in(sitter, light: Light) -> KeyLight | None:
     """Photographed with every lamp's shadows, which the guidance's renderer does not know."""
     lit = cast_shadows(sitter.head, sitter.vertices, light)
     photo = linear_to_srgb(
         render(sitter.vertices, lit, sitter.maps, sitter.scene.camera, light, size=(128, 128)).image.clamp(0, 1)
     )
-    colour = torch.tensor(MEAN_SKIN)[None, :, None, None] * sitter.surface.exposure
-    (pixels,) = light_pixels(photo, colour, sitter.surface.normal, sitter.skin, stride=2)
-    return find_sun(pixels, sitter.vertices, sitter.surface, 2)
+    colour = torch.tensor(MEAN_SKIN)[None, :, None, None] * sitter.gbuffer.exposure
+    (pixels,) = light_pixels(photo, colour, sitter.gbuffer.normal, sitter.skin, stride=2)
+    return find_key_light(pixels, sitter.vertices, sitter.gbuffer, 2)
 
 
 @pytest.mark.parametrize("azimuth, elevation, colour", [(65, 10, (3.0, 3.0, 3.0)), (-48, 38, (3.2, 2.4, 1.7))])
 def test_a_hard_lamp_is_found(sitter, azimuth, elevation, colour):
     key = lamp(azimuth, elevation, colour)
-    sun = found_in(sitter, together(key, uniform((0.15, 0.15, 0.15))))
-    angle = torch.rad2deg(torch.acos((sun.direction * key.direction[0, 0]).sum()))
+    key_light = found_in(sitter, together(key, uniform((0.15, 0.15, 0.15))))
+    angle = torch.rad2deg(torch.acos((key_light.direction * key.direction[0, 0]).sum()))
     assert angle < 12
-    assert sun.arrives.shape == (1, len(sitter.head.uv), 1) and 0.1 < sun.arrives.mean() < 0.95
+    assert key_light.visibility.shape == (1, len(sitter.head.uv), 1) and 0.1 < key_light.visibility.mean() < 0.95
 
 
 def test_soft_light_holds_no_lamp(sitter):
@@ -115,13 +115,13 @@ def test_a_light_keeps_its_shadows(sitter):
 
 def test_the_atlas_knows_what_each_lamp_reaches(sitter):
     light = replace(together(lamp(80, 0, (2.0, 2.0, 2.0)), lamp(-80, 0, (2.0, 2.0, 2.0))), shadows=True)
-    arrives = AtlasGeometry.bake(sitter.vertices, sitter.head, 64, light).arrives
-    assert arrives.shape == (1, 2, 64, 64)
-    assert (arrives[:, 0] - arrives[:, 1].flip(2)).abs().mean() < 0.05  # the mean head is symmetric
-    covered = arrives[:, :1] > 0
-    plain = AtlasGeometry.bake(sitter.vertices, sitter.head, 64, replace(light, shadows=False)).arrives
+    visibility = AtlasGeometry.bake(sitter.vertices, sitter.head, 64, light).visibility
+    assert visibility.shape == (1, 2, 64, 64)
+    assert (visibility[:, 0] - visibility[:, 1].flip(2)).abs().mean() < 0.05  # the mean head is symmetric
+    covered = visibility[:, :1] > 0
+    plain = AtlasGeometry.bake(sitter.vertices, sitter.head, 64, replace(light, shadows=False)).visibility
     assert plain[:, :1][covered].min() > 0.99  # no shadows: all of it
-    assert AtlasGeometry.bake(sitter.vertices, sitter.head, 64, uniform((1.0, 1.0, 1.0))).arrives.shape == (
+    assert AtlasGeometry.bake(sitter.vertices, sitter.head, 64, uniform((1.0, 1.0, 1.0))).visibility.shape == (
         1,
         0,
         64,

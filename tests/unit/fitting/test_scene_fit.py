@@ -11,9 +11,9 @@ from fitdiff_core.face.mesh_points import LIDS_LEFT, LIDS_RIGHT
 from fitdiff_core.fitting import crop_face, fit_landmarks, fit_light, fit_scene
 from fitdiff_core.fitting.crop import crop_image
 from fitdiff_core.fitting.gaze import fit_gaze, inside_polygon
-from fitdiff_core.fitting.landmarks import _residual
+from fitdiff_core.fitting.landmarks import FitPrior, LandmarkProblem
 from fitdiff_core.fitting.pose import affine_pose, axis_angle_to_matrix, matrix_to_axis_angle, umeyama
-from fitdiff_core.fitting.sh_light import AMBIENT, irradiance_basis, sun_basis
+from fitdiff_core.fitting.sh_light import AMBIENT, directional_basis, irradiance_basis
 from fitdiff_core.image import linear_to_srgb, srgb_to_linear
 from fitdiff_core.render import Camera
 
@@ -136,21 +136,17 @@ def test_wrong_landmark_count_is_a_user_error(head):
 
 def test_jacobian(head):
     g = torch.Generator().manual_seed(3)
-    basis = head.basis.double().permute(1, 2, 0)[:40]
-    mean, rotation = head.mean.double()[:40], axis_angle_to_matrix(turn(10, -30, 5)[0].double())
+    problem = LandmarkProblem(head.mean[:, :2] * 1000 + 128, head, 256, "mesh", FitPrior())
+    problem.rotation = axis_angle_to_matrix(turn(10, -30, 5)[0].double())
     theta = torch.randn(79, generator=g, dtype=torch.float64) * 0.1
     theta[5], theta[6] = 2.0, -0.2
-    _, analytic = _residual(theta, rotation, mean, basis)
-    numeric = torch.autograd.functional.jacobian(
-        lambda t: _residual(t, rotation, mean, basis, need_jacobian=False)[0], theta
-    )
+    _, analytic = problem.project(theta)
+    numeric = torch.autograd.functional.jacobian(lambda t: problem.project(t, need_jacobian=False)[0], theta)
     # the rotation columns are taken at a zero increment, where the fit always is
     theta0 = theta.clone()
     theta0[:3] = 0
-    _, analytic0 = _residual(theta0, rotation, mean, basis)
-    numeric0 = torch.autograd.functional.jacobian(
-        lambda t: _residual(t, rotation, mean, basis, need_jacobian=False)[0], theta0
-    )
+    _, analytic0 = problem.project(theta0)
+    numeric0 = torch.autograd.functional.jacobian(lambda t: problem.project(t, need_jacobian=False)[0], theta0)
     assert torch.allclose(analytic[..., 3:], numeric[..., 3:], atol=1e-9)
     assert torch.allclose(analytic0, numeric0, atol=1e-9)
 
@@ -288,16 +284,18 @@ def test_a_lamp_with_its_shadow_is_fitted_beside_the_surroundings():
     around = torch.zeros(9, 3)
     around[0] = 0.45 * AMBIENT
     photo, albedo, normal, mask = lit_sphere(around)
-    direction, arrives = torch.nn.functional.normalize(torch.tensor([0.9, 0.3, 0.3]), dim=0), torch.ones_like(mask)
-    arrives[..., 40:60, 50:80] = 0
-    share = (sun_basis(normal.permute(0, 2, 3, 1), direction) * arrives.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    direction, visibility = torch.nn.functional.normalize(torch.tensor([0.9, 0.3, 0.3]), dim=0), torch.ones_like(mask)
+    visibility[..., 40:60, 50:80] = 0
+    share = (directional_basis(normal.permute(0, 2, 3, 1), direction) * visibility.permute(0, 2, 3, 1)).permute(
+        0, 3, 1, 2
+    )
     colour = torch.tensor([1.5, 1.4, 1.2])
     lit = linear_to_srgb((srgb_to_linear(photo) + albedo * share * colour[None, :, None, None]).clamp(0, 1))
-    light, _ = fit_light(lit, albedo, normal, mask, stride=2, sun=direction, arrives=arrives)
+    light, _ = fit_light(lit, albedo, normal, mask, stride=2, key_direction=direction, key_visibility=visibility)
     assert torch.allclose(light.direction[0, 0], direction)
     assert torch.allclose(light.color[0, 0] / math.pi, colour, rtol=0.1)
     assert torch.allclose(light.sh[0, 0], around[0], rtol=0.15) and light.sh[0, 1:].abs().max() < 0.3
-    blind, _ = fit_light(lit, albedo, normal, mask, stride=2, sun=direction)  # without the shadow it is worse
+    blind, _ = fit_light(lit, albedo, normal, mask, stride=2, key_direction=direction)  # without the shadow it is worse
     assert (blind.color[0, 0] / math.pi - colour).abs().max() > 2 * (light.color[0, 0] / math.pi - colour).abs().max()
 
 

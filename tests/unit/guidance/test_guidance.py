@@ -6,15 +6,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from fitdiff_core.guidance.gradient_balance import balance
 
 from fitdiff_core.autograd import without_inference_mode
 from fitdiff_core.errors import UserError
-from fitdiff_core.fitting.occlusion import above_nose, far_off, hanging_together, pockets, skin_ratio
+from fitdiff_core.fitting.occlusion import above_nose, connected_hair, enclosed, skin_ratio, strongly_different
 from fitdiff_core.guidance import GuidanceWeights, GuidedDenoiser, PhotoObjective
-from fitdiff_core.guidance.guided_denoiser import Descent, within
+from fitdiff_core.guidance.gradient_clipping import clip_recognizer_gradient
+from fitdiff_core.guidance.guided_denoiser import within
 from fitdiff_core.guidance.losses import identity_loss, landmark_loss, perceptual_loss, photometric_loss
-from fitdiff_core.guidance.low_frequency import Unexplained
+from fitdiff_core.guidance.low_frequency import LowFrequency
+from fitdiff_core.guidance.optimiser import RMSNormalisedMomentum
 from fitdiff_core.model.denoiser import pack_latent, unpack_latent
 from fitdiff_core.model.samplers import ddim, dpmpp_2m, sigmas
 from tests.support.tiny_chain import (
@@ -22,6 +23,7 @@ from tests.support.tiny_chain import (
     PatchHead,
     TinyDecoder,
     TinyRecognizer,
+    changed,
     gaussian,
     noise,
     real,
@@ -43,7 +45,7 @@ def quadratic(target_texture, target_shape):
 def toy(chain, **settings):
     """Guided to a fixed point."""
     target = torch.full((1, 2, 8, 8), 0.8), torch.full((1, K), -0.7)
-    guidance = replace(chain.guidance, texture_step=0.1, shape_step=0.1, **settings)
+    guidance = changed(chain.guidance, texture_step=0.1, shape_step=0.1, **settings)
     return GuidedDenoiser(gaussian, chain.model, guidance, quadratic(*target))
 
 
@@ -83,7 +85,7 @@ def test_outside_the_sigma_window_nothing_changes(chain):
 
 
 def test_the_estimate_stays_within_what_the_noise_leaves_open(chain):
-    guided = toy(chain, inner_steps=50, trust=0.5)
+    guided = toy(chain, inner_steps=50, trust_radius=0.5)
     x, s = noise(1) / 80, torch.tensor([0.3])
     change = guided(x, s) - guided.denoise(x, s)
     free = 0.5 * 0.3 / 1.09**0.5
@@ -94,7 +96,7 @@ def test_the_estimate_stays_within_what_the_noise_leaves_open(chain):
 @pytest.mark.parametrize("window", [(1.0, 2.0), (1.0, 1.0), (3.0, -1.0)])
 def test_a_reversed_window_is_a_user_error(chain, window):
     with pytest.raises(UserError, match="sigma window"):
-        replace(chain.guidance, sigma_window=window)
+        chain.guidance.with_settings(sigma_window=window)
 
 
 @pytest.mark.parametrize("bad", [{"identity": -1}, {"photometric": float("nan")}, {"landmark": "much"}])
@@ -121,14 +123,15 @@ def test_sampling_through_the_renderer_nears_the_photo(chain):
 def test_inference_mode_gives_the_same_sample(chain):
     expected = ddim(real(chain), noise(1), sigmas(6))
     with torch.inference_mode():
-        guidance = replace(
+        target = chain.guidance.target
+        guidance = changed(
             chain.guidance,
-            photo=chain.guidance.photo.clone(),
-            embedding=chain.guidance.embedding.clone(),
+            image=target.photo.image.clone(),
+            embedding=target.embedding.clone(),
             recognizer=TinyRecognizer(),
         )
         model = tiny_model()
-        assert guidance.photo.is_inference() and model.head.basis.is_inference()
+        assert guidance.target.photo.image.is_inference() and model.head.basis.is_inference()
         guided = GuidedDenoiser(gaussian, model, guidance)
         found = ddim(guided, noise(1), sigmas(6))
     assert torch.allclose(found, expected, atol=1e-4)
@@ -151,10 +154,8 @@ def test_the_scene_is_refined_and_the_given_one_left_alone(chain):
 def test_gradient_of_the_whole_objective(chain):
     """Against central differences, in float64, along random directions of latent, shape and expression."""
     model = SimpleNamespace(head=PatchHead().double(), autoencoder=TinyDecoder().double())
-    g = chain.guidance
-    as64 = {
-        n: getattr(g, n).double() for n in ("photo", "mask", "mesh", "mesh_weights", "matrix", "embedding", "regions")
-    }
+    g, target, photo = chain.guidance, chain.guidance.target, chain.guidance.target.photo
+    as64 = {n: getattr(photo, n).double() for n in ("image", "visible", "mesh", "mesh_weights", "regions")}
     scene = scene_of()
     scene = replace(
         scene,
@@ -163,14 +164,16 @@ def test_gradient_of_the_whole_objective(chain):
         light=scene.light.to(torch.float64),
         gaze=scene.gaze.double(),
     )
-    guidance = replace(
+    guidance = changed(
         g,
         **as64,
-        activations=tuple(a.double() for a in g.activations),
+        matrix=target.matrix.double(),
+        embedding=target.embedding.double(),
+        activations=tuple(a.double() for a in target.activations),
         recognizer=TinyRecognizer().double(),
         scene=scene,
         recognizer_share=0.0,
-        unexplained=Unexplained(share=0.0),  # else the gradient is not the plain one, on purpose
+        low_frequency=LowFrequency(share=0.0),  # which removes a part of the gradient
     )
     objective = PhotoObjective(model.head, model.autoencoder.decode, guidance)
     light = scene.light
@@ -222,13 +225,13 @@ def test_masked_pixels_and_clipped_highlights_do_not_count():
     assert photometric_loss(white * 1.5, white, torch.ones(1, 1, 16, 16)).abs().max() < 1e-5
 
 
-def test_the_recogniser_is_held_to_a_share_of_the_photos_pull():
+def test_the_recognisers_gradient_is_clipped_to_a_share_of_the_photometric_one():
     g = torch.Generator().manual_seed(0)
     image = torch.rand(2, 3, 24, 24, generator=g, requires_grad=True)
     a, b = (torch.randn(2, 3, 24, 24, generator=g) for _ in range(2))
 
     def gradient(share, scale, sigma=0.0, photo=1.0):
-        one, two = balance(image, sigma, share)
+        one, two = clip_recognizer_gradient(image, sigma, share)
         return torch.autograd.grad((photo * a * one + scale * b * two).sum(), image)[0]
 
     def rms(x):
@@ -242,8 +245,8 @@ def test_the_recogniser_is_held_to_a_share_of_the_photos_pull():
     assert (smooth[..., 1:] - smooth[..., :-1]).square().mean() < 0.3 * smooth.square().mean()
 
 
-def test_descent_steps_have_the_asked_size_and_keep_small_gradients_small():
-    step = Descent(0.1)
+def test_optimiser_steps_have_the_set_rms_and_small_gradients_stay_small():
+    step = RMSNormalisedMomentum(0.1)
     grad = torch.tensor([[1.0, 1e-3, 0.0], [100.0, 0.1, 0.0]])
     change = step(grad)
     assert torch.allclose(change.square().mean(1).sqrt(), torch.full((2,), 0.1), atol=1e-5)
@@ -273,7 +276,7 @@ def test_a_hand_over_the_face_is_masked():
     photo, skin, normal, upper = lit_disk(96)
     photo[..., 60:, :40] = torch.tensor([0.1, 0.1, 0.5])[None, :, None, None]
     _, ratio = skin_ratio(photo, skin, normal)
-    hidden = far_off(ratio, skin, torch.zeros_like(skin), upper)
+    hidden = strongly_different(ratio, skin, torch.zeros_like(skin), upper)
     assert hidden[..., 66:80, 20:34].mean() > 0.7
     assert hidden[..., 20:50, 30:66].mean() < 0.05
 
@@ -284,7 +287,7 @@ def hair_over(photo, disk, normal, upper, brows=None):
     scalp[..., 24:, :] = 0
     face, features = disk - scalp, torch.zeros_like(disk) if brows is None else brows
     _, ratio = skin_ratio(photo, face, normal)
-    return hanging_together(ratio, face, scalp, features, upper, far_off(ratio, face, features, upper))
+    return connected_hair(ratio, face, scalp, features, upper, strongly_different(ratio, face, features, upper))
 
 
 BROWN_HAIR = torch.tensor([0.48, 0.36, 0.30])[
@@ -321,11 +324,11 @@ def test_what_hair_cuts_off_from_the_face_is_hair():
     disk, mesh = lit_disk()[1], torch.full((1, 468, 2), 64.0)
     hidden = torch.zeros_like(disk)
     hidden[..., 30:36, :] = 1  # a band of fringe; above it a bright lock
-    found = pockets(hidden, disk, mesh)
+    found = enclosed(hidden, disk, mesh)
     assert torch.equal(found[..., :30, :], disk[..., :30, :]) and found[..., 30:, :].max() == 0
     hidden[..., 60:68] = 0
-    assert pockets(hidden, disk, mesh).max() == 0  # a gap leads there
-    assert pockets(torch.ones_like(disk), disk, mesh).max() == 0  # all is hidden: nothing to tell it by
+    assert enclosed(hidden, disk, mesh).max() == 0  # a gap leads there
+    assert enclosed(torch.ones_like(disk), disk, mesh).max() == 0  # all is hidden: nothing to tell it by
 
 
 def test_packing_keeps_the_shape_plane():

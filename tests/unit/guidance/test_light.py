@@ -1,17 +1,15 @@
-"""Light, tone and what the light leaves unexplained: none of them is painted into the skin."""
-
-from dataclasses import replace
+"""Light, skin tone and the low-frequency residual: none of them is painted into the skin."""
 
 import torch
 import torch.nn.functional as F
 
 from fitdiff_core.guidance import GuidanceWeights, PhotoObjective
-from fitdiff_core.guidance.low_frequency import Unexplained, light_gain, without_broad_pull
+from fitdiff_core.guidance.low_frequency import LowFrequency, light_gain, without_low_frequency_gradient
 from fitdiff_core.guidance.skin_tone import skin_tone, tone_loss
 from fitdiff_core.image import linear_to_srgb, srgb_to_linear
 from fitdiff_core.model.denoiser import unpack_latent
 from fitdiff_core.model.samplers import ddim, sigmas
-from tests.support.tiny_chain import K, noise, real
+from tests.support.tiny_chain import K, changed, noise, real
 
 torch.set_num_threads(1)
 
@@ -20,11 +18,11 @@ def shadowed(chain):
     """The chain's photo with a soft shadow over its left half, of another colour: as strong as a hard side light's."""
     ramp = torch.linspace(-3, 3, 64).sigmoid()
     gain = torch.stack([0.3 + 0.7 * ramp, 0.35 + 0.65 * ramp, 0.45 + 0.55 * ramp])[None, :, None]
-    return replace(chain.guidance, photo=linear_to_srgb(srgb_to_linear(chain.guidance.photo) * gain)), gain
+    return changed(chain.guidance, image=linear_to_srgb(srgb_to_linear(chain.guidance.target.photo.image) * gain)), gain
 
 
 def test_a_shadow_is_taken_for_light_and_fine_detail_is_not():
-    g, all_of_it = torch.Generator().manual_seed(2), Unexplained(share=1.0, sigma=0.05)
+    g, all_of_it = torch.Generator().manual_seed(2), LowFrequency(share=1.0, sigma=0.05)
     render = 0.2 + 0.1 * torch.rand(1, 3, 64, 64, generator=g)
     ramp = torch.linspace(-2, 2, 64).sigmoid().expand(1, 3, 64, 64)
     skin = torch.zeros(1, 1, 64, 64)
@@ -46,7 +44,7 @@ def test_the_broad_pull_on_the_skin_is_taken_off_the_gradient():
     skin[..., :48] = 1
     fine = torch.randn(1, 3, 64, 64, generator=g)
     image = torch.rand(1, 3, 64, 64, generator=g).requires_grad_(True)
-    seen = without_broad_pull(image, skin, Unexplained(share=1.0))
+    seen = without_low_frequency_gradient(image, skin, LowFrequency(share=1.0))
     assert torch.equal(seen, image)
     (found,) = torch.autograd.grad(seen, image, fine + 2)
     assert abs(found[..., 12:36].mean()) < 0.1 and torch.equal(found[..., 48:], (fine + 2)[..., 48:])
@@ -60,7 +58,7 @@ def test_a_shadow_no_longer_pulls_on_the_skin(chain):
         objective = PhotoObjective(
             chain.model.head,
             chain.model.autoencoder.decode,
-            replace(guidance, weights=GuidanceWeights(0, 0, 1, 0), unexplained=Unexplained(share=share)),
+            guidance.with_settings(weights=GuidanceWeights(0, 0, 1, 0), low_frequency=LowFrequency(share=share)),
         )
         texture = chain.texture.clone().requires_grad_(True)  # the true one: nothing should pull
         loss = objective(texture, chain.shape, guidance.scene)[0]
@@ -70,11 +68,11 @@ def test_a_shadow_no_longer_pulls_on_the_skin(chain):
 
 def test_the_tone_of_the_skin_stays_where_the_prior_has_it(chain):
     """A photo of the same head in half the light: without the tone loss the skin gets darker, with it the light."""
-    dark = replace(chain.guidance, photo=linear_to_srgb(srgb_to_linear(chain.guidance.photo) * 0.3), texture_step=0.1)
+    dark = linear_to_srgb(srgb_to_linear(chain.guidance.target.photo.image) * 0.3)
     drift = {}
     for weight in (0.0, 1.0):
         weights = GuidanceWeights(identity=1, perceptual=0.5, photometric=1, landmark=0, tone=weight)
-        guided = real(chain, photo=dark.photo, weights=weights, texture_step=0.1)
+        guided = real(chain, image=dark, weights=weights, texture_step=0.1)
         start = skin_tone(chain.model.autoencoder.decode(torch.zeros(1, 2, 8, 8)), guided.skin)  # the toy prior's mean
         texture, _ = unpack_latent(ddim(guided, noise(1), sigmas(20)), K)
         found = skin_tone(chain.model.autoencoder.decode(texture), guided.skin)

@@ -1,7 +1,6 @@
 """Several photos of one person: one loss, a scene for each, turns where there are many, photos of others, bad input."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,13 +8,13 @@ import torch
 from fitdiff_core import pipeline
 from fitdiff_core.errors import UserError
 from fitdiff_core.fitting import LightPrior
-from fitdiff_core.guidance import GuidedDenoiser, as_guidances, guided_denoiser, strangers
-from fitdiff_core.guidance.multi_photo import LEVEL_STD, TINT_STD, with_reference
+from fitdiff_core.guidance import GuidanceWeights, GuidedDenoiser, as_guidances, guided_denoiser, identity_outliers
+from fitdiff_core.guidance.multi_photo import LEVEL_STD, TINT_STD, with_colour_reference
 from fitdiff_core.image import load_photo
 from fitdiff_core.model.samplers import ddim, sigmas
 from fitdiff_core.render import Light
 from tests.support.paths import SAMPLE
-from tests.support.tiny_chain import K, TinyRecognizer, gaussian, noise, tiny_model
+from tests.support.tiny_chain import K, TinyRecognizer, changed, gaussian, noise, tiny_model
 
 torch.set_num_threads(1)
 
@@ -41,10 +40,11 @@ def shot(chain, yaw=0.0, level=1.0):
         .clamp(0, 1)
         .detach()
     )
-    features = g.recognizer(g.recognizer.crop(photo, g.matrix))
-    return replace(
+    target = g.target
+    features = target.recognizer(target.recognizer.crop(photo, target.matrix))
+    return changed(
         g,
-        photo=photo,
+        image=photo,
         scene=replace(g.scene, camera=camera),
         mesh=camera.project(model.head.landmarks(vertices), (64, 64)),
         embedding=features.embedding,
@@ -53,7 +53,7 @@ def shot(chain, yaw=0.0, level=1.0):
 
 
 def test_the_same_photo_twice_is_that_photo(chain):
-    g = replace(chain.guidance, light_prior=LightPrior(level_std=LEVEL_STD, tint_std=TINT_STD))
+    g = chain.guidance.with_settings(light_prior=LightPrior(level_std=LEVEL_STD, tint_std=TINT_STD))
     once, twice = towards(chain, g), towards(chain, g, g)
     assert torch.allclose(ddim(once, noise(1), sigmas(8)), ddim(twice, noise(1), sigmas(8)), atol=1e-5)
     for scene in twice.scenes:
@@ -74,8 +74,10 @@ def test_each_photo_gets_its_own_camera_and_light(chain):
 
 def test_a_second_view_tells_of_the_shape_what_one_cannot(chain):
     """Relief is seen from the side: landmarks of a turned photo bring the coefficients nearer."""
-    weights = SimpleNamespace(identity=0.0, perceptual=0.0, photometric=0.0, landmark=1.0, tone=0.0)
-    front, side = (replace(shot(chain, yaw), weights=weights, scene_step=0.0, shape_step=0.1) for yaw in (0.0, 0.9))
+    weights = GuidanceWeights(identity=0.0, perceptual=0.0, photometric=0.0, landmark=1.0, tone=0.0)
+    front, side = (
+        shot(chain, yaw).with_settings(weights=weights, scene_step=0.0, shape_step=0.1) for yaw in (0.0, 0.9)
+    )
     misses = []
     for photos in ((front,), (front, side)):
         latent = ddim(towards(chain, *photos), noise(1), sigmas(60))
@@ -86,7 +88,7 @@ def test_a_second_view_tells_of_the_shape_what_one_cannot(chain):
 def test_the_first_photo_says_what_white_is(chain):
     """A second photo in red light: its light takes the colour, the skin keeps that of the first."""
     a, b = shot(chain, 0.1), shot(chain, -0.3)
-    red = replace(b, photo=(b.photo * torch.tensor([1.1, 0.7, 0.6])[None, :, None, None]).clamp(0, 1))
+    red = changed(b, image=(b.target.photo.image * torch.tensor([1.1, 0.7, 0.6])[None, :, None, None]).clamp(0, 1))
     tints, skins = [], []
     for photos in ((a,), (a, red), (red,)):
         denoiser = towards(chain, *photos)
@@ -96,7 +98,7 @@ def test_the_first_photo_says_what_white_is(chain):
         tints.append([float((s.light.sh[0, 0, 0] / s.light.sh[0, 0, 2]).log()) for s in denoiser.scenes])
     assert tints[1][1] > 1.5 * tints[2][0] > 0, "its own light is redder than where it is the only photo"
     assert abs(skins[1] - skins[0]) < 0.5 * abs(skins[2] - skins[0])
-    assert with_reference([a])[0] is a and with_reference([a, a])[0] is a
+    assert with_colour_reference([a])[0] is a and with_colour_reference([a, a])[0] is a
 
 
 def counting(seen):
@@ -112,7 +114,7 @@ def counting(seen):
 def numbered(chain, n):
     g = chain.guidance
     cameras = [replace(g.scene.camera, focal=torch.tensor([float(i)])) for i in range(n)]
-    return [replace(g, scene=replace(g.scene, camera=c)) for c in cameras]
+    return [changed(g, scene=replace(g.scene, camera=c)) for c in cameras]
 
 
 def test_up_to_four_photos_are_seen_in_every_step_and_more_in_turn(chain):
@@ -122,12 +124,12 @@ def test_up_to_four_photos_are_seen_in_every_step_and_more_in_turn(chain):
         for sigma in (3.0, 2.0, 1.0):
             denoiser(noise(1) / 80, torch.tensor([sigma]))
         assert seen == expected
-        assert guided_denoiser.AT_ONCE == 4 and len(denoiser.scenes) == n
+        assert guided_denoiser.PHOTOS_PER_STEP == 4 and len(denoiser.scenes) == n
 
 
 def test_each_photo_acts_in_its_own_window(chain):
     early, late = numbered(chain, 2)
-    early, late = replace(early, sigma_window=(20.0, 1.0)), replace(late, sigma_window=(2.0, 0.1))
+    early, late = early.with_settings(sigma_window=(20.0, 1.0)), late.with_settings(sigma_window=(2.0, 0.1))
     seen = []
     denoiser, x = towards(chain, early, late, objective=counting(seen)), noise(1) / 80
     for sigma, expected in ((30.0, []), (5.0, [0]), (1.5, [0, 1]), (0.5, [1]), (0.05, [])):
@@ -149,16 +151,16 @@ def test_maps_are_decoded_once_a_step(chain):
 
 def test_strangers_are_found_by_their_distance(chain):
     def photo(*embedding, **kw):
-        return replace(chain.guidance, embedding=torch.nn.functional.normalize(torch.tensor([embedding]), dim=1), **kw)
+        return changed(chain.guidance, embedding=torch.nn.functional.normalize(torch.tensor([embedding]), dim=1), **kw)
 
     a, b, c = photo(1.0, 0.0), photo(1.0, 0.3), photo(0.0, 1.0)
-    assert strangers(a) == strangers([a, b]) == []
-    assert [s[:2] for s in strangers([a, c])] == [(1, 0)], "of two, the second"
-    assert [s[:2] for s in strangers([c, a, b])] == [(0, 2)], "of three, the odd one"
-    assert strangers([c, a, b])[0][2] > 1
+    assert identity_outliers(a) == identity_outliers([a, b]) == []
+    assert [s[:2] for s in identity_outliers([a, c])] == [(1, 0)], "of two, the second"
+    assert [s[:2] for s in identity_outliers([c, a, b])] == [(0, 2)], "of three, the odd one"
+    assert identity_outliers([c, a, b])[0][2] > 1
     other = TinyRecognizer()
     other.name = "another"
-    assert strangers([a, replace(c, recognizer=other)]) == [], "two recognisers have no common measure"
+    assert identity_outliers([a, changed(c, recognizer=other)]) == [], "two recognisers have no common measure"
 
 
 def test_no_photo_is_a_user_error(chain):
@@ -179,18 +181,22 @@ def test_the_photo_without_a_face_is_named(shipped):
     model, recognizer, photo = shipped
     blank = torch.full((1, 3, 200, 200), 0.4)
     with pytest.raises(UserError, match="^Photo 2 of 3: No face"):
-        pipeline.prepare_photos([photo, blank, photo], model, recognizer)
+        pipeline.find_faces([photo, blank, photo])
     with pytest.raises(UserError, match="^No face"):
-        pipeline.prepare_photos([blank], model, recognizer)
-    with pytest.raises(UserError, match="no photo to be guided by"):
-        pipeline.prepare_photos([], model, recognizer)
+        pipeline.find_faces([blank])
+    with pytest.raises(UserError, match="no photo"):
+        pipeline.find_faces([])
+    with pytest.raises(UserError, match="2 masks for 1 photos"):
+        pipeline.fit_photos([photo], model.head, masks=[photo[:, :1]] * 2)
+    with pytest.raises(UserError, match="0 faces for 1 photos"):
+        pipeline.fit_photos([photo], model.head, faces=[])
 
 
 def test_the_pipeline_takes_photos_of_any_size(shipped):
     model, recognizer, photo = shipped
     half = torch.nn.functional.interpolate(photo.flip(3), scale_factor=0.6, mode="bilinear", antialias=True)
-    guidance = pipeline.prepare_photos([photo, half[0]], model, recognizer)
-    assert strangers(guidance) == []
+    guidance = pipeline.prepare_guidance(pipeline.fit_photos([photo, half[0]], model.head), recognizer)
+    assert identity_outliers(guidance) == []
     latent, scenes = pipeline.sample_scenes(model, None, guidance, steps=4)
     again, scene = pipeline.sample(model, None, guidance, steps=4)
     assert torch.equal(latent, again) and len(scenes) == 2

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from fitdiff_core import pipeline
 from fitdiff_core.errors import UserError
-from fitdiff_core.face import load_detector
-from fitdiff_core.fitting import fit_landmarks
+from fitdiff_core.fitting import fit_landmarks, fit_photo
 from fitdiff_core.fitting.pose import axis_angle_to_matrix, matrix_to_axis_angle
-from fitdiff_core.guidance import GuidanceWeights, PhotoObjective, prepare_guidance, visible_mask
-from fitdiff_core.guidance.guided_denoiser import Descent
+from fitdiff_core.guidance import Guidance, GuidanceSettings, GuidanceWeights, PhotoObjective, PhotoTarget
+from fitdiff_core.guidance.optimiser import RMSNormalisedMomentum
 from fitdiff_core.head import load_head
 from fitdiff_core.identity import load_recognizer
 from fitdiff_core.image import load_photo
@@ -22,12 +22,17 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="module")
 def tools():
-    return load_head(), load_recognizer("built-in", device="cpu"), load_detector(device="cpu")
+    return load_head(), load_recognizer("built-in", device="cpu")
 
 
 @pytest.fixture(scope="module")
-def portrait(tools):
-    return prepare_guidance(load_photo(SAMPLE), *tools)
+def face():
+    return pipeline.find_faces(load_photo(SAMPLE))[0]
+
+
+@pytest.fixture(scope="module")
+def portrait(tools, face):
+    return fit_photo(load_photo(SAMPLE), face, tools[0])
 
 
 @pytest.mark.parametrize("yaw, pitch, roll", [(0, 0, 0), (35, 10, -12), (-50, -15, 5)])
@@ -58,55 +63,63 @@ def test_the_scene_of_a_portrait(tools, portrait):
     smiles = [head.expression_names.index(n) for n in ("mouthSmileLeft", "mouthSmileRight")]
     assert (scene.expression[0, smiles] > 0.3).all()  # she does
     assert scene.light.sh[0, 0].min() > 0.5
-    assert portrait.mask[..., 100:160, 100:160].mean() > 0.9
+    assert portrait.visible[..., 100:160, 100:160].mean() > 0.9
 
 
-def test_similarity_to_itself_and_to_noise(portrait):
-    assert portrait.similarity(portrait.photo) == pytest.approx(1, abs=1e-3)
-    large = torch.nn.functional.interpolate(portrait.photo, (512, 512), mode="bilinear")
-    assert portrait.similarity(large) > 0.9
-    assert portrait.similarity(torch.rand_like(portrait.photo)) < 0.5
+def test_similarity_to_itself_and_to_noise(tools, portrait):
+    target = PhotoTarget.of(portrait, tools[1])
+    assert target.similarity(portrait.image) == pytest.approx(1, abs=1e-3)
+    large = torch.nn.functional.interpolate(portrait.image, (512, 512), mode="bilinear")
+    assert target.similarity(large) > 0.9
+    assert target.similarity(torch.rand_like(portrait.image)) < 0.5
 
 
 def test_prepared_the_same_under_inference_mode(tools, portrait):
     with torch.inference_mode():
-        again = prepare_guidance(load_photo(SAMPLE).clone(), *tools)
-    assert not again.photo.is_inference() and not again.scene.expression.is_inference()
+        photo = load_photo(SAMPLE).clone()
+        again = fit_photo(photo, pipeline.find_faces(photo)[0], tools[0])
+        target = PhotoTarget.of(again, tools[1])
+    assert (
+        not target.embedding.is_inference()
+        and not again.image.is_inference()
+        and not again.scene.expression.is_inference()
+    )
     assert torch.allclose(again.scene.camera.rotation, portrait.scene.camera.rotation, atol=1e-4)
 
 
-def test_a_landscape_or_a_batch_is_a_user_error(tools):
+def test_a_landscape_or_a_batch_is_a_user_error(tools, face):
     with pytest.raises(UserError, match="face"):
-        prepare_guidance(torch.rand(1, 3, 200, 200, generator=torch.Generator().manual_seed(0)) * 0.1, *tools)
+        pipeline.find_faces(torch.rand(1, 3, 200, 200, generator=torch.Generator().manual_seed(0)) * 0.1)
     with pytest.raises(UserError, match="one photo"):
-        prepare_guidance(torch.rand(2, 3, 64, 64), *tools)
+        fit_photo(torch.rand(2, 3, 64, 64), face, tools[0])
 
 
-def test_a_mask_says_what_is_used(tools, portrait):
+def test_a_mask_says_what_is_used(tools, face, portrait):
     photo = load_photo(SAMPLE)
     mask = torch.ones_like(photo[:, :1])
     mask[..., 260:] = 0  # the right half
-    masked = prepare_guidance(photo, *tools, mask=mask)
+    masked = fit_photo(photo, face, tools[0], mask)
     matrix = portrait.scene.crop[0]
     edge = float(260 * matrix[0, 0] + matrix[0, 2])  # in the crop
-    assert masked.mask[..., int(edge) + 3 :].max() == 0
-    assert masked.mask[..., 60:200, 60 : int(edge) - 3].min() == 1
-    assert torch.equal(masked.photo, portrait.photo)
-    back = visible_mask(masked, photo.shape[-2:])
+    assert masked.visible[..., int(edge) + 3 :].max() == 0
+    assert masked.visible[..., 60:200, 60 : int(edge) - 3].min() == 1
+    assert torch.equal(masked.image, portrait.image)
+    back = masked.visible_mask(photo.shape[-2:])
     assert back.shape == mask.shape
-    inside = visible_mask(replace(masked, mask=torch.zeros_like(mask[..., :256, :256])), photo.shape[-2:]) == 0
+    nothing = replace(masked, visible=torch.zeros_like(mask[..., :256, :256]))
+    inside = nothing.visible_mask(photo.shape[-2:]) == 0
     assert ((back - mask).abs()[inside] > 0.5).float().mean() < 0.02
     assert back[~inside].min() == 1  # outside the crop nothing is known against it
 
 
-def test_a_mask_that_does_not_fit_is_a_user_error(tools):
+def test_a_mask_that_does_not_fit_is_a_user_error(tools, face):
     photo = load_photo(SAMPLE)
     with pytest.raises(UserError, match="give a mask of the photo's size"):
-        prepare_guidance(photo, *tools, mask=torch.ones(1, 1, 9, 9))
+        fit_photo(photo, face, tools[0], torch.ones(1, 1, 9, 9))
     with pytest.raises(UserError, match="Invert it"):
-        prepare_guidance(photo, *tools, mask=torch.zeros_like(photo[:, :1]))
+        fit_photo(photo, face, tools[0], torch.zeros_like(photo[:, :1]))
     with pytest.raises(UserError, match="NaN"):
-        prepare_guidance(photo, *tools, mask=torch.full_like(photo[:, :1], torch.nan))
+        fit_photo(photo, face, tools[0], torch.full_like(photo[:, :1], torch.nan))
 
 
 def test_maps_and_shape_descend_to_the_portrait(tools, portrait):
@@ -115,10 +128,11 @@ def test_maps_and_shape_descend_to_the_portrait(tools, portrait):
     start = torch.zeros(1, 9, 128, 128)
     start[:, 0:3] = torch.tensor([0.36, 0.21, 0.145])[None, :, None, None]
     start[:, 3:6], start[:, 8] = 0.34, 1.0
-    goal = replace(portrait, weights=GuidanceWeights(identity=0.5, perceptual=0.5, photometric=1.0, landmark=0.5))
+    weights = GuidanceWeights(identity=0.5, perceptual=0.5, photometric=1.0, landmark=0.5)
+    goal = Guidance(PhotoTarget.of(portrait, tools[1]), GuidanceSettings(weights))
     objective = PhotoObjective(head, lambda z: start + torch.cat([z, torch.zeros_like(start[:, 3:])], 1), goal)
     texels, shape, scene = torch.zeros(1, 3, 128, 128), portrait.shape.clone(), portrait.scene
-    steps, first = (Descent(0.02), Descent(0.05)), None
+    steps, first = (RMSNormalisedMomentum(0.02), RMSNormalisedMomentum(0.05)), None
     for _ in range(7):
         texels.requires_grad_(True)
         shape.requires_grad_(True)

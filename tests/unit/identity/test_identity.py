@@ -17,8 +17,9 @@ from fitdiff_core.face import five_points, load_detector, select_face, warp
 from fitdiff_core.face.align import apply, invert, scale_of, square_matrix
 from fitdiff_core.face.detect import box_overlap, merge, tiles
 from fitdiff_core.graph.weights import ASSET, load_graphs, load_resnet_state
-from fitdiff_core.identity import Identity, blend_identities, encode_identity, load_recognizer
+from fitdiff_core.identity import Identity, blend_identities, load_recognizer
 from fitdiff_core.identity.dlib import ResidualBlock
+from fitdiff_core.pipeline import encode
 from fitdiff_lab.assets.face_networks import find_wheels
 
 torch.set_num_threads(1)
@@ -273,7 +274,7 @@ def test_loaded_in_inference_mode_still_gives_gradients(photo, detector, crop):
     """A host that loads under `torch.inference_mode` must not poison the weights or the identity."""
     with torch.inference_mode():
         recognizer = load_recognizer()
-        identity = encode_identity(photo.clone(), recognizer, load_detector())
+        identity = encode(photo.clone(), recognizer)
         found = detector.detect(photo[0].clone())[0]
     image = (crop.detach() * 0.9).requires_grad_()
     recognizer.distance(recognizer(image).embedding, identity.embedding).backward()
@@ -286,7 +287,7 @@ def test_loaded_in_inference_mode_still_gives_gradients(photo, detector, crop):
 
 def test_identity_of_one_photo(photo, detector, recognizer, crop):
     for form in (photo, [photo[0]], [photo]):
-        identity = encode_identity(form, recognizer, detector)
+        identity = encode(form, recognizer)
         assert len(identity) == 1 and identity.recognizer == recognizer.name
         torch.testing.assert_close(identity.crop, crop)
         torch.testing.assert_close(identity.embedding, recognizer(crop).embedding)
@@ -298,8 +299,8 @@ def test_identity_of_one_photo(photo, detector, recognizer, crop):
 
 def test_several_photos_are_averaged(photo, detector, recognizer):
     other = warp(photo.flip(3), torch.tensor([[[0.5, 0, 0], [0, 0.5, 0]]]), 256)
-    single = [encode_identity(p, recognizer, detector) for p in (photo, other)]
-    both = encode_identity([photo[0], other[0]], recognizer, detector)
+    single = [encode(p, recognizer) for p in (photo, other)]
+    both = encode([photo[0], other[0]], recognizer)
     assert len(both) == 1
     torch.testing.assert_close(both.embedding.norm(), torch.tensor(1.0))
     between = recognizer.distance(single[0].embedding, single[1].embedding)
@@ -311,13 +312,13 @@ def test_several_photos_are_averaged(photo, detector, recognizer):
     for view, s in zip(both.views, single, strict=True):
         torch.testing.assert_close(view.mirrored.embedding, s.views[0].mirrored.embedding)
     with pytest.raises(UserError, match="Photo 2 of 2"):
-        encode_identity([photo[0], torch.zeros(3, 100, 100)], recognizer, detector)
+        encode([photo[0], torch.zeros(3, 100, 100)], recognizer)
     with pytest.raises(UserError, match="no photo"):
-        encode_identity([], recognizer, detector)
+        encode([], recognizer)
 
 
 def test_blend(photo, detector, recognizer):
-    a = encode_identity(photo, recognizer, detector)
+    a = encode(photo, recognizer)
     g = torch.Generator().manual_seed(0)
     e = F.normalize(torch.randn(1, 128, generator=g), dim=1)
     b = Identity(
