@@ -27,7 +27,6 @@ from fitdiff_core.maps import TextureMaps
 from fitdiff_core.model.checkpoint import load_model, save_model
 from tests.meshes import PlainHead
 
-
 SEEDS = st.integers(0, 2**32 - 1)
 MODES = {
     "1": "png",

@@ -41,8 +41,8 @@ def shading(unwrapped: Unwrapped, maps: TextureMaps, scene: Scene) -> tuple[Tens
         for x in (g.bent(maps.normal), g.view(scene.camera), g.occlusion, g.roughness, maps.specular, g.arrives)
     )
     one, none = torch.ones_like(normal), torch.zeros_like(normal)
-    matte = shade(one, none, normal, view, scene.light, rough, occlusion=occlusion, arrives=arrives)
-    gloss = shade(none, specular, normal, view, scene.light, rough, occlusion=occlusion, arrives=arrives)
+    matte = shade(one, none, normal, view, scene.light, rough, occlusion=occlusion, visibility=arrives)
+    gloss = shade(none, specular, normal, view, scene.light, rough, occlusion=occlusion, visibility=arrives)
     return tuple(x.mT.reshape(g.normal.shape) for x in (matte, gloss))
 
 

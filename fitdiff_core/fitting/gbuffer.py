@@ -68,5 +68,5 @@ class Surface:
         """Specular radiance `[B, 3, h, w]`; arrives `[B, L, h, w]` of each directional light."""
         specular, normal, view = (x.flatten(2).mT for x in (self.look_up(maps.specular), self.normal, self.view))
         arrives = None if arrives is None else arrives.flatten(2).mT
-        shine = shade(torch.zeros_like(specular), specular, normal, view, light, arrives=arrives)
+        shine = shade(torch.zeros_like(specular), specular, normal, view, light, visibility=arrives)
         return shine.mT.reshape(self.normal.shape) * self.exposure * self.mask

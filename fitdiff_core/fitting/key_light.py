@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..render.light import Light, toward
-from ..render.shadow import lamp_shares
+from ..render.shadow import light_visibility
 from .gbuffer import Surface
 from .sh_light import LightPrior, Pixels, solve_light, sun_basis
 
@@ -42,7 +42,7 @@ def find_sun(
     def shadowed(angles: list[tuple[int, int]]) -> tuple[float, Sun, tuple[int, int]]:
         """The best of these (yaw, pitch) with the shadows of each cast: its error, and the first of equals."""
         directions = torch.stack([at(*a) for a in angles])
-        arrives = lamp_shares(
+        arrives = light_visibility(
             vertices, surface.triangles, Light(torch.zeros(1, 9, 3), directions[None], torch.ones(1, len(angles), 3))
         )
         seen = surface.carry(arrives)[0, :, ::stride, ::stride][:, pixels.used].cpu().double()

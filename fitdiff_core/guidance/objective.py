@@ -130,7 +130,9 @@ class PhotoObjective:
         seen = surface.look_up(g.regions)
         regions = seen * surface.facing
         scene = replace(scene, light=self.relight(surface, maps, scene, regions[:, 1:2]))
-        out = render(vertices, self.head, maps, scene.camera, scene.light, size=g.size, arrives=g.sun and g.sun.arrives)
+        out = render(
+            vertices, self.head, maps, scene.camera, scene.light, size=g.size, visibility=g.sun and g.sun.arrives
+        )
         weight, mouth, skin = F.interpolate(
             torch.cat([regions[:, :1], seen[:, 3:] * surface.mask, regions[:, 1:2]], 1),
             g.size,
