@@ -29,7 +29,7 @@ def count_pictures(avatar: Avatar, scene: Scene) -> int:
     return count
 
 
-def pictures(avatar: Avatar, scene: Scene) -> Iterator[tuple[Avatar, Scene]]:
+def each_picture(avatar: Avatar, scene: Scene) -> Iterator[tuple[Avatar, Scene]]:
     """Head and scene of each picture, both of batch 1. Raises UserError as `count_pictures`."""
     for i in range(count_pictures(avatar, scene)):
         yield avatar[i if len(avatar) > 1 else 0], scene[i if len(scene) > 1 else 0]

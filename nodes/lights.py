@@ -116,10 +116,10 @@ class DirectionalLight(io.ComfyNode):
     @host.with_gradients
     def execute(cls, azimuth, elevation, intensity, temperature, color, ambient, light=None):
         irradiance = rig.temperature_rgb(temperature) * rig.hex_rgb(color) * intensity
-        lights = [rig.lamp(azimuth, elevation, irradiance), rig.uniform((ambient,) * 3)]
+        lights = [rig.directional_light(azimuth, elevation, irradiance), rig.uniform_light((ambient,) * 3)]
         if light is not None:
             lights.insert(0, light)
-        return io.NodeOutput(rig.together(*lights))
+        return io.NodeOutput(rig.combine_lights(*lights))
 
 
 class SceneLight(io.ComfyNode):

@@ -8,9 +8,9 @@ import torch
 from comfy_api.latest import io
 
 from ..fitdiff_core.image import to_image
-from ..fitdiff_core.pictures import count_pictures, pictures
+from ..fitdiff_core.pictures import count_pictures, each_picture
 from ..fitdiff_core.render import Camera, Light
-from ..fitdiff_core.render.passes import NORMAL_STYLES, Passes, depth_image, normal_image, passes, uv_image
+from ..fitdiff_core.render.passes import NORMAL_STYLES, Passes, depth_image, normal_image, render_passes, uv_image
 from ..fitdiff_core.render.turn import SPINS, turntable
 from ..fitdiff_core.scene import Scene
 from . import host, types
@@ -95,7 +95,7 @@ class Turntable(io.ComfyNode):
         lens = {"pitch_deg": pitch, "distance_m": distance, "fov_deg": fov}
         scene = replace(scene, light=lamp.to(device), size=(height, width))
         turns, images, masks = [], [], []
-        for head, one in pictures(avatar, scene):
+        for head, one in each_picture(avatar, scene):
             turns.append(turntable(one, frames, start, end, spin, yaw, **lens).to(device))
             image, mask = render_each(head, turns[-1], (height, width))
             images.append(image)
@@ -164,9 +164,9 @@ class RenderPasses(io.ComfyNode):
             scene = replace(scene, camera=Camera.orbit(yaw, pitch, distance, fov).to(device))
         count = count_pictures(avatar, scene)
         found, progress = [], host.Progress(count)
-        for i, (head, one) in enumerate(pictures(avatar, scene)):
+        for i, (head, one) in enumerate(each_picture(avatar, scene)):
             found.append(
-                passes(head.vertices(one), head.head, one.camera, (height, width), head.maps if detail else None)
+                render_passes(head.vertices(one), head.head, one.camera, (height, width), head.maps if detail else None)
             )
             progress(i, count)
         seen = Passes.cat(found)

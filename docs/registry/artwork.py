@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from fitdiff_core import pipeline
 from fitdiff_core.render import Camera, rig
-from fitdiff_core.render.passes import normal_image, passes
+from fitdiff_core.render.passes import normal_image, render_passes
 from fitdiff_core.scene import Scene
 
 HERE = Path(__file__).parent
@@ -49,7 +49,7 @@ def rgba(image: torch.Tensor, mask: torch.Tensor) -> Image.Image:
 
 
 def normals(avatar, yaw: float, size: tuple[int, int]) -> Image.Image:
-    found = passes(avatar.vertices(Scene.portrait(1)), avatar.head, Camera.orbit(yaw, 2, 0.9, 18.5), size, None)
+    found = render_passes(avatar.vertices(Scene.portrait(1)), avatar.head, Camera.orbit(yaw, 2, 0.9, 18.5), size, None)
     return rgba(normal_image(found.normal, found.mask, "opengl"), found.mask)
 
 

@@ -46,8 +46,8 @@ def shading(unwrapped: Unwrapped, maps: TextureMaps, scene: Scene) -> tuple[Tens
         for x in (g.bent(maps.normal), g.view(scene.camera), g.occlusion, g.roughness, maps.specular, g.visibility)
     )
     one, none = torch.ones_like(normal), torch.zeros_like(normal)
-    matte = shade(one, none, normal, view, scene.light, rough, occlusion=occlusion, arrives=visibility)
-    gloss = shade(none, specular, normal, view, scene.light, rough, occlusion=occlusion, arrives=visibility)
+    matte = shade(one, none, normal, view, scene.light, rough, occlusion=occlusion, visibility=visibility)
+    gloss = shade(none, specular, normal, view, scene.light, rough, occlusion=occlusion, visibility=visibility)
     return tuple(x.mT.reshape(g.normal.shape) for x in (matte, gloss))
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..render import Light, interpolate, rasterize
 from ..render.normals import frames
 from ..render.orientation import raster_to_image
-from ..render.shadow import lamp_shares
+from ..render.shadow import light_visibility
 
 
 @dataclass
@@ -43,7 +43,7 @@ class AtlasGeometry:
         normal, tangent = frames(vertices, uv, tri)
         occlusion, roughness = (x.to(vertices)[:, None] for x in (head.occlusion, head.roughness))
         lamps = light.direction.shape[1]
-        visibility = lamp_shares(vertices, tri, light)[0] if light.shadows and lamps else one.expand(-1, lamps)
+        visibility = light_visibility(vertices, tri, light)[0] if light.shadows and lamps else one.expand(-1, lamps)
         parts = [vertices[0], normal[0], tangent[0], occlusion, roughness, visibility]
         values = raster_to_image(interpolate(torch.cat(parts, 1)[None], rast, skin))
         position, normal, tangent, occlusion, roughness, visibility = values.split((3, 3, 4, 1, 1, lamps), 1)

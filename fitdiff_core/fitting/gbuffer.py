@@ -74,5 +74,5 @@ class GBuffer:
         """Specular radiance `[B, 3, h, w]`. visibility: `[B, L, h, w]` of each directional light, 0 in its shadow."""
         specular, normal, view = (x.flatten(2).mT for x in (self.sample(maps.specular), self.normal, self.view))
         visibility = None if visibility is None else visibility.flatten(2).mT
-        radiance = shade(torch.zeros_like(specular), specular, normal, view, light, arrives=visibility)
+        radiance = shade(torch.zeros_like(specular), specular, normal, view, light, visibility=visibility)
         return radiance.mT.reshape(self.normal.shape) * self.exposure * self.mask

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..render.light import Light, toward
-from ..render.shadow import lamp_shares
+from ..render.shadow import light_visibility
 from .gbuffer import GBuffer
 from .sh_light import LightPrior, Pixels, directional_basis, solve_light
 
@@ -51,7 +51,7 @@ def find_key_light(
         equals)."""
         directions = torch.stack([direction_at(*a) for a in angles])
         lights = Light(torch.zeros(1, 9, 3), directions[None], torch.ones(1, len(angles), 3))
-        visibility = lamp_shares(vertices, gbuffer.triangles, lights)
+        visibility = light_visibility(vertices, gbuffer.triangles, lights)
         seen = gbuffer.interpolate(visibility)[0, :, ::stride, ::stride][:, pixels.used].cpu().double()
         errors = [error(d, s[:, None]) for d, s in zip(directions, seen, strict=True)]
         i = errors.index(min(errors))

@@ -123,7 +123,7 @@ def fit_key_light(
     key = find_key_light(pixels, vertices, gbuffer, 2)
     if key is None:
         return None, light
-    arrives = gbuffer.interpolate(key.visibility)
+    visibility = gbuffer.interpolate(key.visibility)
     return key, fit_light(
-        image, colour, gbuffer.normal, weight, stride=2, key_direction=key.direction, key_visibility=arrives
+        image, colour, gbuffer.normal, weight, stride=2, key_direction=key.direction, key_visibility=visibility
     )[0]

@@ -176,7 +176,7 @@ class HeadModel(nn.Module):
     @torch.no_grad()
     def region(self, name: str, size: int = 512) -> Tensor:
         """`[size, size]` mask 0..1 in the atlas, image orientation."""
-        from ..render.interpolate import interpolate
+        from ..render.interpolation import interpolate
         from ..render.orientation import raster_to_image
 
         if name in ISLAND:
@@ -195,7 +195,7 @@ class HeadModel(nn.Module):
     def uv_positions(self, vertices: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Where each texel lies: vertices `[B, V, 3]` -> (positions `[B, 3, S, S]`, covered `[S, S]` bool), image
         orientation. Differentiable with respect to the vertices."""
-        from ..render.interpolate import interpolate
+        from ..render.interpolation import interpolate
         from ..render.orientation import raster_to_image
 
         rast = self.rasterize_atlas(size)
@@ -205,7 +205,7 @@ class HeadModel(nn.Module):
     @torch.no_grad()
     def rasterize_atlas(self, size: int) -> Tensor:
         """The mesh rasterized in UV space: `[1, S, S, 4]` as `rasterize`, row 0 at the bottom. Of the eyes the left is drawn."""
-        from ..render.rasterize import rasterize
+        from ..render.rasterizer import rasterize
 
         one = torch.ones_like(self.uv[:, :1])
         pos = torch.cat([self.uv * 2 - 1, torch.zeros_like(one), one], 1)

@@ -1,11 +1,11 @@
 """A small differentiable renderer: rasterize, interpolate, shade, antialias; plain torch on any device."""
 
-from .antialias import EdgeTable, antialias
+from .antialiasing import EdgeTable, antialias
 from .camera import Camera
-from .interpolate import interpolate, texture
+from .interpolation import interpolate, texture
 from .light import PRESETS, Light
 from .normals import tangents, vertex_normals
-from .rasterize import BACKENDS, rasterize
+from .rasterizer import BACKENDS, rasterize
 from .renderer import RenderOutput, render
 from .shading import shade
 

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from ..maps import TextureMaps
 from .camera import Camera
-from .interpolate import filtered_texture, interpolate, texture, texture_level
+from .interpolation import filtered_texture, interpolate, texture, texture_level
 from .normals import frames, perturb_normal
 from .orientation import raster_to_image
-from .rasterize import rasterize
+from .rasterizer import rasterize
 
 if TYPE_CHECKING:
     from ..head import HeadModel
@@ -58,7 +58,7 @@ class Passes:
 
 
 @torch.no_grad()
-def passes(
+def render_passes(
     vertices: Tensor,
     head: HeadModel,
     camera: Camera,

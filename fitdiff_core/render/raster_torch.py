@@ -14,6 +14,8 @@ ids bit for bit; the two share this rule set:
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+
 import torch
 from torch import Tensor
 
@@ -51,25 +53,32 @@ def triangle_ids(pos: Tensor, tri: Tensor, height: int, width: int) -> Tensor:
     columns = (right - left + 1).long()
     tests = columns * (high - low + 1).long()
     batch = torch.div(keep, n_tri, rounding_mode="floor")
-    ids = keep - batch * n_tri
-    left, low = left.long(), low.long()
+    boxes = _Boxes(corner, left.long(), low.long(), columns, tests, batch, keep - batch * n_tri)
 
     nearest = torch.full((n_batch * height * width,), NO_HIT, dtype=torch.int64, device=pos.device)
     for first, last in _chunks(tests):
-        part = slice(first, last)
-        _scatter(
-            nearest,
-            corner[part],
-            left[part],
-            low[part],
-            columns[part],
-            tests[part],
-            batch[part],
-            ids[part],
-            height,
-            width,
-        )
+        _scatter(nearest, boxes[first:last], height, width)
     return torch.where(nearest == NO_HIT, -1, nearest & 0xFFFFFFFF).view(n_batch, height, width)
+
+
+@dataclass
+class _Boxes:
+    """Triangles in window space and the bounding boxes of their pixels.
+
+    corner: `[N, 3, 3]`; left, low: `[N]` first column and row; columns: `[N]` width of the box; tests: `[N]` pixels in it;
+    batch, ids: `[N]` batch entry and triangle id
+    """
+
+    corner: Tensor
+    left: Tensor
+    low: Tensor
+    columns: Tensor
+    tests: Tensor
+    batch: Tensor
+    ids: Tensor
+
+    def __getitem__(self, part: slice) -> _Boxes:
+        return _Boxes(*(getattr(self, f.name)[part] for f in fields(self)))
 
 
 def _chunks(tests: Tensor) -> list[tuple[int, int]]:
@@ -85,17 +94,17 @@ def _chunks(tests: Tensor) -> list[tuple[int, int]]:
     return list(zip([0, *ends[:-1]], ends, strict=True))
 
 
-def _scatter(nearest, corner, left, low, columns, tests, batch, ids, height, width) -> None:
+def _scatter(nearest: Tensor, boxes: _Boxes, height: int, width: int) -> None:
     """Test every pixel of every bounding box and keep the nearest hits in `nearest` (depth and id packed in one key)."""
-    device = corner.device
+    tests, device = boxes.tests, nearest.device
     owner = torch.repeat_interleave(torch.arange(len(tests), device=device), tests)
     rank = torch.arange(len(owner), device=device) - (torch.cumsum(tests, 0) - tests).index_select(0, owner)
-    wide = columns.index_select(0, owner)
+    wide = boxes.columns.index_select(0, owner)
     row = torch.div(rank, wide, rounding_mode="floor")
-    px = rank - row * wide + left.index_select(0, owner)
-    py = row + low.index_select(0, owner)
+    px = rank - row * wide + boxes.left.index_select(0, owner)
+    py = row + boxes.low.index_select(0, owner)
 
-    corner = corner.index_select(0, owner)
+    corner = boxes.corner.index_select(0, owner)
     fx, fy = px.to(corner.dtype), py.to(corner.dtype)
     x0, x1, x2 = (corner[:, k, 0] - fx for k in range(3))
     y0, y1, y2 = (corner[:, k, 1] - fy for k in range(3))
@@ -108,5 +117,5 @@ def _scatter(nearest, corner, left, low, columns, tests, batch, ids, height, wid
     owner, px, py = (a.index_select(0, hit) for a in (owner, px, py))
     depth = (e0 * z[:, 0] + e1 * z[:, 1] + e2 * z[:, 2]) / area
     steps = ((depth.double() * 0.5 + 0.5).clamp(0, 1) * DEPTH_STEPS).long()
-    pixel = (batch.index_select(0, owner) * height + py) * width + px
-    nearest.scatter_reduce_(0, pixel, (steps << 32) | ids.index_select(0, owner), "amin")
+    pixel = (boxes.batch.index_select(0, owner) * height + py) * width + px
+    nearest.scatter_reduce_(0, pixel, (steps << 32) | boxes.ids.index_select(0, owner), "amin")

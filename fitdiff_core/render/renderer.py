@@ -10,16 +10,16 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..maps import TextureMaps
-from .antialias import EdgeTable
-from .antialias import antialias as smooth_edges
+from .antialiasing import EdgeTable
+from .antialiasing import antialias as smooth_edges
 from .camera import Camera
-from .interpolate import filtered_texture, interpolate_at, texture_level
+from .interpolation import filtered_texture, interpolate_at, texture_level
 from .light import Light
 from .normals import frames, perturb_normal
 from .orientation import flip_rows, image_to_raster, raster_to_image
-from .rasterize import rasterize
+from .rasterizer import rasterize
 from .shading import shade
-from .shadow import lamp_shares
+from .shadow import light_visibility
 
 if TYPE_CHECKING:
     from ..head import HeadModel
@@ -55,74 +55,92 @@ def render(
     background: Tensor | tuple[float, float, float] | None = None,
     antialias: bool = True,
     backend: str = "auto",
-    arrives: Tensor | None = None,
+    visibility: Tensor | None = None,
 ) -> RenderOutput:
     """Render vertices `[B, V, 3]` (metres) of `head` at `size` (H, W).
 
     head: its `triangles`, `uv`, `roughness` and `light_at(vertices)` are used.
     maps, camera, light: B or 1 entries. background: linear RGB, or an image `[B or 1, 3, H, W]`; None is black.
-    arrives: `[B or 1, V, L]`, what each vertex gets of each directional light; None looks for shadows if the light has them.
+    visibility: `[B or 1, V, L]`, what each vertex gets of each directional light; None looks for shadows if the light has them.
     """
-    n_batch, (height, width) = vertices.shape[0], size
-    tri, uv = head.triangles, head.uv.to(vertices)
-    if arrives is None and light.shadows and light.direction.shape[1]:
-        arrives = lamp_shares(vertices, tri, light)
+    height, width = size
+    tri = head.triangles
+    if visibility is None and light.shadows and light.direction.shape[1]:
+        visibility = light_visibility(vertices, tri, light)
     pos = camera.clip(vertices, width / height)
     rast = rasterize(pos, tri, size, backend)
-
-    # Shading works on the covered pixels only, as one row a picture: [B, N], padded with a pixel behind the last
-    pixel = _covered_rows(rast)
-    batch = torch.arange(n_batch, device=pixel.device)[:, None].expand_as(pixel).reshape(-1)
-    flat, n_pixels = pixel.reshape(-1), n_batch * height * width
-
-    def spread(values: Tensor) -> Tensor:
-        out = values.new_zeros(n_pixels + 1, values.shape[-1]).index_copy(0, flat, values.flatten(0, 1))
-        return out[:-1].view(n_batch, height, width, -1)
-
-    parts = [*frames(vertices, uv, tri), uv.expand(n_batch, -1, -1)]
-    parts += [x.to(vertices).expand(n_batch, -1)[..., None] for x in (head.roughness, head.light_at(vertices))]
-    if arrives is not None:
-        parts.append(arrives.to(vertices).expand(n_batch, -1, -1))
-    values = interpolate_at(torch.cat(parts, -1), rast, tri, flat.clamp(max=n_pixels - 1), batch)
-    values = values.view(*pixel.shape, -1)
+    pixels = _CoveredPixels(rast)
+    values = pixels.interpolate(_vertex_attributes(vertices, head, visibility), tri)
     at = values[..., 7:9]
 
     seen = rast[..., 3:4].detach() > 0
-    uv_image = spread(at)
+    uv_image = pixels.spread(at)
     level = texture_level(uv_image, seen[..., 0], maps.size)
     texels = filtered_texture(maps.stack().to(vertices.dtype), at[:, None], level)[:, 0]
     normal = perturb_normal(values[..., 0:3], values[..., 3:7], texels[..., 6:9])
-    rays = camera.rays(size).expand(n_batch, -1, -1, -1).reshape(n_pixels, 3)
-    view = -rays.index_select(0, flat.clamp(max=n_pixels - 1)).view(*pixel.shape, 3)
     color = shade(
         texels[..., 0:3],
         texels[..., 3:6],
         normal,
-        view,
+        -pixels.gather(camera.rays(size)),
         light,
         roughness=values[..., 9:10],
         occlusion=values[..., 10:11],
-        arrives=None if arrives is None else values[..., 11:],
+        visibility=None if visibility is None else values[..., 11:],
     )
 
     mask = seen.to(color.dtype)
-    image = torch.cat([spread(color) + (1 - mask) * _background(background, color), mask], -1)
+    image = torch.cat([pixels.spread(color) + (1 - mask) * _background(background, color), mask], -1)
     if antialias:
         image = smooth_edges(image, rast, pos, tri, _edges(tri))
     image = raster_to_image(image)
-    return RenderOutput(image[:, :3], image[:, 3:], raster_to_image(spread(normal)), flip_rows(uv_image), rast)
+    return RenderOutput(image[:, :3], image[:, 3:], raster_to_image(pixels.spread(normal)), flip_rows(uv_image), rast)
 
 
-def _covered_rows(rast: Tensor) -> Tensor:
-    """Flat indices of the covered pixels, `[B, N]` with N the largest count; rows are filled up with B*H*W."""
-    n_batch, height, width, _ = rast.shape
-    seen = rast[..., 3].detach().reshape(n_batch, -1) > 0
-    batch, within = torch.nonzero(seen, as_tuple=True)
-    count = seen.sum(1)
-    rank = torch.arange(len(batch), device=rast.device) - (torch.cumsum(count, 0) - count)[batch]
-    rows = batch.new_full((n_batch, max(int(count.max()), 1)), n_batch * height * width)
-    rows[batch, rank] = batch * (height * width) + within
-    return rows
+def _vertex_attributes(vertices: Tensor, head: HeadModel, visibility: Tensor | None) -> Tensor:
+    """`[B, V, 11 + L]`: normal 3, tangent 4, uv 2, roughness 1, occlusion 1, visibility L (0 for None)."""
+    n_batch, uv = len(vertices), head.uv.to(vertices)
+    parts = [*frames(vertices, uv, head.triangles), uv.expand(n_batch, -1, -1)]
+    parts += [x.to(vertices).expand(n_batch, -1)[..., None] for x in (head.roughness, head.light_at(vertices))]
+    if visibility is not None:
+        parts.append(visibility.to(vertices).expand(n_batch, -1, -1))
+    return torch.cat(parts, -1)
+
+
+class _CoveredPixels:
+    """The covered pixels of a rasterization `[B, H, W, 4]` as one row a picture, `[B, N]` with N the largest count.
+
+    Shading works on these pixels only. Shorter rows are filled up with a pixel behind the last one.
+    """
+
+    def __init__(self, rast: Tensor):
+        self.rast = rast
+        n_batch, self.height, self.width, _ = rast.shape
+        self.count = n_batch * self.height * self.width
+        seen = rast[..., 3].detach().reshape(n_batch, -1) > 0
+        batch, within = torch.nonzero(seen, as_tuple=True)
+        count = seen.sum(1)
+        rank = torch.arange(len(batch), device=rast.device) - (torch.cumsum(count, 0) - count)[batch]
+        rows = batch.new_full((n_batch, max(int(count.max()), 1)), self.count)
+        rows[batch, rank] = batch * (self.height * self.width) + within
+        self.shape, self.flat = rows.shape, rows.reshape(-1)
+        self.inside = self.flat.clamp(max=self.count - 1)
+
+    def interpolate(self, attr: Tensor, tri: Tensor) -> Tensor:
+        """Vertex attributes `[B, V, C]` -> `[B, N, C]`."""
+        batch = torch.arange(self.shape[0], device=self.flat.device)[:, None].expand(self.shape).reshape(-1)
+        return interpolate_at(attr, self.rast, tri, self.inside, batch).view(*self.shape, -1)
+
+    def gather(self, image: Tensor) -> Tensor:
+        """`[B or 1, H, W, C]`, rows as in `rast` -> `[B, N, C]`."""
+        channels = image.shape[-1]
+        flat = image.expand(self.shape[0], -1, -1, -1).reshape(self.count, channels)
+        return flat.index_select(0, self.inside).view(*self.shape, channels)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """`[B, N, C]` -> `[B, H, W, C]`, rows as in `rast`, 0 at the other pixels."""
+        out = values.new_zeros(self.count + 1, values.shape[-1]).index_copy(0, self.flat, values.flatten(0, 1))
+        return out[:-1].view(self.shape[0], self.height, self.width, -1)
 
 
 def _background(background: Tensor | tuple[float, float, float] | None, like: Tensor) -> Tensor:

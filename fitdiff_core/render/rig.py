@@ -20,7 +20,7 @@ XYZ_TO_RGB = (
 )
 
 
-def lamp(azimuth: float, elevation: float, irradiance: Tensor | tuple[float, float, float]) -> Light:
+def directional_light(azimuth: float, elevation: float, irradiance: Tensor | tuple[float, float, float]) -> Light:
     """One directional light. azimuth: degrees to the subject's left (0 is in front); elevation: degrees upwards;
     irradiance: linear RGB it causes on a surface that faces it (pi shows a white surface at 1)."""
     angles = torch.tensor([azimuth, elevation], dtype=torch.float32).deg2rad()
@@ -28,7 +28,7 @@ def lamp(azimuth: float, elevation: float, irradiance: Tensor | tuple[float, flo
     return Light(torch.zeros(1, 9, 3), toward(angles[0], angles[1])[None, None], color)
 
 
-def uniform(radiance: Tensor | tuple[float, float, float]) -> Light:
+def uniform_light(radiance: Tensor | tuple[float, float, float]) -> Light:
     """The same radiance, linear RGB, from everywhere."""
     sh = torch.zeros(1, 9, 3)
     sh[:, 0] = torch.as_tensor(radiance, dtype=torch.float32) / Y00
@@ -36,7 +36,7 @@ def uniform(radiance: Tensor | tuple[float, float, float]) -> Light:
     return Light(sh, empty, empty)
 
 
-def together(*lights: Light) -> Light:
+def combine_lights(*lights: Light) -> Light:
     """All of them at once, with shadows if one has them; lights of one illumination serve a batch of others. Raises UserError for unequal batches."""
     batch = max(len(x) for x in lights)
     if any(len(x) not in (1, batch) for x in lights):

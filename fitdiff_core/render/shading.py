@@ -28,7 +28,7 @@ def shade(
     roughness: float | Tensor = ROUGHNESS,
     wrap: tuple[float, float, float] = WRAP,
     occlusion: Tensor | None = None,
-    arrives: Tensor | None = None,
+    visibility: Tensor | None = None,
 ) -> Tensor:
     """Outgoing linear radiance `[B, N, 3]`.
 
@@ -36,9 +36,9 @@ def shade(
     normal, view:      `[B, N, 3]` unit; view points to the camera
     light:             B or 1 illuminations
     roughness:         perceptual (GGX alpha is its square), a number or `[B, N, 1]`
-    occlusion:         `[B, N, 1]` share of the light that arrives, 0..1; gloss loses it twice, since mirror directions
+    occlusion:         `[B, N, 1]` share of the light that visibility, 0..1; gloss loses it twice, since mirror directions
                        out of a crevice meet its other wall
-    arrives:           `[B, N, L]` share of each directional light that no shadow takes, 0..1
+    visibility:           `[B, N, L]` share of each directional light that no shadow takes, 0..1
     """
     f0 = F0_SCALE * specular
     rough = torch.as_tensor(roughness, dtype=normal.dtype, device=normal.device).clamp(min=0.04)
@@ -50,8 +50,8 @@ def shade(
     wrap = normal.new_tensor(wrap)
     for k in range(light.direction.shape[1]):  # one light at a time keeps the memory flat
         toward, color = light.direction[:, k : k + 1], light.color[:, k : k + 1]
-        if arrives is not None:
-            color = color * arrives[..., k : k + 1]
+        if visibility is not None:
+            color = color * visibility[..., k : k + 1]
         cosine = (normal * toward).sum(-1, keepdim=True)
         # (1 + w)^2 keeps the reflected energy (McAuley 2011)
         matte = matte + color * ((cosine + wrap).clamp(min=0) / ((1 + wrap) ** 2 * math.pi))
@@ -71,9 +71,9 @@ def ggx(f0: Tensor, normal: Tensor, view: Tensor, toward: Tensor, n_l: Tensor, n
     square = alpha * alpha
     distribution = square / (math.pi * (n_h * n_h * (square - 1) + 1) ** 2)
     k = alpha / 2
-    visibility = 0.25 / ((n_l * (1 - k) + k) * (n_v * (1 - k) + k))
+    masking = 0.25 / ((n_l * (1 - k) + k) * (n_v * (1 - k) + k))
     fresnel = f0 + (grazing(f0, rough) - f0) * (1 - v_h) ** 5
-    return distribution * visibility * fresnel
+    return distribution * masking * fresnel
 
 
 def facing_viewer(normal: Tensor, view: Tensor) -> Tensor:

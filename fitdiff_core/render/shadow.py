@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .light import Light
 from .normals import vertex_normals
-from .rasterize import rasterize
+from .rasterizer import rasterize
 
 _MAP = 192  # side of a shadow map, pixels
 _TAPS = 12  # samples of the shadow map a vertex
@@ -17,7 +17,9 @@ _OFFSET = 0.0025  # metres along the normal, so that a surface does not shade it
 
 
 @torch.no_grad()
-def visibility(vertices: Tensor, normals: Tensor, triangles: Tensor, direction: Tensor, soft: int = 1) -> Tensor:
+def directional_visibility(
+    vertices: Tensor, normals: Tensor, triangles: Tensor, direction: Tensor, soft: int = 1
+) -> Tensor:
     """Share of a light from `direction` `[3]` that reaches each of vertices `[1, V, 3]`: `[V]` in 0..1.
 
     soft: radius of the penumbra in shadow-map pixels (about 1.5 mm each).
@@ -47,14 +49,16 @@ def visibility(vertices: Tensor, normals: Tensor, triangles: Tensor, direction: 
     return (at[:, 2] <= nearest + 0.002 / reach).float().mean(0)
 
 
-def lamp_shares(vertices: Tensor, triangles: Tensor, light: Light) -> Tensor:
+def light_visibility(vertices: Tensor, triangles: Tensor, light: Light) -> Tensor:
     """What posed vertices `[B, V, 3]` get of each directional light, `[B, V, L]` in 0..1; light: B or 1 illuminations. Small
     shadow maps, made on the CPU."""
     points, tri = vertices.detach().float().cpu(), triangles.cpu()
     normals = vertex_normals(points, tri)
     directions = light.direction.detach().float().cpu().expand(len(points), -1, -1)
     found = [
-        torch.stack([visibility(points[i : i + 1], normals[i : i + 1], tri, d, SOFT) for d in directions[i]], 1)
+        torch.stack(
+            [directional_visibility(points[i : i + 1], normals[i : i + 1], tri, d, SOFT) for d in directions[i]], 1
+        )
         for i in range(len(points))
     ]
     return torch.stack(found).to(vertices)

@@ -11,7 +11,7 @@ from torch import Tensor
 from fitdiff_core.image import LUMINANCE
 from fitdiff_core.render import vertex_normals
 from fitdiff_core.render.light import Light
-from fitdiff_core.render.shadow import visibility
+from fitdiff_core.render.shadow import directional_visibility
 
 _LUMA = torch.tensor(LUMINANCE)
 
@@ -27,7 +27,7 @@ def cast_shadows(head, vertices: Tensor, light: Light, softness: int = 2) -> Sim
     for direction, colour in zip(light.direction[0], light.color[0], strict=True):
         strength = (normals[0] @ direction).clamp(min=0) * float(colour @ _LUMA) / math.pi
         total = total + strength
-        arriving = arriving + strength * visibility(vertices, normals, head.triangles, direction, softness)
+        arriving = arriving + strength * directional_visibility(vertices, normals, head.triangles, direction, softness)
     occlusion = arriving / total
     return SimpleNamespace(
         triangles=head.triangles,

@@ -8,7 +8,7 @@ import torch
 from fitdiff_core.avatar import Avatar
 from fitdiff_core.errors import UserError
 from fitdiff_core.maps import TextureMaps
-from fitdiff_core.pictures import count_pictures, pictures, scenes_of_heads
+from fitdiff_core.pictures import count_pictures, each_picture, scenes_of_heads
 from fitdiff_core.render import Camera, Light
 from fitdiff_core.scene import Scene
 
@@ -72,10 +72,10 @@ def test_a_scene_is_copied_for_a_batch():
 
 
 def test_heads_and_scenes_of_pictures():
-    found = list(pictures(avatar_of(1), scene_of(3)))
+    found = list(each_picture(avatar_of(1), scene_of(3)))
     assert len(found) == count_pictures(avatar_of(1), scene_of(3)) == 3
     heads, scene = avatar_of(2), scene_of(1)
-    for i, (head, one) in enumerate(pictures(heads, scene)):
+    for i, (head, one) in enumerate(each_picture(heads, scene)):
         assert torch.equal(head.shape, heads.shape[i : i + 1]) and torch.equal(one.expression, scene.expression)
     with pytest.raises(UserError, match="2 heads, 3 cameras"):
         count_pictures(avatar_of(2), scene_of(3))

@@ -83,7 +83,7 @@ def ambient_occlusion(vertices: np.ndarray, triangles: np.ndarray, directions: i
     import torch
 
     from fitdiff_core.render.normals import vertex_normals
-    from fitdiff_core.render.rasterize import rasterize
+    from fitdiff_core.render.rasterizer import rasterize
 
     v, tri = torch.from_numpy(vertices).float(), torch.from_numpy(triangles)
     normal = vertex_normals(v[None], tri)[0]

@@ -15,7 +15,7 @@ from fitdiff_core.avatar import Avatar
 from fitdiff_core.image import LUMINANCE
 from fitdiff_core.render import Camera, Light
 from fitdiff_core.render.camera import rotation_matrix
-from fitdiff_core.render.rig import lamp, together, uniform
+from fitdiff_core.render.rig import combine_lights, directional_light, uniform_light
 from fitdiff_core.scene import Scene
 
 TURN = 20.0  # degrees
@@ -87,10 +87,10 @@ def other_side(scene: Scene) -> Light:
     sides = [-1.0 if x > 0 else 1.0 for x in seen[:, 0].tolist()]
     lights = []
     for side, rotation in zip(sides, matrix, strict=True):
-        key = lamp(side * KEY_SIDE, KEY_UP, (KEY, KEY, KEY)).to(rotation)  # in the camera's own axes
+        key = directional_light(side * KEY_SIDE, KEY_UP, (KEY, KEY, KEY)).to(rotation)  # in the camera's own axes
         lights.append(replace(key, direction=key.direction @ rotation))
     found = Light.cat(lights)
-    found = together(found, uniform((AMBIENT, AMBIENT, AMBIENT)).to(found.sh))
+    found = combine_lights(found, uniform_light((AMBIENT, AMBIENT, AMBIENT)).to(found.sh))
     return found.scaled((frontal(scene.light, matrix) / frontal(found, matrix)).clamp(0.3, 3.0))
 
 

@@ -18,7 +18,7 @@ from fitdiff_core.image import linear_to_srgb
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.render import Light, render
 from fitdiff_core.render.light import Y00
-from fitdiff_core.render.rig import lamp, together, uniform
+from fitdiff_core.render.rig import combine_lights, directional_light, uniform_light
 from fitdiff_core.scene import Scene
 from fitdiff_lab.synthetic.shadows import cast_shadows
 
@@ -57,8 +57,8 @@ def found_in(sitter, light: Light) -> KeyLight | None:
 
 @pytest.mark.parametrize("azimuth, elevation, colour", [(65, 10, (3.0, 3.0, 3.0)), (-48, 38, (3.2, 2.4, 1.7))])
 def test_a_hard_lamp_is_found(sitter, azimuth, elevation, colour):
-    key = lamp(azimuth, elevation, colour)
-    key_light = found_in(sitter, together(key, uniform((0.15, 0.15, 0.15))))
+    key = directional_light(azimuth, elevation, colour)
+    key_light = found_in(sitter, combine_lights(key, uniform_light((0.15, 0.15, 0.15))))
     angle = torch.rad2deg(torch.acos((key_light.direction * key.direction[0, 0]).sum()))
     assert angle < 12
     assert key_light.visibility.shape == (1, len(sitter.head.uv), 1) and 0.1 < key_light.visibility.mean() < 0.95
@@ -79,8 +79,8 @@ def picture(sitter, light: Light) -> torch.Tensor:
 
 
 def test_shadows_take_only_what_the_lamp_gives(sitter):
-    around = uniform((0.3, 0.3, 0.3))
-    light = together(lamp(75, 5, (2.0, 2.0, 2.0)), around)
+    around = uniform_light((0.3, 0.3, 0.3))
+    light = combine_lights(directional_light(75, 5, (2.0, 2.0, 2.0)), around)
     plain, cast, without = (
         picture(sitter, light),
         picture(sitter, replace(light, shadows=True)),
@@ -95,10 +95,10 @@ def test_shadows_take_only_what_the_lamp_gives(sitter):
 
 
 def test_a_light_keeps_its_shadows(sitter):
-    light = replace(lamp(60, 10, (2.0, 1.0, 0.5)), shadows=True)
+    light = replace(directional_light(60, 10, (2.0, 1.0, 0.5)), shadows=True)
     for same in (light.rotated(20.0), light.scaled(2.0), light[0], light.expand(3), light.to("cpu"), light.detach()):
         assert same.shadows
-    both = Light.cat([light, uniform((0.1, 0.1, 0.1))])  # of two photos, one with a lamp
+    both = Light.cat([light, uniform_light((0.1, 0.1, 0.1))])  # of two photos, one with a lamp
     assert both.color.shape == (2, 1, 3) and both.shadows and both.color[1].max() == 0
     assert torch.allclose(both.direction.norm(dim=-1), torch.ones(2, 1))
     two = render(
@@ -107,21 +107,29 @@ def test_a_light_keeps_its_shadows(sitter):
     assert torch.allclose(
         two[1:],
         render(
-            sitter.vertices, sitter.head, sitter.maps, sitter.scene.camera, uniform((0.1, 0.1, 0.1)), size=(64, 64)
+            sitter.vertices,
+            sitter.head,
+            sitter.maps,
+            sitter.scene.camera,
+            uniform_light((0.1, 0.1, 0.1)),
+            size=(64, 64),
         ).image,
         atol=1e-5,
     )
 
 
 def test_the_atlas_knows_what_each_lamp_reaches(sitter):
-    light = replace(together(lamp(80, 0, (2.0, 2.0, 2.0)), lamp(-80, 0, (2.0, 2.0, 2.0))), shadows=True)
+    light = replace(
+        combine_lights(directional_light(80, 0, (2.0, 2.0, 2.0)), directional_light(-80, 0, (2.0, 2.0, 2.0))),
+        shadows=True,
+    )
     visibility = AtlasGeometry.bake(sitter.vertices, sitter.head, 64, light).visibility
     assert visibility.shape == (1, 2, 64, 64)
     assert (visibility[:, 0] - visibility[:, 1].flip(2)).abs().mean() < 0.05  # the mean head is symmetric
     covered = visibility[:, :1] > 0
     plain = AtlasGeometry.bake(sitter.vertices, sitter.head, 64, replace(light, shadows=False)).visibility
     assert plain[:, :1][covered].min() > 0.99  # no shadows: all of it
-    assert AtlasGeometry.bake(sitter.vertices, sitter.head, 64, uniform((1.0, 1.0, 1.0))).visibility.shape == (
+    assert AtlasGeometry.bake(sitter.vertices, sitter.head, 64, uniform_light((1.0, 1.0, 1.0))).visibility.shape == (
         1,
         0,
         64,

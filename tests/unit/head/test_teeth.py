@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from fitdiff_core.head.teeth import PATCH, paint, patch_mask
 from fitdiff_core.head.uv_template import region_mask
 from fitdiff_core.render import Camera
-from fitdiff_core.render.rasterize import rasterize
+from fitdiff_core.render.rasterizer import rasterize
 
 SIZE = 320
 FACES = {

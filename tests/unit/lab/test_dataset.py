@@ -12,7 +12,7 @@ from fitdiff_core.avatar import Avatar
 from fitdiff_core.errors import UserError
 from fitdiff_core.render import Camera, Light, vertex_normals
 from fitdiff_core.render.light import sh_basis
-from fitdiff_core.render.shadow import visibility
+from fitdiff_core.render.shadow import directional_visibility
 from fitdiff_lab.dataset import prepare as prepare_module
 from fitdiff_lab.dataset.prepare import Maker, People, Textures, decode_maps, encode_maps, prepare
 from fitdiff_lab.synthetic import scenes, skin_optics, strokes
@@ -287,7 +287,7 @@ def test_strong_light_comes_from_one_side(head):
 def test_the_nose_shades_the_far_cheek(head):
     v = head(torch.zeros(1, head.n_identity))
     n = vertex_normals(v, head.triangles)
-    lit = visibility(v, n, head.triangles, torch.tensor([1.0, 0.1, 0.35]))
+    lit = directional_visibility(v, n, head.triangles, torch.tensor([1.0, 0.1, 0.35]))
     wing_near, wing_far = head.landmarks(v, "68")[0][[35, 31]]
     near, far = (lit[((v[0] - p).norm(dim=1) < 0.012)].mean() for p in (wing_near, wing_far))
     assert near > far + 0.3

@@ -17,7 +17,7 @@ from fitdiff_core.errors import UserError
 from fitdiff_core.image import load_photo
 from fitdiff_core.model.denoiser import Denoiser, DenoiserConfig, pack_latent
 from fitdiff_core.render import Camera, Light
-from fitdiff_core.render.rig import lamp, together, uniform
+from fitdiff_core.render.rig import combine_lights, directional_light, uniform_light
 from fitdiff_core.scene import Scene
 from fitdiff_lab.evaluate.photos import (
     PANEL,
@@ -168,12 +168,12 @@ def test_turning_keeps_the_face_and_its_light_in_place(avatar):
 @pytest.mark.parametrize("soft", (False, True))
 def test_relit_from_the_other_side(avatar, side, soft):
     """The half of the face that was dark is bright; how bright the face is on the whole hardly changes."""
-    key = lamp(side * 50, 10, (2.0, 2.0, 2.0))
+    key = directional_light(side * 50, 10, (2.0, 2.0, 2.0))
     if soft:  # the same as an environment of harmonics, as fitted to photos
-        sh = uniform((0.6, 0.6, 0.6)).sh
+        sh = uniform_light((0.6, 0.6, 0.6)).sh
         sh[:, 3], sh[:, 2] = side * 0.8, 0.5
         key = Light(sh, key.direction[:, :0], key.color[:, :0])
-    scene = replace(Scene.portrait(), light=together(key, uniform((0.2, 0.2, 0.2))))
+    scene = replace(Scene.portrait(), light=combine_lights(key, uniform_light((0.2, 0.2, 0.2))))
     gray = avatar.maps.diffuse.mean((2, 3), keepdim=True).expand_as(avatar.maps.diffuse)
     plain = replace(avatar, maps=replace(avatar.maps, diffuse=gray))  # no moles or brows on one side
     images = views.render_looks(plain, scene, 128)

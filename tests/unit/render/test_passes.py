@@ -10,7 +10,7 @@ import torch
 from fitdiff_core.head import load_head
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.render import Camera
-from fitdiff_core.render.passes import FLOOR, Passes, depth_image, normal_image, passes, uv_image
+from fitdiff_core.render.passes import FLOOR, Passes, depth_image, normal_image, render_passes, uv_image
 from tests.support.meshes import PlainHead, ball_head
 
 CAMERA = Camera.orbit(0.0, 0.0, 1.0, 20.0, target=(0.0, 0.0, 0.0))  # at z = 1, 0.353 m high at the origin
@@ -31,7 +31,7 @@ def wall(x0, x1, z0=0.0, z1=0.0, h=0.1):
 
 def test_a_wall_has_its_depth_normal_and_uv():
     vertices, head = quads(wall(-0.1, 0.1, z0=0.2, z1=0.2))
-    p = passes(vertices, head, CAMERA, SIZE)
+    p = render_passes(vertices, head, CAMERA, SIZE)
     inside = p.mask > 0.999
     assert torch.allclose(p.depth[inside], torch.tensor(0.8), atol=1e-5)
     assert torch.allclose(p.normal[:, :, 32, 32], torch.tensor([[0.0, 0.0, 1.0]]), atol=1e-5)
@@ -46,7 +46,7 @@ def test_a_wall_has_its_depth_normal_and_uv():
 
 def test_a_slanted_wall_leans_its_normal_and_draws_no_line():
     vertices, head = quads(wall(-0.1, 0.1, z0=-0.1, z1=0.1))  # its right side nearer: it faces left
-    p = passes(vertices, head, CAMERA, SIZE)
+    p = render_passes(vertices, head, CAMERA, SIZE)
     assert torch.allclose(p.normal[0, :, 32, 32], torch.tensor([-1.0, 0.0, 1.0]) / 2**0.5, atol=1e-4)
     inside = torch.nn.functional.max_pool2d(1 - p.mask, 5, 1, 2) == 0
     assert inside.any() and not p.line[inside].any()
@@ -68,7 +68,7 @@ def test_colours_follow_the_protocols():
 
 def test_a_sphere_has_the_normals_of_a_sphere():
     vertices, head = ball_head(192, 96, 0.1, torch.float32)
-    p = passes(vertices, head, CAMERA, (96, 96))
+    p = render_passes(vertices, head, CAMERA, (96, 96))
     rays = CAMERA.rays((96, 96)).flip(1)
     # first hit of |o + t d| = r, from o = (0, 0, 1)
     b, c = rays[..., 2], 1 - 0.1**2
@@ -94,18 +94,18 @@ def test_depth_is_drawn_near_white_in_one_range_for_the_batch():
 
 def test_a_jump_in_depth_draws_a_line():
     vertices, head = quads(wall(-0.15, 0.0, z0=0.0, z1=0.0), wall(0.0, 0.15, z0=0.02, z1=0.02))
-    p = passes(vertices, head, CAMERA, SIZE)
+    p = render_passes(vertices, head, CAMERA, SIZE)
     assert p.line[0, 0, 24:40, 30:34].amax(-1).min() > 0.4
     assert not p.line[0, 0, 24:40, 14:27].any()
     vertices, head = quads(wall(-0.15, 0.0), wall(0.0, 0.15))
-    assert not passes(vertices, head, CAMERA, SIZE).line[0, 0, 24:40, 20:44].any(), "no jump, no line"
+    assert not render_passes(vertices, head, CAMERA, SIZE).line[0, 0, 24:40, 20:44].any(), "no jump, no line"
 
 
 def test_the_normal_map_bends_the_normals():
     vertices, head = quads(wall(-0.1, 0.1))
     normal = torch.nn.functional.normalize(torch.tensor([1.0, 0, 1]), dim=0).view(1, 3, 1, 1).expand(1, 3, 16, 16)
     maps = TextureMaps(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16), normal)
-    p = passes(vertices, head, CAMERA, SIZE, maps)
+    p = render_passes(vertices, head, CAMERA, SIZE, maps)
     assert torch.allclose(p.normal[0, :, 32, 32], torch.tensor([1.0, 0.0, 1.0]) / 2**0.5, atol=1e-3), (
         "u grows to the right"
     )
@@ -113,7 +113,7 @@ def test_the_normal_map_bends_the_normals():
 
 def test_the_head_has_lines_where_faces_have_them():
     head = load_head()
-    p = passes(head(torch.zeros(1, head.n_identity)), head, Camera.orbit(), (128, 128))
+    p = render_passes(head(torch.zeros(1, head.n_identity)), head, Camera.orbit(), (128, 128))
     assert isinstance(p, Passes) and p.mask.mean() > 0.2
     assert {tuple(x.shape) for x in (p.depth, p.mask, p.line)} == {(1, 1, 128, 128)}
     assert 0.01 < p.line.mean() < 0.15 and p.line.max() <= 1

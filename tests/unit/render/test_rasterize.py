@@ -4,7 +4,7 @@ from torch.autograd import gradcheck
 
 from fitdiff_core.errors import UserError
 from fitdiff_core.render import interpolate, rasterize, texture
-from fitdiff_core.render.interpolate import filtered_texture, texture_level
+from fitdiff_core.render.interpolation import filtered_texture, texture_level
 from fitdiff_core.render.raster_torch import triangle_ids
 from tests.support.meshes import sphere
 

@@ -16,27 +16,30 @@ FRONT, LEFT, UP = torch.eye(3)[[2, 0, 1]].unbind()
 
 def test_a_lamp_stands_where_it_is_put():
     for azimuth, elevation, toward in ((0, 0, FRONT), (90, 0, LEFT), (0, 90, UP), (180, 0, -FRONT)):
-        light = rig.lamp(azimuth, elevation, (1.0, 2.0, 3.0))
+        light = rig.directional_light(azimuth, elevation, (1.0, 2.0, 3.0))
         assert torch.allclose(light.direction[0, 0], toward, atol=1e-6)
         assert light.color.flatten().tolist() == [1.0, 2.0, 3.0] and not light.sh.any()
 
 
 def test_uniform_light_is_the_same_from_everywhere():
-    light = rig.uniform((0.25, 0.5, 1.0))
+    light = rig.uniform_light((0.25, 0.5, 1.0))
     for direction in (FRONT, LEFT, -UP):
         assert torch.allclose(light.radiance(direction.view(1, 1, 3)).flatten(), torch.tensor([0.25, 0.5, 1.0]))
         assert torch.allclose(light.irradiance(direction.view(1, 1, 3)).flatten(), torch.tensor([0.25, 0.5, 1.0]))
 
 
 def test_lights_add_up():
-    a, b = Light.preset("studio"), rig.together(rig.lamp(10, 20, (1.0, 1, 1)), rig.uniform((0.5,) * 3))
-    both = rig.together(a, b)
+    a, b = (
+        Light.preset("studio"),
+        rig.combine_lights(rig.directional_light(10, 20, (1.0, 1, 1)), rig.uniform_light((0.5,) * 3)),
+    )
+    both = rig.combine_lights(a, b)
     assert both.direction.shape[1] == a.direction.shape[1] + 1
     at = torch.nn.functional.normalize(torch.randn(1, 7, 3, generator=torch.Generator().manual_seed(1)), dim=-1)
     assert torch.allclose(both.radiance(at), a.radiance(at) + 0.5, atol=1e-6)
-    assert len(rig.together(Light.preset("side", 3), b)) == 3
+    assert len(rig.combine_lights(Light.preset("side", 3), b)) == 3
     with pytest.raises(UserError, match="2, 3"):
-        rig.together(Light.preset("side", 2), Light.preset("side", 3))
+        rig.combine_lights(Light.preset("side", 2), Light.preset("side", 3))
 
 
 @pytest.mark.parametrize(

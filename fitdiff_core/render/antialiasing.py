@@ -72,14 +72,7 @@ def antialias(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, edges: Edge
     steep = ((ey[:, 1] - ey[:, 0]).abs() >= (ex[:, 1] - ex[:, 0]).abs()).detach()
     minor, major = torch.where(steep[:, None], ex, ey), torch.where(steep[:, None], ey, ex)
     with torch.no_grad():
-        n_major = torch.where(steep, height, width)
-        # half-open: of two edges that meet on a line, one counts
-        first = major.amin(1).ceil().clamp(min=0)
-        last = torch.minimum(major.amax(1).ceil() - 1, n_major - 1)
-        lines = (last - first + 1).clamp(min=0).long()
-        k = torch.repeat_interleave(torch.arange(len(lines), device=pos.device), lines)
-        rank = torch.arange(len(k), device=pos.device) - (torch.cumsum(lines, 0) - lines)[k]
-        line = first[k] + rank
+        k, line = _crossed_lines(major, torch.where(steep, height, width))
 
     minor0, minor1 = minor.index_select(0, k).unbind(1)
     major0, major1 = major.index_select(0, k).unbind(1)
@@ -106,12 +99,8 @@ def antialias(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, edges: Edge
         z = torch.where(seen > 0, rast[..., 2].reshape(-1), 2.0)
         visible = inside & (seen[near] > 0) & (seen[near] != seen[far])
         visible &= (z[far] > depth + DEPTH_MARGIN) & (z[far] > z[near])
-        # Folds put several edges between the same two pixels: only the outermost is seen
-        pair = low * 2 + steep.long()
         reach = torch.where(upper, cell - crossing, crossing - cell)
-        outermost = torch.full((n_batch * height * width * 2,), -9.0, dtype=reach.dtype, device=reach.device)
-        outermost.scatter_reduce_(0, pair[visible], reach[visible], "amax")
-        kept = torch.nonzero(visible & (reach >= outermost[pair])).squeeze(1)
+        kept = _outermost(visible, reach, low * 2 + steep.long(), n_batch * height * width * 2)
         upper, near, far, cell = upper[kept], near[kept], far[kept], cell[kept]
 
     offset = crossing.index_select(0, kept) - cell
@@ -119,6 +108,30 @@ def antialias(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, edges: Edge
     flat = color.reshape(-1, channels)
     change = share[:, None] * (flat.index_select(0, near) - flat.index_select(0, far))
     return flat.index_add(0, torch.where(share > 0, far, near), change).view(n_batch, height, width, channels)
+
+
+def _crossed_lines(major: Tensor, n_major: Tensor) -> tuple[Tensor, Tensor]:
+    """Every pixel row or column that an edge crosses: (edge `[M]` int64, line `[M]`).
+
+    major: `[E, 2]` coordinates of the ends along the edge; n_major: `[E]` lines of the picture. An edge's range is half-open:
+    of two edges that meet on a line, one counts.
+    """
+    first = major.amin(1).ceil().clamp(min=0)
+    last = torch.minimum(major.amax(1).ceil() - 1, n_major - 1)
+    lines = (last - first + 1).clamp(min=0).long()
+    k = torch.repeat_interleave(torch.arange(len(lines), device=major.device), lines)
+    rank = torch.arange(len(k), device=major.device) - (torch.cumsum(lines, 0) - lines)[k]
+    return k, first[k] + rank
+
+
+def _outermost(visible: Tensor, reach: Tensor, pair: Tensor, n_pairs: int) -> Tensor:
+    """Indices of the visible crossings that reach furthest between their two pixels.
+
+    Folds put several edges between the same two pixels, `pair` of `n_pairs`; only the outermost is seen.
+    """
+    outermost = torch.full((n_pairs,), -9.0, dtype=reach.dtype, device=reach.device)
+    outermost.scatter_reduce_(0, pair[visible], reach[visible], "amax")
+    return torch.nonzero(visible & (reach >= outermost[pair])).squeeze(1)
 
 
 def _pixels(pos: Tensor, width: int, height: int, usable: Tensor | None = None) -> tuple[Tensor, Tensor]:
