@@ -171,14 +171,13 @@ def make(args: argparse.Namespace) -> Made:
         import torch
 
         from . import __version__, pipeline
-        from .export import write_avatar, write_maps
-        from .export.files import problem
+        from .export import ExportOptions, format_error, write_avatar, write_maps
         from .guidance import GuidanceWeights, describe_stranger
         from .image import load_photo, save_png, write_atomic
         from .render import Light
     config, formats = read_config(args), [name.strip() for name in args.format.split(",")]
     units = [args.unit if formats == ["glb"] or name != "glb" else "metres" for name in formats]
-    if wrong := next(filter(None, map(problem, formats, units)), None):
+    if wrong := next(filter(None, map(format_error, formats, units)), None):
         raise UserError(wrong)
     try:
         torch.zeros(1, device=args.device).item()
@@ -257,16 +256,14 @@ def make(args: argparse.Namespace) -> Made:
         flip, posed = args.normals == "down", scenes[0] if args.expression == "photo" else None
         write_maps(out, avatar.maps, flip, args.map_bits)
         for name, unit in zip(formats, units, strict=True):
-            write_avatar(
-                out / f"avatar.{name}",
-                avatar,
+            options = ExportOptions(
                 name,
                 flip_green=flip,
-                scene=posed,
                 unit=unit,
                 map_files=f"{args.map_bits}-bit" if name in ("obj", "ply") else "none",
                 blendshapes=not args.no_blendshapes,
             )
+            write_avatar(out / f"avatar.{name}", avatar, options, posed)
 
     report = {
         "photo": os.path.basename(args.photo[0]) if args.photo else None,

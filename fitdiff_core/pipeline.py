@@ -37,7 +37,7 @@ from .scene import Scene
 __all__ = [
     "Callback",
     "add_photo_detail",
-    "calm",
+    "scale_noise",
     "condition",
     "decode",
     "encode",
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 CFG = 1.5  # scale of the classifier-free guidance; docs/design.md compares it with 1
-VARIATION = 0.2  # see `calm`
+VARIATION = 0.2  # see `scale_noise`
 Callback = Callable[[int, int, Tensor], None]
 """`callback(i, n, denoised)` after step i of n; an exception raised in it ends the sampling."""
 
@@ -173,14 +173,14 @@ def noise(model: FitDiffModel, seed: int, batch: int = 1) -> Tensor:
     return torch.stack(rows).to(model.device)
 
 
-def calm(model: FitDiffModel, noise: Tensor, variation: float) -> Tensor:
+def scale_noise(model: FitDiffModel, noise: Tensor, noise_scale: float) -> Tensor:
     """Noise `[B, C + 1, h, w]` to start from where a photo says who it is: `variation` 1 draws all that the photo leaves
     open at random, 0 takes its likeliest answer. A draw is as far from the truth again as that answer is (see
     docs/design.md), so a person's likeness wants little of it; fine detail of the skin is always drawn."""
-    if variation == 1:
+    if noise_scale == 1:
         return noise
     texture, shape = unpack_latent(noise, model.head.n_identity)
-    return pack_latent(*model.denoiser.prior.calm(texture, shape, variation))
+    return pack_latent(*model.denoiser.prior.scale_noise(texture, shape, noise_scale))
 
 
 def sample_scenes(
@@ -198,7 +198,7 @@ def sample_scenes(
     """Reverse diffusion (Sec. 3 of the paper): identity-conditioned, optionally guided through the renderer.
 
     identity: None samples a new person. guidance: None leaves the sample to the prior; that of several photos of one
-    person fits one head to all of them. variation: see `calm`; a new person is always a full draw.
+    person fits one head to all of them. variation: see `scale_noise`; a new person is always a full draw.
     Identities of N people with batch 1 give N heads that start from the same noise, so that only the people differ.
     Returns the latent `[B, C + 1, h, w]` (texture, and the shape vector in the last plane) and the scenes: those of the
     guidance's photos, refined, in their order, or a studio portrait's.
@@ -231,7 +231,7 @@ def sample_scenes(
 
     start = noise(model, seed, batch)
     if cond is not None:
-        start = calm(model, start, variation)
+        start = scale_noise(model, start, variation)
     if people > batch:
         start = start.repeat(people, 1, 1, 1)
     with torch.no_grad():

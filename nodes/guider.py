@@ -74,7 +74,7 @@ class Guider:
     """A GUIDER: the denoiser with its identity, guidance and classifier-free guidance scale."""
 
     def __init__(self, model, identity=None, guidance=None, cfg: float = 1.0, preview=None, variation: float = 1.0):
-        """preview: denoised latent -> sRGB `[3, H, W]`, shown some eight times in a run. variation: see `pipeline.calm`."""
+        """preview: denoised latent -> sRGB `[3, H, W]`, shown some eight times in a run. variation: see `pipeline.scale_noise`."""
         self.model, self.guidance, self.cfg, self.preview, self.variation = model, guidance, cfg, preview, variation
         self.condition = pipeline.condition(model, identity)
         self.model_patcher = HostPatcher(model)
@@ -130,7 +130,7 @@ class Guider:
         device = self.model.device
         noise, latent_image, sigmas = (t.clone().float().to(device) for t in (noise, latent_image, sigmas))
         if self.condition is not None:
-            noise = pipeline.calm(self.model, noise, self.variation)
+            noise = pipeline.scale_noise(self.model, noise, self.variation)
         mask = None if denoise_mask is None else self._mask(denoise_mask.clone(), noise, device)
         self._predict = guided = self._denoise
         if self.guidance is not None:

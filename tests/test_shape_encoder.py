@@ -7,7 +7,7 @@ import torch
 
 from fitdiff_core.errors import UserError
 from fitdiff_core.head import load_head
-from fitdiff_core.identity import Features, View
+from fitdiff_core.identity import Features, PhotoFeatures
 from fitdiff_core.model.denoiser import Condition, Denoiser, DenoiserConfig
 from fitdiff_lab.evaluate.metrics import aligned_distance
 from fitdiff_lab.train import denoiser, shape_encoder
@@ -171,9 +171,9 @@ def test_photos_and_their_mirror_images_tell_of_the_shape_alone():
     average, *photos = (seen(2, g) for _ in range(5))
     weights = torch.tensor([0.25, 1.0]), torch.tensor([0.75, 0.0])  # of two photos, in each of two identities
     features = [Features(c.embedding, c.activations) for c in photos]
-    views = tuple(View(*features[2 * i : 2 * i + 2], w) for i, w in enumerate(weights))
-    a, *single = (model.prepare(x).belief.mean for x in (average, *photos))
-    c = model.prepare(Condition(average.embedding, average.activations, views)).belief.mean
+    views = tuple(PhotoFeatures(*features[2 * i : 2 * i + 2], w) for i, w in enumerate(weights))
+    a, *single = (model.prepare(x).gaussian.mean for x in (average, *photos))
+    c = model.prepare(Condition(average.embedding, average.activations, views)).gaussian.mean
     torch.testing.assert_close(c[:, :2], a[:, :2])
     told = [(x[:, 2:] + y[:, 2:] * torch.tensor([-1.0, 1.0])) / 2 for x, y in (single[:2], single[2:])]
     torch.testing.assert_close(c[:, 2:], weights[0][:, None] * told[0] + weights[1][:, None] * told[1])
