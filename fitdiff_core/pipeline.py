@@ -37,7 +37,6 @@ from .scene import Scene
 __all__ = [
     "Callback",
     "add_photo_detail",
-    "scale_noise",
     "condition",
     "decode",
     "encode",
@@ -50,6 +49,7 @@ __all__ = [
     "render_avatar",
     "sample",
     "sample_scenes",
+    "scale_noise",
     "strangers",
 ]
 
@@ -174,9 +174,13 @@ def noise(model: FitDiffModel, seed: int, batch: int = 1) -> Tensor:
 
 
 def scale_noise(model: FitDiffModel, noise: Tensor, noise_scale: float) -> Tensor:
-    """Noise `[B, C + 1, h, w]` to start from where a photo says who it is: `variation` 1 draws all that the photo leaves
-    open at random, 0 takes its likeliest answer. A draw is as far from the truth again as that answer is (see
-    docs/design.md), so a person's likeness wants little of it; fine detail of the skin is always drawn."""
+    """Initial noise with its component in the identity subspace (texture modes and shape) scaled.
+
+    noise: `[B, C + 1, h, w]`, unit noise
+    noise_scale: 0..1. 0 samples the most likely head of the photo, 1 leaves the noise unchanged. A random deviation adds
+        an error about as large as that of the most likely head (docs/design.md), so a small value gives more likeness
+    Fine detail of the skin, outside the subspace, keeps its noise.
+    """
     if noise_scale == 1:
         return noise
     texture, shape = unpack_latent(noise, model.head.n_identity)

@@ -1,4 +1,4 @@
-"""Faces that core ComfyUI nodes found: their mesh in place of our detector's, and boxes that say which face is meant."""
+"""External detections from core ComfyUI nodes: their mesh in place of our detector's, and boxes that select a face."""
 
 from __future__ import annotations
 

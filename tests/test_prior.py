@@ -102,7 +102,7 @@ def test_dropped_condition_is_the_unconditional_prior():
     assert torch.allclose(out[0], free[0], atol=1e-5) and not torch.allclose(out[1], free[1], atol=1e-2)
 
 
-def test_strange_features_do_not_run_away():
+def test_the_mean_is_clamped_for_features_out_of_range():
     prior = LinearPrior(2, 4, 3, 2, 5)
     prior.weight.fill_(10.0)
     assert prior.conditional(torch.full((1, 5), 9.0)).mean.abs().max() == MEAN_LIMIT
@@ -158,14 +158,16 @@ def test_gradient_goes_through_the_linear_denoiser():
         assert torch.allclose(found, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("variation", [0.0, 0.3])
-def test_calm_noise_becomes_the_mean_and_a_share_of_the_deviation(variation):
-    """The sampler is linear in its noise where the denoiser is: only modes and shape are calmed, detail is as drawn."""
+@pytest.mark.parametrize("noise_scale", [0.0, 0.3])
+def test_scaled_noise_becomes_the_mean_and_a_share_of_the_deviation(noise_scale):
+    """The sampler is linear in its noise where the denoiser is: only the noise of modes and shape is scaled."""
     model, g = planted()
     cond, levels = condition(1, g), sigmas(40)
     start = torch.randn(1, 5, 8, 8, generator=g)
     start[:, 4:].view(1, -1)[:, 5:] = 0  # what the plane of the shape does not hold
-    calm = pipeline.scale_noise(SimpleNamespace(denoiser=model, head=SimpleNamespace(n_identity=5)), start, variation)
+    scaled = pipeline.scale_noise(
+        SimpleNamespace(denoiser=model, head=SimpleNamespace(n_identity=5)), start, noise_scale
+    )
 
     def sampled(noise):
         with torch.no_grad():
@@ -173,11 +175,11 @@ def test_calm_noise_becomes_the_mean_and_a_share_of_the_deviation(variation):
         a, rest = model.prior.split(texture - model.prior.texture_mean)
         return torch.cat([a, shape], 1), rest
 
-    (full, detail), (found, kept) = sampled(start), sampled(calm)
+    (full, detail), (found, kept) = sampled(start), sampled(scaled)
     texture, shape = unpack_latent(start, 5)
     quiet = pack_latent(model.prior.split(texture)[1], torch.zeros_like(shape))
     mean, _ = sampled(quiet)
-    assert torch.allclose(found, mean + variation * (full - mean), atol=2e-3)
+    assert torch.allclose(found, mean + noise_scale * (full - mean), atol=2e-3)
     assert torch.allclose(kept, detail, atol=2e-3)
     read = model.prior_features(cond.embedding, list(cond.activations))
     likeliest = model.prior.conditional(read).mean * torch.cat([model.prior.modes_std, torch.ones(5)])

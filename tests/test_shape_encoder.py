@@ -1,4 +1,4 @@
-"""The reader of the shape: what it is trained on, that it learns, and what the prior makes of it and of a mirror image."""
+"""The shape encoder: its training data, that it learns, and what the prior gets from it and from a mirrored photo."""
 
 from types import SimpleNamespace
 
@@ -126,7 +126,7 @@ def seen(n: int, g: torch.Generator) -> Condition:
     return Condition(torch.randn(n, 6, generator=g), tuple(torch.randn(n, 3, s, s, generator=g) for s in (9, 5, 3)))
 
 
-def test_the_denoiser_is_trained_around_a_reader_that_stays(tmp_path):
+def test_training_the_denoiser_leaves_the_shape_encoder_unchanged(tmp_path):
     g = torch.Generator().manual_seed(4)
     cond, n = seen(40, g), 40
     data = SimpleNamespace(

@@ -58,6 +58,7 @@ class Identity:
         return self.embedding.shape[0]
 
     def to(self, device: torch.device | str) -> Identity:
+        """A copy on `device`."""
         activations, views = (
             tuple(a.to(device) for a in self.activations),
             tuple(v.map(lambda t: t.to(device)) for v in self.views),

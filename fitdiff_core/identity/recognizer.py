@@ -45,6 +45,7 @@ class Recognizer(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Device of the weights."""
         return self.template.device
 
     def alignment_points(self, mesh: Tensor) -> Tensor:

@@ -312,10 +312,12 @@ class MapAutoencoder(nn.Module):
         return Reconstruction(full, half, mean, log_variance)
 
     def _posterior(self, codes: Tensor, origin: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and log variance `[B, C, H/16, W/16]` of codes `[B, 9, H, W]`."""
         centred = codes - crop_field(self.map_mean, origin, codes.shape[-2:], FACTOR)
         return self.encoder(centred / self.map_std[:, None, None], origin)
 
     def _decode(self, z: Tensor, origin: Tensor | None, detail: bool) -> tuple[Tensor | None, Tensor]:
+        """Codes at full (None unless `detail`) and half size of a latent that is not standardised."""
         scale = self.map_std[:, None, None]
         half, fine = self.decoder(z, origin, detail)
         shape = (2 * half.shape[-2], 2 * half.shape[-1])

@@ -227,6 +227,7 @@ class UNet(nn.Module):
         return self._modulations(self.null_embedding[None], [n[None] for n in self.condition.null])
 
     def _modulations(self, emb: Tensor, maps: list[Tensor]) -> Prepared:
+        """Embedding `[B, E]` and condition maps of each level -> what blocks and attention layers use."""
         spade = [tuple(b.spade(maps[i]).chunk(2, 1)) for b, i in zip(self.blocks, self.levels, strict=True)]
         tokens = [tuple(a.tokens(t) for t in a.photo(maps[2]).chunk(2, 1)) for a in self.attentions]
         return Prepared(emb, spade, tokens)
