@@ -310,30 +310,28 @@ def render(avatar: Avatar, scenes: list[Scene], guidance: list[Guidance], size: 
 
 def export(args: argparse.Namespace, out: Path, formats: list[tuple[str, str]], avatar: Avatar, scene: Scene) -> None:
     """Write the maps and a mesh file for each (format, unit)."""
-    from .export import write_avatar, write_maps
+    from .export import ExportOptions, write_avatar, write_maps
 
     flip, posed = args.normals == "down", scene if args.expression == "photo" else None
     write_maps(out, avatar.maps, flip, args.map_bits)
     for name, unit in formats:
-        write_avatar(
-            out / f"avatar.{name}",
-            avatar,
+        options = ExportOptions(
             name,
             flip_green=flip,
-            scene=posed,
             unit=unit,
             map_files=f"{args.map_bits}-bit" if name in ("obj", "ply") else "none",
             blendshapes=not args.no_blendshapes,
         )
+        write_avatar(out / f"avatar.{name}", avatar, options, posed)
 
 
 def mesh_formats(args: argparse.Namespace) -> list[tuple[str, str]]:
     """(format, unit) of each mesh file. Raises UserError for an unknown format, or a unit that it cannot have."""
-    from .export.files import problem
+    from .export import format_error
 
     names = [name.strip() for name in args.format.split(",")]
     formats = [(name, args.unit if names == ["glb"] or name != "glb" else "metres") for name in names]
-    if wrong := next(filter(None, (problem(*f) for f in formats)), None):
+    if wrong := next(filter(None, (format_error(*f) for f in formats)), None):
         raise UserError(wrong)
     return formats
 

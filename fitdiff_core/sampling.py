@@ -95,7 +95,7 @@ def scale_noise(model: FitDiffModel, noise: Tensor, variation: float) -> Tensor:
     if variation == 1:
         return noise
     texture, shape = unpack_latent(noise, model.head.n_identity)
-    return pack_latent(*model.denoiser.prior.calm(texture, shape, variation))
+    return pack_latent(*model.denoiser.prior.scale_noise(texture, shape, variation))
 
 
 class ConditionedDenoiser:

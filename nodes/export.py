@@ -8,8 +8,7 @@ import folder_paths
 from comfy_api.latest import Types, io
 
 from ..fitdiff_core.errors import UserError
-from ..fitdiff_core.export import FORMATS, MAP_FILES, UNITS, write_avatar
-from ..fitdiff_core.export.files import problem
+from ..fitdiff_core.export import FORMATS, MAP_FILES, UNITS, ExportOptions, format_error, write_avatar
 from ..fitdiff_core.export.mesh import whole_meshes
 from ..fitdiff_core.export.textures import map_batch_images, roughness_image
 from ..fitdiff_core.files import bad_prefix
@@ -145,7 +144,7 @@ class ExportMesh(io.ComfyNode):
     def validate_inputs(cls, filename_prefix, format, unit="metres"):
         if format is not None and format not in CHOICES:
             return f"Unknown format '{format}'; choose one of {', '.join(CHOICES)}."
-        if format is not None and unit is not None and (wrong := problem(suffix_of(format), unit)):
+        if format is not None and unit is not None and (wrong := format_error(suffix_of(format), unit)):
             return wrong
         return True if filename_prefix is None else bad_prefix(filename_prefix) or True
 
@@ -172,20 +171,18 @@ class ExportMesh(io.ComfyNode):
                 )
             scenes = scenes_of_heads(avatar, scene)
         folder, name, counter, subfolder = output_path(filename_prefix)
+        options = ExportOptions(
+            suffix,
+            texture_size or None,
+            flip_green=format == FLIPPED or normals == NORMALS[1],
+            unit=unit,
+            map_files=map_files,
+            blendshapes=blendshapes,
+        )
         files, progress = [], host.Progress(n)
         for i in range(n):
             file = f"{name}_{counter + i:05}_.{suffix}"
-            write_avatar(
-                os.path.join(folder, file),
-                avatar[i],
-                suffix,
-                texture_size or None,
-                flip_green=format == FLIPPED or normals == NORMALS[1],
-                scene=scenes and scenes[i],
-                unit=unit,
-                map_files=map_files,
-                blendshapes=blendshapes,
-            )
+            write_avatar(os.path.join(folder, file), avatar[i], options, scenes and scenes[i])
             files.append({"filename": file, "subfolder": subfolder, "type": "output"})
             progress(i, n)
         first = "/".join(filter(None, (subfolder, files[0]["filename"])))

@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..fitdiff_core import pipeline
 from ..fitdiff_core.identity import Recognizer, blend_identities, walk_identities
-from ..fitdiff_core.identity.packs import foreign_file
+from ..fitdiff_core.identity.packs import face_analysis_file
 from ..fitdiff_core.image import to_image
 from . import host, types
 from .faces import faces_in
@@ -23,7 +23,7 @@ def as_recognizer(given: Any) -> Recognizer:
         return host.load_once(
             lambda: pipeline.load_recognizer(device=host.device()), f"recognizer {host.BUILT_IN}", None
         )
-    path = foreign_file(getattr(given, "face_analysis", given))  # with insightface it wraps that object once more
+    path = face_analysis_file(getattr(given, "face_analysis", given))  # with insightface it wraps that object once more
     return host.load_once(lambda: pipeline.load_recognizer(path, host.device()), "recognizer", path)
 
 

@@ -1,6 +1,6 @@
-"""Avatars as files: GLB with blendshapes, OBJ, PLY, USDZ, and the texture maps as PNGs."""
+"""Writes avatars as files: GLB with blendshapes, OBJ, PLY, USDZ, and texture maps as PNG."""
 
-from .files import FORMATS, MAP_FILES, write_avatar
+from .files import FORMATS, MAP_FILES, ExportOptions, format_error, write_avatar
 from .glb import write_glb
 from .mesh import UNITS
 from .obj import write_obj
@@ -12,6 +12,8 @@ __all__ = [
     "FORMATS",
     "MAP_FILES",
     "UNITS",
+    "ExportOptions",
+    "format_error",
     "write_avatar",
     "write_glb",
     "write_maps",

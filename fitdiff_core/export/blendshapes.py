@@ -1,7 +1,8 @@
-"""The head's 52 ARKit actions as offsets from its neutral mesh: glTF's morph targets."""
+"""The head's 52 ARKit blendshapes as offsets from its neutral mesh: morph targets of glTF."""
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from ..avatar import Avatar
     from ..head import HeadModel
 
-STILL = 2e-5  # metres: a vertex that moves less stays where it is (a twentieth of a texel at 512)
-TURNED = 0.01  # a normal that turns less than 0.6 degrees is left alone
-LOOK_ANGLE = math.radians(30)  # how far a full eyeLook... turns the eyeball; ARKit names no figure
-LOOKS = {  # action -> (yaw, pitch) of the eye on the subject's left; "In" is towards the nose
+STILL = 2e-5  # metres; smaller offsets are left out (1/20 of a texel at 512)
+TURNED = 0.01  # smaller changes of a unit normal (0.6 degrees) are left out
+LOOK_ANGLE = math.radians(30)  # turn of the eyeball at weight 1 of an eyeLook blendshape; ARKit specifies none
+LOOKS = {  # blendshape -> (yaw, pitch) of the subject's left eye; "In" is towards the nose
     "eyeLookDown": (0, -1),
     "eyeLookIn": (-1, 0),
     "eyeLookOut": (1, 0),
@@ -32,7 +33,14 @@ LOOKS = {  # action -> (yaw, pitch) of the eye on the subject's left; "In" is to
 
 @dataclass
 class Target:
-    """One action at full weight. Vertices `rows [M]` move by `offsets [M, 3]`, normals `normal_rows` by `normal_offsets`."""
+    """One blendshape at weight 1.
+
+    name: ARKit name
+    rows: `[M]`, vertices that move
+    offsets: `[M, 3]`, metres
+    normal_rows: `[L]`, vertices whose normal changes
+    normal_offsets: `[L, 3]`
+    """
 
     name: str
     rows: np.ndarray
@@ -43,11 +51,13 @@ class Target:
 
 @torch.no_grad()
 def face_targets(avatar: Avatar, parts: list[Part]) -> dict[str, list[Target]]:
-    """By part's name, in the head model's order: of the skin all 52, of the teeth those that move them (the jaw's). Exact
-    sums, since the head is linear in them.
+    """Targets of skin and teeth by part name, in the head model's order.
 
-    Their normals are there because a viewer that blends positions alone keeps the neutral head's shading: an open jaw
-    would be lit like a shut one.
+    The skin has all 52, the teeth only those that move them (the jaw's). The head is linear in them, so sums are exact.
+    They include normals. With positions alone, viewers shade the moved head with the normals of the neutral one.
+
+    avatar: batch 1
+    parts: "Skin" and "Teeth" of `split_parts`
     """
     head = avatar.head
     shape = avatar.shape.detach().double().cpu()
@@ -67,7 +77,7 @@ def face_targets(avatar: Avatar, parts: list[Part]) -> dict[str, list[Target]]:
 
 @torch.no_grad()
 def eye_targets(part: Part) -> Iterator[Target]:
-    """The four eyeLook targets of one eyeball about its pivot: the chord of a turn by `LOOK_ANGLE`."""
+    """The four eyeLook targets of one eyeball: offsets to its vertices turned by `LOOK_ANGLE` about the pivot."""
     left = part.name.endswith("L")
     points, normals = torch.from_numpy(part.positions - part.pivot).double(), torch.from_numpy(part.normals).double()
     for action, (yaw, pitch) in LOOKS.items():
@@ -77,12 +87,13 @@ def eye_targets(part: Part) -> Iterator[Target]:
 
 
 def _target(name: str, offsets: Tensor, normals: Tensor) -> Target:
+    """Target from dense offsets of positions and normals, both `[N, 3]`; small ones are left out."""
     rows = (offsets.norm(dim=1) > STILL).nonzero()[:, 0]
     turned = (normals.norm(dim=1) > TURNED).nonzero()[:, 0]
     return Target(name, rows.numpy(), offsets[rows].float().numpy(), turned.numpy(), normals[turned].float().numpy())
 
 
 def _on_cpu(head: HeadModel) -> HeadModel:
-    import copy
+    """A copy of the head on the CPU."""
 
     return copy.deepcopy(head).cpu()

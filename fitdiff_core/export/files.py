@@ -1,8 +1,9 @@
-"""One call for every file format: which there are, and what each can and cannot do."""
+"""`write_avatar`: one function for all file formats, and the options that each format has."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,48 +19,67 @@ if TYPE_CHECKING:
     from ..scene import Scene
 
 FORMATS = ("glb", "obj", "ply", "usdz")
-MAP_FILES = {"none": None, "8-bit": 8, "16-bit": 16}  # PNGs beside the mesh -> bits a channel
+MAP_FILES = {"none": None, "8-bit": 8, "16-bit": 16}  # PNGs of the maps beside the mesh -> bits per channel
 
 
-def problem(format: str, unit: str = "metres") -> str | None:
-    """What is wrong with a choice of format and unit, if anything."""
+@dataclass(frozen=True)
+class ExportOptions:
+    """How an avatar is written.
+
+    format: one of `FORMATS`
+    texture_size: side of the maps in pixels; None keeps their size
+    flip_green: write the normal map with y down (DirectX, Unreal). Not inside a usdz, where USD defines +y up
+    unit: "metres" or "centimetres" (obj, ply, usdz); a glb is always in metres
+    map_files: "none", "8-bit" or "16-bit": PNGs `NAME_diffuse.png`, `NAME_specular.png`, `NAME_normal.png` beside the
+        mesh. obj and ply always have them, 8-bit for "none"
+    blendshapes: write the 52 ARKit morph targets (glb only)
+    """
+
+    format: str = "glb"
+    texture_size: int | None = None
+    flip_green: bool = False
+    unit: str = "metres"
+    map_files: str = "none"
+    blendshapes: bool = True
+
+
+def format_error(format: str, unit: str = "metres") -> str | None:
+    """Error message for a format that is unknown or does not have `unit`; None if the choice is valid."""
     if format not in FORMATS:
         return f"Unknown format '{format}'; choose one of {', '.join(FORMATS)}."
     if format == "glb" and unit != "metres":
-        return f"A GLB is in metres by definition, not in {unit}; choose metres, or obj, ply or usdz. Unreal scales a GLB itself."
+        return (
+            f"A GLB is in metres by definition, not in {unit}; choose metres, or obj, ply or usdz. Unreal scales a GLB "
+            "itself."
+        )
     return None
 
 
 def write_avatar(
-    path: str | os.PathLike,
-    avatar: Avatar,
-    format: str = "glb",
-    texture_size: int | None = None,
-    flip_green: bool = False,
-    scene: Scene | None = None,
-    unit: str = "metres",
-    map_files: str = "none",
-    blendshapes: bool = True,
+    path: str | os.PathLike, avatar: Avatar, options: ExportOptions | None = None, scene: Scene | None = None
 ) -> Path:
-    """Write a batch-1 avatar in any of `FORMATS`; returns the path of the mesh.
+    """Write an avatar as a mesh file with its maps; returns the path of the mesh.
 
-    map_files: "none", "8-bit" or "16-bit" PNGs named `NAME_diffuse.png`, ... beside the mesh; obj and ply always have
-    them (8-bit for "none"). flip_green: not inside a usdz, whose normals are +Y by definition. Other arguments as `write_glb` (which alone has blendshapes) and `write_obj`.
-    Raises UserError for a choice that the format has not, and as those two.
+    path: mesh file to write
+    avatar: batch 1
+    options: format and its options; None for the defaults of `ExportOptions`
+    scene: its expression and gaze pose the head (in a glb with blendshapes: initial weights); None: neutral
+    Raises UserError for invalid options, and as `write_glb`.
     """
-    if wrong := problem(format, unit):
-        raise UserError(wrong)
-    if map_files not in MAP_FILES:
-        raise UserError(f"Unknown map files '{map_files}'; choose one of {', '.join(MAP_FILES)}.")
-    path, bits = Path(path), MAP_FILES[map_files]
-    if format in ("obj", "ply"):
-        write = write_obj if format == "obj" else write_ply
-        return write(path, avatar, texture_size, flip_green, scene, unit, bits or 8)
-    if format == "glb":
-        path = write_glb(path, avatar, texture_size, flip_green, scene, blendshapes)
+    o = options or ExportOptions()
+    if error := format_error(o.format, o.unit):
+        raise UserError(error)
+    if o.map_files not in MAP_FILES:
+        raise UserError(f"Unknown map files '{o.map_files}'; choose one of {', '.join(MAP_FILES)}.")
+    path, bits = Path(path), MAP_FILES[o.map_files]
+    if o.format in ("obj", "ply"):
+        write = write_obj if o.format == "obj" else write_ply
+        return write(path, avatar, o.texture_size, o.flip_green, scene, o.unit, bits or 8)
+    if o.format == "glb":
+        path = write_glb(path, avatar, o.texture_size, o.flip_green, scene, o.blendshapes)
     else:
-        path = write_usdz(path, avatar, texture_size, scene, unit)
+        path = write_usdz(path, avatar, o.texture_size, scene, o.unit)
     if bits:
-        maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
-        write_maps(path.parent, maps, flip_green, bits, prefix=f"{path.stem}_")
+        maps = avatar.maps if o.texture_size is None else avatar.maps.resize(o.texture_size)
+        write_maps(path.parent, maps, o.flip_green, bits, prefix=f"{path.stem}_")
     return path

@@ -1,9 +1,9 @@
-"""glTF 2.0 binary: mesh and textures in one file, for Blender, Unreal, three.js and every viewer.
+"""glTF 2.0 binary: mesh and textures in one file.
 
-Four meshes, "Head", "Teeth", "Eye_L" and "Eye_R", share three PNGs. The head has the 52 ARKit actions as morph targets, the
-teeth those of the jaw; each eye hangs at its centre, to be turned, and has the four eyeLook targets that are its own.
-`KHR_materials_specular` carries the specular albedo; it is used, not required, so a viewer that does not know it shows plain
-4 % gloss.
+Four meshes, "Head", "Teeth", "Eye_L" and "Eye_R", share three PNG images. The head has the 52 ARKit blendshapes as
+morph targets, the teeth those of the jaw, each eye its own four eyeLook targets. The node of an eye is at the eye's
+centre, so that it can be rotated. `KHR_materials_specular` carries the specular albedo. The extension is not
+required: a viewer without it shows a specular reflectance of 4 %.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..image import encode_png
 from ..render.shading import rough_f90
 from .blendshapes import Target, eye_targets, face_targets
 from .gltf_binary import INDEX_BUFFER, VERTEX_BUFFER, Binary
-from .mesh import Part, split
+from .mesh import Part, split_parts
 from .textures import map_images
 
 if TYPE_CHECKING:
@@ -43,12 +43,15 @@ def write_glb(
     scene: Scene | None = None,
     blendshapes: bool = True,
 ) -> Path:
-    """Write a batch-1 avatar's head as `.glb`; returns the path.
+    """Write an avatar's head as `.glb`, in metres, +y up, facing +z; returns the path.
 
-    texture_size: resize the maps to this many pixels a side (default: as they are). flip_green: write the normal map
-    y-down for engines that expect DirectX's (not what glTF specifies). Metres, as glTF has it, +y up, facing +z.
-    scene: the vertices stay neutral; its expression becomes the weights the morph targets start with, and its gaze the
-    turn of the eyes. blendshapes: with the morph targets (some 9 MB); without them a scene's expression is in the vertices.
+    path: file to write
+    avatar: batch 1
+    texture_size: side of the maps in pixels; None keeps their size
+    flip_green: write the normal map with y down (DirectX; glTF specifies y up); default False
+    scene: its expression becomes the initial weights of the morph targets, its gaze the rotation of the eyes. Without
+        blendshapes it poses the vertices. None: neutral
+    blendshapes: write the morph targets, about 9 MB; default True
     Raises UserError for a batch, values that are not finite, or a file that cannot be written.
     """
     return write_atomic(path, encode_glb(avatar, texture_size, flip_green, scene, blendshapes))
@@ -61,11 +64,11 @@ def encode_glb(
     scene: Scene | None = None,
     blendshapes: bool = True,
 ) -> bytes:
-    """The bytes `write_glb` writes."""
+    """The bytes of the file; arguments and errors as `write_glb`."""
     maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
     pictures = map_images(maps, flip_green)
     blendshapes = blendshapes and bool(avatar.head.expression_names)
-    parts = split(avatar, None if blendshapes else scene)
+    parts = split_parts(avatar, None if blendshapes else scene)
     binary = Binary()
     of_face = face_targets(avatar, [part for part in parts if part.pivot is None]) if blendshapes else {}
     meshes, nodes = [], []
@@ -102,6 +105,11 @@ def encode_glb(
         "bufferViews": binary.views,
         "buffers": [{"byteLength": len(binary.data)}],
     }
+    return _container(document, binary)
+
+
+def _container(document: dict, binary: Binary) -> bytes:
+    """GLB container (glTF 2.0, section 4): header, JSON chunk, binary chunk."""
     text = json.dumps(document, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 4)
     size = 12 + 8 + len(text) + 8 + len(binary.data)
@@ -117,6 +125,7 @@ def encode_glb(
 
 
 def _material(part: Part) -> dict:
+    """glTF material of one part."""
     f90 = max(rough_f90(part.roughness), 0.08)  # never below the largest F0
     return {
         "name": part.name,
@@ -138,7 +147,8 @@ def _material(part: Part) -> dict:
 
 
 def _mesh(part: Part, material: int, binary: Binary, targets: Iterable[Target], weights: dict | None) -> dict:
-    # glTF counts v from the top. The tangent's w stays: it points the bitangent up in the picture, as +Y normals want
+    """glTF mesh of one part; its arrays go to `binary`. weights: initial weight by target name, default 0."""
+    # glTF counts v from the top. The tangent's w is kept: the bitangent then points up in the image, as +Y normals need
     uv = np.stack([part.uv[:, 0], 1 - part.uv[:, 1]], 1)
     positions = part.positions if part.pivot is None else part.positions - part.pivot
     primitive = {
@@ -171,7 +181,7 @@ def _mesh(part: Part, material: int, binary: Binary, targets: Iterable[Target], 
 
 
 def _quaternion(yaw: float, pitch: float) -> list[float]:
-    """The turn of `gaze_rotation`, yaw about y after pitch about -x, as (x, y, z, w)."""
+    """Quaternion (x, y, z, w) of `gaze_rotation`: pitch about -x, then yaw about y, radians."""
     a, b = yaw / 2, -pitch / 2
     return [
         math.cos(a) * math.sin(b),

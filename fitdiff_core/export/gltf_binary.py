@@ -1,4 +1,4 @@
-"""The binary chunk of a GLB: buffer views and accessors (glTF 2.0, section 3.6)."""
+"""The binary chunk of a GLB, with its buffer views and accessors (glTF 2.0, section 3.6)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ COMPONENTS = {"u2": UINT16, "u4": UINT32, "f4": FLOAT}
 
 
 class Binary:
-    """The chunk as it grows, every view on a 4-byte border. `views` and `accessors` are the document's lists."""
+    """The binary chunk, built by appending; each view is aligned to 4 bytes.
+
+    data: bytes of the chunk
+    views, accessors: the lists `bufferViews` and `accessors` of the glTF document
+    """
 
     def __init__(self) -> None:
         self.data = bytearray()
@@ -18,16 +22,22 @@ class Binary:
         self.accessors: list[dict] = []
 
     def view(self, data: bytes, target: int | None = None) -> int:
-        """Append bytes as a buffer view; returns its number."""
+        """Append bytes as a buffer view; returns its index. target: `VERTEX_BUFFER`, `INDEX_BUFFER` or None."""
         view = {"buffer": 0, "byteOffset": len(self.data), "byteLength": len(data)}
         self.views.append(view if target is None else {**view, "target": target})
         self.data += data + b"\0" * (-len(data) % 4)
         return len(self.views) - 1
 
     def accessor(self, values: np.ndarray, kind: str, target: int, bounds: bool = False) -> int:
-        """Append an array `[N, ...]` as an accessor; returns its number. bounds: write min and max (positions need them)."""
+        """Append an array as an accessor; returns its index.
+
+        values: `[N, ...]`, float32, uint16 or uint32
+        kind: glTF type: "SCALAR", "VEC2", "VEC3" or "VEC4"
+        target: `VERTEX_BUFFER` or `INDEX_BUFFER`
+        bounds: write min and max, which positions must have
+        """
         accessor = {
-            "bufferView": self.view(little(values), target),
+            "bufferView": self.view(little_endian_bytes(values), target),
             "componentType": COMPONENTS[values.dtype.str[1:]],
             "count": len(values),
             "type": kind,
@@ -38,24 +48,28 @@ class Binary:
         return len(self.accessors) - 1
 
     def sparse(self, count: int, rows: np.ndarray, values: np.ndarray, bounds: bool = False) -> int:
-        """An accessor of `count` float32 vectors that are zero except `values [M, 3]` at `rows [M]`, which ascend.
+        """Append a sparse accessor of float32 vectors that are 0 except at some rows; returns its index.
 
-        Where that saves nothing, or for M = 0, it is written as zeros or in full, which every reader takes.
+        count: number of vectors
+        rows: `[M]`, ascending
+        values: `[M, 3]`, the vectors at `rows`
+        bounds: write min and max
+        It is dense if that is not larger. For M = 0 it has no data, which means zeros.
         """
         wide = 2 if count <= 0xFFFF else 4
         accessor = {"componentType": FLOAT, "count": count, "type": "VEC3"}
         if len(rows) * (12 + wide) >= count * 12:
             dense = np.zeros((count, 3), np.float32)
             dense[rows] = values
-            accessor["bufferView"] = self.view(little(dense), VERTEX_BUFFER)
+            accessor["bufferView"] = self.view(little_endian_bytes(dense), VERTEX_BUFFER)
         elif len(rows):
             accessor["sparse"] = {
                 "count": len(rows),
                 "indices": {
-                    "bufferView": self.view(little(rows.astype(f"<u{wide}"))),
+                    "bufferView": self.view(little_endian_bytes(rows.astype(f"<u{wide}"))),
                     "componentType": COMPONENTS[f"u{wide}"],
                 },
-                "values": {"bufferView": self.view(little(values.astype("<f4")))},
+                "values": {"bufferView": self.view(little_endian_bytes(values.astype("<f4")))},
             }
         if bounds:
             low, high = (np.zeros(3), np.zeros(3)) if not len(rows) else (values.min(0), values.max(0))
@@ -66,5 +80,6 @@ class Binary:
         return len(self.accessors) - 1
 
 
-def little(values: np.ndarray) -> bytes:
+def little_endian_bytes(values: np.ndarray) -> bytes:
+    """Bytes of an array, little-endian, row by row."""
     return values.astype(values.dtype.newbyteorder("<")).tobytes()

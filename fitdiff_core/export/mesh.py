@@ -1,4 +1,4 @@
-"""What every mesh format needs of an avatar: its skin, teeth and eyes, each with its own vertices."""
+"""The mesh of an avatar, split into skin, teeth and eyes, each with its own vertices, for all file formats."""
 
 from __future__ import annotations
 
@@ -17,15 +17,23 @@ if TYPE_CHECKING:
     from ..head import HeadModel
     from ..scene import Scene
 
-UNITS = {"metres": 1.0, "centimetres": 100.0}  # units a metre
+UNITS = {"metres": 1.0, "centimetres": 100.0}  # units per metre
 
 
 @dataclass
 class Part:
-    """One material's share of the mesh; numpy float32, `indices` refer to this part's own vertices.
+    """The part of the mesh that has one material. Arrays are float32 unless stated.
 
-    name: of the material; object: of the mesh. positions, normals `[N, 3]`; tangents `[N, 4]`; uv `[N, 2]` with v from
-    the BOTTOM; indices `[T, 3]` int64; roughness perceptual; rows `[N]`: the head's vertices these are; pivot `[3]`: the centre an eye turns about, None for skin and teeth.
+    name: of the material
+    object: name of the mesh
+    positions: `[N, 3]`, metres
+    normals: `[N, 3]`, unit length
+    tangents: `[N, 4]`, w is the bitangent's sign
+    uv: `[N, 2]`, v from the bottom
+    indices: `[T, 3]` int64, into this part's vertices
+    roughness: perceptual, 0..1
+    rows: `[N]` int64, indices of these vertices in the head
+    pivot: `[3]`, centre of an eye's rotation, metres; None for skin and teeth
     """
 
     name: str
@@ -41,12 +49,12 @@ class Part:
 
 
 @torch.no_grad()
-def split(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
-    """The mesh of a batch-1 avatar as parts "Skin", "Teeth", "Eye_L" (+x) and "Eye_R" (a part without triangles is left out).
+def split_parts(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
+    """The parts "Skin", "Teeth", "Eye_L" (+x) and "Eye_R"; parts without triangles are left out.
 
-    scene: pose it with this expression and gaze; without, it is neutral.
-
-    Raises UserError for a batch of several heads or a shape that is not finite.
+    avatar: batch 1
+    scene: its expression and gaze pose the head; None: neutral
+    Raises UserError for a batch of several heads, or for a shape that is not finite.
     """
     if avatar.shape.shape[0] != 1:
         raise UserError(f"A file holds one head, not {avatar.shape.shape[0]}; pick one of the batch.")
@@ -57,7 +65,7 @@ def split(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
     rest = vertices[0] if scene is None else avatar.vertices()[0].double().cpu()
     tri, uv = head.triangles.cpu().long(), head.uv.cpu().double()
     normals, tangents = frames(vertices, uv, tri)
-    first = head.n_skin + (vertices.shape[1] - head.n_skin) // 2  # of the right eye
+    first = head.n_skin + (vertices.shape[1] - head.n_skin) // 2  # first vertex of the right eye
     eye, right = (tri >= head.n_skin).all(1), (tri >= first).all(1)
     tooth = (tri >= head.n_skin - head.n_teeth).all(1) & ~eye
     roughness = head.roughness.cpu().float()
@@ -76,7 +84,7 @@ def split(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
                 name,
                 thing,
                 _floats(vertices[0][used]),
-                _floats(_sound(normals[0][used])),
+                _floats(_replace_zero_normals(normals[0][used])),
                 _floats(tangents[0][used]),
                 _floats(uv[used]),
                 indices.numpy(),
@@ -115,21 +123,21 @@ def whole_meshes(avatar: Avatar, scenes: list[Scene] | None = None) -> MeshArray
 
 
 def _eye_centre(head: HeadModel, points: Tensor) -> Tensor:
-    """The centre of the eyeball: not the middle of its vertices, for the cornea bulges."""
+    """Centre `[3]` of an eyeball with vertices `[N, 3]`: the bulge of the cornea shifts their mean away from it."""
     if len(head.eyeball) != len(points):
         return (points.amin(0) + points.amax(0)) / 2
     return (points - head.eyeball.double().cpu()).mean(0)
 
 
 def unit_scale(unit: str) -> float:
-    """File units a metre. Raises UserError for a unit that is not in `UNITS`."""
+    """File units per metre. Raises UserError for a unit that is not in `UNITS`."""
     if unit not in UNITS:
         raise UserError(f"Unknown unit '{unit}'; choose one of {', '.join(UNITS)}.")
     return UNITS[unit]
 
 
-def _sound(normals: Tensor) -> Tensor:
-    """A vertex whose triangles have no area still needs a unit normal."""
+def _replace_zero_normals(normals: Tensor) -> Tensor:
+    """Normals `[N, 3]`, where those of vertices without triangle area (length 0) become +z."""
     lost = normals.norm(dim=-1, keepdim=True) < 0.5
     return torch.where(lost, normals.new_tensor([0.0, 0.0, 1.0]), normals)
 

@@ -1,4 +1,4 @@
-"""Wavefront OBJ with a material file and textures beside it, for programs without glTF."""
+"""Wavefront OBJ with a material file and textures, for programs that do not read glTF."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import __version__
 from ..files import write_atomic
-from .mesh import Part, split, unit_scale
+from .mesh import Part, split_parts, unit_scale
 from .textures import write_maps
 
 if TYPE_CHECKING:
@@ -28,17 +28,25 @@ def write_obj(
     unit: str = "metres",
     bits: int = 8,
 ) -> Path:
-    """Write a batch-1 avatar's head as `NAME.obj`, `NAME.mtl` and `NAME_{diffuse,specular,normal}.png`.
+    """Write an avatar's head as `NAME.obj`, `NAME.mtl` and `NAME_{diffuse,specular,normal}.png`; returns the OBJ's
+    path.
 
-    scene: pose the head with its expression and gaze (default: neutral). unit: "metres" or "centimetres". bits: of the
-    PNGs, 8 or 16 a channel. Returns the path of the OBJ, which is written last, so that it never names a file that is
-    not there. Other arguments and errors as `write_glb`.
+    The OBJ is written last, so it never refers to a missing file.
+
+    path: the OBJ file
+    avatar: batch 1
+    texture_size: side of the maps in pixels; None keeps their size
+    flip_green: write the normal map with y down (DirectX); default False
+    scene: its expression and gaze pose the head; None: neutral
+    unit: "metres" (default) or "centimetres"
+    bits: per channel of the PNGs, 8 (default) or 16
+    Raises UserError as `write_glb`, or for an unknown unit.
     """
     path = Path(path)
     scale = unit_scale(unit)
     maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
-    parts = split(avatar, scene)
-    stem = re.sub(r"\s+", "_", path.stem)  # neither format has a way to quote a blank
+    parts = split_parts(avatar, scene)
+    stem = re.sub(r"\s+", "_", path.stem)  # OBJ and MTL cannot quote a space
     pictures = write_maps(path.parent, maps, flip_green, bits, prefix=f"{stem}_")
     library = write_atomic(
         path.with_name(f"{stem}.mtl"),
@@ -48,9 +56,12 @@ def write_obj(
 
 
 def _materials(parts: list[Part], pictures: dict[str, str]) -> str:
+    """Text of the MTL file. pictures: map name -> file name."""
     lines = [f"# FitDiff {__version__}"]
     for part in parts:
-        shininess = min(2 / part.roughness**4 - 2, 1000)  # Blinn-Phong's exponent for a GGX of alpha = roughness^2
+        shininess = min(
+            2 / part.roughness**4 - 2, 1000
+        )  # Blinn-Phong exponent that matches GGX with alpha = roughness^2
         lines += [
             f"newmtl {part.name}",
             "Ka 0 0 0",
@@ -62,13 +73,14 @@ def _materials(parts: list[Part], pictures: dict[str, str]) -> str:
             f"Pr {part.roughness}",
             "Pm 0",
             f"norm {pictures['normal']}",
-            f"map_Bump {pictures['normal']}",  # readers that know no `norm` (Blender among them) take this as a normal map
+            f"map_Bump {pictures['normal']}",  # readers without `norm` (e.g. Blender) take this as a normal map
             "illum 2",
         ]
     return "\n".join(lines) + "\n"
 
 
 def _mesh(parts: list[Part], library: str, unit: str, scale: float) -> str:
+    """Text of the OBJ file. library: name of the MTL file; scale: units per metre."""
     chunks = [f"# FitDiff {__version__}: {unit}, y up, facing +z", f"mtllib {library}"]
     start = 1
     for part in parts:

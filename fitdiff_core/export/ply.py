@@ -1,4 +1,4 @@
-"""Stanford PLY, binary: one mesh whose vertices carry normal, uv and colour, for MeshLab, CloudCompare and point tools."""
+"""Stanford PLY, binary: one mesh with normal, uv and colour per vertex, for MeshLab, CloudCompare and point tools."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from .. import __version__
 from ..files import write_atomic
 from ..image import linear_to_srgb
-from .mesh import split, unit_scale
+from .mesh import split_parts, unit_scale
 from .textures import write_maps
 
 if TYPE_CHECKING:
@@ -37,15 +37,15 @@ def write_ply(
     unit: str = "metres",
     bits: int = 8,
 ) -> Path:
-    """Write a batch-1 avatar's head as binary little-endian `NAME.ply` and `NAME_{diffuse,specular,normal}.png`.
+    """Write an avatar's head as `NAME.ply` (binary, little-endian) and `NAME_{diffuse,specular,normal}.png`.
 
-    Skin, teeth and eyes are one mesh: PLY has no materials. Colours are the diffuse map at each vertex, sRGB bytes; `s`, `t` are
-    the uv, t from the bottom. Arguments and errors as `write_obj`.
+    Skin, teeth and eyes are one mesh, because PLY has no materials. The colour is the diffuse map at the vertex, sRGB,
+    8 bits. `s`, `t` are the uv, t from the bottom. Arguments, result and errors as `write_obj`.
     """
     path = Path(path)
     scale = unit_scale(unit)
     maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
-    parts = split(avatar, scene)
+    parts = split_parts(avatar, scene)
     stem = re.sub(r"\s+", "_", path.stem)
     pictures = write_maps(path.parent, maps, flip_green, bits, prefix=f"{stem}_")
     uv = np.concatenate([p.uv for p in parts])
@@ -80,7 +80,7 @@ def write_ply(
 
 @torch.no_grad()
 def vertex_colors(avatar: Avatar, uv: np.ndarray) -> np.ndarray:
-    """Diffuse map at uv `[N, 2]` (v from the bottom), bilinear in linear light -> sRGB `[N, 3]` uint8."""
+    """Diffuse map at uv `[N, 2]` (v from the bottom) -> sRGB `[N, 3]` uint8; bilinear, in linear light."""
     at = torch.from_numpy(uv) * torch.tensor([2.0, -2.0]) + torch.tensor([-1.0, 1.0])
     diffuse = avatar.maps.diffuse[:1].detach().float().cpu()
     values = F.grid_sample(diffuse, at[None, None], padding_mode="border", align_corners=False)[0, :, 0].T

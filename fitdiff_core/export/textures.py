@@ -1,4 +1,4 @@
-"""Texture maps as PNGs: albedo in sRGB, normals as colours."""
+"""Texture maps as PNG: albedo in sRGB, normals as n / 2 + 0.5."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
 
 def map_images(maps: TextureMaps, flip_green: bool = False) -> dict[str, Tensor]:
-    """The maps of one head as pictures `[3, H, W]` in 0..1: diffuse and specular in sRGB, normal as n / 2 + 0.5.
+    """Images `[3, H, W]` in 0..1 by name: "diffuse" and "specular" in sRGB, "normal" as n / 2 + 0.5.
 
-    flip_green: normals with y down (DirectX, Unreal) in place of y up (OpenGL, glTF).
-    Raises UserError for a batch of several heads or maps that are not finite.
+    maps: of one head
+    flip_green: normals with y down (DirectX, Unreal) instead of y up (OpenGL, glTF); default False
+    Raises UserError for a batch of several heads, or for values that are not finite.
     """
     if len(maps) != 1:
         raise UserError(f"A file holds one head, not {len(maps)}; pick one of the batch.")
@@ -58,9 +59,13 @@ def roughness_image(head: HeadModel, size: int = 64) -> Tensor:
 def write_maps(
     folder: str | os.PathLike, maps: TextureMaps, flip_green: bool = False, bits: int = 8, prefix: str = ""
 ) -> dict[str, Path]:
-    """Write `{prefix}diffuse.png`, `{prefix}specular.png` and `{prefix}normal.png`; see `map_images`.
+    """Write `{prefix}diffuse.png`, `{prefix}specular.png` and `{prefix}normal.png`; returns the paths by map name.
 
-    bits: 8 or 16 a channel. Returns the paths by map name. Raises UserError where a file cannot be written.
+    folder: where to write
+    maps, flip_green: as in `map_images`
+    bits: per channel, 8 (default) or 16
+    prefix: of the file names; default none
+    Raises UserError as `map_images`, or if a file cannot be written.
     """
     pictures = {name: encode_png(picture, bits) for name, picture in map_images(maps, flip_green).items()}
     return {name: write_atomic(Path(folder) / f"{prefix}{name}.png", data) for name, data in pictures.items()}

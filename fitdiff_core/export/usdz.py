@@ -1,7 +1,9 @@
-"""USDZ: a text USD stage and its PNGs in one uncompressed archive, for Apple's viewers, Omniverse, Houdini and Blender.
+"""USDZ: a USD stage and its PNG images in one uncompressed archive, for Apple's viewers, Omniverse, Houdini and
+Blender.
 
-The stage is `.usda`, which the USDZ specification allows and any OpenUSD reads; so nothing but the standard library is
-needed. Blendshapes are not written: a UsdSkel rig in text would be several times the size of the GLB.
+The stage is text (`.usda`), which the USDZ specification allows, so only the standard library is needed. Blendshapes
+are not
+written: as text, a UsdSkel rig would be several times the size of the GLB.
 """
 
 from __future__ import annotations
@@ -19,14 +21,14 @@ from .. import __version__
 from ..files import write_atomic
 from ..image import encode_png
 from ..render.shading import F0_SCALE
-from .mesh import UNITS, Part, split, unit_scale
+from .mesh import UNITS, Part, split_parts, unit_scale
 from .textures import map_images
 
 if TYPE_CHECKING:
     from ..avatar import Avatar
     from ..scene import Scene
 
-ALIGNMENT = 64  # of each file's data inside the archive (USDZ specification)
+ALIGNMENT = 64  # bytes, of each file's data inside the archive (USDZ specification)
 
 
 def write_usdz(
@@ -37,20 +39,21 @@ def write_usdz(
     unit: str = "metres",
     bits: int = 8,
 ) -> Path:
-    """Write a batch-1 avatar's head as `.usdz` with its maps inside; returns the path. Arguments and errors as `write_obj`.
+    """Write an avatar's head as `.usdz` with its maps inside. Arguments, result and errors as `write_obj`.
 
-    UsdPreviewSurface in its specular workflow: `specularColor` is F0, so readers that know only metalness fall back to
-    an index of refraction of 1.5, which is 4 %. Its normal map is +Y up, always: USD says so, and importers convert.
+    The material is UsdPreviewSurface in the specular workflow, where `specularColor` is F0. Readers that support only
+    the metallic workflow use the index of refraction, 1.5, which is an F0 of 4 %. The normal map has +y up, as USD
+    defines.
     """
     maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
     pictures = {f"textures/{k}.png": encode_png(v, bits) for k, v in map_images(maps).items()}
     name = re.sub(r"[^A-Za-z0-9_]", "_", Path(path).stem)
-    stage = _stage(split(avatar, scene), unit)
+    stage = _stage(split_parts(avatar, scene), unit)
     return write_atomic(path, _archive({f"{name}.usda": stage.encode(), **pictures}))
 
 
 def _archive(files: dict[str, bytes]) -> bytes:
-    """A zip without compression whose every file begins at a multiple of `ALIGNMENT`; the first is the stage."""
+    """Uncompressed zip archive with each file's data at a multiple of `ALIGNMENT`. The stage must be first."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in files.items():
@@ -63,6 +66,7 @@ def _archive(files: dict[str, bytes]) -> bytes:
 
 
 def _stage(parts: list[Part], unit: str) -> str:
+    """Text of the stage."""
     scale = unit_scale(unit)
     meshes = "".join(_mesh(part, scale) for part in parts)
     materials = "".join(_material(part) for part in parts)
@@ -85,6 +89,7 @@ def Xform "Avatar" (
 
 
 def _mesh(part: Part, scale: float) -> str:
+    """Text of one part's mesh. scale: units per metre."""
     points = part.positions * scale
     return f'''
     def Mesh "{part.object}" (
@@ -108,6 +113,7 @@ def _mesh(part: Part, scale: float) -> str:
 
 
 def _material(part: Part) -> str:
+    """Text of one part's material."""
     f0 = F0_SCALE
     return f'''
         def Material "{part.name}"
@@ -140,6 +146,7 @@ def _material(part: Part) -> str:
 
 
 def _texture(part: Part, name: str, space: str, scale: tuple, bias: tuple) -> str:
+    """Text of a texture shader: value = scale * texel + bias, RGBA. space: "sRGB" or "raw"."""
     return f'''
             def Shader "{name}"
             {{
@@ -157,4 +164,5 @@ def _texture(part: Part, name: str, space: str, scale: tuple, bias: tuple) -> st
 
 
 def _tuples(values: np.ndarray, digits: int) -> str:
+    """Rows of `values [N, M]` as "(a, b, ...), ..." with significant digits."""
     return ", ".join("(" + ", ".join(f"{x:.{digits}g}" for x in row) + ")" for row in values.tolist())

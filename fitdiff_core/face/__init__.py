@@ -1,7 +1,8 @@
-"""Faces in a photo: detection, alignment, and faces that another program found."""
+"""Faces in a photo: detection, alignment, and the detections of other programs."""
 
 from .align import warp
-from .detect import Face, FaceDetector, five_points, load_detector, select_face
+from .detect import Face, FaceDetector, load_detector, select_face
 from .external import meant_faces
+from .mesh_points import five_points
 
 __all__ = ["Face", "FaceDetector", "meant_faces", "five_points", "load_detector", "select_face", "warp"]

@@ -1,7 +1,7 @@
-"""Affine geometry between an image and a face crop, and the differentiable, antialiased sampling of such a crop.
+"""Affine transforms between an image and a face crop, and differentiable, antialiased sampling of the crop.
 
-A matrix `[..., 2, 3]` maps pixel coordinates (x right, y down, origin at the top-left CORNER, centre of pixel 0 at 0.5)
-of the image to those of the crop. All similarity fits are closed form; nothing here needs OpenCV.
+A matrix `[..., 2, 3]` maps pixel coordinates of the image to those of the crop. x points right, y down; the origin is
+the top-left corner of the image, so the centre of the first pixel is at 0.5.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from torch import Tensor
 
 
 def similarity_transform(source: Tensor, target: Tensor) -> Tensor:
-    """Least-squares rotation, uniform scale and shift from `source [B, N, 2]` to `target [N, 2]` -> `[B, 2, 3]`.
+    """Least-squares rotation, uniform scale and translation `[B, 2, 3]` from `source` to `target` (Umeyama 1991).
 
-    Umeyama 1991; in the plane without reflection it is linear in (s cos, s sin), so no decomposition is needed.
+    source: `[B, N, 2]`
+    target: `[N, 2]`
+    In the plane, without reflection, the problem is linear in (s cos, s sin), so no decomposition is needed.
     """
     target = target.to(source).expand_as(source)
     ms, mt = source.mean(1, keepdim=True), target.mean(1, keepdim=True)
@@ -30,7 +32,13 @@ def similarity_transform(source: Tensor, target: Tensor) -> Tensor:
 
 
 def square_matrix(center: Tensor, side: Tensor, angle: Tensor, size: int) -> Tensor:
-    """Square regions (`center [B, 2]`, `side [B]` px, x axis turned by `angle [B]` rad) -> crop of `size` px, `[B, 2, 3]`."""
+    """Matrices `[B, 2, 3]` from square regions of an image to a crop.
+
+    center: `[B, 2]`, pixels
+    side: `[B]`, pixels
+    angle: `[B]`, of the square's x axis, radians
+    size: side of the crop in pixels
+    """
     k = size / side
     c, s = torch.cos(angle) * k, torch.sin(angle) * k
     linear = torch.stack([torch.stack([c, s], -1), torch.stack([-s, c], -1)], 1)
@@ -39,7 +47,7 @@ def square_matrix(center: Tensor, side: Tensor, angle: Tensor, size: int) -> Ten
 
 
 def invert(matrix: Tensor) -> Tensor:
-    """The affine `[..., 2, 3]` that undoes `matrix`. Written out: it is exact, cheap and needs no LAPACK."""
+    """Inverse of an affine matrix, both `[..., 2, 3]`; written out, so that it needs no LAPACK."""
     a, b, c, d = matrix[..., :2].flatten(-2).unbind(-1)
     determinant = a * d - b * c
     linear = torch.stack([torch.stack([d, -b], -1), torch.stack([-c, a], -1)], -2) / determinant[..., None, None]
@@ -47,22 +55,24 @@ def invert(matrix: Tensor) -> Tensor:
 
 
 def apply(matrix: Tensor, points: Tensor) -> Tensor:
-    """`points [B, N, 2]` through `matrix [B, 2, 3]`."""
+    """Points `[B, N, 2]` transformed by matrices `[B, 2, 3]`."""
     return points @ matrix[..., :2].transpose(-1, -2) + matrix[..., None, :, 2]
 
 
 def scale_of(matrix: Tensor) -> Tensor:
-    """Crop pixels per image pixel, `[...]`."""
+    """Scale `[...]` of matrices `[..., 2, 3]`: crop pixels per image pixel."""
     a, b, c, d = matrix[..., :2].flatten(-2).unbind(-1)
     return (a * d - b * c).abs().sqrt()
 
 
 def warp(image: Tensor, matrix: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """Sample `image [B, C, H, W]` into crops `[B, C, h, w]`; outside the image is 0 (black).
+    """Crops `[B, C, h, w]` of an image, bilinear, antialiased. Differentiable with respect to the image.
 
-    matrix: `[B, 2, 3]` image px -> crop px; one matrix serves a batch of images, one image a batch of matrices.
-    Bilinear. Where a crop is smaller than what it shows, the image is box-averaged first and several samples per crop
-    pixel are averaged after, so that detail is blurred instead of aliased. Differentiable with respect to `image`.
+    image: `[B, C, H, W]`; outside it counts as 0 (black)
+    matrix: `[B, 2, 3]`, image pixels -> crop pixels. Batch 1 of image or matrix serves all of the other
+    size: side of the crop, or (h, w), pixels
+    To avoid aliasing when the crop is smaller than the region it shows, the image is box-averaged first, and several
+    samples per crop pixel are averaged at the end.
     """
     h, w = (size, size) if isinstance(size, int) else size
     matrix = matrix.to(image)
@@ -80,7 +90,7 @@ def warp(image: Tensor, matrix: Tensor, size: int | tuple[int, int]) -> Tensor:
     extent = torch.tensor([image.shape[3], image.shape[2]], dtype=image.dtype, device=image.device)
     at = apply(invert(matrix), grid.expand(matrix.shape[0], -1, -1)) * 2 / extent - 1
     batch, crops = image.shape[0], matrix.shape[0]
-    if batch == 1:  # many crops of one image: stack them as rows, so that the image is not copied
+    if batch == 1:  # crops of one image are sampled as rows of one grid, so that the image is not copied
         at = at.reshape(1, crops * h * samples, w * samples, 2)
     else:
         at = at.reshape(crops, h * samples, w * samples, 2).expand(batch, -1, -1, -1)

@@ -1,9 +1,10 @@
-"""Finding faces: MediaPipe's BlazeFace detectors, then its 468-point face mesh, both in torch.
+"""Face detection: MediaPipe's BlazeFace detectors, then its face mesh of 468 points, both in torch.
 
-Bazarevsky et al. 2019 (BlazeFace) and Kartynnik et al. 2019 (face mesh). Every look at the image is one affine matrix
-(image px -> network input px): the whole image, overlapping tiles for small faces, the image with a border for faces cut
-by the frame, the image turned for sideways photos. Candidates are mapped back by the inverse, and a candidate counts as a
-face only if the mesh network agrees.
+BlazeFace: Bazarevsky et al. 2019; face mesh: Kartynnik et al. 2019. The networks look at several square regions of
+the image: the whole image; overlapping tiles, for small faces; the image with a border, for faces cut by the frame;
+the image turned, for sideways photos. Each region is one affine matrix (image pixels -> network input pixels), and
+results are mapped back by its inverse. A candidate of BlazeFace counts as a face only if the mesh network confirms
+it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..errors import UserError
 from ..graph.interpreter import Graph
 from ..graph.weights import load_graphs
 from .align import apply, invert, scale_of, square_matrix, warp
-from .mesh_points import EYE_LEFT, EYE_RIGHT, MOUTH_LEFT, MOUTH_RIGHT, N_POINTS, NOSE_TIP
+from .mesh_points import EYE_LEFT, EYE_RIGHT, N_POINTS, five_points
 
 # network -> (stride of each anchor layer, anchors per cell and layer); MediaPipe's SsdAnchorsCalculator options
 ANCHORS = {
@@ -28,28 +29,21 @@ ANCHORS = {
     "blazeface_back": ((16, 32, 32, 32), 2),
     "blazeface_short": ((8, 16, 16, 16), 2),
 }
-MIN_SCORE = 0.5  # of a detection, and of the mesh network's "this is a face"
-OVERLAP = 0.3  # intersection over union from which two detections are one face
-ROI_SCALE = 1.5  # the mesh network sees the face's box grown by this
+MIN_SCORE = 0.5  # lowest score of a detection and of the mesh network's confirmation
+OVERLAP = 0.3  # intersection over union above which two detections are one face
+ROI_SCALE = 1.5  # side of the mesh network's input region, in sides of the face's box
 MAX_FACES = 64
-
-
-def five_points(mesh: Tensor) -> Tensor:
-    """`[..., 468, 2+]` mesh -> `[..., 5, 2]`: subject's right eye (left in the image), left eye, nose tip, mouth corners."""
-    xy = mesh[..., :2]
-    eyes = [xy[..., list(ids), :].mean(-2) for ids in (EYE_RIGHT, EYE_LEFT)]
-    return torch.stack([*eyes, xy[..., NOSE_TIP, :], xy[..., MOUTH_RIGHT, :], xy[..., MOUTH_LEFT, :]], -2)
 
 
 @dataclass
 class Face:
     """One face in an image. Pixel coordinates: x right, y down, origin at the image's top-left corner.
 
-    box:       `[4]` x0, y0, x1, y1: the extent of the mesh
-    score:     the detector's confidence, 0..1
-    keypoints: `[6, 2]` right eye, left eye, nose tip, mouth, right ear, left ear (the subject's right)
-    mesh:      `[468, 3]` MediaPipe's face mesh; z in pixels too, negative towards the camera
-    mesh_score: the mesh network's confidence that this is a face, 0..1
+    box: `[4]`, x0, y0, x1, y1 of the mesh
+    score: confidence of the detector, 0..1
+    keypoints: `[6, 2]`, right eye, left eye, nose tip, mouth, right ear, left ear (the subject's right)
+    mesh: `[468, 3]`, MediaPipe's face mesh; z in pixels, negative towards the camera
+    mesh_score: confidence of the mesh network that this is a face, 0..1
     """
 
     box: Tensor
@@ -60,17 +54,22 @@ class Face:
 
     @property
     def points5(self) -> Tensor:
-        """`[5, 2]`: see `five_points`."""
+        """`five_points` of the mesh, `[5, 2]`."""
         return five_points(self.mesh)
 
     @property
     def area(self) -> float:
-        """Of the box, square pixels."""
+        """Area of the box in square pixels."""
         return float((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))
 
 
 def anchor_centers(size: int, strides: tuple[int, ...], per_cell: int) -> Tensor:
-    """`[A, 2]` centres (x, y in 0..1) of a BlazeFace network's anchors, in the order of its outputs."""
+    """Centres `[A, 2]` (x, y in 0..1) of a BlazeFace network's anchors, in the order of its outputs.
+
+    size: side of the network's input in pixels
+    strides: of each anchor layer
+    per_cell: anchors per cell and layer
+    """
     layers = []
     for stride in dict.fromkeys(strides):
         n, copies = size // stride, per_cell * strides.count(stride)
@@ -81,7 +80,10 @@ def anchor_centers(size: int, strides: tuple[int, ...], per_cell: int) -> Tensor
 
 
 class FaceDetector(nn.Module):
-    """The three BlazeFace networks and the face mesh network, float32, no gradients."""
+    """The three BlazeFace networks and the face mesh network, float32, without gradients.
+
+    graphs: name -> (network, side of its input in pixels), as `load_graphs` gives them
+    """
 
     def __init__(self, graphs: dict[str, tuple[Graph, int]]):
         super().__init__()
@@ -96,10 +98,13 @@ class FaceDetector(nn.Module):
     def device(self) -> torch.device:
         return self.anchors_blazeface_full.device
 
-    @torch.inference_mode(False)  # what it returns may become part of a differentiated computation
+    @torch.inference_mode(False)  # the result may become part of a computation that is differentiated
     @torch.no_grad()
     def detect(self, image: Tensor) -> list[Face]:
-        """`image [3, H, W]` (or `[1, 3, H, W]`) sRGB 0..1 -> every face found, largest first; an empty list if none."""
+        """All faces in an image `[3, H, W]` or `[1, 3, H, W]`, sRGB 0..1; largest first, at most `MAX_FACES`.
+
+        Raises UserError for another shape.
+        """
         image = (image if image.ndim == 4 else image[None]).to(self.device, torch.float32)
         if image.shape[0] != 1 or image.shape[1] != 3:
             raise UserError(
@@ -113,13 +118,16 @@ class FaceDetector(nn.Module):
         return sorted(faces, key=lambda face: -face.area)[:MAX_FACES]
 
     def _candidates(self, image: Tensor, name: str, regions: Tensor) -> Tensor:
-        """Run one BlazeFace network on square `regions [R, 4]` -> `[N, 17]`: score and 8 image points (2 corners, 6 keypoints)."""
+        """Candidates `[N, 17]` of one BlazeFace network: score and 8 image points (2 box corners, 6 keypoints).
+
+        regions: `[R, 4]`, squares as in `search_plan`
+        """
         size = self.sizes[name]
         matrix = square_matrix(regions[:, :2], regions[:, 2], regions[:, 3], size).to(image)
         boxes, logits = self.networks[name](warp(image, matrix, size) * 2 - 1)
         score = logits[..., 0].clamp(-80, 80).sigmoid()
         region, anchor = (score > MIN_SCORE).nonzero(as_tuple=True)
-        # per anchor: box centre, box size, 6 keypoints, all in network pixels and all but the size relative to the anchor
+        # per anchor: box centre, box size, 6 keypoints, in network pixels; all but the size relative to the anchor
         values = boxes[region, anchor].reshape(-1, 8, 2)
         center = values[:, :1] + getattr(self, f"anchors_{name}")[anchor, None] * size
         half = values[:, 1:2] / 2
@@ -128,21 +136,21 @@ class FaceDetector(nn.Module):
         return torch.cat([score[region, anchor, None], points.flatten(1)], 1)
 
     def _confirm(self, image: Tensor, candidates: Tensor, known: list[Face]) -> list[Face]:
-        """Candidates `[N, 17]` -> those that are not among `known` and that the mesh network takes for faces."""
+        """The faces among candidates `[N, 17]` that are not in `known` and that the mesh network confirms."""
         fresh = [c for c in candidates if not any(same_face(_box(c), face.box) for face in known)][:MAX_FACES]
         if not fresh:
             return []
         points = torch.stack(fresh)[:, 1:].reshape(-1, 8, 2)
         corners, eyes = points[:, :2], points[:, 2:4]
         center, side, angle = corners.mean(1), (corners[:, 1] - corners[:, 0]).abs().amax(1), _angle(*eyes.unbind(1))
-        # an upside-down face can pass for an upright one, eyes for mouth; the mesh network tells which way up it is
+        # BlazeFace can take an upside-down face for an upright one; the mesh network's best score tells the orientation
         looks = [self._mesh(image, center, side, angle + turn * math.pi / 2) for turn in range(4)]
         best = torch.stack([logit for _, logit in looks]).argmax(0)
         mesh, logit = (
             torch.stack(values)[best, torch.arange(len(best), device=best.device)]
             for values in zip(*looks, strict=True)
         )
-        good = logit.sigmoid() > MIN_SCORE / 2  # the second, better placed look decides
+        good = logit.sigmoid() > MIN_SCORE / 2  # a low bound: the second pass below, on a better placed region, decides
         if not good.any():
             return []
         points, mesh, before = points[good], mesh[good], torch.stack(fresh)[good, 0]
@@ -159,7 +167,10 @@ class FaceDetector(nn.Module):
         return faces
 
     def _mesh(self, image: Tensor, center: Tensor, side: Tensor, angle: Tensor) -> tuple[Tensor, Tensor]:
-        """Face mesh `[N, 468, 3]` in image pixels and logit of "this is a face" `[N]` for N square regions around faces."""
+        """Face mesh `[N, 468, 3]` in image pixels and its confidence as logit `[N]`.
+
+        center, side, angle: `[N, 2]` px, `[N]` px, `[N]` rad, squares around faces
+        """
         size = self.sizes["facemesh"]
         matrix = square_matrix(center, side * ROI_SCALE, angle, size)
         points, logit = self.networks["facemesh"](warp(image, matrix, size))
@@ -169,25 +180,27 @@ class FaceDetector(nn.Module):
 
 
 def search_plan(height: int, width: int) -> Iterator[tuple[tuple[str, ...], Tensor, float]]:
-    """Where to look for faces, in turn: (networks, square regions `[R, 4]`, skip if a face of that many pixels is known).
+    """Steps of the search in an image: (networks, regions, size limit). A step is skipped if a known face is larger.
 
-    A region is x, y of its centre and its side in pixels, and the angle of its x axis in radians. The networks miss faces
-    narrower than about a tenth of the region, and faces that are cut by it.
+    networks: names of the BlazeFace networks to run
+    regions: `[R, 4]`, squares: x, y of the centre and side in pixels, angle of the x axis in radians
+    size limit: side of a face in pixels
+    The networks miss faces that are narrower than about a tenth of the region or cut by it.
     """
     side, center = max(height, width), (width / 2, height / 2)
     networks = tuple(ANCHORS)
     yield networks, torch.tensor([[*center, side, 0.0]]), math.inf
-    if side >= 320:  # people further back
+    if side >= 320:  # small faces
         yield networks[:1], tiles(height, width, 0.55), math.inf
-    # a face cut by the frame; a sideways picture
+    # faces cut by the frame; sideways photos
     yield networks, torch.tensor([[*center, side * 1.7, 0.0]]), 0.0
     yield networks, torch.tensor([[*center, side * 1.1, turn * math.pi / 2] for turn in (1, 3, 2)]), 0.0
-    if side >= 640:  # a group: as long as all faces are small there may be more
+    if side >= 640:  # groups: if all faces so far are small, there may be more
         yield networks[:1], tiles(height, width, 0.3), 0.1 * side
 
 
 def tiles(height: int, width: int, share: float) -> Tensor:
-    """Square regions `[R, 4]` of `share` of the longer side that cover the image, each overlapping its neighbours by 1/4."""
+    """Square regions `[R, 4]` that cover the image and overlap by 1/4. share: their side / the image's longer side."""
     side = share * max(height, width)
 
     def centers(n: int) -> list[float]:
@@ -200,7 +213,7 @@ def tiles(height: int, width: int, share: float) -> Tensor:
 
 
 def merge(candidates: Tensor) -> Tensor:
-    """BlazeFace's suppression: detections `[N, 17]` that overlap become their score-weighted average, best first."""
+    """BlazeFace's suppression: overlapping candidates `[N, 17]` become their score-weighted mean, best first."""
     rest, merged = candidates[candidates[:, 0].argsort(descending=True)], []
     while len(rest):
         boxes = torch.stack([_box(c) for c in rest])
@@ -214,36 +227,37 @@ def merge(candidates: Tensor) -> Tensor:
 
 
 def box_overlap(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union of `a [4]` with each of `b [N, 4]`."""
+    """Intersection over union `[N]` of box a `[4]` with each of the boxes b `[N, 4]`."""
     common = _intersection(a, b)
     return common / ((a[2:] - a[:2]).prod() + (b[:, 2:] - b[:, :2]).prod(-1) - common).clamp(min=1e-9)
 
 
 def _intersection(a: Tensor, b: Tensor) -> Tensor:
+    """Common area of box a `[4]` and boxes b `[..., 4]`, square pixels."""
     return (torch.minimum(a[2:], b[..., 2:]) - torch.maximum(a[:2], b[..., :2])).clamp(min=0).prod(-1)
 
 
 def same_face(a: Tensor, b: Tensor) -> bool:
-    """Do two boxes show one face? Also where one lies in the other: part of a face cut by a tile."""
+    """Whether boxes `[4]` show one face: their common area exceeds half of the smaller (a tile may cut a face)."""
     a, b = a.cpu(), b.cpu()
     smaller = min(float((a[2:] - a[:2]).prod()), float((b[2:] - b[:2]).prod()))
     return float(_intersection(a, b)) > 0.5 * smaller
 
 
 def _box(candidate: Tensor) -> Tensor:
-    """`[17]` -> `[4]`; in a turned region the first corner need not be the top left one."""
+    """Box `[4]` of a candidate `[17]`. In a turned region the first corner is not always the top left one."""
     corners = candidate[1:5].reshape(2, 2)
     return torch.cat([corners.amin(0), corners.amax(0)])
 
 
 def _angle(right: Tensor, left: Tensor) -> Tensor:
-    """Tilt of the line from the subject's right eye to the left one, `[N]` rad, 0 for an upright face."""
+    """Angle `[N]` in rad of the line from the subject's right eye to the left eye, both `[N, 2]`; 0 if upright."""
     d = left - right
     return torch.atan2(d[:, 1], d[:, 0])
 
 
 def _mesh_region(mesh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Centre, side and tilt of the square around a mesh `[N, 468, 3]`, upright in the face's own frame."""
+    """Square around each mesh `[N, 468, 3]`, turned with the face: centre `[N, 2]`, side `[N]` px, angle `[N]` rad."""
     angle = _angle(mesh[:, EYE_RIGHT[0], :2], mesh[:, EYE_LEFT[0], :2])
     turn = square_matrix(torch.zeros_like(mesh[:, 0, :2]), torch.ones_like(angle), angle, 1)[..., :2]
     upright = mesh[..., :2] @ turn.transpose(1, 2)
@@ -254,12 +268,17 @@ def _mesh_region(mesh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @torch.inference_mode(False)
 def load_detector(path: str | os.PathLike | None = None, device: torch.device | str = "cpu") -> FaceDetector:
-    """The built-in detector. path: another file written by `convert`. Raises UserError if it is missing or damaged."""
-    return FaceDetector(load_graphs(path)).eval().to(device)
+    """The built-in detector.
+
+    path: file of the networks; None for the shipped `assets/identity.safetensors`
+    device: default "cpu"
+    Raises UserError if the file is missing or damaged.
+    """
+    return FaceDetector(load_graphs(path)).train(False).to(device)
 
 
 def select_face(faces: list[Face], which: str | int = "largest") -> Face:
-    """The largest face, or the one at index `which` (0 = largest). Raises UserError if there is no such face."""
+    """The face that `which` selects: "largest" or an index (0 = largest). Raises UserError if there is none."""
     if not faces:
         raise UserError(
             "No face was found in the photo. Use one in which the face is visible, upright and at least about "

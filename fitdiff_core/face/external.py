@@ -1,7 +1,7 @@
-"""Faces that another program found, in the form in which ComfyUI's own nodes hand them on.
+"""External detections: faces that another program found, in the form that ComfyUI's own nodes use.
 
-FACE_LANDMARKS (MediaPipe Face Landmarker) has the face mesh that our detector would find, so it takes its place.
-BOUNDING_BOX (the same node, SDPose, RT-DETR, SAM3, a box drawn by hand) only says which face is meant.
+FACE_LANDMARKS (MediaPipe Face Landmarker) has the same face mesh as our detector and replaces it.
+BOUNDING_BOX (the same node, SDPose, RT-DETR, SAM3, a box drawn by hand) only selects a face.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .detect import Face, FaceDetector, box_overlap, five_points, same_face, select_face
-from .mesh_points import EAR_LEFT, EAR_RIGHT, MOUTH_LEFT, MOUTH_RIGHT, N_POINTS
+from .detect import Face, FaceDetector, box_overlap, same_face, select_face
+from .mesh_points import EAR_LEFT, EAR_RIGHT, MOUTH_LEFT, MOUTH_RIGHT, N_IRIS_POINTS, N_POINTS, five_points
 
-MARGIN = 0.5  # a box's surroundings, in box sides, where a face too small for a look at the whole picture is searched
+MARGIN = 0.5  # around a box, in box sides: the region searched for a face too small to be found in the whole photo
 
 
 def meant_faces(
@@ -37,15 +37,15 @@ def meant_faces(
 
     Raises UserError where an object is of another form, or belongs to other photos, or shows no such face.
     """
-    frames = None if landmarks is None else mesh_frames(landmarks, len(photos), tuple(photos[0].shape[-2:]))
-    rows = None if boxes is None else box_frames(boxes, len(photos))
+    frames = None if landmarks is None else parse_landmarks(landmarks, len(photos), tuple(photos[0].shape[-2:]))
+    rows = None if boxes is None else parse_boxes(boxes, len(photos))
     chosen = []
     for i, photo in enumerate(photos):
         where = f"Photo {i + 1} of {len(photos)}: " if len(photos) > 1 else ""
         try:
             found = detector.detect(photo) if frames is None else frames[i]
             if rows is not None:
-                chosen.append(face_in_box(_pick(rows[i], which), found, photo, None if frames else detector))
+                chosen.append(face_in_box(_select_box(rows[i], which), found, photo, None if frames else detector))
             elif frames is not None and not found:
                 raise UserError(
                     "The face landmarks hold no face; lower min_confidence of the node that found them, or "
@@ -58,29 +58,44 @@ def meant_faces(
     return chosen
 
 
-def mesh_frames(landmarks: Any, count: int, size: tuple[int, int]) -> list[list[Face]]:
-    """FACE_LANDMARKS of `count` photos of `size` (H, W) -> the faces of each, largest first."""
+def parse_landmarks(landmarks: Any, count: int, size: tuple[int, int]) -> list[list[Face]]:
+    """Faces of each photo, largest first, from FACE_LANDMARKS.
+
+    landmarks: as in `external_faces`
+    count: number of photos
+    size: (H, W) of the photos in pixels
+    Raises UserError if they have another form or belong to other photos.
+    """
     frames = landmarks.get("frames") if isinstance(landmarks, Mapping) else None
     if not isinstance(frames, Sequence) or not all(isinstance(frame, Sequence) for frame in frames):
         raise UserError(
-            f"These face landmarks ({_form(landmarks)}) are not of the form that ComfyUI's MediaPipe Face Landmarker gives: a "
-            "dict with 'frames', a list of faces for each image; connect that node's face_landmarks."
+            f"These face landmarks ({_describe(landmarks)}) are not of the form that ComfyUI's MediaPipe Face "
+            "Landmarker gives: a dict with 'frames', a list of faces for each image; connect that node's "
+            "face_landmarks."
         )
-    _same_count("face landmarks", len(frames), count)
+    _check_count("face landmarks", len(frames), count)
     seen = landmarks.get("image_size")
     if seen is not None and tuple(int(n) for n in seen) != size:
         raise UserError(
             f"The face landmarks were found in an image of {seen[1]} x {seen[0]} pixels, this one has {size[1]} x "
             f"{size[0]}; connect the same image to both nodes."
         )
-    return [sorted((mesh_face(face) for face in frame), key=lambda face: -face.area) for frame in frames]
+    return [sorted((face_from_landmarks(face) for face in frame), key=lambda face: -face.area) for frame in frames]
 
 
-def mesh_face(given: Any) -> Face:
-    """One face of FACE_LANDMARKS. Its pixels are counted from the first pixel's centre, ours from that pixel's corner."""
-    xy = _points(given, "landmarks_xy", 2)
-    canonical = _points(given, "landmarks_3d", 3) if given.get("landmarks_3d") is not None else torch.zeros(N_POINTS, 3)
-    # depth comes in pixels of the network's own crop, which the two sets of x and y put in proportion
+def face_from_landmarks(entry: Any) -> Face:
+    """One face of FACE_LANDMARKS. Raises UserError for another form.
+
+    Its pixel coordinates have their origin at the first pixel's centre, ours at that pixel's corner: half a pixel
+    apart.
+    """
+    xy = _landmark_points(entry, "landmarks_xy", 2)
+    canonical = (
+        _landmark_points(entry, "landmarks_3d", 3)
+        if entry.get("landmarks_3d") is not None
+        else torch.zeros(N_POINTS, 3)
+    )
+    # landmarks_3d is in pixels of the network's crop; the spread of x and y in both gives the scale for z
     spread = (canonical[:, :2] - canonical[:, :2].mean(0)).norm()
     scale = (xy - xy.mean(0)).norm() / spread if spread > 0 else torch.tensor(0.0)
     xy = xy + 0.5
@@ -88,36 +103,41 @@ def mesh_face(given: Any) -> Face:
     eyes = five_points(mesh)
     mouth = xy[[MOUTH_RIGHT, MOUTH_LEFT]].mean(0, keepdim=True)
     keypoints = torch.cat([eyes[:3], mouth, xy[[EAR_RIGHT, EAR_LEFT]]])
-    presence = torch.tensor(float(given.get("presence", 0.0))).sigmoid()
-    return Face(torch.cat([xy.amin(0), xy.amax(0)]), float(given.get("score", 1.0)), keypoints, mesh, float(presence))
+    presence = torch.tensor(float(entry.get("presence", 0.0))).sigmoid()
+    return Face(torch.cat([xy.amin(0), xy.amax(0)]), float(entry.get("score", 1.0)), keypoints, mesh, float(presence))
 
 
-def _points(face: Any, name: str, width: int) -> Tensor:
+def _landmark_points(face: Any, name: str, width: int) -> Tensor:
+    """Field `name` of a face as `[468, width]`, without the irises. Raises UserError for another form."""
     if not isinstance(face, Mapping) or name not in face:
         raise UserError(
-            f"A face among the face landmarks has no '{name}' ({_form(face)}); connect ComfyUI's MediaPipe Face "
+            f"A face among the face landmarks has no '{name}' ({_describe(face)}); connect ComfyUI's MediaPipe Face "
             "Landmarker."
         )
     points = torch.as_tensor(face[name]).float()
-    if points.ndim != 2 or points.shape[0] not in (N_POINTS, N_POINTS + 10) or points.shape[1] != width:
+    if points.ndim != 2 or points.shape[0] not in (N_POINTS, N_POINTS + N_IRIS_POINTS) or points.shape[1] != width:
         raise UserError(
             f"'{name}' of the face landmarks is {tuple(points.shape)}; this needs MediaPipe's face mesh, "
-            f"[{N_POINTS} or {N_POINTS + 10}, {width}]."
+            f"[{N_POINTS} or {N_POINTS + N_IRIS_POINTS}, {width}]."
         )
     if not torch.isfinite(points).all():
         raise UserError(f"'{name}' of the face landmarks holds NaN or infinite values; find the face again.")
     return points[:N_POINTS]
 
 
-def box_frames(boxes: Any, count: int) -> list[list[Tensor]]:
-    """BOUNDING_BOX for `count` photos -> boxes `[4]` (x0, y0, x1, y1 px) of each photo, largest first."""
+def parse_boxes(boxes: Any, count: int) -> list[list[Tensor]]:
+    """Boxes `[4]` (x0, y0, x1, y1 in pixels) of each of `count` photos, largest first, from BOUNDING_BOX.
+
+    boxes: as in `external_faces`
+    Raises UserError for another form or another number of photos.
+    """
     if isinstance(boxes, Mapping):
         boxes = [[boxes]]
     elif isinstance(boxes, Sequence) and boxes and all(isinstance(box, Mapping) for box in boxes):
         boxes = [boxes]
     if not isinstance(boxes, Sequence) or isinstance(boxes, str) or not all(isinstance(r, Sequence) for r in boxes):
         raise UserError(
-            f"These boxes ({_form(boxes)}) are not of ComfyUI's form: {{x, y, width, height}}, or a list of such "
+            f"These boxes ({_describe(boxes)}) are not of ComfyUI's form: {{x, y, width, height}}, or a list of such "
             "for each image."
         )
     if not boxes:
@@ -126,16 +146,17 @@ def box_frames(boxes: Any, count: int) -> list[list[Tensor]]:
             "them."
         )
     if len(boxes) > 1:
-        _same_count("boxes", len(boxes), count)
-    rows = [sorted((_corners(box) for box in row), key=lambda b: -float((b[2:] - b[:2]).prod())) for row in boxes]
+        _check_count("boxes", len(boxes), count)
+    rows = [sorted((_box_corners(box) for box in row), key=lambda b: -float((b[2:] - b[:2]).prod())) for row in boxes]
     return rows * count if len(rows) == 1 else rows
 
 
-def _corners(box: Any) -> Tensor:
+def _box_corners(box: Any) -> Tensor:
+    """Box `[4]`: x0, y0, x1, y1 in pixels. Raises UserError for another form or an empty box."""
     try:
         x, y, width, height = (float(box[key]) for key in ("x", "y", "width", "height"))
     except (TypeError, KeyError, ValueError):
-        raise UserError(f"A box needs the numbers x, y, width and height ({_form(box)}).") from None
+        raise UserError(f"A box needs the numbers x, y, width and height ({_describe(box)}).") from None
     corners = torch.tensor([x, y, x + width, y + height])
     if not torch.isfinite(corners).all() or width <= 0 or height <= 0:
         raise UserError(
@@ -145,10 +166,17 @@ def _corners(box: Any) -> Tensor:
 
 
 def face_in_box(box: Tensor, found: list[Face], photo: Tensor, detector: FaceDetector | None = None) -> Face:
-    """The face among `found` that `box [4]` shares most with; if there is none, a closer look with `detector`."""
+    """The face that overlaps a box most.
+
+    box: `[4]`, x0, y0, x1, y1 in pixels
+    found: faces of the photo
+    photo: `[3, H, W]`, sRGB 0..1
+    detector: searches near the box if none of `found` is in it; None: no search
+    Raises UserError if there is no face in the box.
+    """
     inside = [face for face in found if same_face(box, face.box)]
     if not inside and detector is not None:
-        inside = [face for face in closer_look(box, photo, detector) if same_face(box, face.box)]
+        inside = [face for face in detect_near_box(box, photo, detector) if same_face(box, face.box)]
     if not inside:
         x0, y0, x1, y1 = (round(v) for v in box.tolist())
         raise UserError(
@@ -157,8 +185,8 @@ def face_in_box(box: Tensor, found: list[Face], photo: Tensor, detector: FaceDet
     return max(inside, key=lambda face: float(box_overlap(box, face.box[None])))
 
 
-def closer_look(box: Tensor, photo: Tensor, detector: FaceDetector) -> list[Face]:
-    """Detect in the part of `photo [3, H, W]` around `box`; faces in the whole photo's pixels."""
+def detect_near_box(box: Tensor, photo: Tensor, detector: FaceDetector) -> list[Face]:
+    """Faces found near box `[4]` in photo `[3, H, W]`, in pixels of the whole photo."""
     height, width = photo.shape[-2:]
     margin = (box[2:] - box[:2]) * MARGIN
     x0, y0 = (box[:2] - margin).clamp(min=0).floor().int().tolist()
@@ -179,19 +207,22 @@ def closer_look(box: Tensor, photo: Tensor, detector: FaceDetector) -> list[Face
     ]
 
 
-def _pick(boxes: list[Tensor], which: str | int) -> Tensor:
+def _select_box(boxes: list[Tensor], which: str | int) -> Tensor:
+    """The box that `which` selects. Raises UserError if there is none."""
     index = 0 if which == "largest" else int(which)
     if index >= len(boxes):
         raise UserError(f"There is no box number {index}: there are {len(boxes)}. Count from 0, largest first.")
     return boxes[index]
 
 
-def _same_count(what: str, given: int, photos: int) -> None:
-    if given != photos:
-        raise UserError(f"The {what} are of {given} images, here are {photos}; connect the same batch to both nodes.")
+def _check_count(what: str, count: int, photos: int) -> None:
+    """Raises UserError unless the object has as many images as there are photos."""
+    if count != photos:
+        raise UserError(f"The {what} are of {count} images, here are {photos}; connect the same batch to both nodes.")
 
 
-def _form(value: Any) -> str:
+def _describe(value: Any) -> str:
+    """Type of an object, and the keys of a dict, for error messages."""
     if isinstance(value, Mapping):
         return f"a dict with {sorted(map(str, value))[:8]}"
     return f"a {type(value).__name__}"

@@ -1,1 +1,1 @@
-"""Networks as data: files are read into a list of operator calls, which a differentiable interpreter runs."""
+"""Networks as data: a file becomes a list of operator calls, which a differentiable interpreter runs."""

@@ -1,7 +1,7 @@
-"""A network as data: a list of operator calls and the tensors they use, run by a small differentiable interpreter.
+"""A network as data: a list of operator calls and their constant tensors, run by a small differentiable interpreter.
 
-Both the built-in face networks (their plan stored in `assets/identity.safetensors`) and ArcFace packs (`.onnx` files) are
-run this way, so that neither needs a second inference runtime and both give gradients with respect to the image.
+It runs the built-in face networks (stored in `assets/identity.safetensors`) and ArcFace networks (`.onnx` files). So no
+second inference runtime is needed, and gradients with respect to the image are available.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from .ops import OPS
 
 @dataclass(frozen=True)
 class Node:
-    """One call: `outputs[0] = op(attributes, *inputs)`; inputs are names of earlier outputs, constants or the graph input."""
+    """One operator call: `outputs[0] = op(attributes, *inputs)`.
+
+    op: ONNX operator, a key of `ops.OPS`
+    inputs: names of earlier outputs, of constants or of the graph's input; "" for an optional input that is absent
+    outputs: names of the results, of which only the first is computed
+    attributes: ONNX attributes by name
+    """
 
     op: str
     inputs: tuple[str, ...]
@@ -28,9 +34,12 @@ class Node:
 
 
 class Graph(nn.Module):
-    """Runs `nodes` in order. Constants are buffers: they follow `.to()`/`.double()` and get no gradient.
+    """Runs operator calls in order.
 
-    input: name of the one image input; outputs: names of the results; constants: name -> Tensor.
+    nodes: the calls
+    constants: name -> tensor. They are buffers: they follow `.to()` and `.double()` and get no gradient
+    input: name of the only input, an image
+    outputs: names of the results
     Raises UserError for an operator that is not in `ops.OPS`.
     """
 
@@ -43,7 +52,7 @@ class Graph(nn.Module):
                 "use a plain ArcFace recognition model (for instance w600k_r50.onnx of the buffalo_l pack)."
             )
         self.nodes, self.input, self.outputs = tuple(nodes), input, tuple(outputs)
-        # what may be forgotten after each node, so that a deep network does not hold all its maps at once
+        # names that are not used after each node; they are freed then, to limit memory
         last_use = {name: i for i, node in enumerate(nodes) for name in node.inputs if name and name not in constants}
         self._done = [[name for name in set(node.inputs) if last_use.get(name) == i] for i, node in enumerate(nodes)]
         self._buffer_of: dict[str, str] = {}
@@ -54,10 +63,11 @@ class Graph(nn.Module):
 
     @property
     def constants(self) -> dict[str, Tensor]:
+        """Constants by name."""
         return {name: getattr(self, key) for name, key in self._buffer_of.items()}
 
     def run(self, x: Tensor, names: Sequence[str]) -> list[Tensor]:
-        """The named intermediate or final tensors for the input `x`."""
+        """The tensors `names`, intermediate or final, for the input `x`."""
         values, wanted = {**self.constants, self.input: x}, set(names)
         for node, done in zip(self.nodes, self._done, strict=True):
             inputs = [values[name] if name else None for name in node.inputs]
@@ -68,6 +78,7 @@ class Graph(nn.Module):
         return [values[name] for name in names]
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """The outputs for the input `x`."""
         return self.run(x, self.outputs)
 
     @torch.no_grad()

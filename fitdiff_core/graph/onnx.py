@@ -1,7 +1,7 @@
-"""Reads an `.onnx` file into a `Graph`: differentiable, on any device, without onnx or onnxruntime.
+"""Reads an `.onnx` file into a `Graph`, without the packages onnx and onnxruntime.
 
-Field numbers are those of onnx.proto. Enough for recognition networks: one image in, operators of `ops.OPS`, weights inside
-the file.
+It supports what recognition networks need: one image as input, operators of `ops.OPS`, weights inside the file.
+Numbers of message fields are those of onnx.proto.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ RAW_TYPES = {1: "<f4", 2: "u1", 3: "i1", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 1
 
 @dataclass(frozen=True)
 class Signature:
-    """A graph's interface: name -> shape of its inputs and outputs, 0 where a dimension is not fixed."""
+    """Inputs and outputs of a graph: name -> shape, with 0 for a dimension that is not fixed."""
 
     inputs: dict[str, list[int]]
     outputs: dict[str, list[int]]
 
 
 def _graph_message(data: memoryview) -> memoryview:
+    """The GraphProto of a ModelProto. Raises ValueError if there is none."""
     for number, value in fields(data):
         if number == 7 and isinstance(value, memoryview):
             return value
@@ -40,6 +41,7 @@ def _graph_message(data: memoryview) -> memoryview:
 
 
 def _value_info(data: memoryview) -> tuple[str, list[int]]:
+    """ValueInfoProto -> (name, shape)."""
     info = message(data)
     shape: list[int] = []
     for kind in info[2]:
@@ -50,7 +52,7 @@ def _value_info(data: memoryview) -> tuple[str, list[int]]:
 
 
 def read_signature(path: str | os.PathLike) -> Signature:
-    """Inputs (weights left out) and outputs of an ONNX file; its weights are skipped, not read. Raises UserError."""
+    """Inputs (without weights) and outputs of an ONNX file. Weights are not read. Raises UserError."""
     path = Path(path)
     inputs, outputs, weights = {}, {}, set()
     try:
@@ -68,13 +70,13 @@ def read_signature(path: str | os.PathLike) -> Signature:
 
 
 def load_onnx(path: str | os.PathLike) -> Graph:
-    """The file as a Graph. Raises UserError if it is missing, damaged or uses something unsupported."""
+    """The network of an ONNX file. Raises UserError if the file is missing, damaged or uses an unsupported feature."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"No such ONNX file: {path}.")
     try:
         return parse_onnx(path.read_bytes())
-    except UserError as e:  # which is a ValueError too, but not damage
+    except UserError as e:  # a subclass of ValueError, but no damage
         raise UserError(f"{path.name}: {e}") from e
     except DAMAGE as e:
         raise _damaged(path, e) from e
@@ -85,7 +87,7 @@ def _damaged(path: Path, e: Exception) -> UserError:
 
 
 def parse_onnx(data: bytes) -> Graph:
-    """An ONNX model's bytes -> Graph. Raises UserError for what is unsupported, ValueError for damage."""
+    """The network of an ONNX model's bytes. Raises UserError if it is not supported, ValueError if it is damaged."""
     graph = message(_graph_message(memoryview(data)))
     constants = dict(_tensor(t) for t in graph[5])
     nodes = []
@@ -106,6 +108,7 @@ def parse_onnx(data: bytes) -> Graph:
 
 
 def _constant(attributes: dict[str, Any]) -> Tensor:
+    """Value of a Constant node. Raises UserError if it has none that is supported."""
     for key in ("value", "value_float", "value_int", "value_floats", "value_ints"):
         if key in attributes:
             value = attributes[key]
@@ -114,7 +117,7 @@ def _constant(attributes: dict[str, Any]) -> Tensor:
 
 
 def _tensor(data: memoryview) -> tuple[str, Tensor]:
-    """TensorProto -> (name, Tensor), copied out of the file."""
+    """TensorProto -> (name, copy of the tensor). Raises UserError for an unsupported type or external data."""
     t: Message = message(data)
     shape, kind = integers(t[1]), (t[2] or [0])[-1]
     if t[13] or (t[14] or [0])[-1] == 1:
@@ -136,7 +139,11 @@ def _tensor(data: memoryview) -> tuple[str, Tensor]:
 
 
 def _attribute(data: memoryview) -> tuple[str, Any]:
-    """AttributeProto -> (name, value). Its type field tells which of the value fields counts; very old files leave it out."""
+    """AttributeProto -> (name, value).
+
+    Its type field says which value field holds the value. Very old files have no type; then the field that is set
+    counts.
+    """
     a: Message = message(data)
     present = next((n for n in (2, 3, 4, 5, 7, 8, 9) if a[n]), 0)
     kind = a[20][-1] if a[20] else {2: 1, 3: 2, 4: 3, 5: 4, 7: 6, 8: 7, 9: 8}.get(present, 0)
@@ -153,5 +160,5 @@ def _attribute(data: memoryview) -> tuple[str, Any]:
     elif kind == 7:
         value = integers(a[8])
     else:
-        value = None  # sub-graphs and the like: the operator that needs one is refused by name
+        value = None  # sub-graphs, for instance; the operators that need them are not supported
     return text(a[1]), value

@@ -1,7 +1,7 @@
-"""The ONNX operators that face networks are made of, each as a plain differentiable torch function.
+"""The ONNX operators of face networks, each as a differentiable torch function.
 
-Signature: `op(attributes, *inputs) -> Tensor`; an optional input that is absent is None. The meaning is that of the ONNX
-operator specification (onnx.ai/onnx/operators); a variant that is not understood raises UserError instead of guessing.
+Signature: `op(attributes, *inputs) -> Tensor`. An optional input that is absent is None. Operators follow the ONNX
+specification (onnx.ai/onnx/operators). A variant that is not supported raises UserError.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from ..errors import UserError
 Attributes = dict[str, Any]
 OPS: dict[str, Callable[..., Tensor]] = {}
 
-# onnx.TensorProto.DataType; float16 weights are computed in float32, so the three float types are one
+# onnx.TensorProto.DataType; float16 and float64 weights are computed in float32, so all float types are treated alike
 FLOAT_TYPES = (1, 10, 11)
 INT_TYPES = {2: torch.uint8, 3: torch.int8, 5: torch.int16, 6: torch.int32, 7: torch.int64, 9: torch.bool}
 
 
 def op(*names: str):
+    """Decorator that registers a function in `OPS` under ONNX operator names."""
+
     def register(function):
         for name in names:
             OPS[name] = function
@@ -41,14 +43,14 @@ def _ints(t: Tensor | list[int]) -> list[int]:
 
 
 def _axes(a: Attributes, axes: Tensor | None) -> list[int] | None:
-    """Axes moved from attribute to input between opset versions; either is taken."""
+    """Axes from the input or the attribute: which of the two depends on the opset version."""
     if axes is not None:
         return _ints(axes)
     return list(a["axes"]) if "axes" in a else None
 
 
 def _padded(a: Attributes, x: Tensor, kernel: list[int], stride: list[int], dilation: list[int], fill: float) -> Tensor:
-    """`x` with a window operator's padding laid around it; ONNX counts all begins, then all ends."""
+    """`x` with the padding of a window operator. ONNX lists the beginnings of all axes, then the ends."""
     auto = a.get("auto_pad", "NOTSET")
     if auto in ("NOTSET", ""):
         top, left, bottom, right = a.get("pads", [0, 0, 0, 0])
@@ -103,7 +105,7 @@ def batch_norm(a: Attributes, x: Tensor, scale: Tensor, bias: Tensor, mean: Tens
 
 @op("PRelu")
 def prelu(a: Attributes, x: Tensor, slope: Tensor) -> Tensor:
-    # opset 6 exporters wrote one slope per channel without the trailing axes
+    # exporters of opset 6 wrote one slope per channel without the trailing axes
     if slope.ndim == 1 and x.ndim == 4 and slope.numel() not in (1, x.shape[3]):
         slope = slope.view(-1, 1, 1)
     if x.ndim == 4 and slope.shape == (x.shape[1], 1, 1):
@@ -155,9 +157,9 @@ def pad(a: Attributes, x: Tensor, pads: Tensor | None = None, value: Tensor | No
 
 @op("Resize", "Upsample")
 def resize(a: Attributes, x: Tensor, *inputs: Tensor | None) -> Tensor:
-    """Linear or nearest, 2-D. Inputs are (scales) for Upsample-9 and Resize-10, (roi, scales, sizes) later."""
-    given = [None, inputs[0]] if len(inputs) == 1 else list(inputs)
-    scales, sizes = (given + [None] * 3)[1:3]
+    """2-D, linear or nearest. Inputs: (scales) in Upsample-9 and Resize-10, later (roi, scales, sizes)."""
+    optional = [None, inputs[0]] if len(inputs) == 1 else list(inputs)
+    scales, sizes = (optional + [None] * 3)[1:3]
     if sizes is not None and sizes.numel():
         size = tuple(_ints(sizes)[2:])
     else:
@@ -175,7 +177,7 @@ def resize(a: Attributes, x: Tensor, *inputs: Tensor | None) -> Tensor:
 
 
 def _resize_axis(x: Tensor, size: int, axis: int) -> Tensor:
-    """Linear along one axis with source = target * scale: no half-pixel shift, as old TensorFlow did it."""
+    """Linear along one axis with source = target * scale ("asymmetric": no half-pixel shift, as in old TensorFlow)."""
     n = x.shape[axis]
     at = torch.arange(size, device=x.device, dtype=x.dtype) * (n / size)
     low = at.floor().long().clamp(max=n - 1)
@@ -290,5 +292,5 @@ OPS.update(
     Expand=lambda a, x, shape: x * torch.ones(_ints(shape), dtype=x.dtype, device=x.device),
     Shape=lambda a, x: torch.tensor(x.shape, device=x.device),
     Identity=lambda a, x: x,
-    Dropout=lambda a, x, *unused: x,  # inference: the identity
+    Dropout=lambda a, x, *unused: x,  # the identity at inference
 )

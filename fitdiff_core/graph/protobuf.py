@@ -1,4 +1,4 @@
-"""Just enough Protocol Buffers to read an ONNX file without the `onnx` package: the wire format, fields by number."""
+"""The part of Protocol Buffers' wire format that reading an ONNX file needs. Fields are identified by number."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-# what reading a damaged file can end in
+# exceptions that reading a damaged file can raise
 DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, struct.error)
 Message = dict[int, list]  # field number -> its values in order: int (varint), bytes (fixed 32/64) or memoryview
 
 
 def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    """(number, position after it) of the varint at position `at`. Raises ValueError if it has more than 64 bits."""
     value = shift = 0
     while True:
         byte = data[at]
@@ -27,7 +28,10 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Each `(number, value)` of a message. Nothing nested is read, so that skipping large weights costs nothing."""
+    """Each (number, value) of a message. Nested messages are not parsed, so large weights can be skipped.
+
+    Raises ValueError for damaged data.
+    """
     at, end = 0, len(data)
     while at < end:
         key, at = _varint(data, at)
@@ -57,12 +61,12 @@ def message(data: memoryview) -> Message:
 
 
 def text(values: list) -> str:
-    """A string field; the last value counts, as protobuf has it."""
+    """Value of a string field: the last one, as protobuf specifies; "" if there is none."""
     return bytes(values[-1]).decode() if values else ""
 
 
 def integers(values: list) -> list[int]:
-    """A repeated int64 or int32 field, packed or not."""
+    """Values of a repeated int64 or int32 field, packed or not."""
     result = []
     for value in values:
         if isinstance(value, int):
@@ -76,9 +80,10 @@ def integers(values: list) -> list[int]:
 
 
 def floats(values: list, dtype: str = "<f4") -> np.ndarray:
-    """A repeated float (or double) field, packed or not."""
+    """Values of a repeated float field (or double, by `dtype`), packed or not."""
     return np.frombuffer(b"".join(bytes(v) for v in values), dtype)
 
 
 def float32(values: list) -> float:
+    """Value of a float field; 0 if there is none."""
     return struct.unpack("<f", values[-1])[0] if values else 0.0

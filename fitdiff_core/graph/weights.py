@@ -1,7 +1,7 @@
-"""The one file that holds the built-in face networks: `assets/identity.safetensors`, written by `convert`.
+"""The file of the built-in face networks: `assets/identity.safetensors`, made by `fitdiff_lab.assets.face_networks`.
 
-Tensors are named `<network>/<constant>`, in float16. The metadata entry `plan` (JSON) lists, for each network that is a
-`Graph`, its input size and nodes; dlib's network has a module of its own and needs none.
+Tensors are named `<network>/<constant>` and stored in float16. The metadata entry `plan` (JSON) has the input size
+and the nodes of each network that is a `Graph`. dlib's network is a torch module (`identity.dlib`) and needs no plan.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ RESNET = "dlib_resnet"
 def save_networks(
     path: str | os.PathLike, graphs: dict[str, tuple[Graph, int]], resnet: dict[str, Tensor], credits: dict
 ):
-    """Write `graphs` (name -> graph, input side) and the ResNet's state dict, float16, with the sources as `credits`."""
+    """Write the face networks in float16.
+
+    path: file to write
+    graphs: name -> (network, side of its input in pixels)
+    resnet: state dict of `identity.dlib.DlibResNet`
+    credits: sources and licences, stored in the metadata
+    """
     tensors = {f"{RESNET}/{k}": v for k, v in resnet.items()}
     plan = {}
     for name, (graph, size) in graphs.items():
@@ -40,7 +46,7 @@ def save_networks(
 
 
 def _open(path: str | os.PathLike | None, resnet: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of the ResNet, or of all the others, and the metadata."""
+    """Tensors of the ResNet, or of all others, and the metadata. Raises UserError for a missing or damaged file."""
     path = Path(path or ASSET)
     repair = "Reinstall FitDiff, or rebuild the file with: python -m fitdiff_lab.assets.face_networks"
     if not path.is_file():
@@ -65,17 +71,20 @@ def _open(path: str | os.PathLike | None, resnet: bool) -> tuple[dict[str, Tenso
 
 
 def load_graphs(path: str | os.PathLike | None = None) -> dict[str, tuple[Graph, int]]:
-    """Every stored `Graph` with the side of its square input in pixels. Raises UserError for a missing or damaged file."""
+    """Name -> (network, side of its square input in pixels). Raises UserError for a missing or damaged file.
+
+    path: None for the shipped file
+    """
     tensors, metadata = _open(path, resnet=False)
     graphs = {}
     for name, p in json.loads(metadata["plan"]).items():
         nodes = [Node(op, tuple(i), tuple(o), a) for op, i, o, a in p["nodes"]]
         constants = {k.split("/", 1)[1]: v for k, v in tensors.items() if k.startswith(name + "/")}
-        graphs[name] = Graph(nodes, constants, p["input"], p["outputs"]).eval(), int(p["size"])
+        graphs[name] = Graph(nodes, constants, p["input"], p["outputs"]).train(False), int(p["size"])
     return graphs
 
 
 def load_resnet_state(path: str | os.PathLike | None = None) -> dict[str, Tensor]:
-    """State dict of `resnet.DlibResNet`, float32. Raises UserError for a missing or damaged file."""
+    """State dict of `identity.dlib.DlibResNet`, float32. Raises UserError for a missing or damaged file."""
     tensors, _ = _open(path, resnet=True)
     return {k.split("/", 1)[1]: v.float() for k, v in tensors.items()}

@@ -240,6 +240,6 @@ def load_head(path: str | os.PathLike | None = None, device: torch.device | str 
             if metadata.get("format") != FORMAT:
                 raise UserError(f"{path} is not a head model (format {metadata.get('format')!r}). {repair}")
             tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (not a dict)
-        return HeadModel(tensors, json.loads(metadata["head"])).to(device).eval()
+        return HeadModel(tensors, json.loads(metadata["head"])).to(device).train(False)
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError, IndexError) as e:
         raise UserError(f"{path} is damaged ({type(e).__name__}: {e}). {repair}") from e

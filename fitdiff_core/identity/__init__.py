@@ -1,6 +1,6 @@
-"""Identity: who the person in a photo is (embedding and activation layers of a recognition network), differentiably."""
+"""Identity of a person in photos: embedding and activation layers of a face recogniser, differentiable."""
 
-from .embedding import Identity, View, blend_identities, encode_identity, identity_of, walk_identities
+from .embedding import Identity, PhotoFeatures, blend_identities, encode_crops, encode_identity, walk_identities
 from .packs import list_packs, load_recognizer
 from .recognizer import Features, Recognizer
 
@@ -8,10 +8,10 @@ __all__ = [
     "Features",
     "Identity",
     "Recognizer",
-    "View",
+    "PhotoFeatures",
     "blend_identities",
     "encode_identity",
-    "identity_of",
+    "encode_crops",
     "list_packs",
     "load_recognizer",
     "walk_identities",

@@ -1,6 +1,7 @@
-"""ArcFace-family recognisers from an `.onnx` file (Deng et al. 2019; insightface's packs), differentiable.
+"""ArcFace recognisers (Deng et al. 2019) from an `.onnx` file, for instance of an insightface pack; differentiable.
 
-The user brings the file: insightface's own packs are for non-commercial research, so none is shipped.
+No such file is shipped, because insightface's packs are licensed for non-commercial research only. The user provides
+it.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
-from ..face.detect import five_points
+from ..face.mesh_points import five_points
 from ..graph.interpreter import Graph
 from ..graph.onnx import load_onnx, read_signature
 from ..graph.protobuf import DAMAGE
 from .recognizer import Features, Recognizer
 
-# insightface's reference points in its 112 px crop: eyes, nose tip, mouth corners, image left first. OpenCV puts the origin
-# at the first pixel's centre, this project at its corner, hence the half pixel.
+# insightface's reference points in its crop of 112 px: eyes, nose tip, mouth corners, image left first. OpenCV has the
+# origin at the first pixel's centre, this project at its corner; `template` adds the half pixel.
 TEMPLATE_112 = ((38.2946, 51.6963), (73.5318, 51.5014), (56.0252, 71.7366), (41.5493, 92.3655), (70.7299, 92.2041))
 N_ACTIVATIONS = 3
 MAX_CROP = 512  # px; recognition networks take 112 to 224
 
 
 def template(size: int) -> Tensor:
-    """`[5, 2]` px: insightface's norm_crop for a crop of `size`; multiples of 128 have the wider frame."""
+    """Alignment points `[5, 2]` in a crop of `size` px, as insightface's norm_crop; multiples of 128 have a margin."""
     points = torch.tensor(TEMPLATE_112) + 0.5
     if size % 112 == 0:
         return points * (size / 112)
@@ -35,9 +36,9 @@ def template(size: int) -> Tensor:
 
 
 def input_range(graph: Graph) -> tuple[float, float]:
-    """(mean, scale) so that the network gets `(255 x - mean) / scale`.
+    """(mean, scale): the network's input is (255 x - mean) / scale for an image x in 0..1.
 
-    Graphs converted from MXNet subtract and scale by themselves in their first nodes; others expect -1..1.
+    Graphs converted from MXNet normalise in their first nodes; others expect -1..1.
     """
     first = {node.op for node in graph.nodes[:8]}
     own = {"Sub", "Mul"} <= first or {"Sub", "Div"} <= first
@@ -45,9 +46,10 @@ def input_range(graph: Graph) -> tuple[float, float]:
 
 
 def pick_activations(graph: Graph, size: int) -> list[str]:
-    """Names of three feature maps, finest first: the last residual sum at each of the three coarsest resolutions.
+    """Names of three activation layers, finest first: the last residual sum at each of the three coarsest resolutions.
 
-    For a ResNet at 112 px these are 28 x 28, 14 x 14 and 7 x 7. Without residual sums, the last map at a resolution.
+    For a ResNet at 112 px these are 28 x 28, 14 x 14 and 7 x 7. A resolution without a residual sum gives its last map.
+    size: side of the crop in pixels
     """
     last: dict[int, str] = {}
     kinds = {node.outputs[0]: node.op for node in graph.nodes}
@@ -59,14 +61,20 @@ def pick_activations(graph: Graph, size: int) -> list[str]:
 
 
 class ArcFaceRecognizer(Recognizer):
-    """A recognition `.onnx` as a Recognizer. Strangers' cosine is about 0, so `similarity` is the cosine itself."""
+    """A recognition network as a Recognizer. Two people have a mean cosine of about 0, so `similarity` is the cosine.
 
-    same_threshold = 1.2  # cosine 0.28, insightface's own rule of thumb for one person
-    stranger_cosine = 0.0
+    graph: network from an image to one embedding
+    name: of the file
+    size: side of the crop in pixels, default 112
+    Raises UserError if the network's output is not one finite embedding per face.
+    """
+
+    same_threshold = 1.2  # cosine 0.28, insightface's threshold for one person
+    impostor_cosine = 0.0
 
     def __init__(self, graph: Graph, name: str, size: int = 112):
         super().__init__()
-        self.graph, self.name, self.crop_size = graph.eval(), name, size
+        self.graph, self.name, self.crop_size = graph.train(False), name, size
         self.activation_names = pick_activations(graph, size)
         with torch.no_grad():
             probe = graph(torch.zeros(1, 3, size, size))
@@ -91,7 +99,7 @@ class ArcFaceRecognizer(Recognizer):
 
 
 def load_arcface(path: str | os.PathLike, device: torch.device | str = "cpu") -> ArcFaceRecognizer:
-    """A recognition `.onnx`. Raises UserError if it is missing, damaged, or not a recognition network."""
+    """The recogniser of an `.onnx` file. Raises UserError if it is missing, damaged, or not a recognition network."""
     path = Path(path)
     graph = load_onnx(path)
     shape = next(iter(read_signature(path).inputs.values()))

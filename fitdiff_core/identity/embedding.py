@@ -1,4 +1,4 @@
-"""Identities: what a recogniser knows of a person, from one photo or several, and blends of two people."""
+"""Identities: features of a person from one photo or several, and blends of two people."""
 
 from __future__ import annotations
 
@@ -15,42 +15,50 @@ from .recognizer import Features, Recognizer
 
 
 @dataclass
-class View:
-    """What the recogniser says of B photos and of their mirror images, and each photo's share `[B]` in its identity. Light
-    from one side deceives a photo and its mirror image in opposite ways; and where a contour lies must be read in one photo,
-    since an average of two has it twice."""
+class PhotoFeatures:
+    """Features of single photos (one for each of B people) and of their mirror images.
+
+    They give the mean of the shape. Side light causes opposite errors in a photo and its mirror image. The position
+    of a contour must come from a single photo, because it is blurred in the averaged activations of several.
+
+    photo, mirrored: features of the crop and of the flipped crop
+    weight: `[B]`, the photo's share in its identity; the shares of one identity sum to 1
+    """
 
     photo: Features
     mirrored: Features
     weight: Tensor
 
-    def map(self, change: Callable[[Tensor], Tensor]) -> View:
-        """The same of changed tensors."""
+    def map(self, change: Callable[[Tensor], Tensor]) -> PhotoFeatures:
+        """A copy with `change` applied to all tensors."""
         photo, mirrored = (
             Features(change(f.embedding), tuple(map(change, f.activations))) for f in (self.photo, self.mirrored)
         )
-        return View(photo, mirrored, change(self.weight))
+        return PhotoFeatures(photo, mirrored, change(self.weight))
 
 
 @dataclass
 class Identity:
-    """B people as a recogniser sees them.
+    """Features of B people.
 
-    embedding: `[B, D]` unit length; activations: tuple of `[B, C, h, w]`; crop: `[B, 3, S, S]` sRGB, the aligned photo
-    recognizer: the name of the recogniser; identities of different recognisers cannot be mixed
-    views: the photos that it is made of, one by one: what the shape is read in; without them, in the activations
+    embedding: `[B, D]`, unit length
+    activations: activation layers, `[B, C, h, w]` each, finest first
+    crop: `[B, 3, S, S]`, sRGB 0..1, the aligned photo
+    recognizer: name of the recogniser; identities of different recognisers cannot be mixed
+    views: features of the single photos; empty if unknown
     """
 
     embedding: Tensor
     activations: tuple[Tensor, ...]
     crop: Tensor
     recognizer: str
-    views: tuple[View, ...] = ()
+    views: tuple[PhotoFeatures, ...] = ()
 
     def __len__(self) -> int:
         return self.embedding.shape[0]
 
     def to(self, device: torch.device | str) -> Identity:
+        """A copy on `device`."""
         activations, views = (
             tuple(a.to(device) for a in self.activations),
             tuple(v.map(lambda t: t.to(device)) for v in self.views),
@@ -59,16 +67,18 @@ class Identity:
 
 
 @torch.no_grad()
-def identity_of(crop: Tensor, recognizer: Recognizer) -> Identity:
-    """Aligned crops `[B, 3, S, S]` of B people, sRGB 0..1 -> their identities."""
+def encode_crops(crop: Tensor, recognizer: Recognizer) -> Identity:
+    """Aligned crops `[B, 3, S, S]` of B people, sRGB 0..1 -> their identities, batch B."""
     photo = recognizer(crop)
-    return Identity(*photo, crop, recognizer.name, (View(photo, recognizer(crop.flip(3)), crop.new_ones(len(crop))),))
+    return Identity(
+        *photo, crop, recognizer.name, (PhotoFeatures(photo, recognizer(crop.flip(3)), crop.new_ones(len(crop))),)
+    )
 
 
-@torch.inference_mode(False)  # the identity may later condition a guided, that is differentiated, sampler
+@torch.inference_mode(False)  # the identity may later condition a guided sampler, which differentiates
 @torch.no_grad()
 def encode_identity(photos: Sequence[Tensor], recognizer: Recognizer, faces: Sequence[Face]) -> Identity:
-    """The identity (B = 1) of the person in one photo or several.
+    """Identity of one person (B = 1) from one photo or several.
 
     photos: `[3, H, W]` each, of any sizes, sRGB 0..1
     faces: the face of each photo
@@ -85,7 +95,7 @@ def encode_identity(photos: Sequence[Tensor], recognizer: Recognizer, faces: Seq
     for photo, face in zip(photos, faces, strict=True):
         image = photo[None].to(recognizer.template)
         crops.append(recognizer.crop(image, recognizer.matrix(face.mesh[None])))
-    each = identity_of(torch.cat(crops), recognizer)
+    each = encode_crops(torch.cat(crops), recognizer)
     mean = F.normalize(each.embedding.mean(0, keepdim=True), dim=-1)
     nearest = int((each.embedding @ mean[0]).argmax())
     view, n = each.views[0], len(crops)
@@ -96,13 +106,16 @@ def encode_identity(photos: Sequence[Tensor], recognizer: Recognizer, faces: Seq
 
 
 def blend_identities(a: Identity, b: Identity, weight: float) -> Identity:
-    """From `a` (weight 0) to `b` (weight 1): along the great circle on the embedding, linear on activations and crop.
+    """Interpolation of two identities: spherical for the embedding, linear for activations and crop.
 
-    A batch of one is blended with every entry of the other. Raises UserError if the recognisers differ.
+    a, b: identities of equal batch size, or one of batch 1, which is blended with each entry of the other
+    weight: 0 gives `a`, 1 gives `b`
+    Raises UserError if the recognisers or batch sizes do not match.
     """
     if a.recognizer != b.recognizer:
         raise UserError(
-            f"Cannot blend identities of two recognisers ({a.recognizer} and {b.recognizer}); encode both with the same one."
+            f"Cannot blend identities of two recognisers ({a.recognizer} and {b.recognizer}); encode both with the "
+            "same one."
         )
     if len(a) != len(b) and 1 not in (len(a), len(b)):
         raise UserError(f"Cannot blend {len(a)} identities with {len(b)}; give as many of each, or one.")
@@ -120,9 +133,11 @@ def blend_identities(a: Identity, b: Identity, weight: float) -> Identity:
 
 
 def walk_identities(a: Identity, b: Identity, frames: int) -> Identity:
-    """`frames` people on the way from person `a` (the first) to person `b` (the last), in even steps of `blend_identities`.
+    """Identities of batch `frames` from person `a` (first) to person `b` (last), in even steps of `blend_identities`.
 
-    Raises UserError for fewer than two frames, for several people at an end, or if the recognisers differ.
+    a, b: identities of batch 1
+    frames: number of steps including both ends, at least 2
+    Raises UserError for fewer frames, for a larger batch, or if the recognisers differ.
     """
     if frames < 2:
         raise UserError(f"A walk needs at least 2 frames, its ends (got {frames}).")
@@ -135,14 +150,14 @@ def walk_identities(a: Identity, b: Identity, frames: int) -> Identity:
     views = tuple(
         replace(each[0].map(lambda t: t.expand(frames, *t.shape[1:])), weight=torch.cat([v.weight for v in each]))
         for each in zip(*(s.views for s in steps), strict=True)
-    )  # the same photos in every step
+    )  # every step has the same photos; only their weights differ
     return Identity(
         torch.cat([s.embedding for s in steps]), activations, torch.cat([s.crop for s in steps]), a.recognizer, views
     )
 
 
 def slerp(a: Tensor, b: Tensor, weight: float) -> Tensor:
-    """Spherical interpolation of unit vectors `[B, D]`; nearly parallel ones are interpolated linearly."""
+    """Spherical interpolation of unit vectors `[B, D]`, weight 0..1; linear for nearly parallel vectors."""
     cosine = (a * b).sum(-1, keepdim=True).clamp(-1, 1)
     angle = torch.acos(cosine)
     sine = torch.sin(angle)

@@ -1,6 +1,7 @@
-"""Which recogniser: the built-in one, an ArcFace `.onnx` file, an insightface pack folder, or another pack's loaded object.
+"""Choice of the recogniser: built-in, an ArcFace `.onnx` file, an insightface pack, or an object of another node pack.
 
-insightface itself is never imported: a pack is a folder of `.onnx` files, of which one is the recognition network.
+An insightface pack is a folder of `.onnx` files; one of them is the recognition network. The package insightface is not
+needed and never imported.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import torch
 from ..errors import UserError
 from ..graph.onnx import read_signature
 from .arcface import load_arcface
-from .recognizer import Recognizer, load_builtin
+from .dlib import load_builtin
+from .recognizer import Recognizer
 
 BUILT_IN = "built-in"
 TREE = """Expected file tree (as insightface, ReActor, InstantID and PuLID use it):
@@ -26,9 +28,10 @@ TREE = """Expected file tree (as insightface, ReActor, InstantID and PuLID use i
 
 
 def is_recognition(path: Path) -> bool:
-    """Does the file take one square crop of 112 to 160 px and give one embedding? The pack's other networks do not.
+    """Whether an `.onnx` file maps one square crop of 112 to 160 px to one embedding.
 
-    (Landmarks and detectors take 192 px and more, age and gender 96 px, the face swapper a second input.)
+    The other networks of a pack do not: landmarks and detectors take 192 px or more, age and gender 96 px, and the face
+    swapper has a second input.
     """
     try:
         signature = read_signature(path)
@@ -42,12 +45,12 @@ def is_recognition(path: Path) -> bool:
 
 
 def onnx_files(folder: Path) -> list[Path]:
-    """The pack's files. Unzipped by hand, antelopev2 ends up one folder too deep, so that place counts as well."""
+    """The `.onnx` files of a pack's folder, and of a folder of the same name in it (antelopev2's archive has one)."""
     return sorted(folder.glob("*.onnx")) + sorted(folder.glob(f"{folder.name}/*.onnx"))
 
 
 def recognition_file(folder: str | os.PathLike) -> Path:
-    """The recognition `.onnx` in a pack's folder. Raises UserError, with the file tree that was expected, if there is none."""
+    """The recognition `.onnx` in a pack's folder. Raises UserError with the expected file tree if there is none."""
     folder = Path(folder)
     found = onnx_files(folder)
     for path in found:
@@ -63,32 +66,34 @@ def recognition_file(folder: str | os.PathLike) -> Path:
 
 
 def list_packs(*folders: str | os.PathLike) -> list[str]:
-    """Names for `load_recognizer`: "built-in", then every pack found in e.g. `models/insightface`, sorted."""
+    """Names for `load_recognizer`: "built-in", then the packs in `folders` (e.g. `models/insightface`), sorted."""
     names = {p.name for root in _roots(folders) for p in root.iterdir() if p.is_dir() and onnx_files(p)}
     return [BUILT_IN, *sorted(names)]
 
 
 def _roots(folders: Sequence[str | os.PathLike]) -> list[Path]:
-    """insightface keeps packs in `<root>/models`; a user may also name that folder itself."""
+    """Folders that hold packs: insightface uses `<root>/models`; a user may also give that folder itself."""
     return [p for f in folders for p in (Path(f) / "models", Path(f)) if p.is_dir()]
 
 
-@torch.inference_mode(False)  # gradients flow through the network later, which inference tensors would forbid
+@torch.inference_mode(False)  # gradients flow through the network later, which inference tensors do not allow
 def load_recognizer(
     source: str | os.PathLike | Any = BUILT_IN,
     device: torch.device | str = "cpu",
     folders: Sequence[str | os.PathLike] = (),
 ) -> Recognizer:
-    """A frozen recogniser on `device`.
+    """A frozen recogniser.
 
-    source: "built-in"; the path of a recognition `.onnx` or of a pack's folder; the name of a pack in one of `folders`
-    (e.g. `models/insightface`); or an object of another node pack that holds insightface's FaceAnalysis.
-    Raises UserError if it is not there or not usable; the message says which files were expected.
+    source: "built-in" (default); path of a recognition `.onnx` or of a pack's folder; name of a pack in `folders`; a
+        `Recognizer`; or another node pack's object that holds insightface's FaceAnalysis
+    device: default "cpu"
+    folders: where packs are searched, e.g. `models/insightface`; default none
+    Raises UserError if the recogniser is missing or not usable; the message says which files were expected.
     """
     if isinstance(source, Recognizer):
         return source.to(device)
     if not isinstance(source, (str, os.PathLike)):
-        return load_arcface(foreign_file(source), device)
+        return load_arcface(face_analysis_file(source), device)
     if str(source) == BUILT_IN:
         return load_builtin(device=device)
     path = Path(source)
@@ -101,15 +106,19 @@ def load_recognizer(
     raise UserError(f"No recogniser {str(source)!r} (searched: {places}); choose 'built-in' or install a pack.\n{TREE}")
 
 
-def foreign_file(analysis: Any) -> Path:
-    """The recognition `.onnx` behind an insightface FaceAnalysis, or behind one of its models, told by its attributes."""
+def face_analysis_file(analysis: Any) -> Path:
+    """Path of the recognition `.onnx` of an insightface FaceAnalysis or of one of its models.
+
+    analysis: recognised by its attributes `models` or `model_file`, because insightface is not imported
+    Raises UserError for another object.
+    """
     models = getattr(analysis, "models", None)
     model = models.get("recognition") if isinstance(models, dict) else analysis
     file = getattr(model, "model_file", None)
     if not isinstance(file, (str, os.PathLike)):
         has = f"it holds {sorted(models)}" if isinstance(models, dict) else f"it is a {type(analysis).__name__}"
         raise UserError(
-            f"This object gives no face recognition network ({has}); connect an insightface FaceAnalysis whose pack has "
-            f"one, or use FitDiff's own recogniser loader.\n{TREE}"
+            f"This object gives no face recognition network ({has}); connect an insightface FaceAnalysis whose pack "
+            f"has one, or use FitDiff's own recogniser loader.\n{TREE}"
         )
     return Path(file)

@@ -1,134 +1,77 @@
-"""Face recognition as a differentiable function: mesh -> crop -> embedding and activations.
+"""The interface of a face recogniser: a differentiable function from an aligned crop to embedding and activations.
 
-`Recognizer` is what the rest of FitDiff knows; the built-in one is dlib's network (see `resnet.py`), `arcface.py` has the
-other kind. The two differ in the five points that place the crop, in the network, and in what a distance means.
+`dlib` and `arcface` implement it. They differ in the points that align the crop, in the network, and in the scale of
+distances.
 """
 
 from __future__ import annotations
 
-import os
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..face.align import similarity_transform, warp
-from ..face.mesh_points import EYE_LEFT, EYE_RIGHT, SUBNASALE
-from ..graph.weights import load_resnet_state
-from .dlib import DlibResNet
 
 
 class Features(NamedTuple):
-    """What a recogniser says of a crop. embedding: `[B, D]` unit length; activations: tuple of `[B, C, h, w]`, finest first."""
+    """Output of a recogniser.
+
+    embedding: `[B, D]`, unit length
+    activations: activation layers, `[B, C, h, w]` each, finest first
+    """
 
     embedding: Tensor
     activations: tuple[Tensor, ...]
 
 
 class Recognizer(nn.Module):
-    """Base class. Frozen; gradients flow to the crop only.
+    """Base class of face recognisers. Weights are frozen; gradients flow to the crop.
 
-    name: written into reports and identities, which recognisers do not share
+    name: stored in reports and identities; identities of two recognisers cannot be mixed
     dim: D, length of the embedding
     crop_size: S, side of the square crop in pixels
-    same_threshold: two photos with a `distance` below are taken for one person
-    stranger_cosine: mean cosine between embeddings of two different people, the zero of `similarity`
+    same_threshold: two photos with a smaller `distance` show one person
+    impostor_cosine: mean cosine of the embeddings of two different people; `similarity` is 0 there
+    template: `[P, 2]`, positions of the P alignment points in the crop, pixels
     """
 
     name: str
     dim: int
     crop_size: int
     same_threshold: float
-    stranger_cosine: float = 0.0
-    template: Tensor  # [P, 2] where the P alignment points lie in the crop, pixels
+    impostor_cosine: float = 0.0
+    template: Tensor
 
     @property
     def device(self) -> torch.device:
+        """Device of the weights."""
         return self.template.device
 
     def alignment_points(self, mesh: Tensor) -> Tensor:
-        """`[B, 468, 2+]` mesh in image pixels -> `[B, P, 2]`."""
+        """Face mesh `[B, 468, 2+]` -> alignment points `[B, P, 2]`, both in image pixels."""
         raise NotImplementedError
 
     def matrix(self, mesh: Tensor) -> Tensor:
-        """`mesh [B, 468, 2+]` (image px) -> `[B, 2, 3]` similarity from image px to crop px."""
+        """Face mesh `[B, 468, 2+]` in image pixels -> similarity transform `[B, 2, 3]` from image to crop pixels."""
         return similarity_transform(self.alignment_points(mesh.detach().to(self.template)), self.template)
 
     def crop(self, image: Tensor, matrix: Tensor) -> Tensor:
-        """`image [B, 3, H, W]` sRGB 0..1 -> aligned `[B, 3, S, S]`; antialiased, black outside, differentiable."""
+        """Image `[B, 3, H, W]`, sRGB 0..1 -> aligned crop `[B, 3, S, S]`; black outside, differentiable."""
         return warp(image, matrix, self.crop_size)
 
     def forward(self, crop: Tensor) -> Features:
-        """`crop [B, 3, S, S]` sRGB 0..1 -> Features. Differentiable with respect to the crop."""
+        """Aligned crop `[B, 3, S, S]`, sRGB 0..1 -> Features. Differentiable with respect to the crop."""
         raise NotImplementedError
 
     def distance(self, e1: Tensor, e2: Tensor) -> Tensor:
-        """Euclidean distance of unit embeddings `[B, D]` -> `[B]`, 0..2; below `same_threshold`: one person."""
+        """Euclidean distance `[B]` of unit embeddings `[B, D]`, 0..2; one person if below `same_threshold`."""
         return (e1 - e2).square().sum(-1).clamp(min=1e-12).sqrt()
 
     def similarity(self, e1: Tensor, e2: Tensor) -> Tensor:
-        """Likeness `[B]` on one scale for every recogniser: 1 = the same picture, 0 = what strangers score on average.
+        """Similarity `[B]` of unit embeddings `[B, D]`: 1 for the same picture, 0 for two people on average.
 
-        The cosine, stretched so that strangers' mean cosine becomes 0: (cos - c0) / (1 - c0). For ArcFace c0 = 0, so it
-        is the cosine itself. Negative values are less alike than chance.
+        (cos - c0) / (1 - c0), where c0 is `impostor_cosine`. It may be negative. ArcFace has c0 = 0: the plain cosine.
         """
         cosine = (e1 * e2).sum(-1)
-        return (cosine - self.stranger_cosine) / (1 - self.stranger_cosine)
-
-
-class DlibRecognizer(Recognizer):
-    """The built-in recogniser: 150 px crop, 128 dimensions, activations after residual blocks 3, 7 and 10.
-
-    Activations: `[B, 32, 35, 35]`, `[B, 64, 17, 17]`, `[B, 128, 8, 8]`, each after its ReLU.
-    """
-
-    name = "dlib_resnet_v1"
-    dim = 128
-    crop_size = 150
-    activation_blocks = (3, 7, 10)
-    # dlib calibrated its threshold on raw embeddings, whose length is 1.43 +- 0.07 on photos; ours have length 1, so the
-    # distance is scaled by that length and dlib's figures hold: same person 0.35, strangers 0.85 on average
-    same_threshold = 0.6
-    typical_norm = 1.43
-    stranger_cosine = 0.825
-
-    # eye corners and the point under the nose in dlib's 5-point face chip (image_processing/frontal_face_detector.h), as a
-    # share of the chip without its border: left eye outer, inner, right eye outer, inner, subnasale
-    CHIP = (
-        (0.8595674595992, 0.2134981538014),
-        (0.6460604764104, 0.2289674387677),
-        (0.1205750620789, 0.2137274526848),
-        (0.3340850613712, 0.2290642403242),
-        (0.4901123135679, 0.6277975316475),
-    )
-    MESH_POINTS = (*EYE_LEFT[:2], *EYE_RIGHT[:2], SUBNASALE)  # the same five in MediaPipe's mesh
-    BORDER = 0.25
-
-    def __init__(self, network: DlibResNet):
-        super().__init__()
-        self.network = network.eval().requires_grad_(False)
-        template = (torch.tensor(self.CHIP) + self.BORDER) / (1 + 2 * self.BORDER) * self.crop_size
-        self.register_buffer("template", template, persistent=False)
-
-    def alignment_points(self, mesh: Tensor) -> Tensor:
-        return mesh[:, list(self.MESH_POINTS), :2]
-
-    def distance(self, e1: Tensor, e2: Tensor) -> Tensor:
-        """On the scale of dlib's raw embeddings, `[B]`: below 0.6 one person."""
-        return self.typical_norm * super().distance(e1, e2)
-
-    def raw(self, crop: Tensor) -> Tensor:
-        """`[B, 128]` as dlib gives it, not normalised: for comparison with dlib itself."""
-        return self.network(crop)[0]
-
-    def forward(self, crop: Tensor) -> Features:
-        embedding, blocks = self.network(crop)
-        return Features(F.normalize(embedding, dim=-1), tuple(blocks[i - 1] for i in self.activation_blocks))
-
-
-def load_builtin(path: str | os.PathLike | None = None, device: torch.device | str = "cpu") -> DlibRecognizer:
-    """dlib's network from `assets/identity.safetensors`. Raises UserError if that is missing or damaged."""
-    network = DlibResNet()
-    network.load_state_dict(load_resnet_state(path))
-    return DlibRecognizer(network).to(device)
+        return (cosine - self.impostor_cosine) / (1 - self.impostor_cosine)

@@ -1,1 +1,1 @@
-"""The latent diffusion model: autoencoder, denoiser, its linear prior, samplers, and the checkpoint that holds them."""
+"""The latent diffusion model: autoencoder, denoiser (UNet and linear prior), samplers, and the checkpoint file."""

@@ -1,11 +1,13 @@
-"""Branched KL autoencoder of the nine map channels: one trunk, three heads (FitDiff, arXiv 2312.04465; LDM, 2112.10752).
+"""Branched KL autoencoder of the nine map channels: one shared trunk, three decoder heads.
 
-512 x 512 maps become a 16 x 32 x 32 latent. Every map lies in the same atlas, so what does not change from head to head
-(where the lips are, how the iris runs) is not left to the latent: the mean map and a learned position code are added.
-The convolutions carry no normalisation (EDSR, arXiv 1707.02921): on a CPU that costs as much time as they do.
+FitDiff (arXiv 2312.04465) has the branched autoencoder; the KL-regularised latent is that of LDM (arXiv 2112.10752).
+Maps of 512 x 512 texels become a latent of 16 x 32 x 32. All maps share one atlas. What is equal in all heads
+(position of the lips, structure of the iris) therefore need not be in the latent: the mean map and a learned position
+code are added. The convolutions have no normalisation layers (as in EDSR, arXiv 1707.02921). On a CPU those take as
+long as the convolutions.
 
-The decoder writes a 256 x 256 image first, which is all that guidance needs; the 512 x 512 image adds detail whose mean
-over each 2 x 2 block is zero, so shrinking the large image by area gives the small one exactly (in code values).
+The decoder first produces a 256 x 256 image, which is enough for guidance. The 512 x 512 image adds detail whose mean
+over each 2 x 2 block is zero. Area downsampling of the large image thus gives exactly the small one (in code values).
 """
 
 from __future__ import annotations
@@ -23,14 +25,21 @@ from ..maps import TextureMaps
 
 CHANNELS = 9  # diffuse 3, specular 3, normal 3
 MAPS = ("diffuse", "specular", "normal")
-FACTOR = 16  # atlas texels per latent cell
-SPIKE, STANDS_OUT = 4, 0.08  # texels that a spike may cover; of the normal, from its surroundings
+FACTOR = 16  # downsampling factor: atlas texels per latent cell
+SPIKE, SPIKE_THRESHOLD = 4, 0.08  # texels of the tested block; difference of a normal from its surroundings
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """size: texels a side; latent: channels; widths: features at 1/4, 1/8 and 1/16 of `size`; blocks: decoder residual
-    blocks at 1/16, 1/8, 1/4; head, detail: features of each head at 1/4 and 1/2; grain: fixed noise planes."""
+    """Sizes of the autoencoder. The field names are stored in the checkpoint's metadata and must not change.
+
+    size: S, side of the maps in texels
+    latent: C, channels of the latent
+    widths: features at 1/4, 1/8 and 1/16 of `size`
+    blocks: decoder residual blocks at 1/16, 1/8 and 1/4 of `size`
+    head, detail: features of each decoder head at 1/4 and 1/2 of `size`
+    grain: planes of fixed noise that the decoder gets as input
+    """
 
     size: int = 512
     latent: int = 16
@@ -42,7 +51,12 @@ class AutoencoderConfig:
 
 
 class Reconstruction(NamedTuple):
-    """Codes `[B, 9, H, W]` and `[B, 9, H/2, W/2]`, and the posterior's mean and log variance `[B, C, H/16, W/16]`."""
+    """Decoded codes and the latent's posterior.
+
+    full: `[B, 9, H, W]`
+    half: `[B, 9, H/2, W/2]`
+    mean, log_variance: `[B, C, H/16, W/16]`, of the posterior
+    """
 
     full: Tensor
     half: Tensor
@@ -51,7 +65,7 @@ class Reconstruction(NamedTuple):
 
 
 def to_codes(maps: Tensor) -> Tensor:
-    """Linear maps `[B, 9, H, W]` -> what the network sees, -1..1: albedo by its square root, as eyes weigh it."""
+    """Linear maps `[B, 9, H, W]` -> codes, -1..1: the square root of albedo (near to lightness), normals unchanged."""
     return torch.cat([maps[:, :6].clamp(min=0).sqrt() * 2 - 1, maps[:, 6:]], 1)
 
 
@@ -61,20 +75,21 @@ def from_codes(codes: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def normal_(x: Tensor, std: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
-    """In place, but nothing on the meta device: there torch would first import its compiler, seconds of every start."""
+def init_normal_(x: Tensor, std: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+    """`x.normal_` in place, skipped on the meta device: there torch imports its compiler first, which takes seconds."""
     return x if x.is_meta else x.normal_(std=std, generator=generator)
 
 
 def conv(i: int, o: int, kernel: int = 3, gain: float = 1.0) -> nn.Conv2d:
+    """Convolution of equal output size; weights N(0, gain^2 / fan-in), bias 0."""
     layer = nn.Conv2d(i, o, kernel, padding=kernel // 2)
-    normal_(layer.weight, gain * (i * kernel * kernel) ** -0.5)
+    init_normal_(layer.weight, gain * (i * kernel * kernel) ** -0.5)
     nn.init.zeros_(layer.bias)
     return layer
 
 
 class ResBlock(nn.Module):
-    """x + conv(silu(conv(silu(x)))), nearly the identity at the start so that it trains without normalisation."""
+    """x + conv(silu(conv(silu(x)))). It begins near the identity, so that it trains without normalisation."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -86,16 +101,22 @@ class ResBlock(nn.Module):
 
 
 class Down(nn.Sequential):
+    """`[B, i, h, w]` -> `[B, o, h/2, w/2]`."""
+
     def __init__(self, i: int, o: int):
         super().__init__(nn.PixelUnshuffle(2), conv(4 * i, o, 1))
 
 
 class Up(nn.Sequential):
+    """`[B, i, h, w]` -> `[B, o, 2h, 2w]`."""
+
     def __init__(self, i: int, o: int):
         super().__init__(conv(i, 4 * o, 1), nn.PixelShuffle(2))
 
 
 class Encoder(nn.Module):
+    """Standardised codes `[B, 9, H, W]` -> the posterior's mean and log variance `[B, C, H/16, W/16]`."""
+
     def __init__(self, c: AutoencoderConfig):
         super().__init__()
         w = c.widths
@@ -106,13 +127,13 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, origin: Tensor | None) -> tuple[Tensor, Tensor]:
         h = self.trunk(self.stem(x))
-        h = self.tail(h + window(self.position, origin, h.shape[-2:]))
+        h = self.tail(h + crop_field(self.position, origin, h.shape[-2:]))
         mean, log_variance = h.chunk(2, 1)
         return mean, log_variance.clamp(-20, 4)
 
 
-class Head(nn.Module):
-    """One map's branch: coarse [B, 3, 2h, 2w] and fine [B, 3, 4h, 4w] from trunk features [B, W, h, w]."""
+class MapHead(nn.Module):
+    """Decoder branch of one map: trunk features `[B, W, h, w]` -> coarse `[B, 3, 2h, 2w]` and fine `[B, 3, 4h, 4w]`."""
 
     def __init__(self, c: AutoencoderConfig):
         super().__init__()
@@ -124,7 +145,7 @@ class Head(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A shared trunk up to 1/4 size, then one head a map."""
+    """A shared trunk up to 1/4 of the maps' size, then one `MapHead` per map."""
 
     def __init__(self, c: AutoencoderConfig):
         super().__init__()
@@ -139,30 +160,40 @@ class Decoder(nn.Module):
         )
         self.grain = conv(c.grain, w[0], 1, gain=0.1)
         self.tail = nn.Sequential(*(ResBlock(w[0]) for _ in range(n[2])), nn.SiLU())
-        self.heads = nn.ModuleDict({name: Head(c) for name in MAPS})
+        self.heads = nn.ModuleDict({name: MapHead(c) for name in MAPS})
         generator = torch.Generator().manual_seed(0)
         for name, scale in (("quarter", 4), ("half", 2)):
             field = torch.empty(c.grain, c.size // scale, c.size // scale)
-            self.register_buffer(f"grain_{name}", normal_(field, generator=generator))
+            self.register_buffer(f"grain_{name}", init_normal_(field, generator=generator))
 
     def forward(self, z: Tensor, origin: Tensor | None, detail: bool) -> tuple[Tensor, Tensor | None]:
-        """Latent [B, C, h, w] -> (half [B, 9, 8h, 8w], detail [B, 9, 16h, 16w] | None), both in units of the residual."""
+        """Latent `[B, C, h, w]` -> half `[B, 9, 8h, 8w]` and detail `[B, 9, 16h, 16w]` (None unless `detail`).
+
+        Both are residuals to the mean map, in units of `MapAutoencoder.map_std`. origin: as in `crop_field`.
+        """
         h = self.stem(z)
-        h = self.trunk(h + window(self.position, origin, h.shape[-2:]))
-        h = self.tail(h + self.grain(window(self.grain_quarter, origin, h.shape[-2:], 4)))
+        h = self.trunk(h + crop_field(self.position, origin, h.shape[-2:]))
+        h = self.tail(h + self.grain(crop_field(self.grain_quarter, origin, h.shape[-2:], 4)))
         features = [head.features(h) for head in self.heads.values()]
         half = torch.cat([head.coarse(f) for head, f in zip(self.heads.values(), features, strict=True)], 1)
         if not detail:
             return half, None
         fine = []
-        noise = window(self.grain_half, origin, half.shape[-2:], 8)
+        noise = crop_field(self.grain_half, origin, half.shape[-2:], 8)
         for head, f in zip(self.heads.values(), features, strict=True):
             fine.append(head.fine(F.silu(head.up(f) + head.grain(noise))))
         return half, torch.cat(fine, 1)
 
 
-def window(field: Tensor, origin: Tensor | None, shape: torch.Size, cell: int = 1) -> Tensor:
-    """Cut [B|1, C, *shape] out of an atlas-wide field [C, S, S] at `origin` [B, 2] = (row, column) in latent cells."""
+def crop_field(field: Tensor, origin: Tensor | None, shape: torch.Size, cell: int = 1) -> Tensor:
+    """Crops `[B, C, h, w]` of an atlas-wide field, or the whole field `[1, C, S, S]`.
+
+    field: `[C, S, S]`
+    origin: `[B, 2]`, (row, column) of each crop in latent cells; None for the whole atlas
+    shape: (h, w) of the crop in the field's pixels
+    cell: field pixels per latent cell
+    Raises ValueError if origin is None and the field has another shape.
+    """
     h, w = shape
     if origin is None:
         if field.shape[-2:] != (h, w):
@@ -171,9 +202,13 @@ def window(field: Tensor, origin: Tensor | None, shape: torch.Size, cell: int = 
     return torch.stack([field[:, y * cell : y * cell + h, x * cell : x * cell + w] for y, x in origin.tolist()])
 
 
-def without_spikes(maps: Tensor) -> Tensor:
-    """Maps `[B, 9, S, S]` whose normals have no spikes: on smooth skin the decoder's pixel shuffles leave one, 2 texels wide, in
-    the middle of some latent cells' edges. It gets the median of its surroundings where it stands out from them."""
+def remove_spikes(maps: Tensor) -> Tensor:
+    """Maps `[B, 9, S, S]` without spikes in the normals.
+
+    On smooth skin the decoder's pixel shuffles cause spikes, 2 texels wide, at the middle of some latent cells' edges.
+    Each such block is compared with the median of its surroundings and replaced by it if they differ by more than
+    `SPIKE_THRESHOLD`.
+    """
     size, inside, around = maps.shape[-1], slice(SPIKE, 2 * SPIKE), torch.ones(3 * SPIKE, 3 * SPIKE, dtype=torch.bool)
     around[inside, inside] = False
     out = maps.clone()
@@ -184,14 +219,17 @@ def without_spikes(maps: Tensor) -> Tensor:
         patches = maps[:, 6:8, rows[:, None, :, None], columns[None, :, None, :]]  # [B, 2, I, J, 3 SPIKE, 3 SPIKE]
         usual = patches[..., around.to(maps.device)].median(-1).values[..., None, None]
         centre = patches[..., inside, inside]
-        stands_out = (centre - usual).square().sum(1, keepdim=True) > STANDS_OUT**2
+        stands_out = (centre - usual).square().sum(1, keepdim=True) > SPIKE_THRESHOLD**2
         at = rows[:, None, inside, None], columns[None, :, None, inside]
         out[(slice(None), slice(6, 8), *at)] = torch.where(stands_out, usual, centre)
     return out
 
 
 class MapAutoencoder(nn.Module):
-    """Maps <-> unit-variance latents. See the module docstring; `train/autoencoder.py` trains it."""
+    """Maps <-> latents of unit variance; see the module's docstring. `fitdiff_lab.train.autoencoder` trains it.
+
+    config: sizes; None for the defaults
+    """
 
     def __init__(self, config: AutoencoderConfig | None = None):
         super().__init__()
@@ -207,11 +245,14 @@ class MapAutoencoder(nn.Module):
 
     @property
     def latent_size(self) -> int:
-        """Cells a side of a whole atlas' latent."""
+        """Side of the whole atlas' latent in cells: S / 16."""
         return self.config.size // FACTOR
 
     def encode(self, maps: Tensor) -> Tensor:
-        """Linear maps `[B, 9, S, S]` (`TextureMaps.stack`) -> latent `[B, C, S/16, S/16]`, unit variance a channel."""
+        """Linear maps `[B, 9, S, S]` (`TextureMaps.stack`) -> latent `[B, C, S/16, S/16]`, unit variance per channel.
+
+        Raises UserError for maps of another size.
+        """
         s = self.config.size
         if maps.shape[1:] != (CHANNELS, s, s):
             raise UserError(
@@ -220,17 +261,20 @@ class MapAutoencoder(nn.Module):
         return self.normalise(self.posterior_mean(to_codes(maps)))
 
     def posterior_mean(self, codes: Tensor) -> Tensor:
-        """Codes `[B, 9, S, S]` -> the posterior's mean `[B, C, S/16, S/16]`, not yet of unit variance. It holds no teeth."""
+        """Codes `[B, 9, S, S]` -> the posterior's mean `[B, C, S/16, S/16]`, not standardised. Teeth are left out."""
         return self._posterior(torch.where(patch_mask(codes.shape[-1], codes.device), self.map_mean, codes), None)[0]
 
     def normalise(self, mean: Tensor) -> Tensor:
-        """Posterior mean -> latent of unit variance a channel."""
+        """Posterior mean -> latent of unit variance per channel, both `[B, C, h, w]`."""
         return (mean - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
 
     def decode(self, latent: Tensor, size: int | None = None) -> Tensor:
-        """Latent `[B, C, S/16, S/16]` -> linear maps `[B, 9, size, size]`, `size` = S (default) or S/2 (several times
-        cheaper: for guidance). Differentiable. Albedo is not below 0 but may exceed 1 a little; normals are not yet
-        unit vectors: `TextureMaps.from_stack` sees to both. The teeth are always the same."""
+        """Linear maps `[B, 9, size, size]` of a latent `[B, C, S/16, S/16]`. Differentiable.
+
+        size: S (default) or S/2, which is several times cheaper and serves guidance
+        Albedo is at least 0 and may slightly exceed 1; normals are not normalised (`TextureMaps.from_stack` corrects
+        both). The teeth are the same in all heads. Raises UserError for another latent or size.
+        """
         s, n = self.config.size, self.latent_size
         size = size or s
         if latent.shape[1:] != (self.config.latent, n, n):
@@ -245,17 +289,20 @@ class MapAutoencoder(nn.Module):
         return paint(from_codes(half if full is None else full))
 
     def maps(self, latent: Tensor) -> TextureMaps:
-        """Latent `[B, C, S/16, S/16]` -> the maps to keep: unit normals, no spikes. One at a time: memory stays flat."""
+        """Latent `[B, C, S/16, S/16]` -> final maps: unit normals, no spikes. No gradient."""
+        # one latent at a time, to limit memory
         with torch.no_grad():
-            return TextureMaps.from_stack(torch.cat([without_spikes(self.decode(z[None])) for z in latent]))
+            return TextureMaps.from_stack(torch.cat([remove_spikes(self.decode(z[None])) for z in latent]))
 
     def forward(
         self, codes: Tensor, origin: Tensor | None = None, noise: Tensor | None = None, keep: Tensor | None = None
     ) -> Reconstruction:
-        """Codes of an atlas or of crops `[B, 9, H, W]` (sides multiples of 16, `origin` [B, 2] in cells) -> their
-        reconstruction from a posterior sample, or, without `noise` `[B, C, H/16, W/16]`, from its mean.
+        """Encode and decode codes, for training.
 
-        keep `[B]`, 0..1: how much of the latent's distance from the mean latent is left before it is decoded.
+        codes: `[B, 9, H, W]`, the whole atlas or crops of it; sides are multiples of 16
+        origin: `[B, 2]`, (row, column) of each crop in latent cells; None for the whole atlas
+        noise: `[B, C, H/16, W/16]`, unit noise of the posterior sample; None decodes the posterior's mean
+        keep: `[B]`, 0..1, factor on the latent's difference from the mean latent before decoding; None leaves it
         """
         mean, log_variance = self._posterior(codes, origin)
         z = mean if noise is None else mean + (0.5 * log_variance).exp() * noise
@@ -265,14 +312,16 @@ class MapAutoencoder(nn.Module):
         return Reconstruction(full, half, mean, log_variance)
 
     def _posterior(self, codes: Tensor, origin: Tensor | None) -> tuple[Tensor, Tensor]:
-        centred = codes - window(self.map_mean, origin, codes.shape[-2:], FACTOR)
+        """Mean and log variance `[B, C, H/16, W/16]` of codes `[B, 9, H, W]`."""
+        centred = codes - crop_field(self.map_mean, origin, codes.shape[-2:], FACTOR)
         return self.encoder(centred / self.map_std[:, None, None], origin)
 
     def _decode(self, z: Tensor, origin: Tensor | None, detail: bool) -> tuple[Tensor | None, Tensor]:
+        """Codes at full (None unless `detail`) and half size of a latent that is not standardised."""
         scale = self.map_std[:, None, None]
         half, fine = self.decoder(z, origin, detail)
         shape = (2 * half.shape[-2], 2 * half.shape[-1])
-        mean = window(self.map_mean, origin, torch.Size(shape), FACTOR)
+        mean = crop_field(self.map_mean, origin, torch.Size(shape), FACTOR)
         half = half.float() * scale
         full = None
         if fine is not None:

@@ -1,7 +1,8 @@
-"""The shipped model: autoencoder and denoiser in one safetensors file, fp16, with its description in the metadata.
+"""The checkpoint: autoencoder and denoiser in one safetensors file, fp16, with their description in the metadata.
 
-A file is checked, by its header alone, against the architecture its metadata names before any weight is read: names,
-shapes, types, sizes. What cannot be right ends in a UserError that says what to do; weights are never made up.
+Before any weight is read, the file's header is compared with the architecture that its metadata describes: names,
+shapes, types, sizes. A mismatch raises a UserError that says what to do. Missing weights are an error; they are never
+initialised.
 """
 
 from __future__ import annotations
@@ -27,14 +28,21 @@ from .denoiser import Denoiser, DenoiserConfig
 
 FORMAT = "fitdiff-1"
 DEFAULT = Path(__file__).parents[1] / "assets" / "fitdiff.safetensors"
-MAX_HEADER = 4 << 20  # bytes; ours is some 60 kB
-WIDTHS = {"F16": 2, "F32": 4}  # bytes of the types that are read
-MAX_WIDTH = 4096  # no field of an architecture is larger
+MAX_HEADER = 4 << 20  # bytes; the shipped file has about 60 kB
+WIDTHS = {"F16": 2, "F32": 4}  # bytes per value of the types that can be read
+MAX_WIDTH = 4096  # largest allowed value of a config field
 
 
 @dataclass
 class FitDiffModel:
-    """Everything sampling needs. recognizer: the name of the one whose features condition the denoiser."""
+    """The networks and the head that sampling needs.
+
+    head: linear head model
+    autoencoder: maps <-> texture latent
+    denoiser: with the linear prior and the shape encoder
+    recognizer: name of the recogniser whose features condition the denoiser
+    metadata: path, id, atlas_version and training of the file
+    """
 
     head: HeadModel
     autoencoder: MapAutoencoder
@@ -48,7 +56,7 @@ class FitDiffModel:
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Of one latent: (C + 1, h, w)."""
+        """Shape of one latent: (C + 1, h, w)."""
         return self.denoiser.latent_shape
 
     @property
@@ -57,6 +65,7 @@ class FitDiffModel:
         return self.metadata["id"]
 
     def to(self, device: torch.device | str) -> FitDiffModel:
+        """Move all modules to `device`, in place; returns self."""
         for module in (self.head, self.autoencoder, self.denoiser):
             module.to(device)
         return self
@@ -71,9 +80,14 @@ def save_model(
     atlas_version: str,
     training: dict | None = None,
 ) -> Path:
-    """Write a checkpoint, fp16, atomically. training: run settings and metrics, kept as JSON in the metadata.
+    """Write a checkpoint in fp16, atomically; returns its path.
 
-    Raises UserError for weights that are not finite in fp16, or where the file cannot be written.
+    path: file to write
+    autoencoder, denoiser: trained networks
+    recognizer: name of the recogniser whose features condition the denoiser
+    atlas_version: of the head that the maps belong to
+    training: run settings and metrics, stored as JSON in the metadata; default empty
+    Raises UserError if a weight is not finite in fp16 or the file cannot be written.
     """
     tensors = {}
     for prefix, module in (("autoencoder", autoencoder), ("denoiser", denoiser)):
@@ -95,10 +109,12 @@ def save_model(
 def load_model(
     path: str | os.PathLike | None = None, device: torch.device | str = "cpu", head: HeadModel | None = None
 ) -> FitDiffModel:
-    """Read a checkpoint (None: the shipped one), in eval mode, float32, without gradients.
+    """Read a checkpoint: evaluation mode, float32, without gradients.
 
-    head: default `load_head()`. Raises UserError for a file that is missing, damaged, not a FitDiff checkpoint, or made
-    for another head or atlas.
+    path: safetensors file; None for the shipped one
+    device: where to put the networks; default "cpu"
+    head: head model; None for `load_head()`
+    Raises UserError if the file is missing, damaged, no FitDiff checkpoint, or made for another head or atlas.
     """
     path = Path(path) if path is not None else DEFAULT
     if not path.is_file():
@@ -124,27 +140,30 @@ def load_model(
     try:
         raw = path.read_bytes()
         tensors = load(raw)
-    except (OSError, SafetensorError) as e:  # tensors that overlap, say
+    except (OSError, SafetensorError) as e:  # for instance tensors that overlap
         raise UserError(f"{path.name} cannot be read ({e}). Download it again.") from e
     for name, value in tensors.items():
         if not torch.isfinite(value).all():
             raise UserError(f"{path.name} is damaged: {name} holds NaN or infinite values. Download it again.")
     modules.load_state_dict({k: v.float() for k, v in tensors.items()}, assign=True)
-    modules.eval().requires_grad_(False)
+    modules.train(False).requires_grad_(False)
     info = {
         "path": str(path),
         "id": hashlib.sha256(raw).hexdigest()[:12],
         "atlas_version": metadata["atlas_version"],
         "training": _json(path, metadata.get("training", "{}")),
     }
-    # convolutions run faster on a CPU with channels last
+    # on a CPU convolutions are faster with channels last
     autoencoder.to(memory_format=torch.channels_last)
     denoiser.to(memory_format=torch.channels_last)
     return FitDiffModel(head, autoencoder, denoiser, metadata["recognizer"], info).to(device)
 
 
 def read_header(path: Path) -> tuple[dict[str, str], dict[str, dict]]:
-    """A safetensors file's (metadata, {name: {dtype, shape, data_offsets}}), checked against the file's size."""
+    """(metadata, {name: {dtype, shape, data_offsets}}) of a safetensors file, checked against the file's size.
+
+    Raises UserError if the header is damaged or of another format.
+    """
     size = path.stat().st_size
     try:
         file = path.open("rb")
@@ -182,7 +201,7 @@ def read_header(path: Path) -> tuple[dict[str, str], dict[str, dict]]:
 
 
 def _check_entry(path: Path, name: str, entry: dict) -> int:
-    """One tensor of the header: its end offset. UserError where type, shape and offsets disagree."""
+    """End offset in bytes of one tensor. Raises UserError if its type, shape and offsets disagree."""
     try:
         if entry["dtype"] not in WIDTHS:
             raise ValueError(f"stored as {entry['dtype']}, not as {' or '.join(WIDTHS)}")
@@ -199,6 +218,7 @@ def _check_entry(path: Path, name: str, entry: dict) -> int:
 
 
 def _json(path: Path, text: str | bytes) -> dict:
+    """A JSON object of the header. Raises UserError if it is none."""
     try:
         value = json.loads(text)
     except (ValueError, TypeError, RecursionError) as e:
@@ -209,7 +229,7 @@ def _json(path: Path, text: str | bytes) -> dict:
 
 
 def config_from(kind: type, values: dict) -> AutoencoderConfig | DenoiserConfig:
-    """A config dataclass from JSON. ValueError where fields are unknown, missing, of another kind, or out of range."""
+    """A config dataclass from JSON. Raises ValueError for unknown or missing fields, wrong types or ranges."""
     default = asdict(kind())
     if values.keys() != default.keys():
         raise ValueError(f"fields {sorted(values.keys() ^ default.keys())} are unknown or missing")
@@ -224,7 +244,7 @@ def config_from(kind: type, values: dict) -> AutoencoderConfig | DenoiserConfig:
 
 
 def _architecture(path: Path, metadata: dict[str, str]) -> tuple[MapAutoencoder, Denoiser]:
-    """Both networks on the meta device: shapes without memory."""
+    """Both networks as the metadata describes them, on the meta device (shapes without memory)."""
     described = _json(path, metadata.get("architecture", "null"))
     if not isinstance(metadata.get("recognizer"), str):
         raise UserError(f"{path.name} does not name the recogniser it was trained with; it cannot be used.")
@@ -244,6 +264,7 @@ def _architecture(path: Path, metadata: dict[str, str]) -> tuple[MapAutoencoder,
 
 
 def _compare(path: Path, described: dict[str, dict], expected: dict[str, tuple[int, ...]]) -> None:
+    """Raises UserError unless the header has exactly the expected tensor names and shapes."""
     missing, extra = sorted(expected.keys() - described.keys()), sorted(described.keys() - expected.keys())
     wrong = sorted(k for k in expected.keys() & described.keys() if tuple(described[k]["shape"]) != expected[k])
     for what, names in (("lacks", missing), ("has unknown", extra), ("has misshapen", wrong)):

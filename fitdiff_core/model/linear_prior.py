@@ -1,13 +1,14 @@
-"""What a linear model knows of a person, in closed form: a Gaussian over texture latent and shape, given the features.
+"""Linear Gaussian prior of texture latent and shape, given a photo's identity features, in closed form.
 
-The texture latents of all people lie close to a few directions (tone, hair, beard: eight modes hold half the variance),
-and a ridge regression on the recogniser's activations tells most of those, and the leading shape coefficients, from a
-photo. A network takes hours to learn as much. So the denoiser starts from this prior: at every sigma its posterior mean
-is exact (`Posterior.mean`), and the network learns what it leaves open, in units of its standard deviation.
+The texture latents of all people vary mostly along a few principal directions ("modes": tone, hair, beard; eight hold
+half of the variance). A ridge regression on the recogniser's features predicts most of these coefficients, and the
+leading shape coefficients, from a photo. A network needs hours of training to learn as much. So the denoiser uses
+this Gaussian in its preconditioning: the posterior mean under the prior is exact at every noise level sigma
+(`Posterior`), and the network predicts the residual in units of the posterior's standard deviation.
 
-Coordinates: coefficients of the texture modes and shape coefficients, all of unit variance over the training people;
-what the modes leave of the texture is taken as independent elements. Without a photo all means are 0 and variances 1.
-`train.prior` fits it.
+Coordinates: P texture mode coefficients and K shape coefficients, each of unit variance over the training people.
+What the modes do not explain of the texture is modelled as independent elements. Without a photo (unconditional) all
+means are 0 and all variances 1. `fitdiff_lab.train.linear_prior` fits the prior.
 """
 
 from __future__ import annotations
@@ -19,20 +20,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-LIMIT = 3.0  # a real photo's features may lie outside the synthetic ones; no mean is further out, in deviations
+MEAN_LIMIT = 3.0  # standard deviations; a mean is clamped, since a photo's features may lie outside the training range
 
 
 @dataclass
-class Belief:
-    """Mean and variance `[B, P + K]` of texture coefficients and shape, given a photo (B = 1 or the batch's)."""
+class Gaussian:
+    """Diagonal Gaussian over P texture mode coefficients and K shape coefficients.
+
+    mean, variance: `[B, P + K]`; B is 1 or the batch size
+    """
 
     mean: Tensor
     variance: Tensor
 
 
 class Posterior(NamedTuple):
-    """E[texture | x], E[shape | x] under the prior, and the standard deviations left: `[B, P]`, `[B, C, h, w]`,
-    `[B, K]`."""
+    """The prior's posterior given a noisy latent x.
+
+    texture: `[B, C, h, w]`, E[texture | x]
+    shape: `[B, K]`, E[shape | x]
+    modes_std: `[B, P]`, posterior standard deviation of the mode coefficients
+    rest_std: `[B, C, h, w]`, posterior standard deviation of the texture's elements outside the modes
+    shape_std: `[B, K]`, posterior standard deviation of the shape
+    """
 
     texture: Tensor
     shape: Tensor
@@ -41,15 +51,22 @@ class Posterior(NamedTuple):
     shape_std: Tensor
 
 
-def pooled(embedding: Tensor, activations: list[Tensor], cells: tuple[int, ...]) -> Tensor:
-    """Normalised features -> `[B, F]`, what the regression reads: the embedding and each layer averaged to `cells`."""
+def pooled_features(embedding: Tensor, activations: list[Tensor], cells: tuple[int, ...]) -> Tensor:
+    """Standardised features -> `[B, F]`: the embedding, then each activation layer averaged to cells x cells."""
     layers = [F.adaptive_avg_pool2d(a, n).flatten(1) for a, n in zip(activations, cells, strict=True)]
     return torch.cat([embedding, *layers], 1)
 
 
 class LinearPrior(nn.Module):
-    """p(texture, shape | features) = N(weight features + bias, variance). Until it is fitted it is N(0, I) whatever the
-    photo, which makes the preconditioning EDM's own."""
+    """p(texture, shape | features) = N(weight features + bias, variance).
+
+    Before it is fitted it is N(0, I) for every photo. The preconditioning is then that of EDM with sigma_data = 1.
+
+    latent, size: channels C and side h = w of the texture latent
+    shape: K, number of shape coefficients
+    modes: P, number of texture modes
+    features: F, length of the regression's input
+    """
 
     def __init__(self, latent: int, size: int, shape: int, modes: int, features: int):
         super().__init__()
@@ -61,49 +78,58 @@ class LinearPrior(nn.Module):
         self.register_buffer("modes", torch.zeros(modes, n))  # orthonormal rows once fitted
         self.register_buffer("modes_std", torch.ones(modes))
         self.register_buffer("rest_variance", torch.ones(latent, size, size))
-        self.register_buffer("mirror", torch.eye(shape))  # coefficients times this: the head's mirror image
+        self.register_buffer("mirror", torch.eye(shape))  # [K, K]; shape coefficients times this give the mirrored head
 
     @property
     def n_modes(self) -> int:
         return len(self.modes)
 
-    def belief(self, features: Tensor) -> Belief:
-        """features `[B, F]` (`pooled`)."""
-        mean = (features @ self.weight.T + self.bias).clamp(-LIMIT, LIMIT)
-        return Belief(mean, self.variance.expand_as(mean))
+    def conditional(self, features: Tensor) -> Gaussian:
+        """The Gaussian given a photo's features `[B, F]`."""
+        mean = (features @ self.weight.T + self.bias).clamp(-MEAN_LIMIT, MEAN_LIMIT)
+        return Gaussian(mean, self.variance.expand_as(mean))
 
-    def both_sides(self, photo: Belief, mirrored: Belief) -> Tensor:
-        """The shape's mean `[B, K]` by a photo and by its mirror image: light and turn deceive the two in opposite ways."""
+    def unconditional(self) -> Gaussian:
+        """The Gaussian without a photo: mean 0, variance 1, batch 1."""
+        zero = torch.zeros_like(self.bias)[None]
+        return Gaussian(zero, torch.ones_like(zero))
+
+    def average_with_mirror(self, photo: Gaussian, mirrored: Gaussian) -> Tensor:
+        """Mean of the shape `[B, K]`, averaged over a photo and its mirror image.
+
+        Side light and a turned head cause opposite errors in the two, which cancel in part.
+        """
         p = self.n_modes
         return (photo.mean[:, p:] + mirrored.mean[:, p:] @ self.mirror) / 2
 
-    def with_shape(self, belief: Belief, shape: Tensor) -> Belief:
-        """With another mean of the shape, `[B, K]` or the same for all, `[1, K]`."""
-        return Belief(
-            torch.cat([belief.mean[:, : self.n_modes], shape.expand(len(belief.mean), -1)], 1), belief.variance
-        )
-
-    def nothing(self) -> Belief:
-        """Without a photo, batch 1."""
-        zero = torch.zeros_like(self.bias)[None]
-        return Belief(zero, torch.ones_like(zero))
+    def with_shape_mean(self, gaussian: Gaussian, shape: Tensor) -> Gaussian:
+        """`gaussian` with its mean of the shape replaced by `shape`, `[B, K]` or `[1, K]`."""
+        mean = torch.cat([gaussian.mean[:, : self.n_modes], shape.expand(len(gaussian.mean), -1)], 1)
+        return Gaussian(mean, gaussian.variance)
 
     def split(self, texture: Tensor) -> tuple[Tensor, Tensor]:
-        """`[B, C, h, w]` -> coefficients `[B, P]` (not scaled) and what the modes leave, `[B, C, h, w]`."""
+        """Texture `[B, C, h, w]` -> mode coefficients `[B, P]` (not standardised) and the remainder `[B, C, h, w]`."""
         a = texture.flatten(1) @ self.modes.T
         return a, texture - self.join(a)
 
     def join(self, coefficients: Tensor) -> Tensor:
-        """`[B, P]` -> `[B, C, h, w]`"""
+        """Mode coefficients `[B, P]` -> texture `[B, C, h, w]`."""
         return (coefficients @ self.modes).unflatten(1, self.texture_mean.shape)
 
-    def posterior(self, texture: Tensor, shape: Tensor, sigma: Tensor, belief: Belief) -> Posterior:
-        """Noisy texture `[B, C, h, w]` and shape `[B, K]`, sigma `[B]` -> what the prior makes of them."""
+    def posterior(self, texture: Tensor, shape: Tensor, sigma: Tensor, prior: Gaussian) -> Posterior:
+        """Posterior given a noisy latent: mean m + S (S + sigma^2)^-1 (x - m), covariance sigma^2 S (S + sigma^2)^-1,
+        for a prior N(m, S) and x = x0 + sigma * noise.
+
+        texture: `[B, C, h, w]`, noisy
+        shape: `[B, K]`, noisy
+        sigma: `[B]`, noise level
+        prior: of `conditional` or `unconditional`
+        """
         with torch.autocast(texture.device.type, enabled=False):
             p = self.n_modes
             s2 = sigma.to(texture).square().view(-1, 1)
             scale = self.modes_std
-            mean, variance = belief.mean.to(texture), belief.variance.to(texture)
+            mean, variance = prior.mean.to(texture), prior.variance.to(texture)
             a, rest = self.split(texture - self.texture_mean)
             v_modes, v_rest, v_shape = variance[:, :p] * scale.square(), self.rest_variance, variance[:, p:]
             m_modes, m_shape = mean[:, :p] * scale, mean[:, p:]
@@ -112,7 +138,6 @@ class LinearPrior(nn.Module):
             s2_map = s2[..., None, None]
             g_rest = v_rest / (v_rest + s2_map)
             estimate = self.texture_mean + self.join(m_modes + g_modes * (a - m_modes)) + g_rest * rest
-            # std of what is left: prior and observation combined
             return Posterior(
                 estimate,
                 m_shape + g_shape * (shape - m_shape),
@@ -122,9 +147,14 @@ class LinearPrior(nn.Module):
             )
 
     def gradient(self, texture: Tensor, shape: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-        """Gradients with respect to the denoised estimate, `[B, C, h, w]` and `[B, K]` -> with respect to the noisy
-        latent, through the linear denoiser. Its Jacobian S / (S + sigma^2) is symmetric, and is the posterior covariance
-        but for a factor: what the people of the prior have in common moves as one. S: of a person whose photo was seen.
+        """Gradient at the denoised estimate -> gradient at the noisy latent, through the linear denoiser (its VJP).
+
+        The Jacobian S (S + sigma^2)^-1 is symmetric and proportional to the posterior covariance. S is the variance
+        given a photo. Correlated elements (those of one mode) therefore move together.
+
+        texture: `[B, C, h, w]`, gradient at the denoised texture
+        shape: `[B, K]`, gradient at the denoised shape
+        sigma: noise level
         """
         p, s2 = self.n_modes, sigma * sigma
         a, rest = self.split(texture)
@@ -132,14 +162,25 @@ class LinearPrior(nn.Module):
         moved = self.join(a * (v_modes / (v_modes + s2))) + rest * (self.rest_variance / (self.rest_variance + s2))
         return moved, shape * (v_shape / (v_shape + s2))
 
-    def calm(self, texture: Tensor, shape: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Noise `[B, C, h, w]` and `[B, K]` with `share` of what decides who it is: modes and shape. A linear denoiser turns
-        it into the mean plus `share` of a deviation; what the modes leave, skin's fine detail, stays a full draw."""
+    def scale_noise(self, texture: Tensor, shape: Tensor, noise_scale: float) -> tuple[Tensor, Tensor]:
+        """Initial noise with its component in the identity subspace (texture modes and shape) scaled.
+
+        A linear denoiser turns the result into the conditional mean plus `noise_scale` times a random deviation. The
+        texture outside the modes (fine detail of the skin) keeps its noise.
+
+        texture: `[B, C, h, w]`, unit noise
+        shape: `[B, K]`, unit noise
+        noise_scale: factor, 0..1
+        """
         a, rest = self.split(texture)
-        return rest + share * self.join(a), share * shape
+        return rest + noise_scale * self.join(a), noise_scale * shape
 
     def correct(self, posterior: Posterior, f_texture: Tensor, f_shape: Tensor) -> tuple[Tensor, Tensor]:
-        """The network's output, of about unit variance -> denoised texture and shape."""
+        """Denoised texture `[B, C, h, w]` and shape `[B, K]`: posterior mean + posterior std * network output.
+
+        f_texture: `[B, C, h, w]`, network output of about unit variance
+        f_shape: `[B, K]`, the same for the shape
+        """
         with torch.autocast(f_texture.device.type, enabled=False):
             a, rest = self.split(f_texture.to(posterior.texture))
             texture = posterior.texture + self.join(posterior.modes_std * a) + posterior.rest_std * rest

@@ -1,11 +1,12 @@
-"""Diffusion in sigma space (Karras et al. 2022, arXiv 2206.00364): x = x0 + sigma * noise, data of unit variance.
+"""Samplers and training loss of diffusion in sigma space: x = x0 + sigma * noise (EDM, Karras et al. 2022,
+arXiv 2206.00364), with data of unit variance.
 
 Samplers are plain functions of one signature, `f(model, x, sigmas, callback=None) -> x`:
-    model(x [B, ...], sigma [B]) -> denoised [B, ...]       any wrapper of the network, guided or not
-    x [B, ...]                                              noise of standard deviation sigmas[0]
-    sigmas [n + 1]                                          decreasing, the last may be 0
-    callback(i, n, x, denoised)                             after each model call; may raise to stop
-They are deterministic, so a seed names a result.
+    model(x, sigma) -> denoised   x, denoised `[B, ...]`, sigma `[B]`; the denoiser, or a wrapper that adds guidance
+    x: `[B, ...]`                 noise of standard deviation sigmas[0]
+    sigmas: `[n + 1]`             decreasing noise levels; the last may be 0
+    callback(i, n, x, denoised)   called after model call i of n; an exception ends the sampling
+They draw no random numbers, so the initial noise determines the result.
 """
 
 from __future__ import annotations
@@ -20,17 +21,21 @@ from ..errors import UserError
 Model = Callable[[Tensor, Tensor], Tensor]
 Callback = Callable[[int, int, Tensor, Tensor], None]
 
-# The leading directions of the texture latents have a standard deviation of some 80, far above an element's 1: sampling
-# must start where even they drown in the noise, or people come out more alike than they are.
+# The leading modes of the texture latents have a standard deviation of about 80; a single element has 1. Sampling must
+# start at a sigma far above that, or the sampled people vary less than real ones.
 SIGMA_MIN, SIGMA_MAX = 0.02, 400.0
 
 
 def sigmas(
     steps: int, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX, spacing: str = "logsnr", rho: float = 7.0
 ) -> Tensor:
-    """Noise levels `[steps + 1]`, sigma_max first, then down to sigma_min, then 0.
+    """Noise levels `[steps + 1]`: from sigma_max down to sigma_min, then 0.
 
-    spacing: "logsnr": even in log sigma (DPM-Solver's); "karras": even in sigma^(1/rho) (EDM, eq. 5).
+    steps: number of sampling steps, at least 1
+    sigma_min, sigma_max: lowest and highest noise level
+    spacing: "logsnr" (default), even in log sigma (DPM-Solver); "karras", even in sigma^(1/rho) (EDM, eq. 5)
+    rho: exponent of "karras"
+    Raises UserError for values out of range.
     """
     if steps < 1 or not 0 < sigma_min < sigma_max:
         raise UserError(f"Needs steps >= 1 and 0 < sigma_min < sigma_max, got {steps}, {sigma_min}, {sigma_max}.")
@@ -46,7 +51,7 @@ def sigmas(
 
 
 def ddim(model: Model, x: Tensor, sigmas: Tensor, callback: Callback | None = None) -> Tensor:
-    """DDIM with eta = 0 (Song et al. 2020, arXiv 2010.02502, eq. 12); in sigma space it is Euler's method. Order 1."""
+    """DDIM with eta = 0 (Song et al. 2020, arXiv 2010.02502, eq. 12), order 1: Euler's method in sigma space."""
     n = len(sigmas) - 1
     for i in range(n):
         denoised = model(x, sigmas[i].expand(len(x)))
@@ -57,9 +62,9 @@ def ddim(model: Model, x: Tensor, sigmas: Tensor, callback: Callback | None = No
 
 
 def dpmpp_2m(model: Model, x: Tensor, sigmas: Tensor, callback: Callback | None = None) -> Tensor:
-    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, Alg. 2, data prediction): multistep, order 2.
+    """DPM-Solver++(2M) (Lu et al. 2022, arXiv 2211.01095, Alg. 2): data prediction, multistep, order 2.
 
-    The first step, and the one to sigma = 0 where the log-SNR step is infinite, are of order 1.
+    Two steps are of order 1: the first, and the one to sigma = 0, where the step in log SNR is infinite.
     """
     n = len(sigmas) - 1
     old, h_old = None, None
@@ -82,24 +87,27 @@ SAMPLERS: dict[str, Callable[..., Tensor]] = {"ddim": ddim, "dpmpp_2m": dpmpp_2m
 
 
 def lognormal_sigmas(n: int, mean: float, std: float, generator: torch.Generator | None = None) -> Tensor:
-    """Training noise levels `[n]`, ln sigma ~ N(mean, std) (EDM, table 1)."""
+    """Noise levels `[n]` for training: ln sigma ~ N(mean, std^2) (EDM, table 1)."""
     return (mean + std * torch.randn(n, generator=generator)).exp()
 
 
 def uniform_logsnr_sigmas(
     n: int, sigma_min: float, sigma_max: float, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Training noise levels `[n]`, stratified over the batch and uniform in log sigma."""
+    """Noise levels `[n]` for training: uniform in log sigma, stratified over the batch."""
     u = (torch.arange(n) + torch.rand(n, generator=generator)) / n
     lo, hi = torch.tensor([sigma_min, sigma_max]).log()
     return (lo + u * (hi - lo)).exp()
 
 
 def edm_loss(model: Model, x0: Tensor, sigma: Tensor, noise: Tensor, weight: Tensor | float = 1.0) -> Tensor:
-    """Denoising loss per sample `[B]`, weighted by lambda(sigma) so that an untrained network starts near 1 at every
-    noise level (EDM, table 1, sigma_data = 1).
+    """Denoising loss per sample `[B]`, weighted by lambda(sigma) (EDM, table 1, sigma_data = 1).
 
-    x0, noise `[B, ...]`; sigma `[B]`; weight: per element, broadcast to x0 (1 = a mean over the elements).
+    With this weight the loss of an untrained network is near 1 at every noise level.
+    x0: `[B, ...]`, clean data
+    sigma: `[B]`, noise level
+    noise: `[B, ...]`, unit noise
+    weight: of each element, broadcast to x0; default 1
     """
     s = sigma.view(-1, *[1] * (x0.ndim - 1)).to(x0)
     error = (model(x0 + s * noise, sigma) - x0).square() * weight

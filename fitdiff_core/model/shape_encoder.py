@@ -1,8 +1,9 @@
-"""What the recogniser's activation layers tell of a head's shape: a small convolutional network over them.
+"""Shape encoder: a small convolutional network from the recogniser's activation layers to features of the head shape.
 
-The linear prior reads layers averaged to a few cells, which tell tone, sex, age and much of the shape. Where a contour lies
-to a fraction of a cell is lost in the average. The reader keeps it; its features are further columns of the prior's
-regression. `train.reader` trains it, and nothing else does: under the denoiser's training it is as fixed as the recogniser.
+The linear prior also uses the activation layers averaged over a few cells. The averages hold tone, sex, age and most
+of the shape, but not the exact position of a contour. The shape encoder keeps that position. Its features are
+additional inputs of the prior's regression. `fitdiff_lab.train.shape_encoder` trains it; its weights stay fixed while
+the denoiser is trained.
 """
 
 from __future__ import annotations
@@ -10,21 +11,24 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SIDES = (36, 18, 9)  # the layers are brought to these, so that two halvings lead from the finest to the coarsest
-NARROW = 32  # channels left of each of the last cells before they are joined
+SIDES = (36, 18, 9)  # the layers are resized to these sides, so that stride 2 leads from one to the next
+NARROW = 32  # channels of each coarse cell before all cells are joined
 
 
-def groups(width: int) -> int:
-    """Of a group normalisation: eight, or as many as divide the width."""
+def group_count(width: int) -> int:
+    """Number of groups of a group normalisation over `width` channels: 8, or the largest of 4, 2, 1 that divides it."""
     return next(n for n in (8, 4, 2, 1) if width % n == 0)
 
 
 class Residual(nn.Module):
-    """Two convolutions on normalised input, the second zero at first; stride 2 halves the side."""
+    """Pre-activation residual block `[B, i, h, w]` -> `[B, o, h / stride, w / stride]`.
+
+    The second convolution is zero at initialisation, so the block begins as its skip connection.
+    """
 
     def __init__(self, i: int, o: int, stride: int = 1):
         super().__init__()
-        self.norm1, self.norm2 = nn.GroupNorm(groups(i), i), nn.GroupNorm(groups(o), o)
+        self.norm1, self.norm2 = nn.GroupNorm(group_count(i), i), nn.GroupNorm(group_count(o), o)
         self.conv1 = nn.Conv2d(i, o, 3, stride, 1, bias=False)
         self.conv2 = nn.Conv2d(o, o, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
@@ -35,10 +39,11 @@ class Residual(nn.Module):
         return self.skip(x) + h
 
 
-class ShapeReader(nn.Module):
-    """Normalised activation layers, each `[B, C, h, w]`, fine to coarse -> features `[B, N]`.
+class ShapeEncoder(nn.Module):
+    """Standardised activation layers, each `[B, C, h, w]`, fine to coarse -> shape features `[B, N]`.
 
-    activations: the three layers' channels; widths: at the three sides, and N
+    activations: channels C of the three layers
+    widths: features at the three `SIDES`, and N
     """
 
     def __init__(self, activations: tuple[int, int, int], widths: tuple[int, int, int, int]):
@@ -53,7 +58,7 @@ class ShapeReader(nn.Module):
         self.join = nn.Linear(NARROW * SIDES[2] ** 2, features)
 
     def forward(self, activations: list[Tensor], dropout: float = 0.0) -> Tensor:
-        """dropout: of the cells' values, while it is trained."""
+        """Features `[B, N]`. dropout: probability for each value of the coarse cells, for training; default 0."""
         a = [
             read(F.interpolate(layer, (side, side), mode="bilinear"))
             for read, layer, side in zip(self.reads, activations, SIDES, strict=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fitdiff_core.avatar import Avatar
-from fitdiff_core.identity import Identity, Recognizer, identity_of
+from fitdiff_core.identity import Identity, Recognizer, encode_crops
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.pipeline import render_avatar
 from fitdiff_core.render import Light
@@ -47,7 +47,7 @@ class HeldOut:
 
     def identity(self, recognizer: Recognizer, start: int, end: int) -> Identity:
         """The identities of people start..end, from their photographs."""
-        return identity_of(self.crop[start:end], recognizer)
+        return encode_crops(self.crop[start:end], recognizer)
 
 
 def make_people(maker: Maker, start: int, n: int, photographs: bool, label: str) -> HeldOut:

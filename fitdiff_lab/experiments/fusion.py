@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fitdiff_core.errors import command
-from fitdiff_core.model.denoiser import Denoiser, DenoiserConfig, Prepared, UNet, pack_latent, unpack_latent, zeroed
+from fitdiff_core.model.denoiser import Denoiser, DenoiserConfig, pack_latent, unpack_latent
+from fitdiff_core.model.unet import Prepared, UNet, zero_init
 
 from ..dataset.reading import People
 from ..train.denoiser import config_for, train
@@ -32,7 +33,7 @@ class PlaneUNet(UNet):
         for name in ("shape_in", "exchanges", "shape_out"):
             delattr(self, name)
         self.stem = nn.Conv2d(2 * c.latent + 1, c.widths[0], 3, padding=1)
-        self.out = zeroed(nn.Conv2d(c.widths[0], c.latent + 1, 3, padding=1))
+        self.out = zero_init(nn.Conv2d(c.widths[0], c.latent + 1, 3, padding=1))
 
     def forward(self, x: Tensor, s: Tensor, c_noise: Tensor, cond: Prepared) -> tuple[Tensor, Tensor]:
         phase = c_noise[:, None] * self.frequencies

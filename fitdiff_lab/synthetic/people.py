@@ -259,7 +259,7 @@ def _hair_and_eyes(a: SkinAttributes, rng: np.random.Generator, origin: _Origin,
     grey = float(np.clip((a.age - 47) / 25 + 0.28 * rng.standard_normal(), 0, 1)) ** 1.3
     hair = _mix(natural, _vary(rng, GREY, 0.2), grey * 0.9)
     if female and rng.random() < 0.3:  # dyed; brows keep their own colour
-        hair = _vary(rng, HAIR[_pick(rng, {n: 1.0 for n in HAIR})], 0.3)
+        hair = _vary(rng, HAIR[_pick(rng, dict.fromkeys(HAIR, 1.0))], 0.3)
     a.hair_colour = hair
     styles = (
         {"bald": 0.02, "shaved": 0.05, "short": 0.23, "medium": 0.3, "long": 0.4}

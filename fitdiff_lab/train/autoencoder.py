@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fitdiff_core.errors import UserError, command
 from fitdiff_core.head import load_head
-from fitdiff_core.model.autoencoder import FACTOR, MAPS, AutoencoderConfig, MapAutoencoder, Reconstruction, window
+from fitdiff_core.model.autoencoder import FACTOR, MAPS, AutoencoderConfig, MapAutoencoder, Reconstruction, crop_field
 
 from ..dataset.reading import Textures
 from ..experiments.quantiser import Quantised, QuantisedAutoencoder, QuantiserConfig
@@ -255,12 +255,14 @@ def train(
     while not budget.over(step):
         codes, origin, noise = draw_batch(data, step, seed, batch, cells, config.latent)
         keep = draw_shrink(len(codes), step, seed, weights.shrunk)
-        w = window(texel, origin, codes.shape[-2:], FACTOR)
+        w = crop_field(texel, origin, codes.shape[-2:], FACTOR)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             whole = codes.contiguous(memory_format=torch.channels_last)
             r = model(whole, origin, noise) if quantiser else model(whole, origin, noise, keep)
         if not quantiser:
-            codes = torch.lerp(window(model.map_mean, origin, codes.shape[-2:], FACTOR), codes, keep.view(-1, 1, 1, 1))
+            codes = torch.lerp(
+                crop_field(model.map_mean, origin, codes.shape[-2:], FACTOR), codes, keep.view(-1, 1, 1, 1)
+            )
         terms = losses(r, codes, model.map_std, w, weights)
         terms["loss"].backward()
         rate = learning_rate(lr, step, budget.progress(step))

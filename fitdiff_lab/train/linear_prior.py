@@ -31,7 +31,7 @@ def features(model: Denoiser, data: People, index: np.ndarray) -> Tensor:
     rows = []
     for part in np.array_split(index, max(1, len(index) // 512)):
         _, _, embedding, activations = data.batch(part)
-        rows.append(model.read(*model.normalise(Condition(embedding, activations))))
+        rows.append(model.prior_features(*model.normalise(Condition(embedding, activations))))
     return torch.cat(rows)
 
 
@@ -93,7 +93,7 @@ def set_prior(model: Denoiser, data: People, like: Tensor | None = None) -> Tens
     model.prior.weight.copy_(weight)
     model.prior.bias.copy_(middle - weight @ centre)
     truth = target[check]
-    left = (model.prior.belief(features(model, data, check)).mean - truth).square().mean(0)
+    left = (model.prior.conditional(features(model, data, check)).mean - truth).square().mean(0)
     model.prior.variance.copy_(left.clamp(FLOOR, 1.0))
     return 1 - left / truth.var(0).clamp(min=1e-6)
 

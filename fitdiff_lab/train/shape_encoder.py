@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from fitdiff_core.errors import UserError, command
 from fitdiff_core.head import HeadModel, load_head
 from fitdiff_core.identity import Recognizer, load_recognizer
-from fitdiff_core.model.denoiser import DenoiserConfig, normalised
-from fitdiff_core.model.shape_encoder import ShapeReader
+from fitdiff_core.model.denoiser import DenoiserConfig, standardise
+from fitdiff_core.model.shape_encoder import ShapeEncoder
 
 from ..dataset.reading import Photos, Textures, read_json, split
 from .linear_prior import mirror
@@ -129,7 +129,7 @@ class Seen:
         with torch.no_grad():
             layers = self.recognizer(crops.contiguous(memory_format=torch.channels_last)).activations
             return [
-                normalised(a, m, s).contiguous(memory_format=torch.channels_last)
+                standardise(a, m, s).contiguous(memory_format=torch.channels_last)
                 for a, m, s in zip(layers, self.mean, self.std, strict=True)
             ]
 
@@ -142,7 +142,7 @@ class Trained(nn.Module):
 
     def __init__(self, c: DenoiserConfig):
         super().__init__()
-        self.reader, self.guess = ShapeReader(c.activations, c.reader), nn.Linear(c.reader[-1], c.shape)
+        self.reader, self.guess = ShapeEncoder(c.activations, c.reader), nn.Linear(c.reader[-1], c.shape)
 
     def forward(self, layers: list[Tensor], dropout: float = 0.0) -> Tensor:
         return self.guess(F.dropout(self.reader(layers, dropout), dropout, training=dropout > 0)).float()

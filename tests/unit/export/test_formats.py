@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from fitdiff_core.errors import UserError
-from fitdiff_core.export import FORMATS, write_avatar, write_obj, write_ply, write_usdz
+from fitdiff_core.export import FORMATS, ExportOptions, write_avatar, write_obj, write_ply, write_usdz
 from fitdiff_core.image import linear_to_srgb
 from tests.support.ball_avatar import avatar, read_obj
 
@@ -74,7 +74,7 @@ def test_centimetres(tmp_path, write, read):
 @pytest.mark.parametrize("format", ["obj", "ply", "usdz", "glb"])
 def test_sixteen_bit_maps_beside_every_format(tmp_path, format):
     one = avatar()
-    write_avatar(tmp_path / f"a.{format}", one, format, map_files="16-bit", texture_size=16)
+    write_avatar(tmp_path / f"a.{format}", one, ExportOptions(format, map_files="16-bit", texture_size=16))
     for name in ("diffuse", "specular", "normal"):
         data = (tmp_path / f"a_{name}.png").read_bytes()
         assert data[24] == 16 and int.from_bytes(data[16:20], "big") == 16
@@ -88,7 +88,7 @@ def test_choices_a_format_has_not(tmp_path):
         ({"map_files": "32-bit"}, "Unknown map"),
     ):
         with pytest.raises(UserError, match=words):
-            write_avatar(tmp_path / "a", avatar(), **options)
+            write_avatar(tmp_path / "a", avatar(), ExportOptions(**options))
     assert not list(tmp_path.iterdir())
 
 
@@ -119,7 +119,7 @@ def test_usd_opens_the_stage_and_finds_nothing_wrong(tmp_path, unit):
     from pxr import Usd, UsdGeom, UsdShade, UsdValidation
 
     one = avatar()
-    path = write_avatar(tmp_path / "a.usdz", one, "usdz", flip_green=True, unit=unit)
+    path = write_avatar(tmp_path / "a.usdz", one, ExportOptions("usdz", flip_green=True, unit=unit))
     stage = Usd.Stage.Open(str(path))
     found = UsdValidation.ValidationContext(UsdValidation.ValidationRegistry().GetOrLoadAllValidators()).Validate(stage)
     messages = [e.GetMessage() for e in found]

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from fitdiff_core.errors import UserError
 from fitdiff_core.head.teeth import patch_mask
-from fitdiff_core.model.autoencoder import AutoencoderConfig, MapAutoencoder, from_codes, to_codes, without_spikes
+from fitdiff_core.model.autoencoder import AutoencoderConfig, MapAutoencoder, from_codes, remove_spikes, to_codes
 from fitdiff_lab.dataset.prepare import SHARD, encode_maps
 from fitdiff_lab.dataset.reading import Textures
 from fitdiff_lab.experiments.quantiser import QuantisedAutoencoder, Quantiser, QuantiserConfig
@@ -267,7 +267,7 @@ def test_spikes_in_the_middle_of_cell_edges_are_taken_off_the_normals_and_nothin
     maps = torch.rand(2, 9, 64, 64, generator=g)
     maps[:, 6:8] = 0.01 * torch.randn(2, 2, 64, 64, generator=g)
     smooth = maps.clone()
-    assert torch.equal(without_spikes(smooth), smooth)
+    assert torch.equal(remove_spikes(smooth), smooth)
     spikes = [
         (slice(15, 17), slice(7, 9)),
         (slice(7, 9), slice(31, 33)),
@@ -276,7 +276,7 @@ def test_spikes_in_the_middle_of_cell_edges_are_taken_off_the_normals_and_nothin
     ]
     for rows, columns in spikes:
         maps[:, 6, rows, columns] = 0.4
-    out = without_spikes(maps)
+    out = remove_spikes(maps)
     for rows, columns in spikes:
         assert out[:, 6, rows, columns].abs().max() < 0.02
     changed = (out != smooth).any(1)
@@ -284,4 +284,4 @@ def test_spikes_in_the_middle_of_cell_edges_are_taken_off_the_normals_and_nothin
         changed[:, rows, columns] = False
     assert not changed.any() and torch.equal(out[:, :6], maps[:, :6])
     maps[:, 6, 20:22, 20:22] = 0.4  # elsewhere it is detail
-    assert torch.equal(without_spikes(maps)[:, 6, 20:22, 20:22], maps[:, 6, 20:22, 20:22])
+    assert torch.equal(remove_spikes(maps)[:, 6, 20:22, 20:22], maps[:, 6, 20:22, 20:22])

@@ -8,7 +8,7 @@ import torch
 
 from fitdiff_core import pipeline
 from fitdiff_core.model.denoiser import Condition, Denoiser, DenoiserConfig, pack_latent, unpack_latent
-from fitdiff_core.model.linear_prior import LIMIT, LinearPrior, pooled
+from fitdiff_core.model.linear_prior import MEAN_LIMIT, LinearPrior, pooled_features
 from fitdiff_core.model.samplers import ddim, sigmas
 from fitdiff_lab.train.linear_prior import set_modes, set_prior
 
@@ -60,7 +60,7 @@ def test_untrained_network_gives_the_gaussian_posterior():
     x = torch.randn(2, 5, 8, 8, generator=g) * sigma.view(2, 1, 1, 1)
     with torch.no_grad():
         given, free = model(x, sigma, cond), model(x, sigma)
-    read = model.read(cond.embedding, list(cond.activations))
+    read = model.prior_features(cond.embedding, list(cond.activations))
     modes = p.modes.double()
     for out, mean, variance in (
         (given, read.double() @ p.weight.double().T + p.bias.double(), p.variance.double()),
@@ -84,7 +84,7 @@ def test_network_output_counts_in_posterior_deviations():
     model, g = planted(1)
     p, sigma = model.prior, torch.full((4000,), 2.0)
     zero = torch.zeros(4000, 4, 8, 8)
-    posterior = p.posterior(zero, torch.zeros(4000, 5), sigma, p.nothing())
+    posterior = p.posterior(zero, torch.zeros(4000, 5), sigma, p.unconditional())
     texture, shape = p.correct(posterior, torch.randn(zero.shape, generator=g), torch.randn(4000, 5, generator=g))
     spread = ((texture - posterior.texture).flatten(1) @ p.modes.T).std(0)
     variance = p.modes_std**2
@@ -102,17 +102,17 @@ def test_dropped_condition_is_the_unconditional_prior():
     assert torch.allclose(out[0], free[0], atol=1e-5) and not torch.allclose(out[1], free[1], atol=1e-2)
 
 
-def test_strange_features_do_not_run_away():
+def test_the_mean_is_clamped_for_features_out_of_range():
     prior = LinearPrior(2, 4, 3, 2, 5)
     prior.weight.fill_(10.0)
-    assert prior.belief(torch.full((1, 5), 9.0)).mean.abs().max() == LIMIT
+    assert prior.conditional(torch.full((1, 5), 9.0)).mean.abs().max() == MEAN_LIMIT
 
 
 def test_fit_finds_planted_modes_and_relations():
     g = torch.Generator().manual_seed(3)
     n = 3000
     embedding, acts = torch.randn(n, 6, generator=g), activations(n, g)
-    read = pooled(embedding, list(acts), CONFIG.cells)
+    read = pooled_features(embedding, list(acts), CONFIG.cells)
     read = read / read.std(0)
     assert read.shape[1] == FEATURES - CONFIG.reader[-1]
     true = torch.randn(7, read.shape[1], generator=g) * (0.8 / read.shape[1] ** 0.5)
@@ -151,21 +151,23 @@ def test_gradient_goes_through_the_linear_denoiser():
     p, sigma = model.prior, torch.tensor([1.5])
     texture = torch.randn(1, 4, 8, 8, generator=g).requires_grad_(True)
     shape = torch.randn(1, 5, generator=g).requires_grad_(True)
-    out = p.posterior(texture, shape, sigma, p.belief(torch.zeros(1, FEATURES)))
+    out = p.posterior(texture, shape, sigma, p.conditional(torch.zeros(1, FEATURES)))
     pull = torch.randn(1, 4, 8, 8, generator=g), torch.randn(1, 5, generator=g)
     expected = torch.autograd.grad([out.texture, out.shape], [texture, shape], pull)
     for found, wanted in zip(p.gradient(*pull, 1.5), expected, strict=True):
         assert torch.allclose(found, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("variation", [0.0, 0.3])
-def test_calm_noise_becomes_the_mean_and_a_share_of_the_deviation(variation):
-    """The sampler is linear in its noise where the denoiser is: only modes and shape are calmed, detail is as drawn."""
+@pytest.mark.parametrize("noise_scale", [0.0, 0.3])
+def test_scaled_noise_becomes_the_mean_and_a_share_of_the_deviation(noise_scale):
+    """The sampler is linear in its noise where the denoiser is: only the noise of modes and shape is scaled."""
     model, g = planted()
     cond, levels = condition(1, g), sigmas(40)
     start = torch.randn(1, 5, 8, 8, generator=g)
     start[:, 4:].view(1, -1)[:, 5:] = 0  # what the plane of the shape does not hold
-    calm = pipeline.calm(SimpleNamespace(denoiser=model, head=SimpleNamespace(n_identity=5)), start, variation)
+    scaled = pipeline.scale_noise(
+        SimpleNamespace(denoiser=model, head=SimpleNamespace(n_identity=5)), start, noise_scale
+    )
 
     def sampled(noise):
         with torch.no_grad():
@@ -173,14 +175,14 @@ def test_calm_noise_becomes_the_mean_and_a_share_of_the_deviation(variation):
         a, rest = model.prior.split(texture - model.prior.texture_mean)
         return torch.cat([a, shape], 1), rest
 
-    (full, detail), (found, kept) = sampled(start), sampled(calm)
+    (full, detail), (found, kept) = sampled(start), sampled(scaled)
     texture, shape = unpack_latent(start, 5)
     quiet = pack_latent(model.prior.split(texture)[1], torch.zeros_like(shape))
     mean, _ = sampled(quiet)
-    assert torch.allclose(found, mean + variation * (full - mean), atol=2e-3)
+    assert torch.allclose(found, mean + noise_scale * (full - mean), atol=2e-3)
     assert torch.allclose(kept, detail, atol=2e-3)
-    read = model.read(cond.embedding, list(cond.activations))
-    likeliest = model.prior.belief(read).mean * torch.cat([model.prior.modes_std, torch.ones(5)])
+    read = model.prior_features(cond.embedding, list(cond.activations))
+    likeliest = model.prior.conditional(read).mean * torch.cat([model.prior.modes_std, torch.ones(5)])
     assert torch.allclose(mean, likeliest, rtol=0.02, atol=0.02)
 
 

@@ -1,4 +1,4 @@
-"""The shape encoder: its training data, that it learns, and what the prior makes of its answer for a mirror image."""
+"""The shape encoder: its training data, that it learns, and what the prior gets from it and from a mirrored photo."""
 
 from types import SimpleNamespace
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fitdiff_core.errors import UserError
-from fitdiff_core.identity import Features, View
+from fitdiff_core.identity import Features, PhotoFeatures
 from fitdiff_core.model.denoiser import Condition, Denoiser, DenoiserConfig
 from fitdiff_lab.evaluate.metrics import aligned_distance
 from fitdiff_lab.train import denoiser, shape_encoder
@@ -120,7 +120,7 @@ def seen(n: int, g: torch.Generator) -> Condition:
     return Condition(torch.randn(n, 6, generator=g), tuple(torch.randn(n, 3, s, s, generator=g) for s in (9, 5, 3)))
 
 
-def test_the_denoiser_is_trained_around_a_reader_that_stays(tmp_path):
+def test_training_the_denoiser_leaves_the_shape_encoder_unchanged(tmp_path):
     g = torch.Generator().manual_seed(4)
     cond, n = seen(40, g), 40
     data = SimpleNamespace(
@@ -165,9 +165,9 @@ def test_photos_and_their_mirror_images_tell_of_the_shape_alone():
     average, *photos = (seen(2, g) for _ in range(5))
     weights = torch.tensor([0.25, 1.0]), torch.tensor([0.75, 0.0])  # of two photos, in each of two identities
     features = [Features(c.embedding, c.activations) for c in photos]
-    views = tuple(View(*features[2 * i : 2 * i + 2], w) for i, w in enumerate(weights))
-    a, *single = (model.prepare(x).belief.mean for x in (average, *photos))
-    c = model.prepare(Condition(average.embedding, average.activations, views)).belief.mean
+    views = tuple(PhotoFeatures(*features[2 * i : 2 * i + 2], w) for i, w in enumerate(weights))
+    a, *single = (model.prepare(x).gaussian.mean for x in (average, *photos))
+    c = model.prepare(Condition(average.embedding, average.activations, views)).gaussian.mean
     torch.testing.assert_close(c[:, :2], a[:, :2])
     told = [(x[:, 2:] + y[:, 2:] * torch.tensor([-1.0, 1.0])) / 2 for x, y in (single[:2], single[2:])]
     torch.testing.assert_close(c[:, 2:], weights[0][:, None] * told[0] + weights[1][:, None] * told[1])
