@@ -19,6 +19,12 @@ from tests.support.tiny_chain import tiny_chain
 torch.set_num_threads(1)  # two OpenMP threads on a busy two-core machine are several times slower than one
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Commands of the lab set the threads of the whole process. In tests they must not: other tests follow."""
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+
+
 @pytest.fixture(scope="session")
 def photo():
     """The sample photo, `[1, 3, 512, 512]`."""

@@ -20,7 +20,6 @@ from fitdiff_core.maps import TextureMaps
 from fitdiff_core.render import Camera, Light, render
 from fitdiff_core.scene import Scene
 
-torch.set_num_threads(1)
 SIZE, PHOTO = 256, 512
 SKIN = torch.tensor([0.42, 0.26, 0.19]).view(1, 3, 1, 1)
 

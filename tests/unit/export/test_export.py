@@ -13,8 +13,6 @@ from fitdiff_core.render import tangents
 from tests.support.ball_avatar import avatar, read_obj
 from tests.support.gltf import Glb, clean, validate
 
-torch.set_num_threads(1)
-
 
 def picture(x):
     """`[1, 3, H, W]` in 0..1 -> `[H, W, 3]` numpy"""

@@ -8,8 +8,6 @@ import torch
 from fitdiff_core.face import warp
 from fitdiff_core.face.align import apply, invert, similarity_transform, square_matrix
 
-torch.set_num_threads(1)
-
 
 def test_similarity_transform_recovers_a_known_one():
     g = torch.Generator().manual_seed(0)

@@ -22,8 +22,6 @@ from fitdiff_core.render.rig import combine_lights, directional_light, uniform_l
 from fitdiff_core.scene import Scene
 from fitdiff_lab.synthetic.shadows import cast_shadows
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture(scope="module")
 def sitter():

@@ -17,8 +17,6 @@ from fitdiff_core.fitting.sh_light import AMBIENT, directional_basis, irradiance
 from fitdiff_core.image import linear_to_srgb, srgb_to_linear
 from fitdiff_core.render import Camera
 
-torch.set_num_threads(1)
-
 
 class ToyHead(torch.nn.Module):
     """A half ellipsoid like a face: 468 vertices, all landmarks, linear in 20 identity and 52 expression modes."""

@@ -24,8 +24,6 @@ from onnx import TensorProto, helper  # noqa: E402
 
 from tests.support.onnx_networks import arr, iresnet, model  # noqa: E402
 
-torch.set_num_threads(1)
-
 
 def run_ort(proto, x):
     session = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])

@@ -31,8 +31,6 @@ from tests.support.tiny_chain import (
     tiny_model,
 )
 
-torch.set_num_threads(1)
-
 
 def quadratic(target_texture, target_shape):
     def objective(texture, shape, scene):

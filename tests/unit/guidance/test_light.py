@@ -11,8 +11,6 @@ from fitdiff_core.model.denoiser import unpack_latent
 from fitdiff_core.model.samplers import ddim, sigmas
 from tests.support.tiny_chain import K, changed, noise, real
 
-torch.set_num_threads(1)
-
 
 def shadowed(chain):
     """The chain's photo with a soft shadow over its left half, of another colour: as strong as a hard side light's."""

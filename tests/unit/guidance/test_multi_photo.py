@@ -16,8 +16,6 @@ from fitdiff_core.render import Light
 from tests.support.paths import SAMPLE
 from tests.support.tiny_chain import K, TinyRecognizer, changed, gaussian, noise, tiny_model
 
-torch.set_num_threads(1)
-
 
 def towards(chain, *photos, objective=None):
     return GuidedDenoiser(gaussian, chain.model, photos if len(photos) != 1 else photos[0], objective)

@@ -17,8 +17,6 @@ from fitdiff_core.image import load_photo
 from fitdiff_core.render import Camera
 from tests.support.paths import SAMPLE
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture(scope="module")
 def tools():

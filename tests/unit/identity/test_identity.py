@@ -22,7 +22,6 @@ from fitdiff_core.identity.dlib import ResidualBlock
 from fitdiff_core.pipeline import encode
 from fitdiff_lab.assets.face_networks import find_wheels
 
-torch.set_num_threads(1)
 # read off the photo by eye: pupils, nose tip, mouth corners (subject's right first), pixels
 POINTS = torch.tensor([[203.0, 101.0], [247.0, 103.0], [223.0, 128.0], [200.0, 139.0], [247.0, 141.0]])
 

@@ -22,7 +22,6 @@ from fitdiff_lab.synthetic.people import SkinAttributes, _values, attribute_mode
 from fitdiff_lab.synthetic.photograph import photograph
 from fitdiff_lab.synthetic.skin import SkinGenerator
 
-torch.set_num_threads(1)
 SIZE = 256
 
 

@@ -19,7 +19,6 @@ from tests.support.paths import SAMPLE
 from tests.support.tiny_networks import DN, HEAD
 from tests.support.tiny_training import recognizer, train_autoencoder
 
-torch.set_num_threads(1)
 D = torch.float64
 
 

@@ -25,7 +25,6 @@ from fitdiff_core.scene import Scene
 from fitdiff_lab.evaluate import albedo, light_report, light_test, mitsuba_scene
 from fitdiff_lab.evaluate.mitsuba_scene import Lamp, Lighting
 
-torch.set_num_threads(1)
 HEAD = load_head()
 SIDE = 128
 needs_mitsuba = pytest.mark.skipif(

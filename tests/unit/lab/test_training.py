@@ -17,8 +17,6 @@ from fitdiff_lab.train.run import Budget, Run, initial_weights, learning_rate
 from tests.support.tiny_networks import AE, DN, HEAD
 from tests.support.tiny_training import recognizer, train_autoencoder
 
-torch.set_num_threads(1)
-
 
 def test_from_data_to_checkpoint(tmp_path, data):
     ae, dn, encoded = tmp_path / "ae", tmp_path / "dn", tmp_path / "latents"

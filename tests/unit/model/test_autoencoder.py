@@ -17,7 +17,6 @@ from fitdiff_lab.experiments.quantiser import QuantisedAutoencoder, Quantiser, Q
 from fitdiff_lab.train import autoencoder as training
 from fitdiff_lab.train.run import Budget, Run
 
-torch.set_num_threads(1)
 TINY = AutoencoderConfig(size=64, latent=4, widths=(8, 16, 16), blocks=(1, 1, 1), head=8, detail=4)
 
 

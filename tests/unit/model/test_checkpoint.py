@@ -13,8 +13,6 @@ from fitdiff_core.model.checkpoint import config_from, load_model, save_model
 from fitdiff_core.model.denoiser import Denoiser, DenoiserConfig
 from tests.support.tiny_networks import AE, DN, HEAD
 
-torch.set_num_threads(1)
-
 
 @pytest.fixture(scope="module")
 def networks():

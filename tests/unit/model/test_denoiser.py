@@ -12,7 +12,6 @@ from fitdiff_lab.dataset.reading import People
 from fitdiff_lab.train import denoiser as training
 from fitdiff_lab.train.run import Budget, Run
 
-torch.set_num_threads(1)
 TINY = DenoiserConfig(
     latent=4,
     size=8,

@@ -13,7 +13,6 @@ from fitdiff_lab.train import denoiser, shape_encoder
 from fitdiff_lab.train.linear_prior import mirror
 from fitdiff_lab.train.run import Budget, Run
 
-torch.set_num_threads(1)
 STILL = shape_encoder.Changes(
     scale=0, turn=0, shift=0, gamma=0, gain=0, tint=0, noise=0, blurred=0, covered=0, dropout=0
 )

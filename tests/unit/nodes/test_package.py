@@ -63,4 +63,4 @@ def test_readme_lists_every_node_and_workflow():
     text = (ROOT / "README.md").read_text()
     linked = set(re.findall(r"\]\((web/docs/FitDiff_\w+\.md|workflows/\w+\.json)\)", text))
     files = [*(ROOT / "web" / "docs").glob("*.md"), *(ROOT / "workflows").glob("*.json")]
-    assert linked == {str(f.relative_to(ROOT)) for f in files}
+    assert linked == {f.relative_to(ROOT).as_posix() for f in files}

@@ -9,7 +9,6 @@ from torch.autograd import gradcheck
 from fitdiff_core.render import Camera, EdgeTable, antialias, rasterize
 from tests.support.meshes import sphere
 
-torch.set_num_threads(1)
 SIZE = 96
 
 

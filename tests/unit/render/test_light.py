@@ -10,8 +10,6 @@ from fitdiff_core.render import PRESETS, Light, shade
 from fitdiff_core.render.light import Y00, panorama_directions, sh_basis, toward
 from fitdiff_core.render.shading import environment_brdf, ggx, grazing, lobe_direction
 
-torch.set_num_threads(1)
-
 
 def directions(n, seed=0, dtype=torch.float64):
     return F.normalize(torch.randn(n, 3, generator=torch.Generator().manual_seed(seed), dtype=dtype), dim=-1)

@@ -8,8 +8,6 @@ from fitdiff_core.render.interpolation import filtered_texture, texture_level
 from fitdiff_core.render.raster_torch import triangle_ids
 from tests.support.meshes import sphere
 
-torch.set_num_threads(1)
-
 
 def random_scene(seed, n_tri=40, batch=1, dtype=torch.float64):
     """Overlapping triangles of many sizes, some behind the camera, some off screen."""

@@ -13,7 +13,6 @@ from fitdiff_core.render.camera import rotation_matrix
 from fitdiff_core.render.light import Y00
 from tests.support.meshes import PlainHead, ball_head, front_uv, sphere
 
-torch.set_num_threads(1)
 D = torch.float64
 
 
