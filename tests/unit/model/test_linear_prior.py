@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fitdiff_core import pipeline
+from fitdiff_core import sampling
 from fitdiff_core.model.denoiser import Condition, Denoiser, DenoiserConfig, pack_latent, unpack_latent
 from fitdiff_core.model.linear_prior import MEAN_LIMIT, LinearPrior, pooled_features
 from fitdiff_core.model.samplers import ddim, sigmas
@@ -165,7 +165,7 @@ def test_scaled_noise_becomes_the_mean_and_a_share_of_the_deviation(noise_scale)
     cond, levels = condition(1, g), sigmas(40)
     start = torch.randn(1, 5, 8, 8, generator=g)
     start[:, 4:].view(1, -1)[:, 5:] = 0  # what the plane of the shape does not hold
-    scaled = pipeline.scale_noise(
+    scaled = sampling.scale_noise(
         SimpleNamespace(denoiser=model, head=SimpleNamespace(n_identity=5)), start, noise_scale
     )
 
