@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import MISSING, fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -32,7 +32,7 @@ from fitdiff_core.model.checkpoint import FitDiffModel
 from fitdiff_core.model.denoiser import unpack_latent
 from fitdiff_core.scene import Scene
 
-from .common import arguments, cell, mean, photos_in, plain, write_json
+from .common import arguments, cell, default_values, mean, photos_in, plain, write_json
 from .likeness import recognisers, score
 from .modes import VIEWS
 from .sheet import contact_sheet
@@ -93,8 +93,7 @@ class Ablation:
         return self._prepared[photo]
 
     def settings(self, variant: Variant) -> dict:
-        """What a result holds for; a file of other settings is measured again."""
-        constants = {f.name: f.default for f in fields(Guidance) if f.default is not MISSING}
+        """What a row depends on, as JSON. Rows that were measured with other settings are measured again."""
         return plain(
             {
                 "checkpoint": self.model.id,
@@ -102,7 +101,7 @@ class Ablation:
                 "cfg": variant.cfg,
                 "variation": variant.variation,
                 "recognisers": [r.name for r in self.known],
-                "shipped": constants | vars(GuidanceWeights()),
+                "shipped": default_values(Guidance),
             }
         )
 

@@ -8,6 +8,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
 from fitdiff_core.errors import UserError
@@ -71,6 +72,34 @@ def plain(value):
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def default_values(kind: type) -> dict:
+    """The defaults of a dataclass, as JSON takes them: a fingerprint of its constants.
+
+    kind: a dataclass. Fields without a default are left out. `default_factory` is called. A default that is a dataclass
+    itself becomes a dictionary of all its values, at any depth.
+    Raises TypeError for a default that JSON cannot hold.
+    """
+    found = {}
+    for f in fields(kind):
+        if f.default is not MISSING:
+            found[f.name] = _as_json(f.default)
+        elif f.default_factory is not MISSING:
+            found[f.name] = _as_json(f.default_factory())
+    return found
+
+
+def _as_json(value):
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _as_json(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, dict):
+        return {str(k): _as_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_as_json(v) for v in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise TypeError(f"a {type(value).__name__} cannot be part of a fingerprint")
 
 
 def write_json(path: Path, value) -> None:
