@@ -275,7 +275,7 @@ def test_ablation_goes_on_where_it_stopped(folder, monkeypatch):
 
     def run(names, steps=4):
         made.clear()
-        return ablation.ablation(photos, out, names, steps, [str(folder / "judge.py")])
+        return ablation.run_ablation(photos, out, names, steps, [str(folder / "judge.py")])
 
     first = run(names)
     assert made == [ablation.VARIANTS[n].what for n in ("full", "no_photometric")]  # none.png has no face

@@ -182,18 +182,13 @@ def test_a_copy_of_the_training_set_is_found():
 
 def test_release_carries_the_evaluation_of_its_own_weights(tmp_path, data):
     from fitdiff_lab.dataset import latents
-    from fitdiff_lab.dataset.reading import People
-    from fitdiff_lab.train import denoiser
-    from fitdiff_lab.train.run import Budget, Run
 
     ae, dn, encoded = tmp_path / "ae", tmp_path / "dn", tmp_path / "latents"
     tiny.train_autoencoder(ae, data)
     latents.encode(data, ae, encoded, tiny.recognizer)
-    people = People(encoded)
-    run = Run(dn, {"latents_of": people.meta["latents_of"]})
-    denoiser.train(run, people, Budget(steps=1), tiny.DN, lr=1e-3, batch=2, bf16=False)
+    tiny.train_denoiser(dn, encoded, 1)
     path = tmp_path / "fitdiff.safetensors"
-    assert "evaluation" not in release.release(ae, dn, path, head=tiny.HEAD)["training"]
+    assert "evaluation" not in release.write_release(ae, dn, path, head=tiny.HEAD)["training"]
 
     from fitdiff_core.model.checkpoint import load_model
 
@@ -206,7 +201,7 @@ def test_release_carries_the_evaluation_of_its_own_weights(tmp_path, data):
         "groups": {},
     }
     (tmp_path / "results.json").write_text(json.dumps(results))
-    metadata = release.release(ae, dn, path, head=tiny.HEAD, evaluation=tmp_path / "results.json")
+    metadata = release.write_release(ae, dn, path, head=tiny.HEAD, evaluation=tmp_path / "results.json")
     assert metadata["training"]["evaluation"] == {
         "settings": {"people": 8},
         "figures": {"shape": {"model": 1.2346, "baseline": 2.0}},
@@ -214,7 +209,7 @@ def test_release_carries_the_evaluation_of_its_own_weights(tmp_path, data):
     }
     (tmp_path / "results.json").write_text(json.dumps(results | {"weights": "0" * 12}))
     with pytest.raises(UserError, match="evaluate this checkpoint"):
-        release.release(ae, dn, path, head=tiny.HEAD, evaluation=tmp_path / "results.json")
+        release.write_release(ae, dn, path, head=tiny.HEAD, evaluation=tmp_path / "results.json")
 
 
 def test_coverage_counts_everybody():
@@ -244,7 +239,7 @@ def test_errors_a_user_can_mend(tmp_path, capsys, argv, words):
 def test_training_seed_is_refused(tmp_path):
     (tmp_path / "settings.json").write_text(json.dumps({"seed": 900, "size": 512}))
     with pytest.raises(UserError, match="another --seed"):
-        evaluate_model.evaluate(tmp_path, evaluate_model.Settings(), data=tmp_path)
+        evaluate_model.evaluate_checkpoint(tmp_path, evaluate_model.Settings(), data=tmp_path)
 
 
 def test_the_command_on_the_shipped_checkpoint(tmp_path, capsys):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fitdiff_core.errors import UserError
 
-from . import prepare
+from .shards import PeopleShards, TextureShards
 
 HELD_OUT = 0.02  # of the textures, the last ones, with everybody who wears them
 
@@ -38,7 +38,7 @@ class Textures:
     """`train.prepare`'s textures as the autoencoder's codes; the last ones are held out."""
 
     def __init__(self, folder: str | Path):
-        self.rows = prepare.Textures(folder)
+        self.rows = TextureShards(folder)
         self.size = self.rows.row("maps", 0).shape[-1]
         self.n_train = n_train(len(self.rows))
 
@@ -92,7 +92,7 @@ class Photos:
     """`train.prepare`'s photographs: aligned crops, who wears which texture `[P]`, shapes `[P, K]`."""
 
     def __init__(self, folder: str | Path):
-        self.rows = prepare.People(folder)
+        self.rows = PeopleShards(folder)
         self.texture = self.rows.all("texture").numpy()
         self.shape = self.rows.all("shape").float().numpy()
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from fitdiff_core.errors import UserError, command
 from fitdiff_core.head import load_head
 
-from ..dataset.prepare import SHARD, Textures, decode_maps
+from ..dataset.shards import SHARD, TextureShards, decode_maps
 from .heldout import cheek_ita
 from .metrics import ITA_CLASSES, ita_class
 
@@ -41,12 +41,12 @@ def made(n: int, seed: int, size: int = 256) -> Iterator[Person]:
 def stored(folder: Path, n: int) -> Iterator[Person]:
     """Up to n textures of a train.prepare folder, evenly spread."""
     from ..synthetic.regions import Regions
-    from ..synthetic.uv_canvas import Canvas
+    from ..synthetic.uv_canvas import UVCanvas
 
-    rows = Textures(folder)
+    rows = TextureShards(folder)
     with safe_open(rows.paths[0], "pt") as f:
         names = f.metadata()["names"].split(",")
-    cheek = Regions(Canvas(load_head(), rows.row("maps", 0).shape[-1]))["cheek"] > 0.5
+    cheek = Regions(UVCanvas(load_head(), rows.row("maps", 0).shape[-1]))["cheek"] > 0.5
     for i in tqdm(
         torch.linspace(0, len(rows) - 1, min(n, len(rows))).long().tolist(), "textures", leave=False, disable=None
     ):

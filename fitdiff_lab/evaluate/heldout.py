@@ -17,7 +17,8 @@ from fitdiff_core.pipeline import render_avatar
 from fitdiff_core.render import Light
 from fitdiff_core.scene import Scene
 
-from ..dataset.prepare import Maker, decode_maps, encode_maps
+from ..dataset.prepare import DatasetGenerator
+from ..dataset.shards import decode_maps, encode_maps
 from ..synthetic.people import random_shape
 from .metrics import ita
 
@@ -50,22 +51,22 @@ class HeldOut:
         return identity_of(self.crop[start:end], recognizer)
 
 
-def make_people(maker: Maker, start: int, n: int, photographs: bool, label: str) -> HeldOut:
-    """People number start..start + n of the maker's seed. Each has chance of its own: n changes nobody."""
+def make_people(generator: DatasetGenerator, start: int, n: int, photographs: bool, label: str) -> HeldOut:
+    """People number start..start + n of the generator's seed. Each has chance of its own: n changes nobody."""
     maps, shapes, crops, ages = [], [], [], []
     for row in tqdm(range(start, start + n), label, leave=False, disable=None):
-        sample, attributes = maker.skin.sample(maker._texture_seed(row))
+        sample, attributes = generator.skin.sample(generator.texture_seed(row))
         maps.append(encode_maps(sample.stack())[0])
-        rng = np.random.default_rng([maker.seed, row, 11])
+        rng = np.random.default_rng([generator.seed, row, 11])
         if photographs:
-            shape, crop = maker.person(row, maps[-1], rng)
+            shape, crop = generator.person(row, maps[-1], rng)
             crops.append(crop.clamp(0, 1))
         else:
-            shape = random_shape(maker.head, rng, attributes)
+            shape = random_shape(generator.head, rng, attributes)
         shapes.append(shape)
         ages.append(attributes.age)
     crop = torch.cat(crops) if photographs else None
-    return HeldOut(maker.head, torch.stack(maps), torch.cat(shapes), crop, torch.tensor(ages))
+    return HeldOut(generator.head, torch.stack(maps), torch.cat(shapes), crop, torch.tensor(ages))
 
 
 class Viewer:
@@ -95,7 +96,7 @@ class Viewer:
         return None if vector is None else torch.as_tensor(np.asarray(vector, np.float64))
 
 
-def stack_marks(marks: list[Tensor | None]) -> Tensor:
+def stack_embeddings(marks: list[Tensor | None]) -> Tensor:
     """Unit vectors or None -> `[n, J]`, rows of NaN for None."""
     width = next((len(m) for m in marks if m is not None), 1)
     return torch.stack([torch.full((width,), torch.nan, dtype=torch.float64) if m is None else m for m in marks])

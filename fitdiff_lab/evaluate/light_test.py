@@ -34,7 +34,7 @@ from fitdiff_core.model.autoencoder import from_codes
 from fitdiff_core.render import Camera
 from fitdiff_core.scene import Scene
 
-from ..dataset.prepare import Maker
+from ..dataset.prepare import DatasetGenerator
 from ..synthetic.background import random_background
 from ..synthetic.scenes import random_expression
 from ..train.release import fingerprint
@@ -196,7 +196,7 @@ def panels(photo: Tensor, found: Reconstruction, truth: Avatar, unwrapped: Tenso
     return [to_pil(x) for x in (crop, render, *maps)]
 
 
-def light_test(out: Path, s: Settings, checkpoint: str | None = None, threads: int = 1) -> dict:
+def run_light_test(out: Path, s: Settings, checkpoint: str | None = None, threads: int = 1) -> dict:
     """Photograph, reconstruct, measure; write everything into `out` and return what `results.json` holds. UserError on wrong
     input, and where Mitsuba is missing."""
     if s.people < 1:
@@ -205,9 +205,9 @@ def light_test(out: Path, s: Settings, checkpoint: str | None = None, threads: i
         raise UserError("--photo-detail needs the scene that guidance finds; leave out --no-guidance.")
     mi = load_mitsuba(threads)
     model, recognizer = pipeline.load_model(checkpoint), pipeline.load_recognizer()
-    maker = Maker(s.seed, model.autoencoder.config.size)
-    torch.set_num_threads(threads)  # a Maker sets one
-    people = make_people(maker, 0, s.people, False, "people")
+    generator = DatasetGenerator(s.seed, model.autoencoder.config.size)
+    torch.set_num_threads(threads)  # a DatasetGenerator sets one
+    people = make_people(generator, 0, s.people, False, "people")
     skin = skin_texels(model.head, model.autoencoder.config.size)
     mean = mean_albedo(model)
     photos = photograph_all(mi, people, s, out / "photos")
@@ -292,7 +292,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--threads", type=int, default=os.cpu_count())
     a = p.parse_args(argv)
     settings = Settings(a.people, a.seed, a.steps, a.size, a.samples, not a.no_guidance, a.photo_detail)
-    results = light_test(a.out, settings, a.checkpoint, a.threads)
+    results = run_light_test(a.out, settings, a.checkpoint, a.threads)
     print(markdown(results))
     return 0
 

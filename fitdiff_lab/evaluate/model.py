@@ -30,11 +30,11 @@ from fitdiff_core.model.checkpoint import FitDiffModel
 from fitdiff_core.model.denoiser import unpack_latent
 from fitdiff_core.model.samplers import SAMPLERS
 
-from ..dataset.prepare import Maker
+from ..dataset.prepare import DatasetGenerator
 from ..dataset.reading import read_json
 from ..train.release import fingerprint
 from ..train.run import write_json
-from .heldout import HeldOut, Viewer, cheek_ita, make_people, stack_marks, to_pil
+from .heldout import HeldOut, Viewer, cheek_ita, make_people, stack_embeddings, to_pil
 from .metrics import ITA_CLASSES, Pca, aligned_distance, frechet, ita_class, mean_angle, nearest, pairwise_mean, psnr
 from .photos import load_judge
 from .report import figure, groups, markdown, save_sheets, table_of_photos
@@ -87,7 +87,7 @@ def look(avatars, latents: Tensor, viewer: Viewer, cheek: Tensor, light: str, ju
         torch.stack(marks),
         torch.stack(shapes),
         torch.tensor(angles),
-        stack_marks(judged) if judged else None,
+        stack_embeddings(judged) if judged else None,
         pictures,
         maps,
     )
@@ -277,7 +277,7 @@ def obedience(model: FitDiffModel, own: Heads, truth: Heads, turned: Heads, view
     return out, each
 
 
-def evaluate(
+def evaluate_checkpoint(
     out: Path,
     s: Settings,
     checkpoint: str | None = None,
@@ -300,13 +300,13 @@ def evaluate(
         print(f"{stage}: {seconds[stage]} s", file=sys.stderr, flush=True)
 
     model, judge = pipeline.load_model(checkpoint), load_judge(judge_path) if judge_path else None
-    maker = Maker(s.seed, model.autoencoder.config.size)
-    torch.set_num_threads(threads)  # a Maker sets one
+    generator = DatasetGenerator(s.seed, model.autoencoder.config.size)
+    torch.set_num_threads(threads)  # a DatasetGenerator sets one
     training = None if data is None and latents is None else training_latents(model, data, latents)
-    viewer = Viewer(maker.recognizer, judge)
-    cheek, skin, n = maker.skin.regions["cheek"] > 0.5, maker.skin.canvas.skin, s.people
+    viewer = Viewer(generator.recognizer, judge)
+    cheek, skin, n = generator.skin.regions["cheek"] > 0.5, generator.skin.canvas.skin, s.people
     done("start")
-    people = {k: make_people(maker, i * n, n, k == "A", f"people {k}") for i, k in enumerate("ABC")}
+    people = {k: make_people(generator, i * n, n, k == "A", f"people {k}") for i, k in enumerate("ABC")}
     torch.set_num_threads(threads)
     done("people")
     codes = {k: encode_people(model, p, f"latents {k}") for k, p in people.items()}
@@ -328,7 +328,7 @@ def evaluate(
         figures |= memorisation(sampled, *training)
     save_sheets(out, sampled.pictures, sampled.maps)
     done("unconditional")
-    drawn = draw(model, s, maker.recognizer, people["A"], seed=s.seed + 1_000_000)
+    drawn = draw(model, s, generator.recognizer, people["A"], seed=s.seed + 1_000_000)
     texture = unpack_latent(drawn, model.head.n_identity)[0]
     own = look(decoded(model, drawn, "decoding"), texture, viewer, cheek, OTHER_LIGHT, True)
     obeyed, each = obedience(model, own, a, turned, viewer)
@@ -383,7 +383,7 @@ def main(argv: list[str] | None = None) -> int:
     a = p.parse_args(argv)
     a.out.mkdir(parents=True, exist_ok=True)
     settings = Settings(a.people, a.seed, a.steps, a.sampler, a.cfg, a.variation)
-    results = evaluate(a.out, settings, a.checkpoint, a.judge, a.photos, a.data, a.latents, a.threads)
+    results = evaluate_checkpoint(a.out, settings, a.checkpoint, a.judge, a.photos, a.data, a.latents, a.threads)
     print(markdown(results))
     return 0
 

@@ -15,7 +15,7 @@ from fitdiff_core.errors import UserError
 from fitdiff_core.image import linear_to_srgb, load_photo
 from fitdiff_core.maps import TextureMaps
 
-from .heldout import Viewer, stack_marks, to_pil
+from .heldout import Viewer, stack_embeddings, to_pil
 from .metrics import pairwise_mean
 from .photos import SUFFIXES, contact_sheet
 
@@ -128,7 +128,13 @@ def table_of_photos(folder: Path, out: Path, model, viewer: Viewer, s) -> dict:
         rows_of([im for pair in zip(originals, pictures, strict=True) for im in pair], 6), out / "photos_private.jpg"
     )
     scales = [
-        ("recognizer", "built-in recogniser", stack_marks(marks), stack_marks(faces), viewer.recognizer.similarity)
+        (
+            "recognizer",
+            "built-in recogniser",
+            stack_embeddings(marks),
+            stack_embeddings(faces),
+            viewer.recognizer.similarity,
+        )
     ]
     if viewer.judge:
         scales.insert(
@@ -136,8 +142,8 @@ def table_of_photos(folder: Path, out: Path, model, viewer: Viewer, s) -> dict:
             (
                 "judge",
                 "independent judge",
-                stack_marks(judged),
-                stack_marks(judged_photos),
+                stack_embeddings(judged),
+                stack_embeddings(judged_photos),
                 lambda x, y: (x * y).sum(-1),
             ),
         )

@@ -25,12 +25,12 @@ from fitdiff_core.errors import UserError, command
 from fitdiff_core.render import Camera
 from fitdiff_core.scene import Scene
 
-from ..dataset.prepare import Maker
+from ..dataset.prepare import DatasetGenerator
 from ..evaluate.albedo import errors, skin_texels
 from ..evaluate.heldout import HeldOut, make_people
 from ..evaluate.light_test import shape_errors
 from ..synthetic.people import random_person
-from ..synthetic.photograph import photograph
+from ..synthetic.photograph import take_photograph
 from ..synthetic.scenes import random_expression, random_light
 from ..train.run import write_json
 
@@ -47,18 +47,18 @@ WAYS = {
 }
 
 
-def take_photos(people: HeldOut, maker: Maker, row: int) -> dict[str, Tensor]:
+def take_photos(people: HeldOut, generator: DatasetGenerator, row: int) -> dict[str, Tensor]:
     """{view: sRGB `[1, 3, SIZE, SIZE]`} of one person, by chance of its own for each."""
-    avatar, attributes, out = people.avatar(row), random_person(maker._texture_seed(row)), {}
+    avatar, attributes, out = people.avatar(row), random_person(generator.texture_seed(row)), {}
     for k, (name, yaw) in enumerate(YAWS.items()):
-        rng = np.random.default_rng([maker.seed, row, 31 + k])
+        rng = np.random.default_rng([generator.seed, row, 31 + k])
         distance = math.exp(rng.uniform(math.log(0.6), math.log(1.6)))
         fov = math.degrees(2 * math.atan(0.16 / (distance - 0.03)))
         pitch = float(rng.uniform(-6, 6))
         camera = Camera.orbit(yaw, pitch, distance, fov, (0.0, -0.012, 0.03))
         gaze = torch.tensor([[math.radians(yaw), math.radians(pitch)]]) * 0.9
         expression = random_expression(people.head.expression_names, rng)
-        out[name] = photograph(
+        out[name] = take_photograph(
             avatar, Scene(camera, random_light(rng, camera), expression, gaze, (SIZE, SIZE)), rng, attributes
         )
     return out
@@ -76,7 +76,7 @@ def figures(found: Avatar, truth: Avatar, skin: Tensor) -> dict[str, float]:
     }
 
 
-def several_test(
+def compare_photo_counts(
     people: int = 6,
     seed: int = 7700,
     steps: int = 30,
@@ -87,11 +87,11 @@ def several_test(
     if people < 1:
         raise UserError("--people must be at least 1.")
     model, recognizer = pipeline.load_model(checkpoint), pipeline.load_recognizer()
-    maker = Maker(seed, model.autoencoder.config.size)
-    truth = make_people(maker, 0, people, False, "people")
+    generator = DatasetGenerator(seed, model.autoencoder.config.size)
+    truth = make_people(generator, 0, people, False, "people")
     skin, rows = skin_texels(model.head, model.autoencoder.config.size), []
     for i in range(people):
-        photos = take_photos(truth, maker, i)
+        photos = take_photos(truth, generator, i)
         try:
             guidance = dict(zip(photos, pipeline.prepare_photos(list(photos.values()), model, recognizer), strict=True))
         except UserError as e:
@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--steps", type=int, default=30, help="of the sampler (%(default)s)")
     p.add_argument("--out", type=Path, help="JSON file for all figures")
     a = p.parse_args(argv)
-    results = several_test(
+    results = compare_photo_counts(
         a.people, a.seed, a.steps, a.checkpoint, lambda line: print(line, file=sys.stderr, flush=True)
     )
     if a.out:

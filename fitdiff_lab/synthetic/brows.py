@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .people import SkinAttributes
 from .strokes import spline, strands
-from .uv_canvas import Canvas, gaussian_blur
+from .uv_canvas import UVCanvas, gaussian_blur
 
 _POINTS = 12  # along one hair
 _LENGTH = 7.5  # mm, a long brow hair
@@ -28,7 +28,7 @@ class Brows:
     them, and a chart in millimetres (along the spine, above it) leads from there to texels, which the unwrap shears.
     """
 
-    def __init__(self, canvas: Canvas):
+    def __init__(self, canvas: UVCanvas):
         self.canvas = canvas
         self.charts = [self._chart(canvas.landmarks[[21, 17]]), self._chart(canvas.landmarks[[22, 26]])]
         reach = torch.cat([c.reshape(2, -1) for c in self.charts], 1)

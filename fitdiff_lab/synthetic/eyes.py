@@ -11,7 +11,7 @@ from torch import Tensor
 from .people import SkinAttributes
 from .regions import Regions
 from .strokes import over, spline, strands
-from .uv_canvas import Canvas
+from .uv_canvas import UVCanvas
 
 IRIS_ANGLE, PUPIL_ANGLE = 21.9, 7.5  # degrees from the eye's axis
 
@@ -19,7 +19,7 @@ IRIS_ANGLE, PUPIL_ANGLE = 21.9, 7.5  # degrees from the eye's axis
 class Eyes:
     """Paints the eye island by polar angle, and what the lids carry."""
 
-    def __init__(self, canvas: Canvas, regions: Regions):
+    def __init__(self, canvas: UVCanvas, regions: Regions):
         self.canvas, self.regions = canvas, regions
         u0, v0, u1, v1 = (float(v) for v in canvas.head.eye_island)
         s = canvas.size

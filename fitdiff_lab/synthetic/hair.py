@@ -12,7 +12,7 @@ from torch import Tensor
 from .people import SkinAttributes
 from .regions import Regions
 from .strokes import over, scatter_on, strands
-from .uv_canvas import Canvas
+from .uv_canvas import UVCanvas
 
 _TILE = (64, 1024)  # rows along a strand, columns across
 _RADIUS = 88.0  # mm, of the scalp
@@ -28,7 +28,7 @@ _POINTS = 7  # along one drawn hair
 class Hair:
     """Scalp hair and beard. Strands run away from the whorl, so one tile of noise in (turn, distance) draws them all."""
 
-    def __init__(self, canvas: Canvas, regions: Regions):
+    def __init__(self, canvas: UVCanvas, regions: Regions):
         self.canvas, self.regions = canvas, regions
         x, y, z = canvas.position
         brow = float(canvas.landmarks[19, 1])
@@ -205,7 +205,7 @@ def _fell_out(a: SkinAttributes) -> bool:
     return a.hair == "bald" and a.recede > 13
 
 
-def _along_skin(canvas: Canvas, direction: Tensor) -> Tensor:
+def _along_skin(canvas: UVCanvas, direction: Tensor) -> Tensor:
     """Unit directions in space `[3, S, S]` -> texels per mm `[2, S, S]` (x, y) of the nearest way on the skin."""
     p, q = canvas.step_x, canvas.step_y
     pp, qq, pq = (p * p).sum(0), (q * q).sum(0), (p * q).sum(0)

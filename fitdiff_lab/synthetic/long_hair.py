@@ -23,7 +23,7 @@ LONG = ("medium", "long")
 _HEIGHTS = np.linspace(-0.40, 0.16, 29)  # knots of the outlines, metres
 
 
-class Mane:
+class LongHair:
     """The hair of one person in one picture; nobody with short hair has any."""
 
     def __init__(

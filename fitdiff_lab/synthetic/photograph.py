@@ -15,7 +15,7 @@ from fitdiff_core.image import linear_to_srgb
 from fitdiff_core.render import render, vertex_normals
 
 from .background import fingers, glasses, hair_volume, random_background, shoulders
-from .long_hair import Mane
+from .long_hair import LongHair
 from .people import SkinAttributes
 from .scenes import tint
 from .shadows import cast_shadows
@@ -23,7 +23,7 @@ from .uv_canvas import gaussian_blur
 
 
 @torch.no_grad()
-def photograph(
+def take_photograph(
     avatar,
     scene,
     rng: np.random.Generator,
@@ -49,7 +49,7 @@ def photograph(
         surface = cast_shadows(head, vertices, light)
         image = render(vertices, surface, avatar.maps, camera, light, size, background).image
     else:
-        mane = Mane(attributes, camera, light, size, rng)
+        mane = LongHair(attributes, camera, light, size, rng)
         background = shoulders(mane.behind(background), camera, lit, rng)
         haired = hair_volume(head, vertices, vertex_normals(vertices, head.triangles), attributes, rng)
         surface = cast_shadows(head, haired, light, int(rng.integers(1, 4)))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .strokes import spline
-from .uv_canvas import Canvas, gaussian_blur
+from .uv_canvas import UVCanvas, gaussian_blur
 
 
 def _ramp(x: Tensor, xs, ys) -> Tensor:
@@ -22,7 +22,7 @@ def _ramp(x: Tensor, xs, ys) -> Tensor:
 class Regions:
     """Named fields `[S, S]`: `regions["cheek"]`. Weights are 0..1; names that end in `_mm` are signed distances."""
 
-    def __init__(self, canvas: Canvas):
+    def __init__(self, canvas: UVCanvas):
         self.canvas = canvas
         self._fields: dict[str, Tensor] = {}
         self._tone()

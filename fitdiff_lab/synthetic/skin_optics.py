@@ -109,7 +109,7 @@ def colour_table(optics: SkinOptics, size: int = TABLE_SIZE) -> Tensor:
     return skin_colour(melanin, blood, optics).permute(2, 0, 1)
 
 
-def look_up(table: Tensor, log_melanin: Tensor, log_blood: Tensor) -> Tensor:
+def sample_table(table: Tensor, log_melanin: Tensor, log_blood: Tensor) -> Tensor:
     """Natural logarithms `[H, W]` of both fractions -> `[3, H, W]` linear albedo, bilinear, clamped at the edge."""
 
     def position(x: Tensor, low: float, high: float) -> Tensor:
@@ -128,7 +128,7 @@ def lightness(rgb: Tensor) -> Tensor:
 def melanin_for(table: Tensor, lightness_wanted: float, blood: float) -> float:
     """The melanin fraction that gives skin of CIE L* `lightness_wanted` at `blood` (clamped to the table)."""
     logs = torch.linspace(math.log(MELANIN_RANGE[0]), math.log(MELANIN_RANGE[1]), 128)
-    values = lightness(look_up(table, logs[None], torch.full((1, 128), math.log(blood)))[:, 0].T)
+    values = lightness(sample_table(table, logs[None], torch.full((1, 128), math.log(blood)))[:, 0].T)
     i = int((values > lightness_wanted).sum().clamp(1, 127))  # L* falls as melanin rises
     high, low = float(values[i - 1]), float(values[i])
     t = min(max((high - lightness_wanted) / max(high - low, 1e-6), 0.0), 1.0)

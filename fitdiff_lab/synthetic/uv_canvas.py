@@ -29,7 +29,7 @@ def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
     return F.conv2d(F.conv2d(x, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))[:, 0]
 
 
-class Canvas:
+class UVCanvas:
     """Geometry of the atlas on the mean head, and the noise that is drawn on it.
 
     Attributes (image orientation, row 0 is v = 1; millimetres, head space):

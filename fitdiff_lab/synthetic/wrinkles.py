@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .people import SkinAttributes
 from .strokes import lines, spline
-from .uv_canvas import Canvas
+from .uv_canvas import UVCanvas
 
 _CONTROL, _DENSE = 5, 72
 
@@ -16,7 +16,7 @@ _CONTROL, _DENSE = 5, 72
 class Wrinkles:
     """Draws every line of a face at once; control points are in millimetres in head space."""
 
-    def __init__(self, canvas: Canvas):
+    def __init__(self, canvas: UVCanvas):
         self.canvas = canvas
         self.p = canvas.landmarks.numpy()
 

@@ -47,7 +47,7 @@ def read_evaluation(path: Path, weights: str) -> dict:
     return {"settings": results["settings"], "figures": figures, "groups": results["groups"]}
 
 
-def release(ae: Path, denoiser: Path, out: Path, head=None, evaluation: Path | None = None) -> dict:
+def write_release(ae: Path, denoiser: Path, out: Path, head=None, evaluation: Path | None = None) -> dict:
     """Write the checkpoint and load it back. Returns its metadata; UserError where the runs do not belong together, or
     where `evaluation`, a file of train.evaluate, is of other weights."""
     head = head if head is not None else load_head()
@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> None:
         "--evaluation", type=Path, metavar="RESULTS", help="results.json of train.evaluate on these weights"
     )
     args = parser.parse_args(argv)
-    metadata = release(args.ae, args.denoiser, args.out, evaluation=args.evaluation)
+    metadata = write_release(args.ae, args.denoiser, args.out, evaluation=args.evaluation)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, id {metadata['id']}")
 
 

@@ -18,7 +18,7 @@ from fitdiff_core.head.model import ASSET, HeadModel, load_head
 
 from .anny_source import AnnyHead, load_anny_head
 from .basis import metric
-from .neck_boundary import hem
+from .neck_boundary import neck_boundary_operator
 from .pack import read, write
 from .samples import align, anny_changes
 from .template import Template, build_template
@@ -69,7 +69,7 @@ def labelled_heads(head: HeadModel, template: Template, anny: AnnyHead) -> tuple
     size = np.linalg.norm(heads[:, use] - heads[:, use].mean(1, keepdims=True), axis=(1, 2))
     heads = (heads - middle) * ((size / size.mean()) ** (SIZE_KEPT - 1))[:, None, None] + middle
     moved = heads - points
-    rim = hem(template.quads, template.control_triangles, template.control)
+    rim = neck_boundary_operator(template.quads, template.control_triangles, template.control)
     moved[:, :n] = np.stack([rim @ m[:n] for m in moved])
     return labels, moved.reshape(len(moved), -1)
 

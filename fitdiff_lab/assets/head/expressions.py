@@ -51,7 +51,7 @@ def expression_basis(template: Template, ict: IctHead, registration: Registratio
     for k, name in enumerate(ARKIT_NAMES):
         for source in ict_recipe(name):
             deltas[k] += ict.expression[index[source]]
-    basis = registration.carry(deltas)
+    basis = registration.transfer(deltas)
     eyes = ict.eye_centres - registration.origin
     for side, eye in zip(("Left", "Right"), eyes, strict=True):
         blink = ARKIT_NAMES.index("eyeBlink" + side)

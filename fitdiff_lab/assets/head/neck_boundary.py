@@ -10,7 +10,7 @@ ROWS = 9  # rows of quads that take part
 CUT = 4.2  # the new rim runs where this row was
 
 
-def hem(quads: np.ndarray, triangles: np.ndarray, points: np.ndarray):
+def neck_boundary_operator(quads: np.ndarray, triangles: np.ndarray, points: np.ndarray):
     """[n,n] sparse: each vertex of the outer rows slides up its column. Linear, so bases pass through it unchanged.
 
     quads, triangles and points [n,3] of the (symmetric) template.

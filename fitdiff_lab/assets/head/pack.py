@@ -12,7 +12,7 @@ from fitdiff_core.head.model import FORMAT
 from . import atlas
 from .eyes import even_out, eyeball
 from .landmarks import LANDMARKS_68
-from .neck_boundary import hem
+from .neck_boundary import neck_boundary_operator
 from .regions import NAMES, ambient_occlusion, vertex_regions
 from .template import Template
 
@@ -24,7 +24,7 @@ def assemble(template: Template, anny, basis: dict) -> tuple[dict[str, np.ndarra
     """(tensors, metadata) of a `HeadModel`, without face-mesh landmarks."""
     from scipy.spatial import cKDTree
 
-    rim = hem(template.quads, template.control_triangles, template.control)
+    rim = neck_boundary_operator(template.quads, template.control_triangles, template.control)
     n = rim.shape[0]
     control = rim @ basis["mean_control"].astype(np.float64)
     identity, expression = (

@@ -175,7 +175,7 @@ class Registration:
     _solve: object
     _mirrors: tuple[np.ndarray, np.ndarray]  # ICT's and ours
 
-    def carry(self, deltas: np.ndarray) -> np.ndarray:
+    def transfer(self, deltas: np.ndarray) -> np.ndarray:
         """[k,N,3] displacements of the ICT mesh -> [k,n,3] displacements of the control mesh.
 
         The mirrored field is carried too and averaged in, so left and right come out alike.

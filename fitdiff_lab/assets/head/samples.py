@@ -52,7 +52,7 @@ def head_sources(template: Template, anny: AnnyHead, ict: IctHead, registration:
     """Carries both sources to the control mesh, in the registration's frame and size. ``rest`` [n,3] is added to the mean:
     the lids' neutral. Returns HeadSources."""
     n = len(template.control)
-    modes = registration.carry(ict.identity)
+    modes = registration.transfer(ict.identity)
     eyes = ict.eye_motion(ict.identity)
     mean = np.concatenate([registration.control + rest, ict.eye_centres - registration.origin])
     return HeadSources(

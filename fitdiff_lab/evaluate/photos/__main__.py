@@ -94,7 +94,7 @@ def benchmark(
 
     from fitdiff_core.pipeline import load_model
 
-    from .consistency import consistency
+    from .consistency import seed_consistency
 
     torch.set_num_threads(1)
     blocks, rows = [], []
@@ -121,7 +121,7 @@ def benchmark(
     asked = [{"name": r.name, "guided": r.guided} for r in known]
     summary = summarise(results, asked)
     good = [p for p in photos if all(r["exit"] == 0 for r in results[p.name]["runs"].values())]
-    summary["consistency"] = consistency(good, out, steps, known)
+    summary["consistency"] = seed_consistency(good, out, steps, known)
     settings = {"checkpoint": load_model().id, "steps": steps, "jobs": jobs, "recognisers": asked}
     report = {"settings": settings, "summary": summary, "photos": results}
     write_json(out / "results.json", report)

@@ -209,7 +209,7 @@ def sheet(photos: list[Path], out: Path, names: list[str]) -> None:
         contact_sheet(rows, out / "renders.jpg", names, 1)
 
 
-def ablation(
+def run_ablation(
     photos: list[Path],
     out: Path,
     names: Sequence[str] = tuple(VARIANTS),
@@ -244,7 +244,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--only", metavar="NAME,..", help=f"of {', '.join(VARIANTS)}")
     args = p.parse_args(argv)
     names = args.only.split(",") if args.only else list(VARIANTS)
-    ablation(photos_in(args.photos, args.limit), args.out, names, args.steps, args.judge, args.recognizer)
+    run_ablation(photos_in(args.photos, args.limit), args.out, names, args.steps, args.judge, args.recognizer)
     print((args.out / "table.md").read_text("utf-8"))
     return 0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from .common import mean
 
 
-def consistency(photos: Iterable[Path], out: Path, steps: int, recognisers: Sequence) -> dict:
+def seed_consistency(photos: Iterable[Path], out: Path, steps: int, recognisers: Sequence) -> dict:
     """Frontal portraits from two seeds of each photo's identity: is it one person, and another than the next photo's?
 
     Mean distance of the built-in recogniser (below 0.6: the same person, dlib's own calibration) and mean similarity by

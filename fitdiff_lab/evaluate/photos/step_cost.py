@@ -87,7 +87,7 @@ def measure(rounds: dict[str, Callable[[], object]], n: int, warm: int = 1) -> d
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
-def step_cost(photo: Path = SAMPLE, n: int = 15) -> dict:
+def measure_step_cost(photo: Path = SAMPLE, n: int = 15) -> dict:
     """{"ms": {part: median}, "sum_ms", "step_ms", "ratio"}"""
     ms = measure(parts(photo), n)
     step = ms.pop(STEP)
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("photo", type=Path, nargs="?", default=SAMPLE)
     p.add_argument("-n", type=int, default=15, help="rounds (default: %(default)s)")
     args = p.parse_args(argv)
-    found = step_cost(args.photo, args.n)
+    found = measure_step_cost(args.photo, args.n)
     for name, value in found["ms"].items():
         print(f"{name:12} {value:7.1f} ms")
     print(

@@ -15,7 +15,7 @@ def missing(value: float | None) -> bool:
     return value is None or value != value
 
 
-def likeness(photos: list[dict], recogniser: str) -> dict[str, dict[str, dict]]:
+def mean_likeness(photos: list[dict], recogniser: str) -> dict[str, dict[str, dict]]:
     """mode -> view -> {"mean", "no_face"} over `photos`."""
     table = {}
     for mode in MODES:
@@ -65,7 +65,7 @@ def summarise(results: dict[str, dict], recognisers: list[dict]) -> dict:
         chosen = [p for p in seen if abs(p["yaw"]) <= limit]
         subsets[name] = {
             "photos": len(chosen),
-            "likeness": {r["name"]: likeness(chosen, r["name"]) for r in recognisers},
+            "likeness": {r["name"]: mean_likeness(chosen, r["name"]) for r in recognisers},
         }
     finished = sum(all(p["runs"].get(m, {}).get("exit") == 0 for m in RUNS) for p in everybody)
     return {
