@@ -136,7 +136,7 @@ def test_likeness_knows_who_is_who():
     own = truth.clone()
     own[3] = torch.nan  # no face found
     r, each = evaluate_model.likeness(own, truth, truth, lambda x, y: (x * y).sum(-1))
-    assert r["own"] == r["ceiling"] == r["identified"] == 1 and r["stranger"] == r["other_sample"] == 0
+    assert r["own"] == r["ceiling"] == r["identified"] == 1 and r["other_person"] == r["other_sample"] == 0
     assert r["chance"] == pytest.approx(1 / 3) and each[:3].tolist() == [1, 1, 1] and bool(each[3].isnan())
     swapped = truth[[1, 0, 2, 3]]
     r, _ = evaluate_model.likeness(swapped, truth, truth, lambda x, y: (x * y).sum(-1))
