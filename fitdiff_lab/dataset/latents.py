@@ -1,8 +1,8 @@
 """Encode the prepared data once: python -m fitdiff_lab.dataset.latents --data DIR --ae runs/ae --out DIR/latents
 
 Writes every texture's latent and every photo's recogniser features (embedding, activation layers) as arrays on disk, so
-that the denoiser's training reads numbers only. The features do not depend on the autoencoder: `--only features` may run
-while that still trains. A part whose inputs have not changed is left as it is.
+that the denoiser's training reads numbers only. The features do not depend on the autoencoder: `--only features` may
+run while that still trains. A part whose inputs have not changed is left as it is.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m fitdiff_lab.dataset.prepare --out DIR --textures 8000 --people 40000 --seed 1 --workers 2
 
-Input: none; every number is drawn from the seed. Output: shards of 128 rows each in DIR. 4,864 skins and
-13,312 photographs take 45 minutes with two workers. The command can be stopped at any time. The same command goes on where
-it stopped; larger numbers add rows.
+Input: none; every number is drawn from the seed. Output: shards of 128 rows each in DIR. 4,864 skins and 13,312
+photographs take 45 minutes with two workers. The command can be stopped at any time. The same command goes on where it
+stopped; larger numbers add rows.
 
     textures-00000.safetensors  maps       uint8 [n, 9, S, S] (see `encode_maps`)
                                 attributes float32 [n, A]; their names are in the header's metadata, joined by commas

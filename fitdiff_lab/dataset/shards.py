@@ -34,7 +34,10 @@ def encode_maps(stack: Tensor) -> Tensor:
 
 
 def decode_maps(maps: Tensor) -> Tensor:
-    """The inverse of `encode_maps` up to rounding: float32 `[B, 9, S, S]`. Normals keep the length that rounding gave."""
+    """The inverse of `encode_maps` up to rounding: float32 `[B, 9, S, S]`.
+
+    Normals keep the length that rounding gave.
+    """
     x = maps.float() / 255
     return torch.cat([x[:, :6] ** 2, x[:, 6:] * 2 - 1], 1)
 
@@ -80,7 +83,7 @@ class TextureShards(_Shards):
 
 
 class PeopleShards(_Shards):
-    """Photographs: `all("texture")` int64 `[P]`, `all("shape")` float16 `[P, K]`, `row("crop", i)` uint8 `[3, S, S]`."""
+    """Photographs: `all("texture")` int64 `[P]`, `all("shape")` `[P, K]`, `row("crop", i)` uint8 `[3, S, S]`."""
 
     kind = "people"
 

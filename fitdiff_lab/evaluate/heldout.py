@@ -57,7 +57,8 @@ class HeldOut:
 
 
 def make_people(generator: DatasetGenerator, start: int, n: int, photographs: bool, label: str) -> HeldOut:
-    """People number start to start + n of the generator's seed. Each has draws of its own, so n does not change anybody.
+    """People number start to start + n of the generator's seed. Each has draws of its own, so n does not change
+    anybody.
 
     photographs: whether to photograph them. label: of the progress bar.
     """
@@ -80,8 +81,8 @@ def make_people(generator: DatasetGenerator, start: int, n: int, photographs: bo
 class Viewer:
     """Neutral frontal portraits, and the recognisers' vectors of them.
 
-    The built-in recogniser's crop comes from the projected landmarks of the head, so no detector can miss a face. The judge
-    detects faces itself; where it finds none, its vector counts as NaN.
+    The built-in recogniser's crop comes from the projected landmarks of the head, so no detector can miss a face. The
+    judge detects faces itself; where it finds none, its vector counts as NaN.
     """
 
     def __init__(self, recognizer: Recognizer, judge=None):

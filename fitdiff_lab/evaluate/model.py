@@ -2,13 +2,13 @@
 
     python -m fitdiff_lab.evaluate.model --out DIR [--judge FILE] [--data DIR]
 
-Output: one table of reconstruction, sample quality, and how well unguided samples match a photo. Each figure has a baseline
-(the score of a method that knows nothing) and the best value that the same measurement can give. DIR gets `results.json`,
-`table.md`, `samples_renders.jpg` and `samples_maps.jpg`. Takes minutes on two CPU cores.
+Output: one table of reconstruction, sample quality, and how well unguided samples match a photo. Each figure has a
+baseline (the score of a method that knows nothing) and the best value that the same measurement can give. DIR gets
+`results.json`, `table.md`, `samples_renders.jpg` and `samples_maps.jpg`. Takes minutes on two CPU cores.
 
-The people come from seeds of their own (--seed), never from the training set's. There are three groups of --people each.
-Group A is reconstructed, photographed and sampled. Group B is compared with A: what two halves of the data score. Group C
-gives the axes of the feature spaces, so that neither the samples nor A nor B have an advantage.
+The people come from seeds of their own (--seed), never from the training set's. There are three groups of --people
+each. Group A is reconstructed, photographed and sampled. Group B is compared with A: what two halves of the data score.
+Group C gives the axes of the feature spaces, so that neither the samples nor A nor B have an advantage.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ RELIEF = 4  # texels; pores and single hairs are finer, folds and wrinkles are c
 
 @dataclass
 class Settings:
-    """people: in each group, and samples of each kind. seed: of the people. The others are those of `pipeline.sample`."""
+    """people: in each group, and samples of each kind.
+
+    seed: of the people. The others are those of `pipeline.sample`.
+    """
 
     people: int = 48
     seed: int = 900
@@ -216,8 +219,9 @@ def sample_quality(sampled: Heads, a: Heads, b: Heads, c: Heads, viewer: Viewer)
 def memorisation(sampled: Heads, training: Tensor, held_out: Tensor, source: str) -> dict:
     """Distance of samples to the nearest training texture, against the distance of held-out textures.
 
-    training: `[M, D]` latents. held_out: `[H, D]` latents of the same set. source: description of the training textures.
-    A small ratio means copies. Smooth textures are nearer to everything, so a ratio a little below 1 does not prove copies.
+    training: `[M, D]` latents. held_out: `[H, D]` latents of the same set. source: description of the training
+    textures. A small ratio means copies. Smooth textures are nearer to everything, so a ratio a little below 1 does not
+    prove copies.
     """
     space = Pca.fit(training[torch.linspace(0, len(training) - 1, min(512, len(training))).long()].float(), 64)
     rows = torch.cat([space(part.float()) for part in training.split(512)])

@@ -98,7 +98,10 @@ def markdown(results: dict) -> str:
 
 
 def tiles(maps: TextureMaps) -> list[Image.Image]:
-    """Diffuse, specular and normal map of batch 1 as pictures. The normals' slopes are multiplied by 4 to be visible."""
+    """Diffuse, specular and normal map of batch 1 as pictures.
+
+    Slopes are multiplied by 4, to be visible.
+    """
     steep = F.normalize(maps.normal * torch.tensor([4.0, 4.0, 1.0]).view(1, 3, 1, 1), dim=1)
     return [to_pil(linear_to_srgb(maps.diffuse)), to_pil(maps.specular), to_pil(steep * 0.5 + 0.5)]
 

@@ -2,11 +2,12 @@
 
     python -m fitdiff_lab.train.autoencoder --data DIR --out runs/ae --minutes 40
 
-Input: the skins of fitdiff_lab.dataset.prepare. Output: a run folder (see fitdiff_lab.train.run). It trains on random crops and
-now and then on whole atlases. Losses: L1, differences of gradients, a small KL term, and the local energy of fine detail.
-The last one is needed because a latent cell cannot code every pore and hair: the decoder makes such detail from fixed noise.
-All losses are in units of each channel's spread around the mean map. --codebook N trains the same networks with a discrete
-latent, for comparison. --minutes or --steps says how long it takes.
+Input: the skins of fitdiff_lab.dataset.prepare. Output: a run folder (see fitdiff_lab.train.run). It trains on random
+crops and now and then on whole atlases. Losses: L1, differences of gradients, a small KL term, and the local energy of
+fine detail.
+The last one is needed because a latent cell cannot code every pore and hair: the decoder makes such detail from fixed
+noise. All losses are in units of each channel's spread around the mean map. --codebook N trains the same networks with
+a discrete latent, for comparison. --minutes or --steps says how long it takes.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ class LossWeights:
     """Weights of the losses.
 
     half: of the half-size output. gradient, grain (local energy), kl: of these terms.
-    shrunk: share of the samples whose latent is moved towards the mean latent, with a target moved towards the mean map.
+    shrunk: share of the samples whose latent is moved towards the mean latent, with a target moved towards the mean
+        map.
         While people are sampled, the decoder sees such latents: the denoiser's estimates at high noise. Without this
         training it decodes them to a pattern that repeats in each cell.
     maps: of diffuse albedo, specular albedo and normals.
@@ -93,7 +95,7 @@ def texel_weights(head) -> Tensor:
 
 
 def local_energy(x: Tensor, cell: int = 8) -> Tensor:
-    """Root mean square of the three Haar detail bands in cells of 2 * `cell` texels: `[B, C, H, W]` -> `[B, 3 C, h, w]`."""
+    """Root mean square `[B, 3 C, h, w]` of the three Haar detail bands of `[B, C, H, W]` in cells of 2 * `cell` texels."""
     a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]
     bands = torch.cat([a + b - c - d, a - b + c - d, a - b - c + d], 1) / 2
     return (F.avg_pool2d(bands.square(), cell) + 1e-4).sqrt()
@@ -141,8 +143,8 @@ def draw_batch(
     """The batch of one step: random crops or, every `full_every` steps, whole atlases with about as many texels.
 
     batch: crops. cells: side of a crop in latent cells. latent: channels of the latent.
-    Returns codes `[B, 9, H, W]`, the crops' origins `[B, 2]` in latent cells (None for whole atlases), and unit noise of
-    the latent's shape.
+    Returns codes `[B, 9, H, W]`, the crops' origins `[B, 2]` in latent cells (None for whole atlases), and unit noise
+    of the latent's shape.
     """
     g = step_generator(seed, step)
     n = data.size // FACTOR
@@ -157,7 +159,7 @@ def draw_batch(
 
 
 def draw_shrink(n: int, step: int, seed: int, share: float) -> Tensor:
-    """`[n]` the part of each latent that is kept at this step: 1, or for a share of the samples a random number 0..1."""
+    """`[n]` the part of each latent that is kept at this step: 1, or a random 0..1 for a share of the samples."""
     chosen, keep = torch.rand(2, n, generator=step_generator(seed + 1, step))
     return torch.where(chosen < share, keep, 1.0)
 
@@ -203,7 +205,10 @@ def held_out_psnr(model: MapAutoencoder, data: Textures, n: int = 6) -> dict[str
 
 
 def load_autoencoder(folder) -> MapAutoencoder:
-    """The autoencoder of a finished run folder, in evaluation mode. Raises UserError where the run is missing or not finished."""
+    """The autoencoder of a finished run folder, in evaluation mode.
+
+    Raises UserError where the run is missing or not finished.
+    """
     tensors, status = load_state(f"{folder}/state.safetensors")
     if not status.get("finished"):
         raise UserError(

@@ -2,10 +2,10 @@
 
     python -m fitdiff_lab.train.denoiser --data DIR/latents --out runs/denoiser --minutes 45
 
-Input: the arrays of fitdiff_lab.dataset.latents. Output: a run folder (see fitdiff_lab.train.run). The loss is EDM's (Karras
-et al. 2022, arXiv 2206.00364) on packed latents of texture and shape. The condition is dropped at random, for
-classifier-free guidance. The weights are averaged with a power function of the step (Karras et al. 2023, arXiv 2312.02696).
-The linear prior is fitted before the first step. --minutes or --steps says how long it takes.
+Input: the arrays of fitdiff_lab.dataset.latents. Output: a run folder (see fitdiff_lab.train.run). The loss is EDM's
+(Karras et al. 2022, arXiv 2206.00364) on packed latents of texture and shape. The condition is dropped at random, for
+classifier-free guidance. The weights are averaged with a power function of the step (Karras et al. 2023, arXiv
+2312.02696). The linear prior is fitted before the first step. --minutes or --steps says how long it takes.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ class Start:
     """What a new run begins with; a resumed run ignores it.
 
     initial: weights of an earlier run or checkpoint; else the network starts untrained.
-    shape_encoder: state dict of a trained shape encoder (`load_shape_encoder`). It stays frozen. Without it the features
-        are those of an untrained encoder.
+    shape_encoder: state dict of a trained shape encoder (`load_shape_encoder`). It stays frozen. Without it the
+        features are those of an untrained encoder.
     mirror: `[K, K]` of the head (`mirror_matrix`). Without it heads count as symmetric.
     """
 
@@ -92,7 +92,7 @@ class Start:
 
 
 def element_weights(c: DenoiserConfig, shape_share: float) -> Tensor:
-    """`[1, C + 1, h, w]`: with these weights the mean over a packed latent is (1 - share) mse(texture) + share mse(shape)."""
+    """`[1, C + 1, h, w]` weights that make the mean over a packed latent (1 - share) mse(texture) + share mse(shape)."""
     texture = torch.full((1, c.latent, c.size, c.size), (1 - shape_share) / (c.latent * c.size**2))
     packed = pack_latent(texture, torch.full((1, c.shape), shape_share / c.shape))
     return packed * packed.numel()
@@ -101,8 +101,9 @@ def element_weights(c: DenoiserConfig, shape_share: float) -> Tensor:
 def begin_with(model: Denoiser, initial: Initial) -> int:
     """Copy the weights of another run that fit by name and shape. Returns how many tensors fit.
 
-    Feature statistics and the prior stay those of the new data. The network's outputs are in units of the prior's modes, so
-    the output layers are left out where the modes differ. Raises UserError where less than half of the tensors fit.
+    Feature statistics and the prior stay those of the new data. The network's outputs are in units of the prior's
+    modes, so the output layers are left out where the modes differ. Raises UserError where less than half of the
+    tensors fit.
     """
     own, modes = model.net.state_dict(), initial.tensors.get("prior.modes")
     same = (
@@ -146,7 +147,8 @@ def step_loss(
 def held_out(
     model: Denoiser, data: People, levels: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0), n: int = 24
 ) -> dict[str, float]:
-    """EDM-weighted error on held-out people, with fixed noise: of texture and shape, with and without ("_null") condition.
+    """EDM-weighted error on held-out people, with fixed noise: of texture and shape, with and without ("_null")
+    condition.
 
     levels: noise levels sigma that are averaged. n: people.
     """

@@ -29,7 +29,10 @@ FLOOR = 0.02  # least value of any variance
 
 
 def features(model: Denoiser, data: People, index: np.ndarray) -> Tensor:
-    """`[n, F]`, the prior's input of each photo; the shape encoder's features are the last columns. index: `[n]` people."""
+    """`[n, F]`, the prior's input of each photo; the shape encoder's features are the last columns.
+
+    index: `[n]` people.
+    """
     rows = []
     for part in np.array_split(index, max(1, len(index) // 512)):
         _, _, embedding, activations = data.batch(part)

@@ -1,8 +1,9 @@
 """Shared parts of the training commands: the run folder, the time budget, the options, and random draws by step.
 
-A run folder holds `config.json`, `log.csv` and `state.safetensors`. The state has all tensors (weights, averages, moments
-of the optimiser); its metadata has the step and the seconds spent. The state is replaced in one rename, so a crash loses
-only the minutes since the last save. Each step seeds its generator with (seed, step), so a resumed run makes the same draws.
+A run folder holds `config.json`, `log.csv` and `state.safetensors`. The state has all tensors (weights, averages,
+moments of the optimiser); its metadata has the step and the seconds spent. The state is replaced in one rename, so a
+crash loses only the minutes since the last save. Each step seeds its generator with (seed, step), so a resumed run
+makes the same draws.
 """
 
 from __future__ import annotations
@@ -191,7 +192,10 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
 def resume(
     run: Run, budget: Budget, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Tensor], int] | None:
-    """Load the weights, moments and time spent of a run that stopped. Returns (all its tensors, the step); None for a new run."""
+    """Load the weights, moments and time spent of a run that stopped.
+
+    Returns (all its tensors, the step); None for a new run.
+    """
     if not (state := run.load()):
         return None
     tensors, status = state
@@ -252,8 +256,8 @@ class Every:
 def learning_rate(base: float, step: int, progress: float, warmup: int = 60, cooldown: float = 0.35) -> float:
     """Linear warm-up, constant, then a linear cool-down to 2 %.
 
-    base: the constant rate. step: from 0. progress: share of the budget used, 0..1. warmup: steps. cooldown: share of the
-    budget.
+    base: the constant rate. step: from 0. progress: share of the budget used, 0..1. warmup: steps. cooldown: share of
+    the budget.
     """
     return base * min(1.0, (step + 1) / warmup) * max(0.02, min(1.0, (1 - progress) / cooldown))
 
@@ -316,7 +320,8 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 
 
 def apply_step(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], lr: float, clip: float) -> float:
-    """One step of the optimiser: clip the gradients to norm `clip`, step, clear. A gradient that is not finite changes nothing.
+    """One step of the optimiser: clip the gradients to norm `clip`, step, clear. A gradient that is not finite changes
+    nothing.
 
     Returns the gradients' norm before clipping.
     """

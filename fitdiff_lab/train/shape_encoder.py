@@ -3,10 +3,10 @@
     python -m fitdiff_lab.train.shape_encoder --data DIR --latents DIR/latents --out runs/shape_encoder --minutes 29
 
 Input: the photographs of fitdiff_lab.dataset.prepare, and the statistics of the activations that
-`fitdiff_lab.dataset.latents --only features` writes. Output: a run folder (see fitdiff_lab.train.run). The encoder sees the
-frozen recogniser's activation layers. The loss is the distance between two faces in mm, after the best rotation and shift.
-Photos are augmented anew at each step. `fitdiff_lab.train.denoiser --shape-encoder` fits the linear prior on its features.
---minutes or --steps says how long it takes.
+`fitdiff_lab.dataset.latents --only features` writes. Output: a run folder (see fitdiff_lab.train.run). The encoder sees
+the frozen recogniser's activation layers. The loss is the distance between two faces in mm, after the best rotation and
+shift. Photos are augmented anew at each step. `fitdiff_lab.train.denoiser --shape-encoder` fits the linear prior on its
+features. --minutes or --steps says how long it takes.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ EMA = 0.999  # of the averaged weights, a step
 class Augmentation:
     """How photos are changed, and two settings of the loss.
 
-    scale, turn, shift: standard deviations of the crop's scale, rotation (radians) and shift (share of the crop's side).
+    scale, turn, shift: standard deviations of the crop's scale, rotation (radians) and shift (share of the crop's
+        side).
     gamma, gain, tint: standard deviations of ln gamma, of ln gain of all channels, and of each channel.
     noise: largest standard deviation of the noise.
     blurred: share of the photos that are blurred with a 3 x 3 box.
@@ -83,8 +84,8 @@ class ShapeEncoderOptions(Hyperparameters):
 def face_metric(head: HeadModel) -> Tensor:
     """`[K, K]` matrix G of the distance between faces.
 
-    For coefficients that differ by d `[1, K]`, d G d^T is the mean squared distance in mm^2, after the small rotation and
-    shift that minimise it.
+    For coefficients that differ by d `[1, K]`, d G d^T is the mean squared distance in mm^2, after the small rotation
+    and shift that minimise it.
     """
     face = head.vertex_region("face") > 0.5
     mean = head(torch.zeros(1, head.n_identity))[0, face].double() * 1000
