@@ -197,7 +197,7 @@ def sample_quality(sampled: Heads, a: Heads, b: Heads, c: Heads, viewer: Viewer)
     for key, what in (("embedding", "recogniser's embedding of portraits"), ("latent", "autoencoder's latents")):
         space = Pca.fit(getattr(c, key), dims)
         s, x, y = (space(getattr(h, key)) for h in (sampled, a, b))
-        out[f"frechet_{'face' if key == 'marks' else 'latent'}"] = figure(
+        out[f"frechet_{'face' if key == 'embedding' else 'latent'}"] = figure(
             f"Frechet distance samples to data, {what}, {space.axes.shape[0]} axes",
             "squared",
             (frechet(s, x) + frechet(s, y)) / 2,
