@@ -1,7 +1,7 @@
 """Reads the weights of dlib's face recognition network from its `.dat` file (dlib's portable serialisation).
 
-`face_networks` uses it. The file names each layer ("con_4", "affine_", "fc_2"), so the code searches for the names and does not
-parse the whole nested type. The file has the layers in the order from the output to the input.
+`face_networks` uses it. The file names each layer ("con_4", "affine_", "fc_2"), so the code searches for the names and
+does not parse the whole nested type. The file has the layers in the order from the output to the input.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class _Cursor:
 def read_dlib_resnet(data: bytes) -> tuple[Tensor, list[tuple[Tensor, Tensor]], Tensor]:
     """Read the network: (mean `[3]`, [(weight, bias)] of 29 convolutions, projection `[128, 256]`).
 
-    mean: RGB average that is subtracted from pixels 0..255. The convolutions are in the order of the forward pass; the affine
-    layers are folded into them. Raises ValueError for another file.
+    mean: RGB average that is subtracted from pixels 0..255. The convolutions are in the order of the forward pass; the
+    affine layers are folded into them. Raises ValueError for another file.
     """
     r = _Cursor(data)
     r.skip_to("input_rgb_image_sized")

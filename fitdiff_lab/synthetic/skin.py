@@ -1,8 +1,8 @@
 """A person's reflectance in the atlas: diffuse albedo, specular albedo and normals, from attributes and a seed.
 
-All work is done in the atlas at full size, in this order. Log concentrations of melanin and blood are sums over soft regions,
-noise and spots. A table turns them into colour (`skin_optics`). Make-up, hair and eyes are painted over it. Relief follows
-from pores, wrinkles, lips and hair.
+All work is done in the atlas at full size, in this order. Log concentrations of melanin and blood are sums over soft
+regions, noise and spots. A table turns them into colour (`skin_optics`). Make-up, hair and eyes are painted over it.
+Relief follows from pores, wrinkles, lips and hair.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ _LAYOUT = (
     ("cheek", -0.06, 0.06), ("forehead", 0.14, -0.28), ("temple", 0.08, -0.05), ("socket", 0.16, 0.02),
     ("perioral", 0.12, 0.0), ("nasolabial", 0.10, 0.12), ("chin", -0.05, 0.1), ("lid", 0.06, 0.28),
     ("nose", 0.02, 0.15), ("glabella", 0.02, 0.06), ("under_eye", 0.04, 0.05), ("neck", 0.05, -0.05),
-    ("jaw", 0.04, -0.08), ("bridge", 0.0, -0.05), ("ear", 0.0, 0.35), ("cheekbone", 0.02, 0.05), ("philtrum", 0.0, 0.06),
+    ("jaw", 0.04, -0.08), ("bridge", 0.0, -0.05), ("ear", 0.0, 0.35), ("cheekbone", 0.02, 0.05),
+    ("philtrum", 0.0, 0.06),
 )  # fmt: skip
 _FLUSH = {"cheek": 0.6, "nose": 0.6, "chin": 0.35, "ear": 0.4, "glabella": 0.12, "cheekbone": 0.35, "nasolabial": 0.25}
 # more ln melanin on dark skin
@@ -49,7 +50,8 @@ _BLEMISHES = SpotStyle((0.8, 2.2), soft=0.6, skew=2.0, faint=0.2)
 class _Layers:
     """The parts of a skin that shape its gloss and relief, `[S, S]` each unless a shape is given.
 
-    fine: noise of 6 mm; grains: three fields of finer noise; pores: depth; creases: of the lips; folds, lines: wrinkles;
+    fine: noise of 6 mm; grains: three fields of finer noise; pores: depth; creases: of the lips; folds, lines:
+        wrinkles;
     spots: by kind; brow, hair, whiskers: cover; strand: `[2, S, S]` noise of single hairs and locks.
     """
 
@@ -69,7 +71,8 @@ class _Layers:
 class SkinGenerator:
     """Draws the maps of a person: `sample(seed)`.
 
-    head: a `HeadModel`. size: side of the maps, texels. The constructor computes what depends on the head only (seconds).
+    head: a `HeadModel`. size: side of the maps, texels. The constructor computes what depends on the head only
+        (seconds).
     """
 
     def __init__(self, head, size: int = 512):

@@ -1,4 +1,7 @@
-"""Strokes on the UV canvas: round spots, hair strands, and lines. Each function draws all strokes of a sample at once."""
+"""Strokes on the UV canvas: round spots, hair strands, and lines.
+
+Each function draws all strokes of a sample at once.
+"""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def texel_weights(head) -> Tensor:
 
 
 def local_energy(x: Tensor, cell: int = 8) -> Tensor:
-    """Root mean square `[B, 3 C, h, w]` of the three Haar detail bands of `[B, C, H, W]` in cells of 2 * `cell` texels."""
+    """Root mean square `[B, 3 C, h, w]` of the Haar detail bands of `[B, C, H, W]` in cells of 2 * `cell` texels."""
     a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]
     bands = torch.cat([a + b - c - d, a - b + c - d, a - b - c + d], 1) / 2
     return (F.avg_pool2d(bands.square(), cell) + 1e-4).sqrt()

@@ -92,7 +92,7 @@ class Start:
 
 
 def element_weights(c: DenoiserConfig, shape_share: float) -> Tensor:
-    """`[1, C + 1, h, w]` weights that make the mean over a packed latent (1 - share) mse(texture) + share mse(shape)."""
+    """Weights `[1, C + 1, h, w]` that make a packed latent's mean (1 - share) mse(texture) + share mse(shape)."""
     texture = torch.full((1, c.latent, c.size, c.size), (1 - shape_share) / (c.latent * c.size**2))
     packed = pack_latent(texture, torch.full((1, c.shape), shape_share / c.shape))
     return packed * packed.numel()

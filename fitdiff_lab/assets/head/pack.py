@@ -25,8 +25,9 @@ ROUGHNESS_SKIN, ROUGHNESS_LIPS, ROUGHNESS_EYE = 0.46, 0.38, 0.16
 class _Surface:
     """The mean head's surface: skin first, then both eyeballs, left then right.
 
-    control `[n, 3]`: control vertices of the skin, metres. fine `[m, 3]`: refined skin. vertices `[V, 3]`, triangles `[T, 3]`:
-    all of the surface. ball, ball_triangles, ball_uv: one eyeball about its centre. regions: weights `[m]` by name.
+    control `[n, 3]`: control vertices of the skin, metres. fine `[m, 3]`: refined skin. vertices `[V, 3]`, triangles
+    `[T, 3]`: all of the surface. ball, ball_triangles, ball_uv: one eyeball about its centre. regions: weights `[m]` by
+    name.
     """
 
     control: np.ndarray
