@@ -1,1 +1,4 @@
-"""Makes and measures what `fitdiff_core` ships: assets, synthetic people, training, evaluation. Not needed to run it."""
+"""Makes and measures what `fitdiff_core` ships: assets, training data, weights.
+
+`python -m fitdiff_lab` lists commands.
+"""

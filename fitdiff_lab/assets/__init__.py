@@ -1,1 +1,1 @@
-"""Build the shipped head and face networks from their public sources."""
+"""Commands that build the shipped head and the face networks from their public sources."""

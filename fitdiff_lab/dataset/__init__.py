@@ -1,1 +1,1 @@
-"""The training set: written by `prepare`, encoded by `latents`, read by `reading`."""
+"""The training set: `prepare` makes it, `latents` encodes it, `reading` reads it; `shards` has the file format."""

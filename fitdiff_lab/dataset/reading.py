@@ -1,5 +1,4 @@
-"""Reading the training data: `Textures` and `Photos` are what `train.prepare` wrote, `People` what `train.latents` made
-of them."""
+"""Reads the training data: `Textures` and `Photos` from a folder of `prepare`, `People` from a folder of `latents`."""
 
 from __future__ import annotations
 
@@ -12,33 +11,37 @@ from torch import Tensor
 
 from fitdiff_core.errors import UserError
 
-from . import prepare
+from .shards import PeopleShards, TextureShards
 
-HELD_OUT = 0.02  # of the textures, the last ones, with everybody who wears them
+HELD_OUT = 0.02  # share of the textures that is held out: the last ones, with all people who have them
 
 
 def read_json(path: Path, made_by: str) -> dict:
+    """Read a JSON file. made_by: the command that makes it, for the UserError where it is missing."""
     if not path.is_file():
         raise UserError(f"No {path.name} in {path.parent}; make it with {made_by}.")
     return json.loads(path.read_text())
 
 
 def n_train(n: int) -> int:
-    """How many of n textures are trained on; at least one is held out."""
+    """How many of n textures are for training. At least one is held out."""
     return n - max(1, round(n * HELD_OUT))
 
 
 def split(texture: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of the people to train on, and of those held out, who wear the last of n textures. texture `[P]`."""
+    """Row numbers of the people for training, and of the held-out people, who have the last of n textures.
+
+    texture: `[P]` row of each person's texture.
+    """
     held_out = texture >= n_train(n)
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
 class Textures:
-    """`train.prepare`'s textures as the autoencoder's codes; the last ones are held out."""
+    """Prepared textures as the autoencoder's codes. The last ones are held out."""
 
     def __init__(self, folder: str | Path):
-        self.rows = prepare.Textures(folder)
+        self.rows = TextureShards(folder)
         self.size = self.rows.row("maps", 0).shape[-1]
         self.n_train = n_train(len(self.rows))
 
@@ -46,7 +49,12 @@ class Textures:
         return len(self.rows)
 
     def codes(self, index: Tensor, origin: Tensor | None = None, side: int | None = None) -> Tensor:
-        """index [B] -> `[B, 9, S, S]`, or windows of `side` texels at `origin` [B, 2] = (row, column)."""
+        """Codes `[B, 9, S, S]` in -1..1 of textures.
+
+        index: `[B]` rows.
+        origin: `[B, 2]` (row, column) of windows, texels; default the whole atlas.
+        side: of the windows, texels.
+        """
         side = side or self.size
         corners = [(0, 0)] * len(index) if origin is None else origin.tolist()
         maps = [
@@ -57,7 +65,10 @@ class Textures:
 
 
 class People:
-    """Encoded people: texture latents, shapes and recogniser features, as arrays on disk."""
+    """Encoded people: texture latents, shapes and recogniser features, as arrays on disk.
+
+    Raises UserError where the folder is missing or one part of it is not made.
+    """
 
     def __init__(self, folder: str | Path):
         folder = Path(folder)
@@ -75,7 +86,10 @@ class People:
         return len(self.texture)
 
     def batch(self, index: np.ndarray) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
-        """index [B] -> texture latents `[B, C, h, w]`, shapes `[B, K]`, embeddings `[B, D]`, activation layers."""
+        """Texture latents `[B, C, h, w]`, shapes `[B, K]`, embeddings `[B, D]` and activation layers.
+
+        index: `[B]` people.
+        """
 
         def pick(a: np.ndarray, i: np.ndarray) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(a[i])).float()
@@ -89,10 +103,10 @@ class People:
 
 
 class Photos:
-    """`train.prepare`'s photographs: aligned crops, who wears which texture `[P]`, shapes `[P, K]`."""
+    """Prepared photographs: aligned crops, each person's texture `[P]` and shape `[P, K]`."""
 
     def __init__(self, folder: str | Path):
-        self.rows = prepare.People(folder)
+        self.rows = PeopleShards(folder)
         self.texture = self.rows.all("texture").numpy()
         self.shape = self.rows.all("shape").float().numpy()
 
@@ -100,5 +114,5 @@ class Photos:
         return len(self.rows)
 
     def crops(self, start: int, end: int) -> Tensor:
-        """`[end - start, 3, S, S]` sRGB in 0..1."""
+        """Crops `[end - start, 3, S, S]`, sRGB in 0..1."""
         return torch.stack([self.rows.row("crop", i) for i in range(start, end)]).float() / 255

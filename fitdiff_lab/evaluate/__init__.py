@@ -1,1 +1,1 @@
-"""Measure a checkpoint: on held-out synthetic people, on pictures of another renderer, on real photos."""
+"""Commands that measure a checkpoint: on synthetic people, on pictures of another renderer, and on real photos."""

@@ -1,4 +1,4 @@
-"""How far an albedo is from the truth, and what plain unwrapping makes of the same photo: for `train.light_test`."""
+"""Colour differences between albedos, and plain unwrapping of a photo: for `light_test`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from fitdiff_core.render.orientation import flip_rows
 
 from .metrics import lab
 
-FACING = 0.3  # cosine to the viewer below which a texel is stretched over less than a third of its pixels
-BEHIND = 0.003  # metres that a texel may lie behind what the camera sees there
-GAINS = (0.1, 10.0)
+FACING = 0.3  # least cosine between a texel's normal and the direction to the camera
+BEHIND = 0.003  # metres that a texel may lie behind the surface that the camera sees
+GAINS = (0.1, 10.0)  # range of the gain
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def delta_e76(a: Tensor, b: Tensor) -> Tensor:
-    """CIELAB `[..., 3]` -> distance `[...]` (CIE 1976)."""
+    """Colour difference CIE76 `[...]` of CIELAB colours `[..., 3]`."""
     return (a - b).norm(dim=-1)
 
 
 def delta_e2000(a: Tensor, b: Tensor) -> Tensor:
-    """CIELAB `[..., 3]` -> CIEDE2000 `[...]`, all weights 1 (Sharma, Wu, Dalal 2005)."""
+    """Colour difference CIEDE2000 `[...]` of CIELAB colours `[..., 3]`, all weights 1 (Sharma, Wu & Dalal 2005)."""
     (l1, a1, b1), (l2, a2, b2) = a.double().unbind(-1), b.double().unbind(-1)
     mean = (torch.hypot(a1, b1) + torch.hypot(a2, b2)) / 2
     stretch = 1.5 - 0.5 * (mean**7 / (mean**7 + 25**7)).sqrt()
@@ -58,7 +58,7 @@ def delta_e2000(a: Tensor, b: Tensor) -> Tensor:
 
 
 def least(error: Callable[[float], float]) -> float:
-    """The gain within GAINS of the least error; golden section over its logarithm."""
+    """The gain within GAINS with the least error, by golden section over its logarithm. error: of a gain."""
     low, high = (math.log(g) for g in GAINS)
     for _ in range(28):
         step = GOLDEN * (high - low)
@@ -70,16 +70,16 @@ def least(error: Callable[[float], float]) -> float:
 
 
 def best_gain(albedo: Tensor, truth: Tensor) -> float:
-    """The one factor on linear `albedo` `[N, 3]` that brings its mean CIE76 distance to `truth` to the least.
+    """The factor on a linear albedo that minimises its mean CIE76 difference to the truth. Both `[N, 3]`.
 
-    A photo's exposure is unknown: brightness alone cannot be told from it.
+    A photo does not tell its exposure, so it does not tell the brightness of the albedo either.
     """
     goal = lab(truth)
     return least(lambda gain: float(delta_e76(lab(albedo * gain), goal).mean()))
 
 
 def errors(albedo: Tensor, truth: Tensor) -> dict[str, float]:
-    """Linear colours `[N, 3]` of the same texels -> mean CIE76 and CIEDE2000, as they are and after the best one gain."""
+    """Mean CIE76 and CIEDE2000 of linear colours `[N, 3]` of the same texels, without gain and after the best gain."""
     goal, gain = lab(truth), best_gain(albedo, truth)
     out = {"gain": gain}
     for name, factor in (("", 1.0), ("_gain", gain)):
@@ -90,7 +90,10 @@ def errors(albedo: Tensor, truth: Tensor) -> dict[str, float]:
 
 
 def difference(a: Tensor, b: Tensor) -> dict[str, float]:
-    """The same of two albedos `[N, 3]` of one person, neither of which is the truth: each goes half the way of the gain."""
+    """The same of two albedos `[N, 3]` of one person.
+
+    Neither is the truth, so each gets the square root of the gain.
+    """
     half = least(lambda gain: float(delta_e76(lab(a * gain), lab(b / gain)).mean()))
     out = {}
     for name, factor in (("", 1.0), ("_gain", half)):
@@ -102,11 +105,14 @@ def difference(a: Tensor, b: Tensor) -> dict[str, float]:
 
 @torch.no_grad()
 def unwrap(photo: Tensor, vertices: Tensor, head, camera: Camera, size: int = 512) -> tuple[Tensor, Tensor]:
-    """Plain unwrapping: a picture's colours moved into the atlas through mesh and camera.
+    """Plain unwrapping: copy a photo's colours into the atlas through mesh and camera.
 
-    photo `[1, C, H, W]`; vertices `[1, V, 3]`. Returns `[1, C, size, size]` (0 where unseen) and seen `[size, size]` bool:
-    texels in the frame, facing the camera, with nothing in front of them. Not `detail.unwrap`: that one is itself measured
-    here (`--photo-detail`), and it drops what hair hides and fades rims, where a yardstick counts all that the camera saw.
+    photo: `[1, C, H, W]`. vertices: `[1, V, 3]`. size: side of the atlas, texels.
+    Returns `[1, C, size, size]` (0 where unseen), and `[size, size]` bool: texels that are in the frame, face the
+    camera and have nothing in front of them.
+
+    This is not `detail.unwrap`, which is itself measured here (--photo-detail). That one leaves out hair and fades out
+    at rims; a reference needs all texels that the camera saw.
     """
     height, width = photo.shape[-2:]
     points, covered = head.uv_positions(vertices, size)
@@ -130,7 +136,7 @@ def unwrap(photo: Tensor, vertices: Tensor, head, camera: Camera, size: int = 51
 
 
 def skin_texels(head, size: int = 512) -> Tensor:
-    """`[size, size]` bool: the face's skin without brows, lips and the inside of the mouth."""
+    """`[size, size]` bool: the face's skin without brows, lips, eyes and the inside of the mouth."""
     face = head.region("face", size) > 0.5
     for name in ("brows", "lips", "mouth_interior", "eyes"):
         face &= head.region(name, size) < 0.5

@@ -1,8 +1,10 @@
-"""Whom the synthetic data covers: python -m fitdiff_lab.evaluate.coverage [--data DIR] [--people 600]
+"""Count the skin tones and ages of the synthetic people.
 
-Prints Markdown: skin tone (individual typology angle of the cheek's albedo, measured on the finished texture) against
-age, as shares of all people. With --data the textures of a train.prepare folder are counted; without, people are drawn
-and their skins made on the spot.
+    python -m fitdiff_lab.evaluate.coverage [--data DIR] [--people 600]
+
+Output: a Markdown table of skin tone (individual typology angle of the cheek's finished albedo) against age, in
+percent. With --data it counts the skins of a folder of fitdiff_lab.dataset.prepare; without it, it draws people and
+paints their skins, .2 s each.
 """
 
 from __future__ import annotations
@@ -19,7 +21,10 @@ from tqdm import tqdm
 from fitdiff_core.errors import UserError, command
 from fitdiff_core.head import load_head
 
-from ..dataset.prepare import SHARD, Textures, decode_maps
+from ..dataset.shards import SHARD, TextureShards, decode_maps
+from ..synthetic.regions import Regions
+from ..synthetic.skin import SkinGenerator
+from ..synthetic.uv_canvas import UVCanvas
 from .heldout import cheek_ita
 from .metrics import ITA_CLASSES, ita_class
 
@@ -28,9 +33,7 @@ Person = tuple[float, float, float]  # ITA in degrees, age in years, how feminin
 
 
 def made(n: int, seed: int, size: int = 256) -> Iterator[Person]:
-    """n people drawn and painted now."""
-    from ..synthetic.skin import SkinGenerator
-
+    """Draw and paint n people. size: side of the maps, texels."""
     skin = SkinGenerator(load_head(), size)
     cheek = skin.regions["cheek"] > 0.5
     for i in tqdm(range(n), "skins", leave=False, disable=None):
@@ -39,14 +42,11 @@ def made(n: int, seed: int, size: int = 256) -> Iterator[Person]:
 
 
 def stored(folder: Path, n: int) -> Iterator[Person]:
-    """Up to n textures of a train.prepare folder, evenly spread."""
-    from ..synthetic.regions import Regions
-    from ..synthetic.uv_canvas import Canvas
-
-    rows = Textures(folder)
+    """Up to n skins of a prepared folder, at even distances."""
+    rows = TextureShards(folder)
     with safe_open(rows.paths[0], "pt") as f:
         names = f.metadata()["names"].split(",")
-    cheek = Regions(Canvas(load_head(), rows.row("maps", 0).shape[-1]))["cheek"] > 0.5
+    cheek = Regions(UVCanvas(load_head(), rows.row("maps", 0).shape[-1]))["cheek"] > 0.5
     for i in tqdm(
         torch.linspace(0, len(rows) - 1, min(n, len(rows))).long().tolist(), "textures", leave=False, disable=None
     ):
@@ -55,7 +55,7 @@ def stored(folder: Path, n: int) -> Iterator[Person]:
 
 
 def table(people: list[Person]) -> str:
-    """Shares in percent, tones down, ages across."""
+    """Shares in percent as a Markdown table: a row for each tone, a column for each age."""
     n = len(people)
     count = {(tone, band): 0 for _, tone in ITA_CLASSES for band in AGES}
     for angle, age, _ in people:
@@ -76,7 +76,8 @@ def table(people: list[Person]) -> str:
     feminine = sum(p[2] > 0.5 for p in people)
     angles = torch.tensor([p[0] for p in people])
     return "\n".join(lines) + (
-        f"\n\nPercent of {n} people. ITA from {angles.min():.0f} to {angles.max():.0f} degrees, median {angles.median():.0f}; "
+        f"\n\nPercent of {n} people. "
+        f"ITA from {angles.min():.0f} to {angles.max():.0f} degrees, median {angles.median():.0f}; "
         f"{100 * feminine / n:.0f} % with feminine attributes, the rest masculine.\n"
     )
 
@@ -88,10 +89,10 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--data", type=Path, help="folder of train.prepare")
-    p.add_argument("--people", type=int, default=600, help=f"how many to count (600); a shard of --data has {SHARD}")
-    p.add_argument("--seed", type=int, default=900, help="of people drawn without --data")
-    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--data", type=Path, help="folder of fitdiff_lab.dataset.prepare")
+    p.add_argument("--people", type=int, default=600, help=f"how many to count (%(default)s); a shard has {SHARD}")
+    p.add_argument("--seed", type=int, default=900, help="of people drawn without --data (%(default)s)")
+    p.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
     a = p.parse_args(argv)
     torch.set_num_threads(a.threads)
     if a.people < 1:

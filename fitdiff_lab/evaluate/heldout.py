@@ -1,4 +1,4 @@
-"""Held-out people for `train.evaluate`: synthetic, from seeds that no training set uses, and how all heads are looked at."""
+"""Held-out synthetic people, from seeds that no training set uses, and the portraits that all heads are measured on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from fitdiff_core.pipeline import render_avatar
 from fitdiff_core.render import Light
 from fitdiff_core.scene import Scene
 
-from ..dataset.prepare import Maker, decode_maps, encode_maps
+from ..dataset.prepare import DatasetGenerator
+from ..dataset.shards import decode_maps, encode_maps
 from ..synthetic.people import random_shape
 from .metrics import ita
 
@@ -26,8 +27,13 @@ VIEW = 384  # px a side of the portraits that recognisers see
 
 @dataclass
 class HeldOut:
-    """n people. maps uint8 `[n, 9, S, S]` as `prepare.encode_maps`; shape `[n, K]`; crop `[n, 3, s, s]` sRGB: one random
-    photograph of each as the recogniser sees it, or None; age `[n]` years."""
+    """n people.
+
+    maps: uint8 `[n, 9, S, S]` (`encode_maps`).
+    shape: `[n, K]` coefficients.
+    crop: `[n, 3, s, s]` sRGB, a random photograph of each as the recogniser crops it; or None.
+    age: `[n]` years.
+    """
 
     head: object
     maps: Tensor
@@ -50,59 +56,66 @@ class HeldOut:
         return encode_crops(self.crop[start:end], recognizer)
 
 
-def make_people(maker: Maker, start: int, n: int, photographs: bool, label: str) -> HeldOut:
-    """People number start..start + n of the maker's seed. Each has chance of its own: n changes nobody."""
+def make_people(generator: DatasetGenerator, start: int, n: int, photographs: bool, label: str) -> HeldOut:
+    """People number start to start + n of the generator's seed. Each has draws of its own, so n does not change
+    anybody.
+
+    photographs: whether to photograph them. label: of the progress bar.
+    """
     maps, shapes, crops, ages = [], [], [], []
     for row in tqdm(range(start, start + n), label, leave=False, disable=None):
-        sample, attributes = maker.skin.sample(maker._texture_seed(row))
+        sample, attributes = generator.skin.sample(generator.texture_seed(row))
         maps.append(encode_maps(sample.stack())[0])
-        rng = np.random.default_rng([maker.seed, row, 11])
+        rng = np.random.default_rng([generator.seed, row, 11])
         if photographs:
-            shape, crop = maker.person(row, maps[-1], rng)
+            shape, crop = generator.person(row, maps[-1], rng)
             crops.append(crop.clamp(0, 1))
         else:
-            shape = random_shape(maker.head, rng, attributes)
+            shape = random_shape(generator.head, rng, attributes)
         shapes.append(shape)
         ages.append(attributes.age)
     crop = torch.cat(crops) if photographs else None
-    return HeldOut(maker.head, torch.stack(maps), torch.cat(shapes), crop, torch.tensor(ages))
+    return HeldOut(generator.head, torch.stack(maps), torch.cat(shapes), crop, torch.tensor(ages))
 
 
 class Viewer:
-    """Neutral frontal portraits, and what recognisers make of them.
+    """Neutral frontal portraits, and the recognisers' vectors of them.
 
-    The built-in recogniser's crop is placed by the head's own landmarks, projected: no detector can miss a face. The
-    judge finds its faces itself and gives NaN where it finds none.
+    The built-in recogniser's crop comes from the projected landmarks of the head, so no detector can miss a face. The
+    judge detects faces itself; where it finds none, its vector counts as NaN.
     """
 
     def __init__(self, recognizer: Recognizer, judge=None):
         self.recognizer, self.judge = recognizer, judge
 
     def portrait(self, avatar: Avatar, light: str = "studio") -> Tensor:
-        """Avatar of batch 1 -> sRGB `[1, 3, VIEW, VIEW]`."""
+        """A portrait of an avatar of batch 1: sRGB `[1, 3, VIEW, VIEW]`. light: name of a preset."""
         return render_avatar(avatar, replace(Scene.portrait(1), light=Light.preset(light)), VIEW)[0]
 
     @torch.no_grad()
     def embed(self, avatar: Avatar, image: Tensor) -> Tensor:
-        """Its portrait -> the built-in recogniser's embedding `[D]`."""
+        """The built-in recogniser's embedding `[D]`. image: the avatar's portrait."""
         scene = Scene.portrait(1)
         mesh = scene.camera.project(avatar.head.landmarks(avatar.vertices(scene), "mesh"), (VIEW, VIEW))
         return self.recognizer(self.recognizer.crop(image, self.recognizer.matrix(mesh))).embedding[0]
 
     def judged(self, image: Tensor | Image.Image) -> Tensor | None:
-        """The judge's unit vector `[J]` float64, or None."""
+        """The judge's unit vector `[J]` float64, or None where it finds no face."""
         vector = self.judge.embed(image if isinstance(image, Image.Image) else to_pil(image))
         return None if vector is None else torch.as_tensor(np.asarray(vector, np.float64))
 
 
-def stack_marks(marks: list[Tensor | None]) -> Tensor:
-    """Unit vectors or None -> `[n, J]`, rows of NaN for None."""
-    width = next((len(m) for m in marks if m is not None), 1)
-    return torch.stack([torch.full((width,), torch.nan, dtype=torch.float64) if m is None else m for m in marks])
+def stack_embeddings(vectors: list[Tensor | None]) -> Tensor:
+    """`[n, J]` of unit vectors; None becomes a row of NaN."""
+    width = next((len(v) for v in vectors if v is not None), 1)
+    return torch.stack([torch.full((width,), torch.nan, dtype=torch.float64) if v is None else v for v in vectors])
 
 
 def cheek_ita(stack: Tensor, cheek: Tensor) -> float:
-    """Typology angle in degrees of the mean diffuse albedo over `cheek` `[S, S]` bool, of linear maps `[1, 9, S, S]`."""
+    """Individual typology angle, in degrees, of the mean diffuse albedo over the cheeks.
+
+    stack: linear maps `[1, 9, S, S]`. cheek: `[S, S]` bool.
+    """
     return float(ita(stack[0, :3, cheek].clamp(0, 1).double().mean(1)))
 
 

@@ -1,4 +1,4 @@
-"""What `train.light_test` writes: means beside their goals, the Markdown table, the contact sheet."""
+"""The output of `light_test`: means with their goals, the Markdown table, the contact sheet."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ from PIL import Image
 
 from .photos import mean
 
-ALBEDO_GOAL, DIFFERENCE_GOAL = 0.5, 0.25  # of plain unwrapping's
-SHAPE_GOAL_MM, SHAPE_GOAL = 2.0, 0.6  # of the mean head's
-SCALES = (  # key, what
-    ("e76", "CIE76"), ("e76_gain", "CIE76 after one gain"), ("e2000", "CIEDE2000"), ("e2000_gain", "CIEDE2000 after one gain"),
-)  # fmt: skip
+ALBEDO_GOAL, DIFFERENCE_GOAL = 0.5, 0.25  # share of the value of plain unwrapping
+SHAPE_GOAL_MM, SHAPE_GOAL = 2.0, 0.6  # and share of the value of the mean head
+SCALES = (  # key, name
+    ("e76", "CIE76"),
+    ("e76_gain", "CIE76 after one gain"),
+    ("e2000", "CIEDE2000"),
+    ("e2000_gain", "CIEDE2000 after one gain"),
+)
 
 
 def _row(
     what: str, unit: str, ours: float, reference: tuple[str, float], goal: float | None = None, **others: float
 ) -> dict:
-    """`ratio` is ours / reference; with a goal, `met` says whether the ratio is at most that."""
+    """One row of the table.
+
+    `ratio` is ours / reference. With a goal, `met` says whether the ratio is at most the goal.
+    """
     name, value = reference
     row = {
         "what": what,
@@ -35,7 +41,10 @@ def _row(
 
 
 def summary(photos: list[dict], pairs: list[dict]) -> dict[str, dict]:
-    """Rows of each photo and of each person's pair of photos -> figures. Photos without a face are left out and counted."""
+    """Figures by name, from the rows of all photos and of each person's pair.
+
+    Photos without a face are only counted.
+    """
     good = [p for p in photos if "error" not in p]
     out = {}
     lights = list(dict.fromkeys(p["light"] for p in good))
@@ -73,17 +82,19 @@ def summary(photos: list[dict], pairs: list[dict]) -> dict[str, dict]:
 
 
 def markdown(results: dict) -> str:
-    """`results.json` as a table."""
+    """The content of `results.json` as a Markdown table."""
     s, figures = results["settings"], dict(results["figures"])
     found = figures.pop("found")
+    options = ["guided" if s["guided"] else "unguided", *(["photo detail"] if s["photo_detail"] else [])]
     lines = [
-        f"Checkpoint {results['checkpoint']}; {s['people']} held-out people, seed {s['seed']}, two photos each of {s['size']} px "
-        f"by Mitsuba {results['mitsuba']}; {s['steps']} steps, {'guided' if s['guided'] else 'unguided'}{', photo detail' if s['photo_detail'] else ''}; "
+        f"Checkpoint {results['checkpoint']}; {s['people']} held-out people, seed {s['seed']}, "
+        f"two photos each of {s['size']} px by Mitsuba {results['mitsuba']}; "
+        f"{s['steps']} steps, {', '.join(options)}; "
         f"a face was found in {found['faces']} of {found['photos']} photos.",
         "",
-        "Albedo: linear colours of the face's skin texels seen in the photo, as they are, or after the one gain that suits "
-        "each best (exposure cannot be known). Unwrapped: the photo's colours through the true mesh and camera. Mean map: the "
-        "training set's mean albedo, the same for everybody.",
+        "Albedo: linear colours of the face's skin texels seen in the photo, unchanged or after the best gain for each "
+        "(a photo does not tell its exposure). Unwrapped: the photo's colours through the true mesh and camera. "
+        "Mean map: the training set's mean albedo, the same for all people.",
         "",
         "| figure | unit | ours | reference | mean map | ours / reference | goal |",
         "|---|---|---|---|---|---|---|",
@@ -95,14 +106,14 @@ def markdown(results: dict) -> str:
             limit = f"{row['goal']:g}" + (f", {row['goal_mm']:g} mm" if "goal_mm" in row else "")
             goal = f"{limit}: {'met' if row['met'] else 'missed'}"
         lines.append(
-            f"| {row['what']} | {row['unit']} | **{row['ours']:.2f}** | {row['reference']:.2f} ({row['reference_is']}) | "
-            f"{average} | {row['ratio']:.2f} | {goal} |"
+            f"| {row['what']} | {row['unit']} | **{row['ours']:.2f}** | "
+            f"{row['reference']:.2f} ({row['reference_is']}) | {average} | {row['ratio']:.2f} | {goal} |"
         )
     return "\n".join(lines) + "\n"
 
 
 def save_sheet(rows: Iterable[list[Image.Image]], path: Path) -> None:
-    """One row of pictures of one size a photo; two photos of one person lie under each other."""
+    """Write the contact sheet. rows: pictures of one size, a row for each photo."""
     rows = list(rows)
     if not rows:
         return

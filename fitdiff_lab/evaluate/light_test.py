@@ -1,10 +1,12 @@
-"""Is the light gone? python -m fitdiff_lab.evaluate.light_test --out DIR [--people 12] [--steps 50]
+"""Measure how much of a photo's light remains in the albedo.
 
-Held-out synthetic people, photographed by another renderer (Mitsuba 3: `pip install mitsuba`) under hard side light and
-under coloured light, go through the whole guided pipeline. Measured against their known maps and shape: the diffuse albedo,
-beside what plain unwrapping of the same photo gives (through the true mesh and the true camera), how far the two lights'
-albedos of one person differ, and the shape. DIR gets `results.json`, `table.md`, `contact.jpg` and `photos/`, which a later
-run takes up again.
+    python -m fitdiff_lab.evaluate.light_test --out DIR [--people 12] [--steps 50]
+
+Input: held-out synthetic people. Another renderer (Mitsuba 3: `pip install mitsuba`) photographs them in hard side
+light and in coloured light. The guided pipeline reconstructs each photo. Output, against the known maps and shape: the
+error of the diffuse albedo, with plain unwrapping of the same photo as reference (true mesh, true camera); the
+difference between the albedos of one person in both lights; and the error of the shape. DIR gets `results.json`,
+`table.md`, `contact.jpg` and `photos/`, whose pictures a later run uses again. Takes about a minute for each photo.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ from fitdiff_core.model.autoencoder import from_codes
 from fitdiff_core.render import Camera
 from fitdiff_core.scene import Scene
 
-from ..dataset.prepare import Maker
+from ..dataset.prepare import DatasetGenerator
 from ..synthetic.background import random_background
 from ..synthetic.scenes import random_expression
 from ..train.release import fingerprint
@@ -45,33 +47,35 @@ from .light_report import markdown, save_sheet, summary
 from .metrics import aligned_distance
 from .mitsuba_scene import Lamp, Lighting, head_in_mitsuba, load_mitsuba, render_scene
 
-WHITE = math.pi  # irradiance that makes a white Lambert surface 1
-FRAME = 0.32  # metres that a photo is high at the head
+WHITE = math.pi  # irradiance at which a white Lambert surface has radiance 1
+FRAME = 0.32  # height of the photo at the head, metres
 
 
 @dataclass
 class Settings:
+    """Settings of a run."""
+
     people: int = 12
-    seed: int = 7700
-    steps: int = 50
-    size: int = 512
-    samples: int = 36  # a pixel, for each source of light
+    seed: int = 7700  # of the people
+    steps: int = 50  # of the sampler
+    size: int = 512  # side of the photos, px
+    samples: int = 36  # of a pixel, for each light source
     guided: bool = True
     photo_detail: bool = False
 
 
 @dataclass
 class Sitting:
-    """One person's pose: everything of a photo but its light, which alone differs between their two pictures."""
+    """What the two photos of a person share: all but the light."""
 
     camera: Camera
     expression: Tensor
     gaze: Tensor
-    side: float  # +1: the key light comes from the subject's left
+    side: float  # +1: the key light comes from the subject's left, -1: from the right
 
 
 def lightings(side: float) -> dict[str, Lighting]:
-    """The two lights, mirrored for every other person."""
+    """The two lights by name. side: +1, or -1 for the mirrored ones."""
 
     def lamp(yaw: float, pitch: float, colour: tuple[float, float, float], radius: float) -> Lamp:
         return Lamp(side * yaw, pitch, tuple(WHITE * c for c in colour), radius=radius)
@@ -85,7 +89,7 @@ def lightings(side: float) -> dict[str, Lighting]:
 
 
 def sitting(head, seed: int, row: int) -> Sitting:
-    """A mild pose: yaw within 20 degrees, pitch within 6, a third to all of a mood's expression, eyes on the lens."""
+    """A random mild pose of person number `row`: yaw up to 20 degrees, pitch up to 6, eyes on the lens."""
     rng = np.random.default_rng([seed, row, 21])
     yaw, pitch, distance = rng.uniform(-20, 20), rng.uniform(-6, 6), math.exp(rng.uniform(math.log(0.6), math.log(1.6)))
     fov = math.degrees(2 * math.atan(FRAME / 2 / (distance - 0.03)))
@@ -97,7 +101,10 @@ def sitting(head, seed: int, row: int) -> Sitting:
 def take_photo(
     mi, avatar: Avatar, pose: Sitting, light: Lighting, s: Settings, row: int, folder: Path, name: str
 ) -> Path:
-    """Render, expose and save one photo as an 8-bit sRGB PNG; one that was made before of the same things is kept."""
+    """Render, expose and save one photo as an 8-bit sRGB PNG. A photo that was made before with the same input is kept.
+
+    mi: Mitsuba. row: number of the person. name: of the light. Returns the file.
+    """
     vertices = posed(avatar, pose)
     parts = (pose.camera.focal, pose.camera.rotation, pose.camera.translation, vertices, avatar.maps.stack())
     digest = hashlib.sha256(repr((light, s.size, s.samples, row)).encode())
@@ -114,10 +121,14 @@ def take_photo(
 
 
 def develop(rgba: Tensor, background: Tensor, box: tuple[int, int, int, int]) -> Tensor:
-    """Linear `[1, 4, H, W]` -> sRGB photo: exposed for the face as a camera does it, a dark one darker yet not by all of it.
-    No white balance: the light's colour stays in the picture. What is too bright is clipped.
+    """From a linear picture to an sRGB photo `[1, 3, H, W]`.
 
-    box: (x0, y0, x1, y1) of the face.
+    The exposure is that of a camera: dark faces come out darker, but less than their luminance. There is no white
+    balance, so the light's colour stays in the picture. Values above 1 are clipped.
+
+    rgba: `[1, 4, H, W]` linear, colours times coverage.
+    background: `[1, 3, H, W]` linear.
+    box: (x0, y0, x1, y1) of the face, px.
     """
     x0, y0, x1, y1 = box
     face = rgba[..., y0:y1, x0:x1]
@@ -128,10 +139,12 @@ def develop(rgba: Tensor, background: Tensor, box: tuple[int, int, int, int]) ->
 
 
 def posed(avatar: Avatar, pose: Sitting) -> Tensor:
+    """Vertices `[1, V, 3]` of the avatar in a pose."""
     return avatar.head(avatar.shape, pose.expression, pose.gaze)
 
 
 def face_box(head, vertices: Tensor, camera: Camera, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """(x0, y0, x1, y1) px around the 68 landmarks, cut to the picture. size: (H, W)."""
     points = camera.project(head.landmarks(vertices, "68"), size)[0]
     (x0, y0), (x1, y1) = points.amin(0).long().tolist(), points.amax(0).long().tolist()
     return max(x0, 0), max(y0, 0), min(max(x1, x0 + 2), size[1]), min(max(y1, y0 + 2), size[0])
@@ -139,13 +152,15 @@ def face_box(head, vertices: Tensor, camera: Camera, size: tuple[int, int]) -> t
 
 @dataclass
 class Reconstruction:
+    """What the pipeline makes of one photo, and how long it takes."""
+
     avatar: Avatar
     scene: Scene
     seconds: float
 
 
 def reconstruct(model, recognizer, photo: Tensor, s: Settings) -> Reconstruction:
-    """The pipeline as a user runs it, with its defaults; unguided, only the photo's identity is used."""
+    """Run the pipeline with its defaults. Without guidance it uses the photo's identity only."""
     start = time.perf_counter()
     identity = pipeline.encode(photo, recognizer)
     guidance = pipeline.prepare_guidance(photo, model, recognizer)
@@ -157,8 +172,11 @@ def reconstruct(model, recognizer, photo: Tensor, s: Settings) -> Reconstruction
 
 
 def shape_errors(head, shape: Tensor, truth: Tensor) -> dict[str, float]:
-    """Neutral heads of coefficients `[1, K]`: mean vertex distance on the face in mm, ours and the mean head's, after
-    rotation and translation, and with scale besides."""
+    """Mean vertex distance on the face to the true head, in mm, of the found head and of the mean head.
+
+    shape, truth: coefficients `[1, K]`; the heads are neutral. They are aligned by rotation and translation; the
+    figures that end in "_scaled" by scale too.
+    """
     face = head.vertex_region("face") > 0.5
     mine, mean, true = (head(x)[0, face] * 1000 for x in (shape, torch.zeros_like(shape), truth))
     return {
@@ -169,7 +187,11 @@ def shape_errors(head, shape: Tensor, truth: Tensor) -> dict[str, float]:
 
 
 def measure(photo: Tensor, found: Reconstruction, truth: Avatar, pose: Sitting, mean: Tensor, skin: Tensor):
-    """-> (figures of one photo, ours and unwrapped colours `[N, 3]` of the texels seen, unwrapped atlas for the sheet)."""
+    """Figures of one photo.
+
+    mean: `[1, 3, S, S]` albedo of the mean map. skin: `[S, S]` bool, texels that count.
+    Returns the figures, the colours `[N, 3]` of the texels seen (found, unwrapped), and the unwrapped atlas.
+    """
     size = truth.maps.size[0]
     unwrapped, seen = unwrap(srgb_to_linear(photo), posed(truth, pose), truth.head, pose.camera, size)
     at = seen & skin
@@ -186,7 +208,7 @@ def measure(photo: Tensor, found: Reconstruction, truth: Avatar, pose: Sitting, 
 
 
 def panels(photo: Tensor, found: Reconstruction, truth: Avatar, unwrapped: Tensor) -> list[Image.Image]:
-    """photo | our render in the photo's light | true albedo | our albedo | unwrapped."""
+    """A row of the sheet: photo, render in the photo's light, true albedo, found albedo, unwrapped photo."""
     side = 256
     crop = crop_image(photo, found.scene.crop * (side / found.scene.size[0]), side).image
     render, _ = pipeline.render_avatar(found.avatar, found.scene, side)
@@ -195,18 +217,21 @@ def panels(photo: Tensor, found: Reconstruction, truth: Avatar, unwrapped: Tenso
     return [to_pil(x) for x in (crop, render, *maps)]
 
 
-def light_test(out: Path, s: Settings, checkpoint: str | None = None, threads: int = 1) -> dict:
-    """Photograph, reconstruct, measure; write everything into `out` and return what `results.json` holds. UserError on wrong
-    input, and where Mitsuba is missing."""
+def run_light_test(out: Path, s: Settings, checkpoint: str | None = None, threads: int = 1) -> dict:
+    """Photograph, reconstruct and measure; write all results into a folder.
+
+    out: the folder. checkpoint: file, default the shipped one. threads: of torch and Mitsuba.
+    Returns what `results.json` holds. Raises UserError on wrong input, and where Mitsuba is missing.
+    """
     if s.people < 1:
         raise UserError("--people must be at least 1.")
     if s.photo_detail and not s.guided:
         raise UserError("--photo-detail needs the scene that guidance finds; leave out --no-guidance.")
     mi = load_mitsuba(threads)
     model, recognizer = pipeline.load_model(checkpoint), pipeline.load_recognizer()
-    maker = Maker(s.seed, model.autoencoder.config.size)
-    torch.set_num_threads(threads)  # a Maker sets one
-    people = make_people(maker, 0, s.people, False, "people")
+    generator = DatasetGenerator(s.seed, model.autoencoder.config.size)
+    torch.set_num_threads(threads)  # the generator sets one thread
+    people = make_people(generator, 0, s.people, False, "people")
     skin = skin_texels(model.head, model.autoencoder.config.size)
     mean = mean_albedo(model)
     photos = photograph_all(mi, people, s, out / "photos")
@@ -225,12 +250,7 @@ def light_test(out: Path, s: Settings, checkpoint: str | None = None, threads: i
             rows.append(row | figures | {"seconds": found.seconds})
             seen.append(colours)
             sheet.append(panels(photo, found, truth, unwrapped))
-            print(
-                f"person {i + 1}, {light}: albedo {figures['ours']['e76']:.1f} (unwrapped {figures['unwrapped']['e76']:.1f}), "
-                f"shape {figures['shape']:.2f} mm, {found.seconds:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(_progress(rows[-1]), file=sys.stderr, flush=True)
         if len(seen) == 2:
             (ours_a, plain_a), (ours_b, plain_b) = seen
             pairs.append({"person": i, "ours": difference(ours_a, ours_b), "unwrapped": difference(plain_a, plain_b)})
@@ -249,14 +269,24 @@ def light_test(out: Path, s: Settings, checkpoint: str | None = None, threads: i
     return results
 
 
+def _progress(row: dict) -> str:
+    return (
+        f"person {row['person'] + 1}, {row['light']}: albedo {row['ours']['e76']:.1f} "
+        f"(unwrapped {row['unwrapped']['e76']:.1f}), shape {row['shape']:.2f} mm, {row['seconds']:.0f} s"
+    )
+
+
 @torch.no_grad()
 def mean_albedo(model) -> Tensor:
-    """`[1, 3, S, S]` linear: the training set's mean map."""
+    """`[1, 3, S, S]` linear: diffuse albedo of the training set's mean map."""
     return TextureMaps.from_stack(from_codes(model.autoencoder.map_mean[None])).diffuse
 
 
 def photograph_all(mi, people: HeldOut, s: Settings, folder: Path) -> list[dict[str, Path]]:
-    """[{light: file}] of everybody, all before the first is measured: the long part resumes photo by photo."""
+    """Photograph all people: [{light: file}].
+
+    It takes long and resumes photo by photo, so it runs before the measuring.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     out = []
     for i in range(len(people)):
@@ -280,18 +310,20 @@ def main(argv: list[str] | None = None) -> int:
     )
     d = Settings()
     p.add_argument("--checkpoint", help="default: the shipped one")
-    p.add_argument("--out", type=Path, default=Path("light_test"))
-    p.add_argument("--people", type=int, default=d.people, help=f"({d.people})")
-    p.add_argument("--seed", type=int, default=d.seed, help=f"of the held-out people ({d.seed})")
-    p.add_argument("--steps", type=int, default=d.steps, help=f"of the sampler ({d.steps})")
-    p.add_argument("--size", type=int, default=d.size, help=f"side of the photos, pixels ({d.size})")
-    p.add_argument("--samples", type=int, default=d.samples, help=f"a pixel, for each source of light ({d.samples})")
-    p.add_argument("--no-guidance", action="store_true", help="the identity-conditioned prior alone, for comparison")
+    p.add_argument("--out", type=Path, default=Path("light_test"), help="folder of the results (%(default)s)")
+    p.add_argument("--people", type=int, default=d.people, help="(%(default)s)")
+    p.add_argument("--seed", type=int, default=d.seed, help="of the held-out people (%(default)s)")
+    p.add_argument("--steps", type=int, default=d.steps, help="of the sampler (%(default)s)")
+    p.add_argument("--size", type=int, default=d.size, help="side of the photos, pixels (%(default)s)")
+    p.add_argument("--samples", type=int, default=d.samples, help="of a pixel, for each light source (%(default)s)")
+    p.add_argument(
+        "--no-guidance", action="store_true", help="for comparison: the identity-conditioned model without guidance"
+    )
     p.add_argument("--photo-detail", action="store_true", help="add the photo's own detail to the maps")
-    p.add_argument("--threads", type=int, default=os.cpu_count())
+    p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (%(default)s)")
     a = p.parse_args(argv)
     settings = Settings(a.people, a.seed, a.steps, a.size, a.samples, not a.no_guidance, a.photo_detail)
-    results = light_test(a.out, settings, a.checkpoint, a.threads)
+    results = run_light_test(a.out, settings, a.checkpoint, a.threads)
     print(markdown(results))
     return 0
 

@@ -1,4 +1,4 @@
-"""The maths of `train.evaluate`, in float64: distances between pictures, between sets, between heads, between skin tones."""
+"""The metrics of `evaluate.model`, in float64: of pictures, sets of samples, heads and skin tones."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def psnr(a: Tensor, b: Tensor, peak: float = 1.0, mask: Tensor | None = None) ->
 def mean_angle(a: Tensor, b: Tensor, mask: Tensor) -> float:
     """Mean angle in degrees between vectors `[3, H, W]` (any length) where mask `[H, W]` is true."""
     a, b = F.normalize(a.double()[:, mask], dim=0), F.normalize(b.double()[:, mask], dim=0)
-    # atan2, as acos is blind to small angles
+    # atan2, because acos is inexact at small angles
     return float(torch.atan2(torch.linalg.cross(a, b, dim=0).norm(dim=0), (a * b).sum(0)).rad2deg().mean())
 
 
 def frechet_gaussians(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) -> float:
-    """|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson & Landau 1982); means `[D]`, covariances `[D, D]`.
+    """Squared Frechet distance of two Gaussians: |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson & Landau 1982).
 
-    It is the squared distance, as in FID (arXiv 1706.08500). (C1 C2)^(1/2) has the trace of the symmetric
-    (C1^(1/2) C2 C1^(1/2))^(1/2), which needs no complex numbers.
+    Means `[D]`, covariances `[D, D]`. FID (arXiv 1706.08500) uses the same. The trace of (C1 C2)^(1/2) is that of the
+    symmetric (C1^(1/2) C2 C1^(1/2))^(1/2), which needs no complex numbers.
     """
     mean1, cov1, mean2, cov2 = (x.double() for x in (mean1, cov1, mean2, cov2))
     values, vectors = torch.linalg.eigh(cov1)
@@ -42,21 +42,23 @@ def frechet_gaussians(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor) 
 
 
 def frechet(a: Tensor, b: Tensor) -> float:
-    """Frechet distance between the Gaussians fitted to samples `[N, D]` and `[M, D]`. Biased upwards for few samples:
-    compare only distances of equal N, M and D."""
+    """Squared Frechet distance of the Gaussians that fit samples `[N, D]` and `[M, D]`.
+
+    Few samples make it too large: compare distances of equal N, M and D only.
+    """
     return frechet_gaussians(a.double().mean(0), a.double().T.cov(), b.double().mean(0), b.double().T.cov())
 
 
 @dataclass
 class Pca:
-    """mean `[D]`; axes `[k, D]` orthonormal, largest variance first."""
+    """Principal components. mean: `[D]`. axes: `[k, D]` orthonormal, largest variance first."""
 
     mean: Tensor
     axes: Tensor
 
     @classmethod
     def fit(cls, x: Tensor, k: int) -> Pca:
-        """The first k axes of rows `[N, D]`; k is cut to N - 1. By the Gram matrix, since D is far above N."""
+        """The first k axes (at most N - 1) of rows `[N, D]`, from the Gram matrix because D is far above N."""
         x = x.double()
         mean = x.mean(0)
         centred = x - mean
@@ -66,7 +68,7 @@ class Pca:
         return cls(mean, axes / axes.norm(dim=1, keepdim=True).clamp(min=1e-12))
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Rows `[N, D]` -> `[N, k]`."""
+        """Coordinates `[N, k]` of rows `[N, D]`."""
         return (x.double() - self.mean) @ self.axes.T
 
 
@@ -91,24 +93,30 @@ def lab(linear: Tensor) -> Tensor:
 
 
 def ita(linear: Tensor) -> Tensor:
-    """Individual typology angle in degrees of linear sRGB `[..., 3]`: atan2(L* - 50, b*) (Chardon et al. 1991). High is
-    light, low is dark."""
+    """Individual typology angle atan2(L* - 50, b*) in degrees (Chardon et al. 1991) of linear sRGB `[..., 3]`.
+
+    Light skin has a large angle, dark skin a small one.
+    """
     light, _, yellow = lab(linear).unbind(-1)
     return torch.atan2(light - 50, yellow).rad2deg()
 
 
 def ita_class(degrees: float) -> str:
+    """Name of the skin tone of a typology angle."""
     return next((name for bound, name in ITA_CLASSES if degrees > bound), ITA_CLASSES[-1][1])
 
 
 def aligned_distance(a: Tensor, b: Tensor, scale: bool = False) -> float:
-    """Mean distance of corresponding points `[V, 3]` after the rotation and translation (and, on request, the scale) of
-    `a` that brings it nearest to `b` in least squares (Umeyama 1991). In the points' unit."""
+    """Mean distance of corresponding points `[V, 3]`, in their unit, after the best alignment of `a` to `b` (Umeyama
+    1991).
+
+    The alignment is a rotation and a translation in least squares; with `scale` a scale too.
+    """
     a, b = a.double(), b.double()
     x, y = a - a.mean(0), b - b.mean(0)
     u, s, vh = torch.linalg.svd(y.T @ x)
     sign = torch.ones(3, dtype=torch.float64)
-    sign[2] = torch.linalg.det(u @ vh).sign()  # a mirror image is no rotation
+    sign[2] = torch.linalg.det(u @ vh).sign()  # a rotation, not a reflection
     moved = x @ (u * sign @ vh).T
     if scale:
         moved = moved * ((s * sign).sum() / x.square().sum())

@@ -1,8 +1,9 @@
-"""A head in Mitsuba 3 (`pip install mitsuba`): photographs of known people that our own renderer had no part in.
+"""A head in Mitsuba 3 (`pip install mitsuba`): photographs of known people by a renderer that is not ours.
 
-Path tracing with cast shadows and light between surfaces, lamps of finite size, Disney's principled BSDF. Our renderer has
-none of these: Lambert, spherical harmonics, occlusion stored in the head file. What carries over are the mesh, the maps and
-the camera.
+Mitsuba has path tracing, cast shadows, light between surfaces, lamps of finite size, and Disney's principled BSDF. Our
+renderer
+has none of these: it has Lambert, spherical harmonics, and occlusion from the head file. Both use the same mesh, maps
+and camera.
 """
 
 from __future__ import annotations
@@ -19,14 +20,18 @@ from fitdiff_core.render import Camera
 from fitdiff_core.render.light import toward
 from fitdiff_core.render.normals import vertex_normals
 
-SKIN_ROUGHNESS, EYE_ROUGHNESS = 0.46, 0.16  # the head file's own means
-BOUNCES = 4
+SKIN_ROUGHNESS, EYE_ROUGHNESS = 0.46, 0.16  # means of the head file
+BOUNCES = 4  # of a light path
 
 
 @dataclass(frozen=True)
 class Lamp:
-    """A glowing ball. yaw, pitch in degrees from where the head faces (positive: to its left, up); irradiance: linear RGB it
-    gives a surface that faces it at the origin; distance and radius in metres."""
+    """A light-emitting sphere.
+
+    yaw, pitch: degrees from the direction that the head faces; positive to the subject's left and up.
+    irradiance: linear RGB on a surface at the origin that faces the lamp.
+    distance, radius: metres.
+    """
 
     yaw: float
     pitch: float
@@ -41,14 +46,17 @@ class Lamp:
 
 @dataclass(frozen=True)
 class Lighting:
-    """Lamps, and one radiance from everywhere. pi units of irradiance make a white Lambert surface 1."""
+    """Lamps, and a constant radiance from all directions.
+
+    An irradiance of pi gives a white Lambert surface radiance 1.
+    """
 
     lamps: tuple[Lamp, ...] = ()
     ambient: tuple[float, float, float] = field(default=(0.0, 0.0, 0.0))
 
 
 def load_mitsuba(threads: int | None = None):
-    """The package, set to a variant that runs on this CPU. Raises UserError where it is not installed."""
+    """The package, set to a variant that runs on any CPU. Raises UserError where it is not installed."""
     try:
         import mitsuba as mi
     except ImportError as e:
@@ -66,10 +74,11 @@ def load_mitsuba(threads: int | None = None):
 
 
 def head_in_mitsuba(mi, vertices: Tensor, head, maps) -> dict:
-    """Vertices `[V, 3]` of `head` and its maps (batch 1) -> scene entries: skin, left eye and right eye, meshes of their own.
+    """Scene entries of a head: meshes of the skin, the left eye and the right eye.
 
-    One principled BSDF each under the normal map. Mitsuba's `specular` is one number, 0.5 = F0 4 % as in our maps: the mean
-    over the atlas' skin.
+    mi: Mitsuba. vertices: `[V, 3]` metres. head: its `HeadModel`. maps: of batch 1. Each mesh has a principled BSDF
+    with the normal map. Mitsuba's `specular` is one number, where 0.5 means F0 = 4 % as in
+    our maps: here it is the mean over the skin.
     """
     tri, normals = head.triangles, vertex_normals(vertices[None], head.triangles)[0]
     half = (head.n_vertices - head.n_skin) // 2
@@ -100,7 +109,7 @@ def _mesh(mi, name: str, vertices: Tensor, normals: Tensor, uv: Tensor, triangle
 
 
 def _bsdf(mi, maps, specular: float, roughness: float):
-    # raw: our diffuse map is linear already, and normals are no colours
+    # raw, because the diffuse map is linear and normals are not colours
     def picture(x: Tensor) -> dict:
         values = np.ascontiguousarray(x[0].permute(1, 2, 0).cpu().numpy(), np.float32)
         return {"type": "bitmap", "bitmap": mi.Bitmap(values), "raw": True, "wrap_mode": "clamp"}
@@ -115,7 +124,10 @@ def _bsdf(mi, maps, specular: float, roughness: float):
 
 
 def sensor(mi, camera: Camera, size: tuple[int, int]) -> dict:
-    """`camera` (one entry) with a film of `size` (H, W). Mitsuba looks along +z with x to the left: half a turn about y."""
+    """A camera (one entry) with a film of `size` (H, W).
+
+    Mitsuba's looks along +z with x to the left: half a turn about y.
+    """
     pose = np.eye(4)
     pose[:3, :3] = camera.matrix()[0].double().cpu().numpy().T @ np.diag([-1.0, 1.0, -1.0])
     pose[:3, 3] = camera.position()[0].double().cpu().numpy()
@@ -138,14 +150,15 @@ def sensor(mi, camera: Camera, size: tuple[int, int]) -> dict:
 
 
 def render_scene(mi, shapes: dict, camera: Camera, light: Lighting, size: tuple[int, int], samples: int) -> Tensor:
-    """Path-traced linear RGBA `[1, 4, H, W]`, colours times coverage; lamps and surroundings light but are not seen.
+    """Path-traced linear RGBA `[1, 4, H, W]`, colours times coverage. Lamps and surroundings are not visible.
 
-    Light adds up, so each source is rendered by itself with `samples` a pixel: the choice between sources, most of a path
-    tracer's noise here, falls away.
+    shapes: `head_in_mitsuba`. size: (H, W). samples: of a pixel, for each source. Each source is rendered alone and the
+    pictures are added. So the tracer never chooses between sources, which would be most of the noise. Raises UserError
+    for a scene without light.
     """
     sources = []
     for lamp in light.lamps:
-        # a ball of radiance L and radius r at distance d gives pi L r^2 / d^2
+        # a sphere of radiance L and radius r at distance d gives the irradiance pi L r^2 / d^2
         gain = lamp.distance**2 / (math.pi * lamp.radius**2)
         radiance = {"type": "rgb", "value": [gain * v for v in lamp.irradiance]}
         sources.append(

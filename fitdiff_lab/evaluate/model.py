@@ -1,12 +1,14 @@
-"""Measure a checkpoint on held-out synthetic people: python -m fitdiff_lab.evaluate.model --out DIR [--judge FILE] [--data DIR]
+"""Measure a checkpoint on held-out synthetic people.
 
-One table: reconstruction, sample quality, and how well unguided samples obey a photo, every figure beside a baseline
-(what knowing nothing scores) and the best that the same measurement can give. DIR gets `results.json`, `table.md`,
-`samples_renders.jpg`, `samples_maps.jpg`. Minutes on two CPU cores.
+    python -m fitdiff_lab.evaluate.model --out DIR [--judge FILE] [--data DIR]
 
-People come from seeds of their own (`--seed`), never the training set's. Three groups of `--people` each: A is
-reconstructed, photographed and sampled back; B is the other half of the data, for the floors; C only gives the axes of
-the feature spaces, so that neither the samples nor A nor B are favoured.
+Output: one table of reconstruction, sample quality, and how well unguided samples match a photo. Each figure has a
+baseline (the score of a method that knows nothing) and the best value that the same measurement can give. DIR gets
+`results.json`, `table.md`, `samples_renders.jpg` and `samples_maps.jpg`. Takes minutes on two CPU cores.
+
+The people come from seeds of their own (--seed), never from the training set's. There are three groups of --people
+each. Group A is reconstructed, photographed and sampled. Group B is compared with A: what two halves of the data score.
+Group C gives the axes of the feature spaces, so that neither the samples nor A nor B have an advantage.
 """
 
 from __future__ import annotations
@@ -31,22 +33,27 @@ from fitdiff_core.model.checkpoint import FitDiffModel
 from fitdiff_core.model.denoiser import unpack_latent
 from fitdiff_core.model.samplers import SAMPLERS
 
-from ..dataset.prepare import Maker
+from ..dataset.prepare import DatasetGenerator
 from ..dataset.reading import read_json
 from ..train.release import fingerprint
-from .heldout import HeldOut, Viewer, cheek_ita, make_people, stack_marks, to_pil
+from .heldout import HeldOut, Viewer, cheek_ita, make_people, stack_embeddings, to_pil
 from .metrics import ITA_CLASSES, Pca, aligned_distance, frechet, ita_class, mean_angle, nearest, pairwise_mean, psnr
 from .photos import load_judge
 from .report import figure, groups, markdown, save_sheets, table_of_photos
 from .training_latents import training_latents
 
-TRUE_LIGHT, OTHER_LIGHT = "studio", "outdoor"  # keys from opposite sides, of different colour
-BATCH = 8
-RELIEF = 4  # texels: pores and single hairs are finer, folds and wrinkles coarser
+TRUE_LIGHT, OTHER_LIGHT = "studio", "outdoor"  # the key lights come from opposite sides, with different colours
+BATCH = 8  # samples that are drawn at once
+RELIEF = 4  # texels; pores and single hairs are finer, folds and wrinkles are coarser
 
 
 @dataclass
 class Settings:
+    """people: in each group, and samples of each kind.
+
+    seed: of the people. The others are those of `pipeline.sample`.
+    """
+
     people: int = 48
     seed: int = 900
     steps: int = 20
@@ -57,11 +64,18 @@ class Settings:
 
 @dataclass
 class Heads:
-    """What is kept of n heads, drawn or sampled. latent `[n, C h w]`, marks `[n, D]`, shape `[n, K]`, ita `[n]`;
-    judged `[n, J]` with NaN where the judge saw no face; pictures and map thumbnails for the sheets."""
+    """Measurements of n heads.
+
+    latent: `[n, C h w]` texture latents.
+    embedding: `[n, D]` of the built-in recogniser, of portraits.
+    shape: `[n, K]` coefficients.
+    ita: `[n]` typology angle of the cheek, degrees.
+    judged: `[n, J]` unit vectors of the judge; NaN where it found no face.
+    pictures, maps: of the first heads, for the sheets.
+    """
 
     latent: Tensor
-    marks: Tensor
+    embedding: Tensor
     shape: Tensor
     ita: Tensor
     judged: Tensor | None = None
@@ -69,12 +83,22 @@ class Heads:
     maps: list = field(default_factory=list)
 
 
-def look(avatars, latents: Tensor, viewer: Viewer, cheek: Tensor, light: str, judge: bool, keep: int = 0) -> Heads:
-    """Render every avatar (an iterable of batches of 1) and take its measures; the first `keep` also leave pictures."""
-    marks, shapes, angles, judged, pictures, maps = [], [], [], [], [], []
+def measure_heads(
+    avatars, latents: Tensor, viewer: Viewer, cheek: Tensor, light: str, judge: bool, keep: int = 0
+) -> Heads:
+    """Render portraits and measure them.
+
+    avatars: iterable of avatars of batch 1.
+    latents: their texture latents `[n, C, h, w]`.
+    cheek: `[S, S]` bool, texels of the cheeks.
+    light: name of the preset.
+    judge: whether to ask the judge, where there is one.
+    keep: how many of the first heads keep their pictures.
+    """
+    embeddings, shapes, angles, judged, pictures, maps = [], [], [], [], [], []
     for avatar in avatars:
         image = viewer.portrait(avatar, light)
-        marks.append(viewer.embed(avatar, image))
+        embeddings.append(viewer.embed(avatar, image))
         shapes.append(avatar.shape[0])
         angles.append(cheek_ita(avatar.maps.stack(), cheek))
         if judge and viewer.judge:
@@ -84,10 +108,10 @@ def look(avatars, latents: Tensor, viewer: Viewer, cheek: Tensor, light: str, ju
             maps.append(avatar.maps.resize(256))
     return Heads(
         latents.flatten(1),
-        torch.stack(marks),
+        torch.stack(embeddings),
         torch.stack(shapes),
         torch.tensor(angles),
-        stack_marks(judged) if judged else None,
+        stack_embeddings(judged) if judged else None,
         pictures,
         maps,
     )
@@ -95,13 +119,14 @@ def look(avatars, latents: Tensor, viewer: Viewer, cheek: Tensor, light: str, ju
 
 @torch.no_grad()
 def encode_people(model: FitDiffModel, people: HeldOut, label: str) -> Tensor:
+    """Texture latents `[n, C, h, w]`. label: of the progress bar."""
     return torch.cat(
         [model.autoencoder.encode(people.stack(i)) for i in tqdm(range(len(people)), label, leave=False, disable=None)]
     )
 
 
 def draw(model: FitDiffModel, s: Settings, recognizer=None, people: HeldOut | None = None, seed: int = 0) -> Tensor:
-    """Latents `[people, C + 1, h, w]`, in batches: of the photographed people, or unconditional."""
+    """Packed latents `[people, C + 1, h, w]`: samples of the photographed people, or unconditional without `people`."""
     out = []
     for i in tqdm(range(0, s.people, BATCH), "sampling", leave=False, disable=None):
         n = min(BATCH, s.people - i)
@@ -122,14 +147,14 @@ def draw(model: FitDiffModel, s: Settings, recognizer=None, people: HeldOut | No
 
 
 def decoded(model: FitDiffModel, latents: Tensor, label: str):
-    """Avatars of batch 1, decoded one by one: nine maps of 512 texels are 9 MB."""
+    """Yields avatars of batch 1, decoded one by one to save memory (the maps of one are 9 MB)."""
     for latent in tqdm(latents, label, leave=False, disable=None):
         yield pipeline.decode(model, latent[None])
 
 
 @torch.no_grad()
 def reconstruction(model: FitDiffModel, people: HeldOut, latents: Tensor, skin: Tensor) -> dict:
-    """Maps through the autoencoder, at full size. skin `[S, S]` bool: atlas texels of the skin."""
+    """Figures of the autoencoder at full size. latents: of the people. skin: `[S, S]` bool, texels of the skin."""
     rows: dict[str, list] = {}
     mean = model.autoencoder.map_mean
     for i, latent in enumerate(tqdm(latents, "reconstruction", leave=False, disable=None)):
@@ -166,13 +191,13 @@ def reconstruction(model: FitDiffModel, people: HeldOut, latents: Tensor, skin: 
 
 
 def sample_quality(sampled: Heads, a: Heads, b: Heads, c: Heads, viewer: Viewer) -> dict:
-    """Unconditional samples against the data, in two feature spaces."""
-    dims = max(2, min(64, len(a.marks) // 3))
+    """Figures of unconditional samples against the data: Frechet distances in two feature spaces, and diversity."""
+    dims = max(2, min(64, len(a.embedding) // 3))
     out = {}
-    for key, what in (("marks", "recogniser's embedding of portraits"), ("latent", "autoencoder's latents")):
+    for key, what in (("embedding", "recogniser's embedding of portraits"), ("latent", "autoencoder's latents")):
         space = Pca.fit(getattr(c, key), dims)
         s, x, y = (space(getattr(h, key)) for h in (sampled, a, b))
-        out[f"frechet_{'face' if key == 'marks' else 'latent'}"] = figure(
+        out[f"frechet_{'face' if key == 'embedding' else 'latent'}"] = figure(
             f"Frechet distance samples to data, {what}, {space.axes.shape[0]} axes",
             "squared",
             (frechet(s, x) + frechet(s, y)) / 2,
@@ -180,7 +205,7 @@ def sample_quality(sampled: Heads, a: Heads, b: Heads, c: Heads, viewer: Viewer)
         )
 
     def spread(h: Heads) -> float:
-        return pairwise_mean(viewer.recognizer.distance(h.marks[:, None], h.marks[None]).double())
+        return pairwise_mean(viewer.recognizer.distance(h.embedding[:, None], h.embedding[None]).double())
 
     out["diversity"] = figure(
         "diversity: mean distance between two samples, built-in recogniser",
@@ -192,9 +217,11 @@ def sample_quality(sampled: Heads, a: Heads, b: Heads, c: Heads, viewer: Viewer)
 
 
 def memorisation(sampled: Heads, training: Tensor, held_out: Tensor, source: str) -> dict:
-    """How near samples lie to training textures `[M, D]`, against how near held-out textures of the same set `[H, D]` do.
+    """Distance of samples to the nearest training texture, against the distance of held-out textures.
 
-    Small ratios mean copies. Smoother textures lie nearer to everything, so a little below 1 is no proof of any.
+    training: `[M, D]` latents. held_out: `[H, D]` latents of the same set. source: description of the training
+    textures. A small ratio means copies. Smooth textures are nearer to everything, so a ratio a little below 1 does not
+    prove copies.
     """
     space = Pca.fit(training[torch.linspace(0, len(training) - 1, min(512, len(training))).long()].float(), 64)
     rows = torch.cat([space(part.float()) for part in training.split(512)])
@@ -210,7 +237,12 @@ def memorisation(sampled: Heads, training: Tensor, held_out: Tensor, source: str
 
 
 def likeness(own: Tensor, truth: Tensor, truth_other_light: Tensor, similarity) -> tuple[dict[str, float], Tensor]:
-    """Unit vectors `[n, D]` of samples (other light), truth, truth (other light) -> mean similarities, and each sample's."""
+    """Mean similarities of samples to people, and each sample's similarity `[n]` to its own person.
+
+    own: `[n, D]` unit vectors of the samples, rendered in another light.
+    truth, truth_other_light: `[n, D]` of the true heads in both lights.
+    similarity: of two tensors `[..., D]`.
+    """
     mine, light = (similarity(x[:, None], truth[None]) for x in (own, truth_other_light))
     seen = ~mine.isnan().all(1) & ~mine.isnan().all(0)  # the judge may find no face in a sample or a portrait
     found = mine[seen][:, seen].argmax(1) == torch.arange(int(seen.sum()))
@@ -218,25 +250,29 @@ def likeness(own: Tensor, truth: Tensor, truth_other_light: Tensor, similarity) 
         "own": float(mine.diagonal().nanmean()),
         "other_sample": pairwise_mean(mine),
         "ceiling": float(light.diagonal().nanmean()),
-        "stranger": pairwise_mean(light),
+        "other_person": pairwise_mean(light),
         "identified": float(found.double().mean()),
         "chance": 1 / max(1, int(seen.sum())),
     }, mine.diagonal()
 
 
 def obedience(model: FitDiffModel, own: Heads, truth: Heads, turned: Heads, viewer: Viewer) -> tuple[dict, dict]:
-    """Samples of the photographed people against the truth -> (figures, {name: each person's value `[n]`})."""
+    """Compare samples of the photographed people with the truth.
+
+    own: the samples in another light. truth, turned: the true heads in both lights.
+    Returns the figures, and {name: value of each person `[n]`}.
+    """
     out, each = {}, {}
-    scales = [("recognizer", "built-in recogniser", lambda h: h.marks, viewer.recognizer.similarity)]
+    scales = [("recognizer", "built-in recogniser", lambda h: h.embedding, viewer.recognizer.similarity)]
     if viewer.judge:
         scales.insert(0, ("judge", "independent judge", lambda h: h.judged, lambda x, y: (x * y).sum(-1)))
-    for key, name, marks, similarity in scales:
-        r, each[f"likeness_{key}"] = likeness(marks(own), marks(truth), marks(turned), similarity)
+    for key, name, vectors, similarity in scales:
+        r, each[f"likeness_{key}"] = likeness(vectors(own), vectors(truth), vectors(turned), similarity)
         out[f"likeness_{key}"] = figure(
             f"likeness to the photographed person, {name}",
             "",
             r["own"],
-            baseline=("another person", r["stranger"]),
+            baseline=("another person", r["other_person"]),
             best=("same head, other light", r["ceiling"]),
             extra={"these samples to the others": r["other_sample"]},
         )
@@ -255,6 +291,13 @@ def obedience(model: FitDiffModel, own: Heads, truth: Heads, turned: Heads, view
         baseline=("population mean", float((truth.ita - truth.ita.mean()).abs().mean())),
         extra={"another person": pairwise_mean(off)},
     )
+    shape_figures, shape_each = shape_obedience(model, own, truth)
+    return out | shape_figures, each | shape_each
+
+
+def shape_obedience(model: FitDiffModel, own: Heads, truth: Heads) -> tuple[dict, dict]:
+    """The shape's part of `obedience`."""
+    out, each = {}, {}
     faces = model.head.vertex_region("face") > 0.5
     vertices = [model.head(h)[:, faces] * 1000 for h in (own.shape, truth.shape, torch.zeros(1, model.head.n_identity))]
     for scale in (False, True):
@@ -263,7 +306,7 @@ def obedience(model: FitDiffModel, own: Heads, truth: Heads, turned: Heads, view
             return torch.tensor([aligned_distance(p, q, scale) for p, q in zip(x, y, strict=True)])
 
         mine, mean = error(*vertices[:2]), error(vertices[2].expand_as(vertices[1]), vertices[1])
-        stranger = error(vertices[1].roll(1, 0), vertices[1])
+        other = error(vertices[1].roll(1, 0), vertices[1])
         name = "shape_error" + ("_scaled" if scale else "")
         each[name] = mine
         how = "rotation, translation and scale" if scale else "rotation and translation"
@@ -272,12 +315,81 @@ def obedience(model: FitDiffModel, own: Heads, truth: Heads, turned: Heads, view
             "mm",
             float(mine.mean()),
             baseline=("mean head", float(mean.mean())),
-            extra={"another person": float(stranger.mean())},
+            extra={"another person": float(other.mean())},
         )
     return out, each
 
 
-def evaluate(
+class _Stages:
+    """Seconds of each stage, printed when it ends."""
+
+    def __init__(self):
+        self.start, self.seconds = time.monotonic(), {}
+
+    def done(self, stage: str) -> None:
+        self.seconds[stage] = round(time.monotonic() - self.start - sum(self.seconds.values()), 1)
+        print(f"{stage}: {self.seconds[stage]} s", file=sys.stderr, flush=True)
+
+
+class _Evaluation:
+    """One evaluation: the model, the people, and what is measured on them."""
+
+    def __init__(self, s: Settings, model: FitDiffModel, judge, threads: int):
+        self.s, self.model = s, model
+        self.generator = DatasetGenerator(s.seed, model.autoencoder.config.size)
+        torch.set_num_threads(threads)  # the generator sets one thread
+        self.viewer = Viewer(self.generator.recognizer, judge)
+        self.cheek = self.generator.skin.regions["cheek"] > 0.5
+        self.threads = threads
+
+    def make_people(self) -> None:
+        n = self.s.people
+        self.people = {k: make_people(self.generator, i * n, n, k == "A", f"people {k}") for i, k in enumerate("ABC")}
+        torch.set_num_threads(self.threads)
+
+    def encode(self) -> dict:
+        """Encode all people. Returns the figures of the reconstruction."""
+        self.codes = {k: encode_people(self.model, p, f"latents {k}") for k, p in self.people.items()}
+        return reconstruction(self.model, self.people["A"], self.codes["A"], self.generator.skin.canvas.skin)
+
+    def _truth(self, k: str, light: str, judged: bool) -> Heads:
+        indices = tqdm(range(self.s.people), f"portraits {k}", leave=False, disable=None)
+        avatars = (self.people[k].avatar(i) for i in indices)
+        return measure_heads(avatars, self.codes[k], self.viewer, self.cheek, light, judged)
+
+    def portraits(self) -> None:
+        self.a, self.b, self.c = (self._truth(k, TRUE_LIGHT, k == "A") for k in "ABC")
+        self.turned = self._truth("A", OTHER_LIGHT, True)
+
+    def _samples(self, drawn: Tensor, light: str, judged: bool, keep: int = 0) -> Heads:
+        texture = unpack_latent(drawn, self.model.head.n_identity)[0]
+        avatars = decoded(self.model, drawn, "decoding")
+        return measure_heads(avatars, texture, self.viewer, self.cheek, light, judged, keep)
+
+    def unconditional(self, out: Path, training: tuple[Tensor, Tensor, str] | None) -> dict:
+        """Figures of unconditional samples; writes their sheets. training: as `training_latents` returns it."""
+        sampled = self._samples(draw(self.model, self.s, seed=self.s.seed), TRUE_LIGHT, False, keep=48)
+        figures = sample_quality(sampled, self.a, self.b, self.c, self.viewer)
+        if training is not None:
+            figures |= memorisation(sampled, *training)
+        save_sheets(out, sampled.pictures, sampled.maps)
+        return figures
+
+    def conditional(self) -> tuple[dict, dict]:
+        """Figures of samples of the photographed people, and each person's values."""
+        seed = self.s.seed + 1_000_000
+        drawn = draw(self.model, self.s, self.generator.recognizer, self.people["A"], seed=seed)
+        return obedience(self.model, self._samples(drawn, OTHER_LIGHT, True), self.a, self.turned, self.viewer)
+
+    def groups(self, each: dict) -> dict:
+        """Means of each person's values by skin tone and by age."""
+        ages = ["18-34" if v < 35 else "35-54" if v < 55 else "55-80" for v in self.people["A"].age.tolist()]
+        tones = [ita_class(v) for v in self.a.ita.tolist()]
+        order = [name for _, name in ITA_CLASSES]
+        return {"skin tone (ITA)": groups(tones, each, order), "age": groups(ages, each)}
+
+
+def evaluate_checkpoint(
     out: Path,
     s: Settings,
     checkpoint: str | None = None,
@@ -287,66 +399,48 @@ def evaluate(
     latents: Path | None = None,
     threads: int = 1,
 ) -> dict:
-    """Measure, write everything into `out` and return what `results.json` holds. UserError on wrong input."""
+    """Measure a checkpoint and write all results into a folder.
+
+    out: the folder.
+    s: settings.
+    checkpoint: file, default the shipped one.
+    judge_path: Python file with a class Judge.
+    photos: folder of real photos, for unguided renders.
+    data, latents: folder of the prepared or encoded training set, for the search of copies.
+    threads: of torch.
+    Returns what `results.json` holds. Raises UserError on wrong input.
+    """
     if s.people < 6:
         raise UserError("--people must be at least 6: covariances of fewer samples mean nothing.")
-    if data is not None and (used := read_json(data / "settings.json", "train.prepare")["seed"]) == s.seed:
+    made_by = "python -m fitdiff_lab.dataset.prepare"
+    if data is not None and (used := read_json(data / "settings.json", made_by)["seed"]) == s.seed:
         raise UserError(f"Seed {used} made the training set; give another --seed to test on people it does not hold.")
-    start = time.monotonic()
-    seconds: dict[str, float] = {}
-
-    def done(stage: str) -> None:
-        seconds[stage] = round(time.monotonic() - start - sum(seconds.values()), 1)
-        print(f"{stage}: {seconds[stage]} s", file=sys.stderr, flush=True)
-
+    stages = _Stages()
     model, judge = pipeline.load_model(checkpoint), load_judge(judge_path) if judge_path else None
-    maker = Maker(s.seed, model.autoencoder.config.size)
-    torch.set_num_threads(threads)  # a Maker sets one
+    run = _Evaluation(s, model, judge, threads)
     training = None if data is None and latents is None else training_latents(model, data, latents)
-    viewer = Viewer(maker.recognizer, judge)
-    cheek, skin, n = maker.skin.regions["cheek"] > 0.5, maker.skin.canvas.skin, s.people
-    done("start")
-    people = {k: make_people(maker, i * n, n, k == "A", f"people {k}") for i, k in enumerate("ABC")}
-    torch.set_num_threads(threads)
-    done("people")
-    codes = {k: encode_people(model, p, f"latents {k}") for k, p in people.items()}
-    figures = reconstruction(model, people["A"], codes["A"], skin)
-    done("reconstruction")
-
-    def truth(k: str, light: str, judged: bool) -> Heads:
-        avatars = (people[k].avatar(i) for i in tqdm(range(n), f"portraits {k}", leave=False, disable=None))
-        return look(avatars, codes[k], viewer, cheek, light, judged)
-
-    a, b, c = truth("A", TRUE_LIGHT, True), truth("B", TRUE_LIGHT, False), truth("C", TRUE_LIGHT, False)
-    turned = truth("A", OTHER_LIGHT, True)
-    done("portraits")
-    drawn = draw(model, s, seed=s.seed)
-    texture = unpack_latent(drawn, model.head.n_identity)[0]
-    sampled = look(decoded(model, drawn, "decoding"), texture, viewer, cheek, TRUE_LIGHT, False, keep=48)
-    figures |= sample_quality(sampled, a, b, c, viewer)
-    if training is not None:
-        figures |= memorisation(sampled, *training)
-    save_sheets(out, sampled.pictures, sampled.maps)
-    done("unconditional")
-    drawn = draw(model, s, maker.recognizer, people["A"], seed=s.seed + 1_000_000)
-    texture = unpack_latent(drawn, model.head.n_identity)[0]
-    own = look(decoded(model, drawn, "decoding"), texture, viewer, cheek, OTHER_LIGHT, True)
-    obeyed, each = obedience(model, own, a, turned, viewer)
+    stages.done("start")
+    run.make_people()
+    stages.done("people")
+    figures = run.encode()
+    stages.done("reconstruction")
+    run.portraits()
+    stages.done("portraits")
+    figures |= run.unconditional(out, training)
+    stages.done("unconditional")
+    obeyed, each = run.conditional()
     figures |= obeyed
-    done("conditional")
+    stages.done("conditional")
     if photos is not None:
-        figures |= table_of_photos(photos, out, model, viewer, s)
-        done("photos")
-    ages = ["18-34" if v < 35 else "35-54" if v < 55 else "55-80" for v in people["A"].age.tolist()]
-    tones = [ita_class(v) for v in a.ita.tolist()]
-    order = [name for _, name in ITA_CLASSES]
+        figures |= table_of_photos(photos, out, model, run.viewer, s)
+        stages.done("photos")
     results = {
         "checkpoint": model.id,
         "weights": fingerprint(model.autoencoder, model.denoiser),
         "settings": vars(s) | {"batch": BATCH, "lights": [TRUE_LIGHT, OTHER_LIGHT], "judge": judge is not None},
         "figures": figures,
-        "groups": {"skin tone (ITA)": groups(tones, each, order), "age": groups(ages, each)},
-        "seconds": seconds,
+        "groups": run.groups(each),
+        "seconds": stages.seconds,
     }
     write_json(out / "results.json", results)
     (out / "table.md").write_text(markdown(results))
@@ -362,28 +456,35 @@ def main(argv: list[str] | None = None) -> int:
     )
     d = Settings()
     p.add_argument("--checkpoint", help="default: the shipped one")
-    p.add_argument("--out", type=Path, default=Path("evaluation"))
-    p.add_argument("--people", type=int, default=d.people, help=f"in each group, and samples of each kind ({d.people})")
-    p.add_argument("--seed", type=int, default=d.seed, help=f"of the held-out people ({d.seed})")
-    p.add_argument("--steps", type=int, default=d.steps)
-    p.add_argument("--sampler", choices=sorted(SAMPLERS), default=d.sampler)
-    p.add_argument("--cfg", type=float, default=d.cfg)
+    p.add_argument("--out", type=Path, default=Path("evaluation"), help="folder of the results (%(default)s)")
+    p.add_argument("--people", type=int, default=d.people, help="in each group, and samples of each kind (%(default)s)")
+    p.add_argument("--seed", type=int, default=d.seed, help="of the held-out people (%(default)s)")
+    p.add_argument("--steps", type=int, default=d.steps, help="of the sampler (%(default)s)")
+    p.add_argument("--sampler", choices=sorted(SAMPLERS), default=d.sampler, help="(%(default)s)")
+    p.add_argument("--cfg", type=float, default=d.cfg, help="scale of the classifier-free guidance (%(default)s)")
     p.add_argument(
-        "--variation", type=float, default=d.variation, help=f"of samples of a photographed person ({d.variation})"
+        "--variation",
+        type=float,
+        default=d.variation,
+        help="noise scale of samples of a photographed person (%(default)s)",
     )
     p.add_argument("--judge", help="Python file with a class Judge (see fitdiff_lab.evaluate.photos)")
-    p.add_argument("--photos", type=Path, help="folder of real photos: unguided renders of them too")
+    p.add_argument("--photos", type=Path, help="folder of real photos: measure unguided renders of them too")
     p.add_argument(
-        "--data", type=Path, help="folder of train.prepare: its textures are searched for near copies of samples"
+        "--data",
+        type=Path,
+        help="folder of fitdiff_lab.dataset.prepare: search its textures for near copies of samples",
     )
     p.add_argument(
-        "--latents", type=Path, help="folder of train.latents: the same search over all its textures, quicker"
+        "--latents",
+        type=Path,
+        help="folder of fitdiff_lab.dataset.latents: the same search over all its textures, faster",
     )
-    p.add_argument("--threads", type=int, default=os.cpu_count())
+    p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (%(default)s)")
     a = p.parse_args(argv)
     a.out.mkdir(parents=True, exist_ok=True)
     settings = Settings(a.people, a.seed, a.steps, a.sampler, a.cfg, a.variation)
-    results = evaluate(a.out, settings, a.checkpoint, a.judge, a.photos, a.data, a.latents, a.threads)
+    results = evaluate_checkpoint(a.out, settings, a.checkpoint, a.judge, a.photos, a.data, a.latents, a.threads)
     print(markdown(results))
     return 0
 

@@ -1,4 +1,4 @@
-"""What `train.evaluate` writes: figures beside their references, the Markdown table, the contact sheets."""
+"""The output of `evaluate.model`: figures with their references, the Markdown table, the contact sheets."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ from fitdiff_core.errors import UserError
 from fitdiff_core.image import linear_to_srgb, load_photo
 from fitdiff_core.maps import TextureMaps
 
-from .heldout import Viewer, stack_marks, to_pil
+from .heldout import Viewer, stack_embeddings, to_pil
 from .metrics import pairwise_mean
 from .photos import SUFFIXES, contact_sheet
 
-GROUP_COLUMNS = {"likeness_judge": "likeness, judge", "likeness_recognizer": "likeness, built-in", "ita_error": "ITA error, degrees",
-                 "shape_error": "shape error, mm"}  # fmt: skip
+GROUP_COLUMNS = {
+    "likeness_judge": "likeness, judge",
+    "likeness_recognizer": "likeness, built-in",
+    "ita_error": "ITA error, degrees",
+    "shape_error": "shape error, mm",
+}
 
 
 def figure(
@@ -32,8 +36,14 @@ def figure(
     best: tuple[str, float] | None = None,
     extra: dict[str, float] | None = None,
 ) -> dict:
-    """One row. baseline: what knowing nothing scores; best: what the same measurement gives on the truth itself;
-    extra: other references by name. `ratio` is model / best."""
+    """One row of the table.
+
+    what, unit: of the figure.
+    model: its value.
+    baseline: (name, value) of a method that knows nothing.
+    best: (name, value) of the same measurement on the truth. The row's `ratio` is model / best.
+    extra: other references by name.
+    """
     row = {"what": what, "unit": unit, "model": model}
     if baseline:
         row |= {"baseline_is": baseline[0], "baseline": baseline[1]}
@@ -45,7 +55,10 @@ def figure(
 
 
 def groups(names: list[str], each: dict[str, Tensor], order: list[str] | None = None) -> dict[str, dict]:
-    """Means of each person's values over people of one name: {name: {"people": n, value: mean}}, in order (or sorted)."""
+    """Means over groups of people: {group: {"people": n, figure: mean}}.
+
+    names: the group of each person. each: {figure: value of each person `[n]`}. order: of the groups, default sorted.
+    """
     out = {}
     for name in sorted(set(names), key=order.index if order else None):
         pick = torch.tensor([n == name for n in names])
@@ -55,11 +68,12 @@ def groups(names: list[str], each: dict[str, Tensor], order: list[str] | None = 
 
 
 def markdown(results: dict) -> str:
-    """`results.json` as tables."""
+    """The content of `results.json` as Markdown tables."""
     s = results["settings"]
     lines = [
-        f"Checkpoint {results['checkpoint']}; {s['people']} held-out people and as many samples of each kind, seed "
-        f"{s['seed']}; {s['steps']} steps of {s['sampler']}, cfg {s['cfg']}; {round(sum(results['seconds'].values()))} s.",
+        f"Checkpoint {results['checkpoint']}; {s['people']} held-out people and as many samples of each kind, "
+        f"seed {s['seed']}; {s['steps']} steps of {s['sampler']}, cfg {s['cfg']}; "
+        f"{round(sum(results['seconds'].values()))} s.",
         "",
         "| figure | unit | model | knowing nothing | best possible | model / best |",
         "|---|---|---|---|---|---|",
@@ -84,27 +98,34 @@ def markdown(results: dict) -> str:
 
 
 def tiles(maps: TextureMaps) -> list[Image.Image]:
-    """Diffuse, specular and normal map of batch 1 as pictures; slopes four times as steep, or nothing could be seen."""
+    """Diffuse, specular and normal map of batch 1 as pictures.
+
+    Slopes are multiplied by 4, to be visible.
+    """
     steep = F.normalize(maps.normal * torch.tensor([4.0, 4.0, 1.0]).view(1, 3, 1, 1), dim=1)
     return [to_pil(linear_to_srgb(maps.diffuse)), to_pil(maps.specular), to_pil(steep * 0.5 + 0.5)]
 
 
 def rows_of(images: Iterable[Image.Image], width: int) -> list[tuple[str, list[Image.Image]]]:
+    """Rows of `width` pictures for `contact_sheet`."""
     images = list(images)
     return [("", images[i : i + width]) for i in range(0, len(images), width)]
 
 
 def save_sheets(out: Path, pictures: list[Image.Image], maps: list[TextureMaps]) -> None:
-    """samples_renders.jpg and samples_maps.jpg (diffuse, specular, normals of each)."""
+    """Write samples_renders.jpg and samples_maps.jpg (diffuse, specular and normals of each)."""
     contact_sheet(rows_of(pictures, 6), out / "samples_renders.jpg")
     contact_sheet(rows_of([tile for m in maps for tile in tiles(m)], 6), out / "samples_maps.jpg")
 
 
 def table_of_photos(folder: Path, out: Path, model, viewer: Viewer, s) -> dict:
-    """Unguided renders of real photos: photos_renders.jpg, photos_private.jpg (photo beside render: keep it to yourself)
-    and their likeness to the photo and to the other photos."""
+    """Figures of unguided renders of real photos: likeness to the photo, and to the other photos.
+
+    Writes photos_renders.jpg, and photos_private.jpg with each photo beside its render, which must not be published.
+    s: `Settings`. Raises UserError where fewer than two photos have a face.
+    """
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
-    pictures, originals, marks, faces, judged, judged_photos = [], [], [], [], [], []
+    pictures, originals, embeddings, faces, judged, judged_photos = [], [], [], [], [], []
     for path in paths:
         photo = load_photo(path)
         try:
@@ -116,7 +137,7 @@ def table_of_photos(folder: Path, out: Path, model, viewer: Viewer, s) -> dict:
         image = viewer.portrait(avatar)
         pictures.append(to_pil(image))
         originals.append(to_pil(identity.crop).resize(pictures[-1].size))
-        marks.append(viewer.embed(avatar, image))
+        embeddings.append(viewer.embed(avatar, image))
         faces.append(identity.embedding[0])
         if viewer.judge:
             judged.append(viewer.judged(image))
@@ -128,7 +149,13 @@ def table_of_photos(folder: Path, out: Path, model, viewer: Viewer, s) -> dict:
         rows_of([im for pair in zip(originals, pictures, strict=True) for im in pair], 6), out / "photos_private.jpg"
     )
     scales = [
-        ("recognizer", "built-in recogniser", stack_marks(marks), stack_marks(faces), viewer.recognizer.similarity)
+        (
+            "recognizer",
+            "built-in recogniser",
+            stack_embeddings(embeddings),
+            stack_embeddings(faces),
+            viewer.recognizer.similarity,
+        )
     ]
     if viewer.judge:
         scales.insert(
@@ -136,8 +163,8 @@ def table_of_photos(folder: Path, out: Path, model, viewer: Viewer, s) -> dict:
             (
                 "judge",
                 "independent judge",
-                stack_marks(judged),
-                stack_marks(judged_photos),
+                stack_embeddings(judged),
+                stack_embeddings(judged_photos),
                 lambda x, y: (x * y).sum(-1),
             ),
         )

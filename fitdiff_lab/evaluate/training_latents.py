@@ -1,4 +1,4 @@
-"""Latents of a training set's textures under a checkpoint's own encoder, to see whether samples repeat them."""
+"""Latents of the training set's textures in a checkpoint's latent space, to find out whether samples copy them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from fitdiff_core.model.checkpoint import FitDiffModel
 
 from ..dataset.reading import Textures, n_train, read_json
 
-ENCODED = 384  # of the textures, evenly spread, where they must be encoded here
+ENCODED = 384  # textures at even distances, where they must be encoded here
 
 
 @torch.no_grad()
 def training_latents(model: FitDiffModel, data: Path | None, latents: Path | None) -> tuple[Tensor, Tensor, str]:
-    """(trained on `[M, C h w]`, held out of the same set `[H, C h w]`, words for what the first are): all rows of a
-    train.latents folder, or some of a train.prepare folder's.
+    """Latents of textures that were trained on `[M, C h w]`, of held-out ones `[H, C h w]`, and a description of the
+    first.
 
-    Raises UserError where the folder's latents come from another autoencoder than the checkpoint's.
+    data: folder of `dataset.prepare`; some of its textures are encoded. latents: folder of `dataset.latents`; all are
+        read.
+    Raises UserError where the folder's latents are of another autoencoder than the checkpoint's.
     """
     if latents is not None:
-        made_by = read_json(latents / "meta.json", "train.latents").get("latents_of")
+        made_by = read_json(latents / "meta.json", "python -m fitdiff_lab.dataset.latents").get("latents_of")
         known = model.metadata["training"].get("denoiser", {}).get("latents_of")
         if made_by != known:
             raise UserError(

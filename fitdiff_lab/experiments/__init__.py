@@ -1,1 +1,1 @@
-"""One-off comparisons behind decisions of docs/design.md."""
+"""Comparisons behind decisions in docs/design.md. Nothing else needs them."""

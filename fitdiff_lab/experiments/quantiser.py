@@ -1,13 +1,14 @@
-"""The map autoencoder with a discrete latent, to be compared with the shipped one: train.autoencoder --codebook N.
+"""The map autoencoder with a discrete latent, for comparison with the shipped one: train.autoencoder --codebook N.
 
 FitDiff's autoencoder is vector-quantised (van den Oord et al. 2017, arXiv 1711.00937; Esser et al. 2021, arXiv
-2012.09841). Everything but the latent is the KL autoencoder's: same networks, first weights, batches and losses. One code
-per 16 x 16 texels of nine channels says little, so a cell's channels may be cut into `groups`, each with a codebook of its
-own (product codes of few dimensions; Yu et al. 2022, arXiv 2110.04627, look codes up in few dimensions too). Codebooks
-follow the encoder by exponential averages (appendix A.1 of van den Oord); a code that nobody uses is moved to where the
-encoder is (random restarts; Dhariwal et al. 2020, arXiv 2005.00341).
+2012.09841).
+All but the latent is that of the KL autoencoder: networks, first weights, batches and losses. One code for 16 x 16
+texels of nine channels holds little, so the channels of a cell can be split into `groups`, each with a codebook of its
+own (product codes of few dimensions; Yu et al. 2022, arXiv 2110.04627, also look codes up in few dimensions). The
+codebooks follow the encoder by exponential averages (van den Oord, appendix A.1). A code that is not used is moved to
+an output of the encoder (random restarts; Dhariwal et al. 2020, arXiv 2005.00341).
 
-The comparison alone needs this file: the shipped model is continuous.
+Only the comparison needs this file; the shipped model is continuous.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ from fitdiff_core.model.autoencoder import AutoencoderConfig, MapAutoencoder
 
 @dataclass(frozen=True)
 class QuantiserConfig:
-    """codes: in each codebook; groups: codebooks; commitment: weight of that loss; decay: of the averages, a step; dead:
-    a code used less than this share of the mean is moved."""
+    """codes: in each codebook.
+    groups: codebooks.
+    commitment: weight of the commitment loss.
+    decay: of the averages, a step.
+    dead: codes that are used less than this share of the mean are moved.
+    """
 
     codes: int
     groups: int = 1
@@ -37,7 +42,7 @@ class QuantiserConfig:
 
 
 class Quantised(NamedTuple):
-    """As `Reconstruction`, with the weighted commitment loss (a scalar) in place of the posterior."""
+    """Like `Reconstruction`, with the weighted commitment loss (scalar) in place of the posterior."""
 
     full: Tensor
     half: Tensor
@@ -45,7 +50,10 @@ class Quantised(NamedTuple):
 
 
 class Quantiser(nn.Module):
-    """Nearest codes, with gradients passed straight through. Codes are averages of what the encoder gave, not trained."""
+    """Replaces vectors by their nearest codes.
+
+    The codes are averages of the encoder's outputs, not trained parameters.
+    """
 
     def __init__(self, c: QuantiserConfig, channels: int):
         super().__init__()
@@ -64,7 +72,7 @@ class Quantiser(nn.Module):
         return self.sums / self.counts.clamp(min=1e-6)[..., None]
 
     def nearest(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """`[B, C, h, w]` -> rows `[G, B h w, C / G]` fp32 and the index of each one's nearest code `[G, B h w]`."""
+        """Rows `[G, B h w, C / G]` fp32 of z `[B, C, h, w]`, and the index `[G, B h w]` of the nearest code of each."""
         rows = rearrange(z.detach().float(), "b (g d) h w -> g (b h w) d", g=self.config.groups)
         if not self.counts.any():
             self._move(rows, torch.ones_like(self.counts, dtype=torch.bool))
@@ -73,7 +81,7 @@ class Quantiser(nn.Module):
             return rows, (book.square().sum(-1)[:, None] - 2 * rows @ book.mT).argmin(-1)
 
     def forward(self, z: Tensor) -> Tensor:
-        """`[B, C, h, w]` -> the nearest codes, same shape. In training mode the codes then learn from z."""
+        """The nearest codes of z `[B, C, h, w]`, same shape. In training mode the codes are then updated."""
         rows, index = self.nearest(z)
         found = torch.gather(self.codebook, 1, index[..., None].expand_as(rows))
         if self.training:
@@ -90,8 +98,10 @@ class Quantiser(nn.Module):
         self._move(rows, self.counts < c.dead * self.counts.mean(1, keepdim=True))
 
     def _move(self, rows: Tensor, which: Tensor) -> None:
-        """Put the codes `which` [G, K] on rows `[G, N, D]`, as if used like the mean. The rows are random crops': evenly
-        spaced ones do."""
+        """Move the codes `which` `[G, K]` bool to evenly spaced rows `[G, N, D]`, with the mean use.
+
+        The rows come from random crops, so evenly spaced ones are random enough.
+        """
         n, k = rows.shape[1], which.shape[1]
         used = torch.full_like(self.counts, n / k)
         to = rows[:, torch.arange(k) * n // k]
@@ -100,14 +110,14 @@ class Quantiser(nn.Module):
 
 
 class QuantisedAutoencoder(MapAutoencoder):
-    """Half of the encoder's last layer, the KL autoencoder's variance, stays unused."""
+    """Half of the encoder's last layer (the variance of the KL autoencoder) is not used."""
 
     def __init__(self, config: AutoencoderConfig, quantiser: QuantiserConfig):
         super().__init__(config)
         self.quantiser = Quantiser(quantiser, config.latent)
 
     def forward(self, codes: Tensor, origin: Tensor | None = None, noise: Tensor | None = None) -> Quantised:
-        """As `MapAutoencoder.forward`; noise is not looked at."""
+        """Like `MapAutoencoder.forward`; noise is ignored."""
         mean = self._posterior(codes, origin)[0].float()
         code = self.quantiser(mean)
         full, half = self._decode(mean + (code - mean).detach(), origin, detail=True)
@@ -115,8 +125,10 @@ class QuantisedAutoencoder(MapAutoencoder):
 
     @torch.no_grad()
     def perplexity(self, atlases: Iterable[Tensor]) -> float:
-        """How evenly the codes are used: exp of the entropy of their use over atlases `[B, 9, S, S]`, mean over the
-        codebooks; at most `codes`."""
+        """Perplexity of the codes' use over atlases `[B, 9, S, S]`, mean over the codebooks; at most `codes`.
+
+        It is exp of the entropy: large where all codes are used equally.
+        """
         index = torch.cat([self.quantiser.nearest(self.posterior_mean(codes))[1] for codes in atlases], 1)
         use = torch.stack([torch.bincount(i, minlength=self.quantiser.config.codes) for i in index]) / index.shape[1]
         return float(torch.special.entr(use).sum(1).exp().mean())

@@ -1,8 +1,11 @@
-"""What do more photos give? python -m fitdiff_lab.experiments.several_photos [--people 6] [--steps 30] [--out FILE]
+"""Measure what more photos of a person contribute.
 
-Held-out synthetic people, each photographed from the front and from 30 degrees on either side, every time in other light and
-with another expression. Measured against their known shape and albedo: one photo, three that are averaged while the front
-alone guides, and two or three that all guide.
+    python -m fitdiff_lab.experiments.several_photos [--people 6] [--steps 30] [--out FILE]
+
+Input: held-out synthetic people, each photographed from the front and from 30 degrees on both sides, each time in
+another light and with another expression. Output: errors of shape and albedo for one photo, for three photos whose
+identities are averaged while only the front guides, and for two or three photos that all guide. Takes about a minute
+for each person and way.
 """
 
 from __future__ import annotations
@@ -26,17 +29,17 @@ from fitdiff_core.files import write_json
 from fitdiff_core.render import Camera
 from fitdiff_core.scene import Scene
 
-from ..dataset.prepare import Maker
+from ..dataset.prepare import DatasetGenerator
 from ..evaluate.albedo import errors, skin_texels
 from ..evaluate.heldout import HeldOut, make_people
 from ..evaluate.light_test import shape_errors
 from ..synthetic.people import random_person
-from ..synthetic.photograph import photograph
+from ..synthetic.photograph import take_photograph
 from ..synthetic.scenes import random_expression, random_light
 
-SIZE = 384  # px a side of the photos
+SIZE = 384  # side of the photos, px
 YAWS = {"front": 0.0, "left": -30.0, "right": 30.0}
-# (photos that make the identity, photos that guide)
+# {way: (photos of the identity, photos of the guidance)}
 WAYS = {
     "front": (("front",), ("front",)),
     "left": (("left",), ("left",)),
@@ -47,25 +50,29 @@ WAYS = {
 }
 
 
-def take_photos(people: HeldOut, maker: Maker, row: int) -> dict[str, Tensor]:
-    """{view: sRGB `[1, 3, SIZE, SIZE]`} of one person, by chance of its own for each."""
-    avatar, attributes, out = people.avatar(row), random_person(maker._texture_seed(row)), {}
+def take_photos(people: HeldOut, generator: DatasetGenerator, row: int) -> dict[str, Tensor]:
+    """{view: sRGB `[1, 3, SIZE, SIZE]`} of person number `row`, with draws of its own for each."""
+    avatar, attributes, out = people.avatar(row), random_person(generator.texture_seed(row)), {}
     for k, (name, yaw) in enumerate(YAWS.items()):
-        rng = np.random.default_rng([maker.seed, row, 31 + k])
+        rng = np.random.default_rng([generator.seed, row, 31 + k])
         distance = math.exp(rng.uniform(math.log(0.6), math.log(1.6)))
         fov = math.degrees(2 * math.atan(0.16 / (distance - 0.03)))
         pitch = float(rng.uniform(-6, 6))
         camera = Camera.orbit(yaw, pitch, distance, fov, (0.0, -0.012, 0.03))
         gaze = torch.tensor([[math.radians(yaw), math.radians(pitch)]]) * 0.9
         expression = random_expression(people.head.expression_names, rng)
-        out[name] = photograph(
+        out[name] = take_photograph(
             avatar, Scene(camera, random_light(rng, camera), expression, gaze, (SIZE, SIZE)), rng, attributes
         )
     return out
 
 
 def figures(found: Avatar, truth: Avatar, skin: Tensor) -> dict[str, float]:
-    """Shape in mm and albedo in CIE76, `_gain`: after the one best gain on the albedo, since a photo's exposure is unknown."""
+    """Errors of shape (mm) and albedo (CIE76). "_gain": after the best gain, because a photo does not tell its
+    exposure.
+
+    skin: `[S, S]` bool, texels that count.
+    """
     albedo = errors(*(x.maps.diffuse[0, :, skin].T for x in (found, truth)))
     shape = shape_errors(truth.head, found.shape, truth.shape)
     return {
@@ -76,22 +83,26 @@ def figures(found: Avatar, truth: Avatar, skin: Tensor) -> dict[str, float]:
     }
 
 
-def several_test(
+def compare_photo_counts(
     people: int = 6,
     seed: int = 7700,
     steps: int = 30,
     checkpoint: str | None = None,
     log: Callable[[str], None] = print,
 ) -> dict:
-    """{"rows": one for each person and way, "mean": figures of each way}. Raises UserError on wrong input."""
+    """Run the comparison.
+
+    people: number. seed: of the people. steps: of the sampler. checkpoint: default the shipped one. log: of progress.
+    Returns {"rows": one for each person and way, "mean": figures of each way, ...}. Raises UserError on wrong input.
+    """
     if people < 1:
         raise UserError("--people must be at least 1.")
     model, recognizer = pipeline.load_model(checkpoint), pipeline.load_recognizer()
-    maker = Maker(seed, model.autoencoder.config.size)
-    truth = make_people(maker, 0, people, False, "people")
+    generator = DatasetGenerator(seed, model.autoencoder.config.size)
+    truth = make_people(generator, 0, people, False, "people")
     skin, rows = skin_texels(model.head, model.autoencoder.config.size), []
     for i in range(people):
-        photos = take_photos(truth, maker, i)
+        photos = take_photos(truth, generator, i)
         try:
             guidance = dict(zip(photos, pipeline.prepare_photos(list(photos.values()), model, recognizer), strict=True))
         except UserError as e:
@@ -122,12 +133,12 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--checkpoint", help="default: the shipped one")
-    p.add_argument("--people", type=int, default=6, help="(%(default)s)")
+    p.add_argument("--people", type=int, default=6, help="number of people (%(default)s)")
     p.add_argument("--seed", type=int, default=7700, help="of the held-out people (%(default)s)")
     p.add_argument("--steps", type=int, default=30, help="of the sampler (%(default)s)")
-    p.add_argument("--out", type=Path, help="JSON file for all figures")
+    p.add_argument("--out", type=Path, help="also write all figures to this JSON file")
     a = p.parse_args(argv)
-    results = several_test(
+    results = compare_photo_counts(
         a.people, a.seed, a.steps, a.checkpoint, lambda line: print(line, file=sys.stderr, flush=True)
     )
     if a.out:
@@ -135,7 +146,8 @@ def main(argv: list[str] | None = None) -> int:
     print("| photos | shape, mm | mean head, mm | albedo, CIE76 | after a gain | s |\n|---|---|---|---|---|---|")
     for way, m in results["mean"].items():
         print(
-            f"| {way} | {m['shape']:.2f} | {m['mean_head']:.2f} | {m['e76']:.1f} | {m['e76_gain']:.1f} | {m['seconds']:.0f} |"
+            f"| {way} | {m['shape']:.2f} | {m['mean_head']:.2f} | {m['e76']:.1f} | {m['e76_gain']:.1f} "
+            f"| {m['seconds']:.0f} |"
         )
     return 0
 

@@ -1,1 +1,1 @@
-"""Synthetic people: skin, shape, light, camera."""
+"""Synthetic people and their photographs: attributes, skin, hair, shape, light, camera."""

@@ -1,6 +1,7 @@
-"""What surrounds a head in a photo: a background, shoulders, hair that has volume, glasses, hands. Crude on purpose.
+"""Background and accessories of a photo: background, shoulders, volume of the hair, glasses, fingers. All are simple
+shapes.
 
-The recogniser crops close to the face; these only have to keep it from learning that heads are bald and float in grey.
+The recogniser crops close to the face. These only keep it from learning that heads are bald and have a grey background.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fitdiff_core.render.camera import Camera
 
 from .people import SkinAttributes
 
-# linear RGB of what lies behind people, out of focus
+# linear RGB of blurred backgrounds
 _WALLS = (
     (0.75, 0.73, 0.70),
     (0.55, 0.50, 0.42),
@@ -48,7 +49,7 @@ _INDOORS = (
 
 
 def random_background(rng: np.random.Generator, size: tuple[int, int]) -> Tensor:
-    """Linear RGB `[1, 3, H, W]`: black or white, a wall, or out-of-focus places indoors and outdoors."""
+    """Linear RGB `[1, 3, H, W]`: black, white, a wall, or a blurred place indoors or outdoors. size: (H, W)."""
     kind = rng.random()
     if kind < 0.14:
         return torch.full((1, 3, *size), 0.03 * rng.random() ** 2)
@@ -72,7 +73,7 @@ def _field(rng: np.random.Generator, cells: int, amount: float, side: int = 56) 
 
 
 def _clutter(rng: np.random.Generator, palette: np.ndarray, straight: bool) -> Tensor:
-    """Patches of a few of a place's colours, `[1, 3, 56, 56]`; straight: with upright and level edges, as rooms have."""
+    """Patches of colours of a palette, `[1, 3, 56, 56]`. straight: with vertical and horizontal edges, as in rooms."""
     colours = palette[rng.choice(len(palette), 4)] * np.exp(rng.normal(0, 0.35, (4, 1)))
     out = np.empty((56, 56, 3))
     if straight:
@@ -91,7 +92,7 @@ def _clutter(rng: np.random.Generator, palette: np.ndarray, straight: bool) -> T
         )
     image = torch.from_numpy(out).float().permute(2, 0, 1)[None]
     image = image * torch.exp(_field(rng, 3, 0.25) + _field(rng, 14, 0.12))
-    if rng.random() < 0.3:  # lights out of focus
+    if rng.random() < 0.3:  # blurred lamps
         at = torch.arange(56.0)
         for _ in range(rng.integers(1, 9)):
             x, y, r = rng.uniform(0, 56), rng.uniform(0, 40), rng.uniform(1.5, 4)
@@ -102,7 +103,10 @@ def _clutter(rng: np.random.Generator, palette: np.ndarray, straight: bool) -> T
 
 
 def hair_volume(head, vertices: Tensor, normals: Tensor, a: SkinAttributes, rng: np.random.Generator) -> Tensor:
-    """Raise the scalp of vertices `[1, V, 3]` (metres) into a cap of hair; other hair styles leave it as it is."""
+    """Vertices `[1, V, 3]` with the scalp raised by the hair's thickness; unchanged without hair.
+
+    vertices, normals: `[1, V, 3]`, metres. a: attributes of the person.
+    """
     thick = {
         "bald": 0.0,
         "shaved": 0.001,
@@ -122,7 +126,10 @@ def hair_volume(head, vertices: Tensor, normals: Tensor, a: SkinAttributes, rng:
 
 
 def shoulders(background: Tensor, camera: Camera, lit: Tensor, rng: np.random.Generator) -> Tensor:
-    """Clothes below the neck, as one flat shape of a random colour."""
+    """Draw clothes below the neck: one flat shape of a random colour.
+
+    background: linear `[1, 3, H, W]`. lit: `[3]` light on the clothes.
+    """
     size = background.shape[-2:]
     x = np.array([0.05, 0.09, 0.17, 0.22, 0.24])
     y = np.array([-0.135, -0.15, -0.18, -0.23, -0.45]) + rng.normal(0, 0.008)
@@ -141,7 +148,7 @@ def shoulders(background: Tensor, camera: Camera, lit: Tensor, rng: np.random.Ge
 
 
 def glasses(image: Tensor, landmarks: Tensor, camera: Camera, rng: np.random.Generator) -> Tensor:
-    """A plain pair of spectacles over the eyes: linear image `[1, 3, H, W]`, landmarks `[68, 3]` metres."""
+    """Draw glasses. image: linear `[1, 3, H, W]`. landmarks: `[68, 3]` metres."""
     size = image.shape[-2:]
     wide, tall, square = rng.uniform(0.023, 0.029), rng.uniform(0.014, 0.022), rng.uniform(2.0, 4.5)
     turn = torch.linspace(0, 2 * math.pi, 33)
@@ -173,7 +180,10 @@ def glasses(image: Tensor, landmarks: Tensor, camera: Camera, rng: np.random.Gen
 
 
 def fingers(image: Tensor, landmarks: Tensor, camera: Camera, rng: np.random.Generator) -> Tensor:
-    """A few fingers before the lower face, of the face's own colour: linear image `[1, 3, H, W]`, landmarks `[68, 3]` metres."""
+    """Draw a few fingers in front of the lower face, in the colour of the face.
+
+    image: linear `[1, 3, H, W]`. landmarks: `[68, 3]` metres.
+    """
     size = image.shape[-2:]
     points = camera.project(landmarks[None], size)[0]
     unit = float((points[16] - points[0]).norm()) / 10

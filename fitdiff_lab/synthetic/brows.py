@@ -1,4 +1,4 @@
-"""Eyebrows, hair by hair, laid out in millimetres on the skin over each eye."""
+"""Eyebrows, drawn hair by hair in millimetres on the skin above each eye."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 from .people import SkinAttributes
 from .strokes import spline, strands
-from .uv_canvas import Canvas, gaussian_blur
+from .uv_canvas import UVCanvas, gaussian_blur
 
 _POINTS = 12  # along one hair
 _LENGTH = 7.5  # mm, a long brow hair
-# The spine of a brow: share of the way from the inner to the outer brow landmark, mm above the line that joins them.
+# Centre line of a brow: share of the way from the inner to the outer brow landmark, mm above the line between them.
 _SPINE = ((0.02, 1.2), (0.13, 2.6), (0.32, 5.4), (0.52, 7.8), (0.69, 8.4), (0.84, 6.0), (0.97, 2.4), (1.06, 0.2))
-_BEGIN, _END = -8.0, 62.0  # mm along the spine, measured from `_HEAD`
-_HEAD = 1.0  # mm from the spine's first point to where a brow begins as a rule
+_BEGIN, _END = -8.0, 62.0  # mm along the centre line, measured from `_HEAD`
+_HEAD = 1.0  # mm from the first point of the centre line to the usual start of a brow
 _BELOW, _ABOVE = -12.0, 16.0  # mm across
 _SPAN = 48.5  # mm, a brow of length 1
 
@@ -24,11 +24,11 @@ _SPAN = 48.5  # mm, a brow of length 1
 class Brows:
     """Draws both brows.
 
-    The landmarks give where a brow is, not how it runs: they kink at its top. So the spine is a curve of our own between
-    them, and a chart in millimetres (along the spine, above it) leads from there to texels, which the unwrap shears.
+    The landmarks give the place of a brow but not its curve. So the centre line is a fixed curve between them. A chart
+    in millimetres (along the centre line, above it) maps to texels.
     """
 
-    def __init__(self, canvas: Canvas):
+    def __init__(self, canvas: UVCanvas):
         self.canvas = canvas
         self.charts = [self._chart(canvas.landmarks[[21, 17]]), self._chart(canvas.landmarks[[22, 26]])]
         reach = torch.cat([c.reshape(2, -1) for c in self.charts], 1)
@@ -39,18 +39,18 @@ class Brows:
         )
 
     def _chart(self, ends: Tensor) -> Tensor:
-        """Texels `[2, across, along]` of points every millimetre along and across one brow; ends `[2, 3]` mm."""
+        """Texels `[2, across, along]` of points every millimetre along and across one brow. ends: `[2, 3]` mm."""
         u, rise = torch.tensor(_SPINE).T
         points = ends[0] + (ends[1] - ends[0]) * u[:, None]
         points[:, 1] += rise
-        points[:, 2] += 14 * (u * (1 - u)).clamp(min=0)  # the chord passes under the skin
+        points[:, 2] += 14 * (u * (1 - u)).clamp(min=0)  # the straight line lies below the skin
         line = self._on_skin(spline(points, 200))
         step = (line[1:] - line[:-1]).norm(dim=1)
         length = torch.cat([torch.zeros(1), step.cumsum(0)]).numpy() - _HEAD
         at = np.arange(_BEGIN, _END + 0.5)
         line = np.stack([np.interp(at, length, line[:, k].numpy()) for k in range(3)], 1)
         inward, outward = line[0] - line[-1], line[-1] - line[-8]
-        for i, v in enumerate(at):  # beyond both ends of the spine, straight on
+        for i, v in enumerate(at):  # beyond both ends, a straight line
             if v < length[0]:
                 line[i] += inward / np.linalg.norm(inward) * (length[0] - v)
             elif v > length[-1]:
@@ -70,7 +70,7 @@ class Brows:
         return points
 
     def _texels(self, side: int, path: Tensor) -> Tensor:
-        """Millimetres (along, above) `[N, M, 2]` -> texels `[N, M, 2]`."""
+        """Texels `[N, M, 2]` of points in mm (along, above) `[N, M, 2]`. side: 0 right brow, 1 left brow."""
         span = torch.tensor([_END - _BEGIN, _ABOVE - _BELOW])
         grid = (path - torch.tensor([_BEGIN, _BELOW])) / span * 2 - 1
         return F.grid_sample(self.charts[side][None], grid[None], padding_mode="border", align_corners=True)[0].permute(
@@ -78,8 +78,8 @@ class Brows:
         )
 
     def draw(self, a: SkinAttributes, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """-> (hair cover `[S, S]`, soft shade beneath `[S, S]`)."""
-        wander = rng.normal(0, 0.35, 2)  # no two brows of a face are quite alike
+        """Cover of the hairs `[S, S]`, and a blurred shade below them `[S, S]`."""
+        wander = rng.normal(0, 0.35, 2)  # both brows of a face differ a little
         paths, opacity = [], []
         for side in (0, 1):
             path, amount = self._hairs(a, rng, float(wander[side]))
@@ -97,7 +97,7 @@ class Brows:
     def _hairs(self, a: SkinAttributes, rng: np.random.Generator, wander: float) -> tuple[Tensor, Tensor]:
         """One brow: paths `[N, M, 2]` in mm on its chart, opacity `[N, M]`."""
         n = int(1000 * a.brow_density * (0.35 + 0.65 * a.brow_thickness / 8.0) * a.brow_length)
-        # where on the brow: 0 head .. 1 tail, thinly sown at both ends; -1 lower edge .. 1 upper edge
+        # place on the brow: q from 0 (inner end) to 1 (outer end), t from -1 (lower edge) to 1 (upper edge)
         q = rng.beta(1.1, 1.4, n)
         t = np.clip(0.46 * rng.standard_normal(n), -1.15, 1.25) - 0.12
         stray = rng.random(n) < 0.05
@@ -106,7 +106,7 @@ class Brows:
         height = a.brow_height + a.brow_arch * np.exp(-(((q - 0.64) / 0.26) ** 2)) + a.brow_tilt * (q - 0.3) + wander
         along = _SPAN * a.brow_length * q - a.brow_inner + (3.0 - 2.2 * t) * (1 - q) ** 5 * rng.random(n)
         root = np.stack([along - a.brow_inner * 0.15, height + half * t - 0.3], 1)
-        # hairs stand at the head, lean over along the body, and at the tail close in on the spine from both sides
+        # hairs stand up at the inner end, lean along the middle, and point to the centre line at the outer end
         angle = np.interp(q, [0, 0.1, 0.25, 0.5, 0.75, 1], [78, 62, 42, 24, 6, -6])
         angle = angle - t * np.interp(q, [0, 0.25, 0.6, 1], [-6, 4, 22, 20])
         angle = angle + rng.standard_normal(n) * np.where(stray, 26, 9) + 3.5 * np.sin(37 * q + wander * 9)
@@ -122,7 +122,7 @@ class Brows:
 
 
 def _bend(root: np.ndarray, angle: np.ndarray, length: np.ndarray) -> Tensor:
-    """Hairs that set off at `angle` above the spine and lie down along it: `[N, M, 2]` mm."""
+    """Hairs that start at `angle` (radians) above the centre line and bend towards it: `[N, M, 2]` mm."""
     s = np.linspace(0, 1, _POINTS)[None]
     turn = angle[:, None] * (1 - 0.55 * s)
     step = length[:, None] / (_POINTS - 1)

@@ -1,4 +1,4 @@
-"""Eyes: the island both eyeballs share, the lash line, and make-up around them."""
+"""Eyes: the atlas island that both eyeballs share, lashes, and make-up of the lids."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 from .people import SkinAttributes
 from .regions import Regions
 from .strokes import over, spline, strands
-from .uv_canvas import Canvas
+from .uv_canvas import UVCanvas
 
 IRIS_ANGLE, PUPIL_ANGLE = 21.9, 7.5  # degrees from the eye's axis
 
 
 class Eyes:
-    """Paints the eye island by polar angle, and what the lids carry."""
+    """Paints the eye island by polar angle, and the lids."""
 
-    def __init__(self, canvas: Canvas, regions: Regions):
+    def __init__(self, canvas: UVCanvas, regions: Regions):
         self.canvas, self.regions = canvas, regions
         u0, v0, u1, v1 = (float(v) for v in canvas.head.eye_island)
         s = canvas.size
@@ -63,13 +63,13 @@ class Eyes:
         return tuple(torch.minimum(*(c.distance_to(line) for line in halves[above])) for above in (True, False))
 
     def ball(self, a: SkinAttributes, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """-> (albedo `[3, h, w]`, specular `[h, w]`) of the island's window."""
+        """Albedo `[3, h, w]` and specular albedo `[h, w]` of the island's window."""
         angle, turn = self.angle, self.turn
         iris = torch.tensor(a.iris_colour).view(3, 1, 1)
         q = angle / IRIS_ANGLE
 
         def radial(turns: tuple[int, ...], bend: float) -> Tensor:
-            """Rays of about unit deviation: waves around the axis, bent a little from pupil to rim."""
+            """Rays of about unit deviation: waves around the axis that bend a little from pupil to rim."""
             waves = [torch.cos(turn * k + rng.random() * 6.28 + bend * torch.sin(3 * q + k)) for k in turns]
             return sum(waves) * math.sqrt(2 / len(turns))
 
@@ -80,11 +80,11 @@ class Eyes:
         around_pupil = torch.sigmoid((inner + 0.04 - q) / 0.05) * (0.25 + 0.75 * a.iris_pattern)
         rays = 1 + (0.10 + 0.16 * a.iris_pattern) * fibre * (0.6 + 0.4 * q) + 0.09 * coarse
         colour = iris * rays.clamp(min=0.3) * (1 + 0.28 * ring) * (1 + 0.45 * around_pupil * (warm - 0.55))
-        colour = colour * (1 + 0.35 * torch.exp(-(((q - 0.70) / 0.16) ** 2)))  # light pools half way out
+        colour = colour * (1 + 0.35 * torch.exp(-(((q - 0.70) / 0.16) ** 2)))  # a brighter ring half way to the rim
         colour = colour * (1 - 0.66 * torch.sigmoid((q - 0.90 + 0.012 * fibre) / 0.045))  # limbal ring
         pupil = torch.sigmoid((PUPIL_ANGLE * (0.35 + 0.65 * a.pupil) + 0.15 * coarse - angle) / 0.55)
         colour = colour.clamp(0.003, 0.6) * (1 - pupil) + 0.003
-        # the lids shade what lies under them; one island serves both eyes and every turn, so by angle from the axis only
+        # shade of the lids; both eyes in all directions use one island, so it depends on the angle from the axis only
         far = ((angle - 24) / 34).clamp(0, 1)
         white = torch.tensor([0.47, 0.445, 0.42]) * torch.tensor(
             [1.0, 1 - 0.04 * a.sclera_yellow, 1 - 0.28 * a.sclera_yellow]
@@ -103,8 +103,11 @@ class Eyes:
         return colour * (1 - outside) + sclera * outside, torch.full_like(angle, 0.42)
 
     def _roots(self, distance: Tensor, above: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Texels `[N, 2]` on the edge of a lid, where lashes grow; per texel the texels that a millimetre outward and
-        a millimetre up (or down) cover, `[N, 2, 2]`; and how far outward each lies, `[N]`."""
+        """Roots of lashes on the edge of a lid.
+
+        Returns texels `[N, 2]`; the steps in texels for a millimetre outward and a millimetre up (or down) `[N, 2, 2]`;
+        and the place from the inner corner (0) to the outer corner (1) `[N]`.
+        """
         c = self.canvas
         side = (self.regions["above_eye"] > 0.5) if above else (self.regions["above_eye"] <= 0.5)
         y, x = torch.where((distance < 1.0 * max(1.0, 512 / c.size / 1.5)) & side & c.skin)
@@ -118,7 +121,7 @@ class Eyes:
         return torch.stack([x, y], 1), reach, (c.position[0, y, x].abs() - inner) / (outer - inner)
 
     def _lashes(self, a: SkinAttributes, rng: np.random.Generator, above: bool) -> Tensor:
-        """Short strokes that leave the lid's edge, fan out sideways and thin to nothing: cover `[S, S]`."""
+        """Cover `[S, S]` of lashes: short strokes from the lid's edge that spread to the sides and get thinner."""
         roots, reach, outward = self._lash_roots[0 if above else 1]
         n = int((240 if above else 110) * (0.5 + a.lashes))
         pick = torch.from_numpy(rng.integers(0, len(roots), n))
@@ -135,9 +138,9 @@ class Eyes:
         return strands(self.canvas, path, amount[:, None] * (1 - t[..., 0]) ** 0.8)
 
     def lids(self, a: SkinAttributes, albedo: Tensor, cloud: Tensor) -> Tensor:
-        """Eye shadow, liner and lashes on the skin of the lids; also the wet pink rim and the tear duct."""
+        """Albedo `[3, S, S]` with eye shadow, liner, lashes, the pink rim of the lids and the tear duct."""
         w = self.around
-        # lashes follow the cloud at hand: the caller has no stream to spare for them
+        # the seed of the lashes comes from the noise
         rng = np.random.default_rng(int(1e6 * abs(float(cloud[w][0, 0]))))
         lashes = [self._lashes(a, rng, above)[w] for above in (True, False)]
         albedo = albedo.clone()
@@ -153,15 +156,15 @@ class Eyes:
                 skin, (a.eye_shadow * area * (1 + 0.1 * cloud)).clamp(0, 0.9), torch.tensor(a.eye_shadow_colour)
             )
         edge = torch.minimum(upper, lower)
-        # the wet rim of the lower lid and the tear duct are mucous: pink on any skin, the darker the skin the less
+        # the rim of the lower lid and the tear duct are mucous membrane: pink, less so on dark skin
         level = skin.mean(0, keepdim=True).clamp(0.03, 0.5)
         pink = level.sqrt() * torch.tensor([0.74, 0.40, 0.37]).view(3, 1, 1)
         skin = over(skin, (0.55 * _fall(edge, 0.9) * (0.3 + 0.7 * below)).clamp(0, 1), pink)
         skin = over(skin, 0.75 * duct.clamp(0, 1), pink * torch.tensor([1.0, 0.86, 0.86]).view(3, 1, 1))
-        # contact shadow of the ball in its socket: light that finds its way there is warm
+        # contact shadow of the eyeball; the light there is warm
         shade = 0.40 * above * _fall(upper, 2.4) + 0.16 * below * _fall(lower, 1.6)
         skin = skin * (1 - shade * torch.tensor([0.75, 1.0, 1.0]).view(3, 1, 1))
-        # seen from a step away lashes run together into a line, heavier above and outwards
+        # from a distance the lashes form a line, which is stronger above and to the outside
         grow = (0.35 + 0.65 * (outward / 0.6).clamp(0, 1)) * (1 - 0.5 * duct)
         line = above * _fall(upper, 1.0 + 0.4 * a.lashes + 0.5 * outward.clamp(0, 1)) * (0.80 + 0.18 * a.lashes)
         line = grow * (line + below * _fall(lower, 0.9) * (0.14 + 0.26 * a.lashes))
@@ -179,10 +182,10 @@ def _fall(distance: Tensor, width: float | Tensor) -> Tensor:
 
 
 def _lid_edge(position: Tensor, guide: Tensor, above: bool) -> Tensor:
-    """Move each point of `guide [N, 3]` (inner to outer corner, mm) to the lid's front edge.
+    """Move each point of `guide` `[N, 3]` (inner to outer corner, mm) to the front edge of the lid.
 
-    Landmarks lie a little inside. Looked at from the front, the edge is what reaches farthest into the eye's opening
-    and, of the flat rim found there, the foremost part.
+    The landmarks lie a little inside. Seen from the front, the edge is the part of the lid that reaches farthest into
+    the eye's opening; of its flat rim the foremost point is taken.
     """
     out = []
     for q in guide:

@@ -1,4 +1,4 @@
-"""Hair on the scalp and beards, as colour on the skin: who has hair shows it in the texture, not in the mesh."""
+"""Scalp hair and beards, painted on the skin. The texture has the hair; the mesh has none."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 from .people import SkinAttributes
 from .regions import Regions
 from .strokes import over, scatter_on, strands
-from .uv_canvas import Canvas
+from .uv_canvas import UVCanvas
 
 _TILE = (64, 1024)  # rows along a strand, columns across
 _RADIUS = 88.0  # mm, of the scalp
-_WHORL = math.radians(24)  # the whorl lies behind the top of the head
-# The natural hairline: degrees from straight ahead about the vertical axis, mm above the brows.
+_WHORL = math.radians(24)  # angle of the whorl behind the top of the head
+# The hairline: (degrees from the front about the vertical axis, mm above the brows).
 _HAIRLINE = (
     (0, 48), (14, 49), (27, 47), (36, 42), (44, 36), (50, 25), (55, 11), (60, -6), (65, -20), (69, -32), (73, -44),
     (120, -44),
@@ -26,9 +26,9 @@ _POINTS = 7  # along one drawn hair
 
 
 class Hair:
-    """Scalp hair and beard. Strands run away from the whorl, so one tile of noise in (turn, distance) draws them all."""
+    """Scalp hair and beard. Strands run away from the whorl, so a noise tile in (angle, distance) gives all strands."""
 
-    def __init__(self, canvas: Canvas, regions: Regions):
+    def __init__(self, canvas: UVCanvas, regions: Regions):
         self.canvas, self.regions = canvas, regions
         x, y, z = canvas.position
         brow = float(canvas.landmarks[19, 1])
@@ -44,7 +44,8 @@ class Hair:
         self._across, self._down = turn * 85.0 / 300.0, self._polar / 2.1 - 1
         away = (v * cosine - pole.view(3, 1, 1)) / sine
         self._away = _along_skin(canvas, away)
-        # strands crowd at the whorl, and where texels are long (the nape, the neck) they would smear into streaks
+        # fade strands at the whorl, where they are too dense, and where texels are long (nape, neck) and would show
+        # streaks
         tall = (canvas.step_x[1] ** 2 + canvas.step_y[1] ** 2).sqrt()
         low = torch.sigmoid((y - float(canvas.landmarks[33, 1])) / 6)
         self._clear = (sine / 0.3).clamp(max=1) * torch.maximum(low, (2.0 / tall.clamp(min=1e-3)).clamp(max=1) ** 2)
@@ -64,16 +65,16 @@ class Hair:
         self._blur = _texel_change(torch.maximum(self._front, self._behind).clamp(-14, 14))
 
     def _strands(self, rng: np.random.Generator, wave: Tensor) -> Tensor:
-        """`[2, S, S]`: single hairs and locks, about unit deviation."""
+        """Noise `[2, S, S]` of single hairs and of locks, about unit deviation."""
         tile = torch.from_numpy(rng.standard_normal((2, *_TILE), dtype=np.float32))
         tile[1] = F.avg_pool2d(tile[1:2], (3, 9), 1, (1, 4))[0] * 4.0
-        swirl = 0.10 * torch.exp(-((self._polar / 0.5) ** 2))  # hairs leave the whorl on a spiral
+        swirl = 0.10 * torch.exp(-((self._polar / 0.5) ** 2))  # hairs run from the whorl on a spiral
         grid = torch.stack([self._across + swirl + 0.006 * wave, self._down], -1)
         noise = F.grid_sample(tile[None], grid[None], padding_mode="reflection", align_corners=False)[0]
         return noise * self._clear
 
     def _outline(self, a: SkinAttributes, rng: np.random.Generator, wave: Tensor) -> Tensor:
-        """Signed distance in mm from the edge of the hair, positive where it grows."""
+        """Signed distance in mm `[S, S]` from the edge of the hair, positive inside."""
         r = self.regions
         fringe = r["fringe"]
         cut, side = rng.random(), 1.0 if rng.random() < 0.5 else -1.0
@@ -81,7 +82,7 @@ class Hair:
             fringe = fringe * (0.72 + 0.36 * side * (self._x / 50).clamp(-1, 1))
         elif cut < 0.55:  # parted in the middle like a curtain
             fringe = fringe * (0.25 + 0.75 * (self._x.abs() / 42).clamp(max=1) ** 1.5)
-        short = float(rng.uniform(4, 22)) + 6 * a.feminine  # mm of sideburn that are missing
+        short = float(rng.uniform(4, 22)) + 6 * a.feminine  # mm by which the sideburn is shorter
         short = short * (0.3 if a.jaw_beard > 0.2 else 1.0)
         front = torch.minimum(self._front, (self._y + 44 - short) + 60 * (1 - self._sideburn))
         lift = a.hairline + float(rng.normal(0, 3)) * (self._x / 40).clamp(-1, 1) ** 2
@@ -89,7 +90,7 @@ class Hair:
         return torch.maximum(front + 1.6 * wave, self._behind + 1.2 * wave)
 
     def cover(self, a: SkinAttributes, rng: np.random.Generator, wave: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """-> (scalp cover `[S, S]`, colour factor `[S, S]`, strand noise `[2, S, S]`)."""
+        """Cover of the scalp hair `[S, S]`, factor on its colour `[S, S]`, and strand noise `[2, S, S]`."""
         s = self._strands(rng, wave)
         field = self._outline(a, rng, wave)
         if _fell_out(a):
@@ -113,7 +114,7 @@ class Hair:
         return cover, self._shade(a, rng, s, wave, field), s
 
     def _fine_hairs(self, a: SkinAttributes, rng: np.random.Generator, field: Tensor) -> Tensor:
-        """Single hairs along the edge, fewer the farther out, so that nowhere does hair end in a line."""
+        """Cover of single hairs along the edge, fewer farther out, so that the hair does not end in a sharp line."""
         edge = torch.exp(-(((field + 2.0) / 4.5) ** 2)) * (self._y > -50) * self._clear
         root = scatter_on(self.canvas, rng, edge, 2000)
         n = len(root)
@@ -133,22 +134,22 @@ class Hair:
         return path * torch.sigmoid((self._z + 25) / 8) * torch.sigmoid((self._y - 30) / 4)
 
     def _shade(self, a: SkinAttributes, rng: np.random.Generator, s: Tensor, wave: Tensor, field: Tensor) -> Tensor:
-        """Brightness of the hair against its mean: strands, locks, dark roots, bleached tips, sheen, and shade below."""
+        """Brightness of the hair relative to its mean: strands, locks, roots, tips, sheen, shade at the nape."""
         log = 0.24 * s[0] + 0.20 * s[1] + 0.07 * wave
         if a.hair in ("medium", "long", "short"):
             grown = {"short": 0.5}.get(a.hair, 1.0)
             band = torch.exp(-(((self._polar - 0.82 - 0.05 * s[1]) / 0.17) ** 2))
             log = log + grown * float(rng.uniform(0.05, 0.3)) * band * (0.7 + 0.5 * s[0])
             log = log + grown * float(rng.uniform(-0.05, 0.35)) * (self._polar / 1.6 - 0.5).clamp(-0.5, 0.6)
-        # beard hair shares this factor, so only what lies behind the ears darkens
+        # the beard uses this factor too, so only the part behind the ears gets darker
         nape = torch.sigmoid((-55 - self._y) / 12) * torch.sigmoid((-10 - self._z) / 5)
-        thin = torch.exp(-((field / 5).clamp(min=0)))  # fine hair at the edge lets the skin shine through
+        thin = torch.exp(-((field / 5).clamp(min=0)))  # the skin is visible through fine hair at the edge
         return torch.exp(log - 0.45 * nape + 0.12 * thin * torch.sigmoid((self._y + 40) / 8))
 
     def paint_scalp(
         self, a: SkinAttributes, albedo: Tensor, cover: Tensor, shade: Tensor, grain: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """-> (albedo `[3, S, S]`, opacity of the hair `[S, S]`)."""
+        """Albedo `[3, S, S]` with scalp hair, and the opacity of the hair `[S, S]`."""
         dots = torch.sigmoid((grain - 0.25) / 0.35)
         if a.hair == "bald" and not _fell_out(a):
             opacity = cover * (0.03 + 0.12 * dots)
@@ -163,18 +164,18 @@ class Hair:
     def beard(
         self, a: SkinAttributes, rng: np.random.Generator, strand: Tensor, cloud: Tensor, grain: Tensor
     ) -> tuple[Tensor, Tensor] | None:
-        """-> (shadow of stubble `[S, S]`, cover of hairs `[S, S]`), or None for a bare chin."""
+        """Shadow of the stubble `[S, S]` and cover of the beard's hairs `[S, S]`; None without a beard."""
         if max(a.stubble, a.moustache, a.chin_beard, a.jaw_beard) < 0.02:
             return None
         r = self.regions
         area = self._beard_area * torch.sigmoid((r["beard_mm"] - float(rng.normal(4, 4)) + 4.0 * cloud) / 4.5)
         chin_y = float(self.canvas.landmarks[8, 1] - self.canvas.landmarks[19, 1])
-        neck_line = chin_y - float(rng.uniform(2, 18))  # grown wild or shaved to a line below the jaw
+        neck_line = chin_y - float(rng.uniform(2, 18))  # natural or shaved below the jaw
         area = area * torch.sigmoid((self._y - neck_line + 3 * cloud) / float(rng.uniform(2.5, 6)))
         patchy = (1 + 0.25 * cloud).clamp(0, 1.6)
         mouth = torch.maximum(r["moustache"], r["chin_beard"])
         base = area * (0.38 + 0.62 * mouth) * patchy * (1 - 0.5 * r["neck"] * float(rng.random()))
-        # stubble is dots: each hair end shows by itself, with the shadow of its root around it
+        # stubble is dots: the end of each hair, with the shadow of its root around it
         dots = torch.sigmoid((grain - 0.55) / 0.28)
         shadow = (a.stubble * base * (0.62 + 0.85 * dots)).clamp(0, 1)
         lip, chin = r["moustache"], r["chin_beard"] * (1 - 0.8 * r["soul_patch_gap"] * float(rng.random()))
@@ -184,29 +185,30 @@ class Hair:
             + a.chin_beard * _steep(chin) * self._beard_area
             + a.jaw_beard * rest * area
         )
-        edge = (length * 3).clamp(max=1)  # where the beard thins out, hairs stand apart
+        edge = (length * 3).clamp(max=1)  # where the beard is thin, single hairs are visible
         vary = (1 + (0.62 - 0.32 * edge) * strand[0] + 0.25 * strand[1] + 0.25 * (1 - edge) * grain).clamp(0.05, 3)
         dense = (length * patchy).clamp(0, 1.3) * 2.2 * vary
         stipple = dots * (a.stubble * base).clamp(0, 1) * 0.45
         return shadow, 1 - torch.exp(-dense) * (1 - stipple)
 
     def paint_beard(self, a: SkinAttributes, albedo: Tensor, shadow: Tensor, cover: Tensor, shade: Tensor) -> Tensor:
+        """Albedo `[3, S, S]` with the beard. shadow, cover: of `beard`. shade: factor on the colour of the hairs."""
         colour = torch.tensor(a.beard_colour)
-        # hair below the skin: darker and bluer skin, less so where the skin is dark already or the hair is fair
+        # hair below the skin makes it darker and bluer, less so for dark skin and fair hair
         fair = float(colour.mean() / 0.2)
         under = albedo * torch.tensor([0.52, 0.57, 0.63]).view(3, 1, 1)
         albedo = over(albedo, (shadow * 0.62 * max(0.15, 1 - fair)).clamp(0, 0.8), under)
-        even = shade ** (1 - 0.6 * min(1.0, fair / 1.6))  # single white hairs on a shaded ground would look outlined
+        even = shade ** (1 - 0.6 * min(1.0, fair / 1.6))  # less shade for fair hair, which would look outlined
         return over(albedo, cover.clamp(0, 0.93), colour.view(3, 1, 1) * even)
 
 
 def _fell_out(a: SkinAttributes) -> bool:
-    """Whether a bald head keeps hair at its sides; otherwise all of it is shaved off."""
+    """Whether a bald person has hair at the sides; otherwise the whole head is shaved."""
     return a.hair == "bald" and a.recede > 13
 
 
-def _along_skin(canvas: Canvas, direction: Tensor) -> Tensor:
-    """Unit directions in space `[3, S, S]` -> texels per mm `[2, S, S]` (x, y) of the nearest way on the skin."""
+def _along_skin(canvas: UVCanvas, direction: Tensor) -> Tensor:
+    """Directions on the skin, texels per mm `[2, S, S]` (x, y), that are nearest to unit directions `[3, S, S]`."""
     p, q = canvas.step_x, canvas.step_y
     pp, qq, pq = (p * p).sum(0), (q * q).sum(0), (p * q).sum(0)
     dp, dq = (p * direction).sum(0), (q * direction).sum(0)
@@ -215,13 +217,13 @@ def _along_skin(canvas: Canvas, direction: Tensor) -> Tensor:
 
 
 def _texel_change(field: Tensor) -> Tensor:
-    """How much `field` changes from one texel to the next: its gradient's length `[S, S]`."""
+    """Length of a field's gradient `[S, S]`, per texel."""
     d = F.pad(field[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
     return (((d[1:-1, 2:] - d[1:-1, :-2]) / 2) ** 2 + ((d[2:, 1:-1] - d[:-2, 1:-1]) / 2) ** 2).sqrt()
 
 
 def _polyline(at: Tensor, xs: Tensor, ys: Tensor) -> tuple[Tensor, Tensor]:
-    """Value and slope at `at` of the line through (xs, ys), smoothed over a few degrees; held beyond its ends."""
+    """Value and slope at `at` of the smoothed line through (xs, ys); constant beyond its ends."""
     fine = torch.linspace(float(xs[0]), float(xs[-1]), 480)
     i = torch.searchsorted(xs, fine).clamp(1, len(xs) - 1)
     y = ys[i - 1] + (fine - xs[i - 1]) / (xs[i] - xs[i - 1]) * (ys[i] - ys[i - 1])
@@ -233,6 +235,6 @@ def _polyline(at: Tensor, xs: Tensor, ys: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _steep(x: Tensor) -> Tensor:
-    """Harden a Gaussian's edge into the edge of a groomed area."""
+    """Make the soft edge of a Gaussian steeper, like the edge of a trimmed beard."""
     t = ((x - 0.16) / 0.58).clamp(0, 1)
     return t * t * (3 - 2 * t)

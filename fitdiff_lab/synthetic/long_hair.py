@@ -1,7 +1,8 @@
-"""Long hair in a photo: one soft layer behind the head and locks that hang beside the face.
+"""Long hair in a photo: a soft layer behind the head, and locks beside the face.
 
-The layers are drawn in the picture, not in the mesh: strands follow a wavy outline, edges are ragged, and the light is that
-of a cylinder. The recogniser crops close to the face; this only has to keep it from learning that heads are bald.
+The layers are drawn in the picture, not in the mesh. Strands follow a wavy outline, the edges are irregular, and the
+light is that of a cylinder. The recogniser crops close to the face, so this only keeps it from learning that heads are
+bald.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ LONG = ("medium", "long")
 _HEIGHTS = np.linspace(-0.40, 0.16, 29)  # knots of the outlines, metres
 
 
-class Mane:
-    """The hair of one person in one picture; nobody with short hair has any."""
+class LongHair:
+    """The long hair of one person in one picture. People with short hair have none.
+
+    a: attributes. size: (H, W) of the picture. rng: all draws.
+    """
 
     def __init__(
         self, a: SkinAttributes, camera: Camera, light: Light, size: tuple[int, int], rng: np.random.Generator
@@ -65,7 +69,7 @@ class Mane:
             ragged = 0.003 * self._sample(side * 3 + x * 2, y)[:, 1:]
             panel = torch.sigmoid((side * x - inner + ragged) / 0.0022) * torch.sigmoid((0.085 - y) / 0.010)
             if rng.random() < 0.2 or side * math.sin(yaw) < -0.12:
-                continue  # tucked away, or beyond the cheek and so covered by the head
+                continue  # tucked behind the ear, or hidden by the head
             sides.append(mask * panel)
         if sides:
             self.front = sum(sides).clamp(max=1)
@@ -76,29 +80,29 @@ class Mane:
         return amount * (np.sin(turns[0] * t / 2 + phase[0]) + 0.6 * np.sin(turns[1] * t / 2 + phase[1]))
 
     def _outline(self, x: Tensor, y: Tensor, outer: list[np.ndarray]) -> tuple[Tensor, Tensor]:
-        """-> place across the hair (-1..1 between its edges) and the half width in metres, `[1, 1, H, W]`."""
+        """Place across the hair (-1..1 between its edges) and its half width in metres, `[1, 1, H, W]` each."""
         right, left = _at_height(outer, y).split(1, 1)
         edge = torch.where(x > 0, right, left).clamp(min=0.004)
         return x / edge, edge
 
     def _sample(self, u: Tensor, y: Tensor) -> Tensor:
-        """Noise drawn out along the strands, `[1, 2, H, W]`: single strands and locks."""
+        """Noise that is long along the strands, `[1, 2, H, W]`: single strands and locks."""
         grid = torch.stack([u[:, 0] * 0.6, y[:, 0] * 4.0], -1)
         return F.grid_sample(self.tile, grid, padding_mode="reflection", align_corners=False)
 
     def _cover(self, u: Tensor, y: Tensor, edge: Tensor, length: float) -> tuple[Tensor, Tensor]:
-        """-> opacity `[1, 1, H, W]` and brightness of strands `[1, 1, H, W]`."""
+        """Opacity and brightness of the strands, `[1, 1, H, W]` each."""
         noise = self._sample(u, y)
         across = torch.sigmoid(((1 - u.abs()) * edge + 0.0025 * noise[:, 1:]) / 0.002)
         ends = torch.sigmoid((y + length + 0.012 * noise[:, 1:] + 0.006 * noise[:, :1]) / 0.004)
         return across * ends, torch.exp(0.16 * noise[:, :1] + 0.26 * noise[:, 1:])
 
     def behind(self, background: Tensor) -> Tensor:
-        """Lay the back layer over the linear background `[1, 3, H, W]`."""
+        """The linear background `[1, 3, H, W]` with the layer behind the head."""
         return background + self.back * (self.back_colour - background) if self.worn else background
 
     def before(self, image: Tensor) -> Tensor:
-        """Lay the front layer and stray locks over the linear picture `[1, 3, H, W]`, and shade what lies beside them."""
+        """The linear picture `[1, 3, H, W]` with the front layer, stray locks, and their shade."""
         if not self.worn:
             return image
         if self.front.any():
@@ -110,7 +114,7 @@ class Mane:
         return image
 
     def _stray(self) -> Tensor:
-        """Thin locks that fall from the parting over forehead and cheek: opacity `[1, 1, H, W]`."""
+        """Opacity `[1, 1, H, W]` of thin locks from the parting over forehead and cheek."""
         side, reach = self.rng.choice([-1.0, 1.0]), self.rng.uniform(0.035, 0.075)
         t = torch.linspace(0, 1, 14)
         shape = Image.new("L", (self.size[1] * 2, self.size[0] * 2))
@@ -128,7 +132,7 @@ class Mane:
 
 
 def _at_height(knots: list[np.ndarray], y: Tensor) -> Tensor:
-    """Curves given at `_HEIGHTS`, read at heights y `[1, 1, H, W]`: `[1, K, H, W]`."""
+    """Values `[1, K, H, W]` at heights y `[1, 1, H, W]` of K curves that are given at `_HEIGHTS`."""
     table = torch.from_numpy(np.stack(knots)).float()[None, :, None]
     at = (y[:, 0] - _HEIGHTS[0]) * float(2 / (_HEIGHTS[-1] - _HEIGHTS[0])) - 1
     grid = torch.stack([at, torch.zeros_like(at)], -1)
@@ -136,7 +140,10 @@ def _at_height(knots: list[np.ndarray], y: Tensor) -> Tensor:
 
 
 def _plane(camera: Camera, size: tuple[int, int], yaw: float, depth: float) -> tuple[Tensor, Tensor]:
-    """Where each pixel's ray meets the upright plane that faces `yaw`: metres right and up, `[1, 1, H, W]` each."""
+    """Where each pixel's ray meets the vertical plane that faces `yaw` (radians): metres right and up, `[1, 1, H, W]`.
+
+    depth: of the plane, metres towards `yaw`.
+    """
     rays, eye = flip_rows(camera.rays(size))[0], camera.position()[0]
     ahead = torch.tensor([math.sin(yaw), 0.0, math.cos(yaw)])
     across = torch.tensor([math.cos(yaw), 0.0, -math.sin(yaw)])
@@ -146,7 +153,7 @@ def _plane(camera: Camera, size: tuple[int, int], yaw: float, depth: float) -> t
 
 
 def _cylinder(light: Light, u: Tensor, yaw: float) -> Tensor:
-    """Light on an upright cylinder, by the place across it: `[1, 3, H, W]`."""
+    """Light `[1, 3, H, W]` on a vertical cylinder. u: place across it, -1..1."""
     turn = torch.linspace(-1.3, 1.3, 15)
     normal = torch.stack([torch.sin(turn + yaw) * 0.95, torch.full_like(turn, 0.31), torch.cos(turn + yaw) * 0.95], -1)
     lit = light.irradiance(normal[None])[0].clamp(min=0)

@@ -1,8 +1,7 @@
-"""Who the synthetic people are: attributes drawn jointly, so that tone, hair and eyes go together as a rule.
+"""Attributes of the synthetic people, drawn jointly, so that skin tone, hair and eyes usually match.
 
-The distributions are ours, chosen to cover real photos rather than to copy a census: every skin tone from L* 25 to
-75, every age from 18 to 80, both sexes, and enough exceptions (dyed hair, make-up, shaved heads) that none of them is a
-surprise to a network trained on it.
+The distributions are chosen to cover real photos, not to copy a census: skin tones from L* 25 to 75, ages from 18 to
+80, both sexes, and enough exceptions (dyed hair, make-up, shaved heads) for the network to know them.
 """
 
 from __future__ import annotations
@@ -36,7 +35,11 @@ IRIS = {
 
 @dataclass
 class _Origin:
-    """One loose cluster of attributes: lightness (mean, deviation), odds of hair and eye colours, and tendencies."""
+    """One group of attributes that often occur together.
+
+    share: of the people. lightness: mean and deviation of CIE L*. hair, iris: odds of the colours. freckles: share of
+    people with freckles. beard, brow: factors on their growth. yellow: factor on the yellow absorber of the skin.
+    """
 
     share: float
     lightness: tuple[float, float]
@@ -110,7 +113,10 @@ _ORIGINS = (
 
 @dataclass
 class SkinAttributes:
-    """What `SkinGenerator` draws. Amounts are 0..1 unless a unit is given; colours are linear sRGB triples."""
+    """A person, as `SkinGenerator` draws it.
+
+    Amounts are 0..1 unless a unit is given. Colours are linear sRGB triples.
+    """
 
     age: float = 35.0  # years
     feminine: float = 0.5
@@ -120,7 +126,7 @@ class SkinAttributes:
     oxygen: float = 0.85
     eumelanin: float = 0.74
     yellow: float = 1.0  # 1/cm
-    tint: tuple = (1.0, 1.0, 1.0)  # what the pigment model leaves unexplained
+    tint: tuple = (1.0, 1.0, 1.0)  # colour factor beyond the model of skin optics
     contrast: float = 1.0  # of the tone pattern between regions
     flush: float = 0.4
     mottle: float = 0.3
@@ -178,7 +184,7 @@ class SkinAttributes:
     extra: dict = field(default_factory=dict)
 
     def numbers(self) -> dict[str, float]:
-        """The plain numbers, by name (what a shard keeps beside the maps)."""
+        """The numeric attributes by name. A shard keeps them beside the maps."""
         return {f.name: float(v) for f in fields(self) if isinstance(v := getattr(self, f.name), (int, float))}
 
 
@@ -192,20 +198,20 @@ def _mix(a, b, t: float) -> tuple:
 
 
 def _vary(rng: np.random.Generator, colour, amount: float) -> tuple:
-    """Jitter brightness by `amount` and hue, along red to blue, by a third of it (log-normal)."""
+    """Change the brightness at random by `amount`, and the hue from red to blue by a third of it (log-normal)."""
     gain = np.exp(amount * rng.standard_normal() + 0.33 * amount * rng.standard_normal() * np.array([0.5, 0.05, -0.55]))
     return tuple(float(v) for v in np.clip(np.array(colour) * gain, 0.002, 0.9))
 
 
 def random_attributes(rng: np.random.Generator) -> SkinAttributes:
-    """One person's attributes. Same generator state, same person."""
+    """The attributes of a random person."""
     origin = _ORIGINS[rng.choice(len(_ORIGINS), p=[o.share for o in _ORIGINS])]
     age = float(18 + 62 * rng.beta(1.2, 1.7))
     female = rng.random() < 0.5
     a = SkinAttributes(
         age=age, feminine=float(np.clip((0.85 if female else 0.15) + 0.12 * rng.standard_normal(), 0, 1))
     )
-    if rng.random() < 0.12:  # any tone with any hair and eyes
+    if rng.random() < 0.12:  # any skin tone with any hair and eyes
         a.lightness = float(rng.uniform(27, 73))
     else:
         a.lightness = float(np.clip(rng.normal(*origin.lightness) + (1.0 if female else -0.7), 25, 75))
@@ -214,14 +220,14 @@ def random_attributes(rng: np.random.Generator) -> SkinAttributes:
     _hair_and_eyes(a, rng, origin, old, female)
     _beard(a, rng, origin, female)
     _make_up(a, rng, female)
-    # last, so that the draws above stay those of the same seed without them
+    # drawn last, so that the draws above do not depend on them
     a.weight = float(np.clip(0.45 + 0.08 * old + 0.2 * rng.standard_normal(), 0, 1))
     a.african, a.asian, a.caucasian = (float(v) for v in rng.dirichlet(10 * np.array(origin.ancestry) + 0.15))
     return a
 
 
 def random_person(seed: int) -> SkinAttributes:
-    """The attributes of person number `seed`."""
+    """The attributes of the person with this seed."""
     return random_attributes(np.random.default_rng(seed))
 
 
@@ -350,11 +356,11 @@ def _make_up(a: SkinAttributes, rng: np.random.Generator, female: bool) -> None:
 
 
 def random_shape(head, rng: np.random.Generator, attributes: SkinAttributes | None = None) -> Tensor:
-    """`[1, K]` identity coefficients of a head that suits the person, clipped at CLIP so that none is a caricature.
+    """Random identity coefficients `[1, K]` of a head that matches the attributes, clipped to -CLIP..CLIP.
 
-    The part that the attributes explain is `head.attribute_directions` times how far the person is from the average one;
-    the rest is normal noise with the covariance that makes the population N(0, I) again, which the diffusion model's prior
-    takes for granted. Without attributes, or for a head file that knows no directions, all of it is unit normal noise.
+    The mean is `head.attribute_directions` times the person's difference from the average person. The rest is normal
+    noise with a covariance that makes the whole population N(0, I), which the diffusion model's prior assumes. Without
+    attributes, or with a head file without directions, all coefficients are unit normal noise.
     """
     x = rng.standard_normal((1, head.n_identity))
     if attributes is not None and head.attribute_names:
@@ -364,17 +370,18 @@ def random_shape(head, rng: np.random.Generator, attributes: SkinAttributes | No
     return torch.from_numpy(np.clip(x, -CLIP, CLIP)).float()
 
 
-CLIP = 2.6
-# The most of the variance along any one axis of the coefficients that the attributes may explain: women and men differ, and
-# overlap.
+CLIP = 2.6  # largest coefficient
+# largest share of the variance along any axis that the attributes may explain, so that groups of people overlap
 EXPLAINED = 0.75
 
 
 def attribute_model(directions: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(gain [A,K], basis [K,R], explained [R]): a person's attributes, less the average, times `gain` shift the mean; their
-    covariance in the population is `basis diag(explained) basis.T`.
+    """The linear model of `random_shape`.
 
-    Directions [A,K] are shortened along the axes where the population would spread by more than EXPLAINED.
+    directions: `[A, K]` coefficients per unit of each attribute. names: of the attributes.
+    Returns gain `[A, K]`, basis `[K, R]` and explained `[R]`. The attributes minus their average, times `gain`, are the
+    mean of the coefficients; the covariance of these means in the population is basis diag(explained) basis^T. The
+    directions are shortened along axes where this variance would be above EXPLAINED.
     """
     root = np.linalg.cholesky(_population(names)[1] + 1e-9 * np.eye(len(names)))
     _, spread, axes = np.linalg.svd(root.T @ directions, full_matrices=False)
@@ -385,12 +392,12 @@ def attribute_model(directions: np.ndarray, names: tuple[str, ...]) -> tuple[np.
 
 
 def _values(a: SkinAttributes, names: tuple[str, ...]) -> np.ndarray:
-    """[A] in the head's units: years become 0 at 25 and 1 at 90."""
+    """Attributes `[A]` in the head file's units: an age of 25 years is 0, of 90 years is 1."""
     return np.array([(a.age - 25) / 65 if name == "age" else getattr(a, name) for name in names])
 
 
 @lru_cache(maxsize=4)
 def _population(names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """(mean [A], covariance [A,A]) of the attributes over 4,000 people of our own distribution."""
+    """Mean `[A]` and covariance `[A, A]` of the attributes over 4,000 random people."""
     values = np.stack([_values(random_person(seed), names) for seed in range(10**9, 10**9 + 4000)])
     return values.mean(0), np.cov(values.T)

@@ -1,4 +1,4 @@
-"""Soft regions of the face, laid out in space from the 68 landmarks of the template (computed once per canvas)."""
+"""Soft regions of the face, placed in space by the 68 landmarks of the mean head. Computed once for each canvas."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from .strokes import spline
-from .uv_canvas import Canvas, gaussian_blur
+from .uv_canvas import UVCanvas, gaussian_blur
 
 
 def _ramp(x: Tensor, xs, ys) -> Tensor:
-    """Piecewise linear through (xs, ys), held beyond the ends."""
+    """Piecewise linear function through (xs, ys), constant beyond the ends."""
     xs, ys = torch.as_tensor(xs, dtype=x.dtype), torch.as_tensor(ys, dtype=x.dtype)
     i = torch.searchsorted(xs, x.contiguous()).clamp(1, len(xs) - 1)
     t = ((x - xs[i - 1]) / (xs[i] - xs[i - 1])).clamp(0, 1)
@@ -20,9 +20,12 @@ def _ramp(x: Tensor, xs, ys) -> Tensor:
 
 
 class Regions:
-    """Named fields `[S, S]`: `regions["cheek"]`. Weights are 0..1; names that end in `_mm` are signed distances."""
+    """Fields `[S, S]` by name: `regions["cheek"]`.
 
-    def __init__(self, canvas: Canvas):
+    They are weights 0..1; those that end in `_mm` are signed distances.
+    """
+
+    def __init__(self, canvas: UVCanvas):
         self.canvas = canvas
         self._fields: dict[str, Tensor] = {}
         self._tone()
@@ -37,10 +40,11 @@ class Regions:
         return tuple(self._fields)
 
     def stack(self, names) -> Tensor:
+        """`[N, S, S]` of these regions."""
         return torch.stack([self._fields[n] for n in names])
 
     def _head(self, name: str) -> Tensor:
-        """A region of the head asset; zeros where the asset lacks it."""
+        """A region of the head file; zeros where the file does not have it."""
         if name in self.canvas.head.region_names:
             return self.canvas.head.region(name, self.canvas.size).float()
         return torch.zeros(self.canvas.size, self.canvas.size)
@@ -78,7 +82,7 @@ class Regions:
         c, p = self.canvas, self.canvas.landmarks
         f = self._fields
         f["mouth_inside"] = gaussian_blur(self._head("mouth_interior")[None], 0.8)[0]
-        # the outline lies on the skin's surface, so a polygon in texels does: both are smooth there
+        # the outline lies on the skin and the unwrap is smooth there, so a polygon in texels is exact enough
         outer = c.to_texel(torch.cat([spline(torch.cat([p[48:60], p[48:49]]), 97)[:-1]]))
         inner_line = c.to_texel(spline(torch.cat([p[60:68], p[60:61]]), 65)[:-1])
         f["lips_mm"] = _polygon_distance(outer, c.size) * float(c.scale[:, _yx(outer)[0], _yx(outer)[1]].mean())
@@ -107,14 +111,16 @@ class Regions:
         f["outer_corner"] = sum(c.bump(q + torch.tensor([2.0, 2.0, 0]) * q.sign(), [7, 6, 8]) for q in corner)
 
     def _lid_margin(self, side: float) -> Tensor:
-        """Ring of points `[N, 3]` mm on the edge of the eye's opening at x's sign `side`: around the eye's axis, the
-        skin that comes closest to it."""
+        """Points `[N, 3]` mm on the edge of an eye's opening: in each direction, the skin nearest to the eye's axis.
+
+        side: -1 right eye, +1 left eye (sign of x).
+        """
         c = self.canvas
         eyes = c.head.vertex_region("eyes") > 0.5
         ball = c.head(torch.zeros(1, c.head.n_identity))[0, eyes] * 1000
         centre = ball[ball[:, 0] * side > 0].mean(0)
         at = c.position.permute(1, 2, 0)[c.skin] - centre
-        # lids tuck in behind the ball's surface; their edge is where they emerge from it
+        # the inside of the lids lies behind the eyeball's surface; their edge is where they come out of it
         inside = (ball[ball[:, 0] * side > 0] - centre).norm(dim=1).median() + 0.3
         at = at[(at.norm(dim=1) < 26) & (at.norm(dim=1) > inside) & (at[:, 2] > 0)]
         bins = 48
@@ -139,7 +145,7 @@ class Regions:
         f["recede"] = c.bumps([44, brow + 42, float(p[19][2]) - 22], [15, 20, 24])
         f["fringe"] = torch.sigmoid((58 - x) / 5)
         f["crown"] = c.bump([0, float(y[c.skin].max()), -25], [55, 40, 60])
-        # beard: below a line from the nose's wing over the cheek to the sideburn
+        # beard: below a line from the side of the nose over the cheek to the sideburn
         cheek_line = _ramp(
             x,
             [0, 14, 30, 48, 62, 72],
@@ -149,7 +155,7 @@ class Regions:
         front = torch.sigmoid((z - (ear_z - 2)) / 3)
         under = torch.sigmoid((y - (float(p[8][1]) - 26)) / 5)
         f["beard_area"] = front * under * (1 - f["ear"]).clamp(0, 1) * torch.sigmoid((-f["lips_mm"] - 0.5) / 0.8)
-        # moustache: a band over the upper lip's outline, as far as the corners of the mouth
+        # moustache: a band above the outline of the upper lip, to the corners of the mouth
         band = c.distance_to(spline(p[48:55], 25))
         lip_y = _ramp(c.position[0], p[48:55, 0].tolist(), p[48:55, 1].tolist())
         wide = torch.sigmoid((float(p[54][0]) + 5 - x) / 2)
@@ -168,7 +174,7 @@ def _yx(points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _polygon_distance(polygon: Tensor, size: int) -> Tensor:
-    """Signed distance in texels to a closed polygon `[N, 2]`, positive inside: `[size, size]`."""
+    """Signed distance `[size, size]` in texels to a closed polygon `[N, 2]`, positive inside."""
     q = torch.arange(size, dtype=torch.float32)
     y, x = torch.meshgrid(q, q, indexing="ij")
     best, inside = torch.full_like(x, 1e6), torch.zeros_like(x, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""How synthetic people are photographed: camera, light, expression and gaze, drawn at random."""
+"""Random cameras, lights, expressions and gazes of the synthetic photographs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fitdiff_core.render.camera import Camera, rotation_matrix
 from fitdiff_core.render.light import Light, sh_basis
 from fitdiff_core.scene import N_EXPRESSION, Scene
 
-# moods: ARKit weights at full strength; the sum of a face's weights is held below LIMIT
+# moods: (odds, ARKit weights at full strength); the weights of a face sum to at most LIMIT
 LIMIT = 1.1
 _SMILE = {"mouthSmileLeft": 0.5, "mouthSmileRight": 0.5, "cheekSquintLeft": 0.15, "cheekSquintRight": 0.15}
 _GRIN = _SMILE | {
@@ -35,7 +35,7 @@ _MOODS = (
 
 
 def random_expression(names: tuple[str, ...], rng: np.random.Generator) -> Tensor:
-    """`[1, 52]` weights: a mood, or none, and a few small stray actions."""
+    """ARKit weights `[1, 52]`: one mood or none, and a few small random actions. names: of the weights."""
     x = np.zeros(N_EXPRESSION)
     p = np.array([m[0] for m in _MOODS])
     mood = _MOODS[rng.choice(len(_MOODS), p=p / p.sum())][1]
@@ -56,13 +56,16 @@ def random_expression(names: tuple[str, ...], rng: np.random.Generator) -> Tenso
 
 
 def random_camera(rng: np.random.Generator, frame: tuple[float, float] = (0.225, 0.31)) -> Camera:
-    """A camera whose picture is `frame` metres high at the head: mostly near frontal, at any usual distance."""
+    """A camera, mostly near the front, at a distance of .42 to 3 m.
+
+    frame: range of the picture's height at the head, m.
+    """
     turn = rng.random()
     spread = 7.0 if turn < 0.35 else 18.0 if turn < 0.82 else 36.0
     yaw = float(np.clip(rng.normal(0, spread), -58, 58))
     pitch = float(np.clip(rng.normal(1, 4.0 + 0.22 * spread), -30, 30))
     roll = float(np.clip(rng.normal(0, 6), -22, 22))
-    # a phone at arm's length (24 mm equivalent) to a portrait lens across the room (120 mm): half a metre to three
+    # from a phone at arm's length (24 mm equivalent) to a portrait lens across a room (120 mm)
     distance = float(np.exp(rng.uniform(math.log(0.42), math.log(3.0))))
     height = rng.uniform(*frame)
     target = (float(rng.normal(0, 0.010)), float(rng.normal(-0.012, 0.010)), 0.05)
@@ -71,14 +74,14 @@ def random_camera(rng: np.random.Generator, frame: tuple[float, float] = (0.225,
 
 
 def rolled(camera: Camera, degrees: float) -> Camera:
-    """`camera` turned about its own axis of view."""
+    """The camera rotated about its viewing axis."""
     axis = torch.tensor([[0.0, 0.0, math.radians(degrees)]])
     turn = rotation_matrix(axis)
     return Camera(camera.focal, axis_angle(turn @ camera.matrix()), (turn @ camera.translation[..., None])[..., 0])
 
 
 def axis_angle(matrix: Tensor) -> Tensor:
-    """`[B, 3, 3]` rotations by less than half a turn -> `[B, 3]`."""
+    """Axis-angle vectors `[B, 3]`, radians, of rotation matrices `[B, 3, 3]` by less than half a turn."""
     skew = torch.stack(
         [matrix[:, 2, 1] - matrix[:, 1, 2], matrix[:, 0, 2] - matrix[:, 2, 0], matrix[:, 1, 0] - matrix[:, 0, 1]], 1
     )
@@ -89,14 +92,17 @@ def axis_angle(matrix: Tensor) -> Tensor:
 
 
 def tint(rng: np.random.Generator, amount: float = 1.0) -> np.ndarray:
-    """A light's colour: somewhere between lamp and sky, hardly ever green or pink; of mean 1."""
+    """Random colour `[3]` of a light, mean 1: between lamp and sky, seldom green or pink.
+
+    amount: factor on the tint.
+    """
     warm = rng.normal(0.03, 0.13) * amount
     c = np.exp([warm, 0.015 * amount * rng.standard_normal() + 0.15 * warm, -1.3 * warm])
     return c / c.mean()
 
 
 def cap_light(axis: np.ndarray, half: float) -> np.ndarray:
-    """`[9]` spherical harmonics of radiance 1 within `half` radians of the unit vector `axis` (Funk-Hecke)."""
+    """Spherical harmonics `[9]` of radiance 1 within `half` radians of a unit vector (Funk-Hecke theorem)."""
     x = math.cos(half)
     bands = np.repeat([2 * math.pi * (1 - x), math.pi * (1 - x * x), math.pi * (x - x**3)], (1, 3, 5))
     return bands * sh_basis(torch.from_numpy(np.asarray(axis))).numpy()
@@ -107,19 +113,19 @@ def _toward(yaw: float, pitch: float) -> np.ndarray:
 
 
 def _yaw(camera: Camera) -> float:
-    """Of the camera about the head, in radians."""
+    """Yaw of the camera about the head, radians."""
     side = camera.position()[0]
     return math.atan2(float(side[0]), float(side[2]))
 
 
 def _light(sh: np.ndarray, directions: list[np.ndarray], colours: list[np.ndarray]) -> Light:
-    """Of `[9, 3]` harmonics and any number of lamps, `[3]` each, or none."""
+    """A `Light` of harmonics `[9, 3]` and any number of directional lights, `[3]` each."""
     lamps = (torch.from_numpy(np.array(x).reshape(1, -1, 3)).float() for x in (directions, colours))
     return Light(torch.from_numpy(sh).float()[None], *lamps)
 
 
 def random_light(rng: np.random.Generator, camera: Camera) -> Light:
-    """Area lights over an uneven surround in spherical harmonics, and up to two hard lights, on the camera's side."""
+    """Ambient and area lights in spherical harmonics, and up to two directional lights, mostly on the camera's side."""
     ahead, sh = _yaw(camera), np.zeros((9, 3))
 
     surround = tint(rng)
@@ -132,7 +138,7 @@ def random_light(rng: np.random.Generator, camera: Camera) -> Light:
         sh += power * tint(rng) * cap_light(axis, half)[:, None]
     directions, colours = [], []
     for k in range(rng.choice(3, p=[0.15, 0.55, 0.30])):
-        # the first is the key light: sun, window, lamp or flash; another may come from behind
+        # the first one is the key light (sun, window, lamp or flash); the second may come from behind
         yaw, pitch = ahead + rng.normal(0, 0.75 if k == 0 else 1.3), float(np.clip(rng.normal(0.55, 0.4), -0.4, 1.25))
         directions.append(_toward(yaw, pitch))
         colours.append(rng.gamma(2.2, 0.8) * tint(rng))
@@ -140,11 +146,14 @@ def random_light(rng: np.random.Generator, camera: Camera) -> Light:
 
 
 def strong_light(rng: np.random.Generator, camera: Camera) -> Light:
-    """A hard lamp well to one side, little light from anywhere else, and often a second lamp opposite; the colours may be
-    those of a stage."""
+    """A directional light from one side, little ambient light, and often a second directional light from the other
+    side.
+
+    The colours may be strong.
+    """
     ahead = _yaw(camera)
     side = rng.choice((-1.0, 1.0))
-    vivid = rng.choice((1.0, 4.0))  # tints: as rooms have them, or as coloured bulbs
+    vivid = rng.choice((1.0, 4.0))  # weak tints as in rooms, or strong ones as from coloured bulbs
     power = rng.gamma(6.0, 0.5)
     directions = [_toward(ahead + side * rng.uniform(0.4, 1.6), float(np.clip(rng.normal(0.3, 0.3), -0.4, 1.2)))]
     colours = [power * tint(rng, vivid)]
@@ -164,7 +173,7 @@ def random_scene(
     size: tuple[int, int] = (224, 224),
     strong: bool = False,
 ) -> Scene:
-    """One picture's camera, light (`strong_light`, if so), expression and gaze."""
+    """A random camera, light, expression and gaze. size: (H, W). strong: use `strong_light`."""
     camera = random_camera(rng)
     gaze = rng.normal(0, [0.13, 0.07])
     if rng.random() < 0.6:  # people look into the lens

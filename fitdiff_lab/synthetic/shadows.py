@@ -1,4 +1,4 @@
-"""Cast shadows and crevices, per vertex: what the differentiable renderer leaves out and photos never lack."""
+"""Cast shadows and ambient occlusion at vertices. Photos have them; the differentiable renderer has not."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _LUMA = torch.tensor(LUMINANCE)
 
 
 def cast_shadows(head, vertices: Tensor, light: Light, softness: int = 2) -> SimpleNamespace:
-    """`head` as `render` wants it, with an `occlusion` that stands for this light's shadows on vertices `[1, V, 3]`.
+    """The head for `render`, with an occlusion that has the shadows of this light.
 
-    Crevices are the head's own `light_at`; each directional light casts a shadow map besides.
+    vertices: `[1, V, 3]`. softness: of the shadow maps.
+    Ambient occlusion is the head's own (`light_at`). Each directional light casts a shadow map.
     """
     normals = vertex_normals(vertices, head.triangles)
     around = (light.irradiance(normals)[0] @ _LUMA).clamp(min=1e-3)

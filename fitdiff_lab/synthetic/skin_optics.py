@@ -1,10 +1,11 @@
-"""What colour skin is, from what it is made of: melanin in the epidermis over blood in the dermis.
+"""Skin optics: the colour of skin from melanin in the epidermis and blood in the dermis.
 
-Two layers in Kubelka-Munk theory, as in Donner & Jensen, "A Spectral BSSRDF for Shading Human Skin" (EGSR 2006), with a
-(melanin x blood) colour table as in Jimenez et al., "A Practical Appearance Model for Dynamic Facial Color" (2010).
-Haemoglobin: S. Prahl's tabulated molar extinction (omlc.org). Colour matching: Wyman, Sloan & Shirley (JCGT 2013).
-Measured skin varies more in a* and b* than melanin and blood alone explain, so epidermis thickness, oxygenation,
-melanin type and a yellow dermal chromophore (carotene and bilirubin, peak near 455 nm) vary from person to person.
+Two layers in Kubelka-Munk theory, as in Donner & Jensen, "A Spectral BSSRDF for Shading Human Skin" (EGSR 2006). The
+table of colours by melanin and blood is as in Jimenez et al., "A Practical Appearance Model for Dynamic Facial Color"
+(2010).
+Haemoglobin: S. Prahl's molar extinction (omlc.org). Colour matching: Wyman, Sloan & Shirley (JCGT 2013). Measured skin
+varies more in a* and b* than melanin and blood explain. So the thickness of the epidermis, oxygenation, the type of
+melanin, and a yellow absorber of the dermis (carotene and bilirubin, peak near 455 nm) vary between people too.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _XYZ_TO_RGB = (
 
 @dataclass(frozen=True)
 class SkinOptics:
-    """What varies between people besides the amount of melanin and blood."""
+    """Properties of the skin that vary between people, besides melanin and blood."""
 
     thickness: float = 0.006  # epidermis, cm
     oxygen: float = 0.85  # share of oxygenated haemoglobin
@@ -79,11 +80,11 @@ def _spectra() -> dict[str, Tensor]:
 
 
 def skin_colour(melanin: Tensor, blood: Tensor, optics: SkinOptics) -> Tensor:
-    """Volume fractions `[...]` -> linear sRGB albedo `[..., 3]` under D65 (surface reflection removed)."""
+    """Linear sRGB albedo `[..., 3]` under D65, without surface reflection. melanin, blood: volume fractions `[...]`."""
     s = _spectra()
     melanin, blood = melanin[..., None], blood[..., None]
-    pigment = optics.eumelanin * s["eumelanin"] + (1 - optics.eumelanin) * s["pheomelanin"]
-    absorb_1 = melanin * pigment + (1 - melanin) * s["base"]
+    melanin_absorption = optics.eumelanin * s["eumelanin"] + (1 - optics.eumelanin) * s["pheomelanin"]
+    absorb_1 = melanin * melanin_absorption + (1 - melanin) * s["base"]
     absorb_2 = blood * (optics.oxygen * s["oxy"] + (1 - optics.oxygen) * s["deoxy"]) + (1 - blood) * s["base"]
     absorb_2 = absorb_2 + optics.yellow * s["yellow"]
     scatter = 0.75 * s["scatter"] * optics.scatter  # Kubelka-Munk S = 3/4 mu_s', K = 2 mu_a
@@ -101,7 +102,7 @@ def skin_colour(melanin: Tensor, blood: Tensor, optics: SkinOptics) -> Tensor:
 
 
 def colour_table(optics: SkinOptics, size: int = TABLE_SIZE) -> Tensor:
-    """`[3, size, size]` linear sRGB: rows melanin, columns blood, both spaced in logarithm over their ranges."""
+    """Linear sRGB `[3, size, size]`: rows are melanin, columns are blood, both at logarithmic steps."""
     t = torch.linspace(0, 1, size)
 
     def spaced(low: float, high: float) -> Tensor:
@@ -111,8 +112,11 @@ def colour_table(optics: SkinOptics, size: int = TABLE_SIZE) -> Tensor:
     return skin_colour(melanin, blood, optics).permute(2, 0, 1)
 
 
-def look_up(table: Tensor, log_melanin: Tensor, log_blood: Tensor) -> Tensor:
-    """Natural logarithms `[H, W]` of both fractions -> `[3, H, W]` linear albedo, bilinear, clamped at the edge."""
+def sample_table(table: Tensor, log_melanin: Tensor, log_blood: Tensor) -> Tensor:
+    """Sample a `colour_table` bilinearly, clamped at its edges: linear albedo `[3, H, W]`.
+
+    log_melanin, log_blood: natural logarithms `[H, W]` of the volume fractions.
+    """
 
     def position(x: Tensor, low: float, high: float) -> Tensor:
         return (x - math.log(low)) * (2 / math.log(high / low)) - 1
@@ -122,15 +126,15 @@ def look_up(table: Tensor, log_melanin: Tensor, log_blood: Tensor) -> Tensor:
 
 
 def lightness(rgb: Tensor) -> Tensor:
-    """Linear sRGB `[..., 3]` -> CIE L* `[...]`."""
+    """CIE L* `[...]` of linear sRGB `[..., 3]`."""
     y = (rgb * torch.tensor(LUMINANCE)).sum(-1)
     return torch.where(y > 0.008856, 116 * y.clamp(min=1e-6) ** (1 / 3) - 16, 903.3 * y)
 
 
 def melanin_for(table: Tensor, lightness_wanted: float, blood: float) -> float:
-    """The melanin fraction that gives skin of CIE L* `lightness_wanted` at `blood` (clamped to the table)."""
+    """The melanin fraction at which skin has the wanted CIE L*, clamped to the table. blood: volume fraction."""
     logs = torch.linspace(math.log(MELANIN_RANGE[0]), math.log(MELANIN_RANGE[1]), 128)
-    values = lightness(look_up(table, logs[None], torch.full((1, 128), math.log(blood)))[:, 0].T)
+    values = lightness(sample_table(table, logs[None], torch.full((1, 128), math.log(blood)))[:, 0].T)
     i = int((values > lightness_wanted).sum().clamp(1, 127))  # L* falls as melanin rises
     high, low = float(values[i - 1]), float(values[i])
     t = min(max((high - lightness_wanted) / max(high - low, 1e-6), 0.0), 1.0)
@@ -138,14 +142,14 @@ def melanin_for(table: Tensor, lightness_wanted: float, blood: float) -> float:
 
 
 def to_lab(rgb: Tensor) -> Tensor:
-    """Linear sRGB `[..., 3]` -> CIE L*a*b* (D65)."""
+    """CIELAB `[..., 3]` (D65) of linear sRGB `[..., 3]`."""
     xyz = rgb @ torch.linalg.inv(torch.tensor(_XYZ_TO_RGB)).T / torch.tensor([0.95047, 1.0, 1.08883])
     f = torch.where(xyz > 0.008856, xyz.clamp(min=1e-6) ** (1 / 3), 7.787 * xyz + 16 / 116)
     return torch.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1)
 
 
 def from_lab(lab: Tensor) -> Tensor:
-    """CIE L*a*b* (D65) `[..., 3]` -> linear sRGB `[..., 3]`, not clamped."""
+    """Linear sRGB `[..., 3]`, not clamped, of CIELAB `[..., 3]` (D65)."""
     y = (lab[..., 0] + 16) / 116
     f = torch.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], -1)
     xyz = torch.where(f > 0.206893, f**3, (f - 16 / 116) / 7.787) * torch.tensor([0.95047, 1.0, 1.08883])
@@ -153,13 +157,13 @@ def from_lab(lab: Tensor) -> Tensor:
 
 
 def plausible(rgb: Tensor) -> Tensor:
-    """Ground colour `[3]`, linear sRGB -> the nearest like those of measured skin: hue and chroma are eased into range.
+    """Limit hue and chroma of a ground colour `[3]`, linear sRGB, to the range of measured skin.
 
-    In CIELAB facial redness is much the same for all groups and groups differ in L* and b* (Xiao et al., "Characterising
-    the variations in ethnic skin colours", Skin Research and Technology 2017); chroma is largest for skin of middling
-    lightness and falls towards both ends of the L*-C* curve (Wang et al., "Measuring Human Skin Colour", CIC 2015, and
-    later comparisons of skin groups). The limits themselves are ours, set wide around those trends: pigment drawn
-    freely strays into chalk (pale, hue under 45 degrees) and orange clay (dark, chroma over 20).
+    In CIELAB facial redness is much the same for all groups and groups differ in L* and b* (Xiao et al.,
+    "Characterising the variations in ethnic skin colours", Skin Research and Technology 2017); chroma is largest for
+    skin of middling lightness and falls towards both ends of the L*-C* curve (Wang et al., "Measuring Human Skin
+    Colour", CIC 2015, and later comparisons of skin groups). The limits are chosen wide around those trends. Without
+    them, random optics give skin that is too white (hue below 45 degrees) or too orange (dark, chroma above 20).
     """
     light, a, b = to_lab(rgb).double().tolist()
     hue, chroma = math.degrees(math.atan2(b, a)), math.hypot(a, b)
@@ -171,7 +175,7 @@ def plausible(rgb: Tensor) -> Tensor:
 
 
 def _eased(x: float, low: float, high: float) -> float:
-    """`x` left alone well inside `low`..`high`, bent towards the limit near it (tanh), never past it."""
+    """Soft limit: `x` is unchanged well inside `low`..`high`; near a limit it follows a tanh that does not pass it."""
     knee = 0.3 * (high - low)
     if x > high - knee:
         return high - knee + knee * math.tanh((x - high + knee) / knee)

@@ -1,16 +1,21 @@
-"""Marks on the canvas: round spots, strands of hair, and lines; all vectorised over every mark of a sample."""
+"""Strokes on the UV canvas: round spots, hair strands, and lines.
+
+Each function draws all strokes of a sample at once.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .uv_canvas import Canvas
+from .uv_canvas import UVCanvas
 
 
-def scatter_on(canvas: Canvas, rng: np.random.Generator, weight: Tensor, count: int) -> Tensor:
-    """`[count, 2]` integer texels (x, y), drawn with probability proportional to `weight` (per mm2 of skin)."""
+def scatter_on(canvas: UVCanvas, rng: np.random.Generator, weight: Tensor, count: int) -> Tensor:
+    """`[count, 2]` random texels (x, y), int64. weight: `[S, S]` relative density per mm2 of skin."""
     area = canvas.scale[0] * canvas.scale[1] * canvas.skin
     cumulative = torch.cumsum((weight.clamp(min=0) * area).reshape(-1).double(), 0)
     if count <= 0 or float(cumulative[-1]) <= 0:
@@ -20,23 +25,38 @@ def scatter_on(canvas: Canvas, rng: np.random.Generator, weight: Tensor, count: 
     return torch.stack([i % canvas.size, i // canvas.size], 1)
 
 
+@dataclass(frozen=True)
+class SpotStyle:
+    """How spots of one kind look.
+
+    radius: least and largest, mm.
+    soft: mean width of the edge, as a share of the radius.
+    skew: above 1, small spots are more common.
+    faint: strength of the weakest spot, 0..1.
+    """
+
+    radius: tuple[float, float]
+    soft: float
+    skew: float = 2.0
+    faint: float = 0.45
+
+
 def spots(
-    canvas: Canvas,
+    canvas: UVCanvas,
     rng: np.random.Generator,
     weight: Tensor,
     count: int,
-    radius: tuple[float, float],
-    soft: float,
-    skew=2.0,
-    faint=0.45,
+    style: SpotStyle,
     ragged: Tensor | None = None,
 ) -> Tensor:
-    """Roundish spots of `radius` (least, most; mm; small ones commoner by `skew`): `[S, S]` 0..1.
+    """Round spots: `[S, S]` cover 0..1.
 
-    The weakest spot has strength `faint`, and edges differ in softness (`soft` on average, as a share of the radius).
-    Distance is measured in space, so a spot is as round on the cheek as it is on the ear; `ragged` `[S, S]` (noise of
-    unit deviation) makes outlines uneven.
+    Distance is measured in space, so spots are round on the cheek and on the ear.
+    weight: `[S, S]` relative density per mm2 of skin.
+    count: number of spots.
+    ragged: `[S, S]` noise of unit deviation that makes the outlines uneven.
     """
+    radius, soft, skew, faint = style.radius, style.soft, style.skew, style.faint
     centre = scatter_on(canvas, rng, weight, count)
     n = len(centre)
     out = torch.zeros(canvas.size**2)
@@ -54,13 +74,14 @@ def spots(
     d = ((p[:, index.reshape(-1)].view(3, n, -1) - here) * squash).norm(dim=0) / r[:, None]
     if ragged is not None:
         d = d * (1 + 0.10 * ragged.reshape(-1)[index.reshape(-1)].view(n, -1))
-    # a sigmoid that reaches nought where the window ends, so that no spot has a rim
+    # the sigmoid reaches zero where the window ends, so that no spot has a rim
     value = ((torch.sigmoid((1 - d) / edge) - 0.1) / 0.9).clamp(min=0) * strength[:, None]
     out.scatter_reduce_(0, index.reshape(-1), value.reshape(-1), "amax")
     return out.view(canvas.size, canvas.size)
 
 
-def _windows(canvas: Canvas, centre: Tensor, reach: int) -> tuple[Tensor, Tensor, Tensor]:
+def _windows(canvas: UVCanvas, centre: Tensor, reach: int) -> tuple[Tensor, Tensor, Tensor]:
+    """x, y and flat index of the texels within `reach` texels of each centre: `[N, M]` each."""
     offset = torch.arange(-reach, reach + 1)
     dy, dx = torch.meshgrid(offset, offset, indexing="ij")
     xs = (centre[:, :1] + dx.reshape(1, -1)).clamp(0, canvas.size - 1)
@@ -68,11 +89,13 @@ def _windows(canvas: Canvas, centre: Tensor, reach: int) -> tuple[Tensor, Tensor
     return xs, ys, ys * canvas.size + xs
 
 
-def strands(canvas: Canvas, path: Tensor, opacity: Tensor) -> Tensor:
-    """Thin strokes. path `[N, M, 2]` texels, opacity `[N, M]` per point (0 to about 1) -> coverage `[S, S]` 0..1.
+def strands(canvas: UVCanvas, path: Tensor, opacity: Tensor) -> Tensor:
+    """Thin strokes: `[S, S]` cover 0..1.
 
-    Each point is shared bilinearly among four texels, and overlapping strands cover as independent layers do: a strand
-    of hair is far thinner than a texel, so this is what averaging a fine drawing would give.
+    path: `[N, M, 2]` points of each strand, texels.
+    opacity: `[N, M]` of each point, 0 to about 1.
+    A hair is far thinner than a texel. So each point is shared bilinearly between four texels, and strands that overlap
+    cover like independent layers: the result is that of averaging a finer drawing.
     """
     s = canvas.size
     xy = path.reshape(-1, 2).clamp(0, s - 1.001)
@@ -89,11 +112,13 @@ def strands(canvas: Canvas, path: Tensor, opacity: Tensor) -> Tensor:
     return 1 - torch.exp(-out.view(s, s))
 
 
-def lines(canvas: Canvas, path: Tensor, amount: Tensor, width: Tensor, reach_mm: float = 5.0) -> Tensor:
-    """Soft grooves. path `[N, 2]` texels (dense points of all lines together), amount `[N]`, width `[N]` mm (like a
-    Gaussian's deviation; the profile is a biweight, which ends at 2.2 widths without a step).
+def lines(canvas: UVCanvas, path: Tensor, amount: Tensor, width: Tensor, reach_mm: float = 5.0) -> Tensor:
+    """Soft grooves: `[S, S]`, at each texel the largest amount * profile of the points near it.
 
-    Returns `[S, S]`: at each texel the largest amount * profile of any point near it.
+    path: `[N, 2]` dense points of all lines together, texels.
+    amount: `[N]` depth of each point, 0..1.
+    width: `[N]` mm, comparable to a Gaussian's deviation. The profile is a biweight that ends at 2.2 widths.
+    reach_mm: largest half width that is drawn.
     """
     s = canvas.size
     out = torch.zeros(s * s)
@@ -111,7 +136,7 @@ def lines(canvas: Canvas, path: Tensor, amount: Tensor, width: Tensor, reach_mm:
 
 
 def spline(points: Tensor, n: int) -> Tensor:
-    """Catmull-Rom through control points `[..., K, D]`, open, end to end: `[..., n, D]`."""
+    """Open Catmull-Rom curve through control points `[..., K, D]`, n points from end to end: `[..., n, D]`."""
     k = points.shape[-2]
     t = torch.linspace(0, k - 1, n)
     i = t.floor().clamp(max=k - 2).long()
@@ -125,7 +150,7 @@ def spline(points: Tensor, n: int) -> Tensor:
 
 
 def over(base: Tensor, cover: Tensor, colour) -> Tensor:
-    """Paint `colour` (`[3]` or `[3, S, S]`) on `base [3, S, S]` with opacity `cover [S, S]`."""
+    """Paint a colour (`[3]` or `[3, S, S]`) on `base` `[3, S, S]` with opacity `cover` `[S, S]`."""
     colour = torch.as_tensor(colour, dtype=base.dtype)
     colour = colour.view(3, 1, 1) if colour.ndim == 1 else colour
     return base + cover * (colour - base)

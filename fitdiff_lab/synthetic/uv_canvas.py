@@ -1,7 +1,7 @@
-"""The atlas as a surface in space: where each texel lies on the template, in millimetres.
+"""The UV canvas: the atlas with the position in space of each texel on the mean head, in millimetres.
 
-Every feature of a skin is placed here in 3-D, so that nothing stretches with the unwrap. What depends on the template
-only is computed once; what a sample needs is a handful of passes over `size x size` floats.
+All features of a skin are placed in 3-D, so that the unwrap does not stretch them. What depends on the head only is
+computed once; a sample needs only a few passes over `size x size` floats.
 """
 
 from __future__ import annotations
@@ -14,26 +14,28 @@ from torch import Tensor
 from fitdiff_core.filters import gaussian_blur_replicate
 from fitdiff_core.head.teeth import patch_mask
 
-EXTENT = 170.0  # mm; half the side of the cube that noise is defined in
-_BANK = 8  # fields of each kind of fine noise; a person's is a random mixture of them
+EXTENT = 170.0  # half the side of the cube in which noise is defined, mm
+_BANK = 8  # fields of each kind of fine noise; each person has a random mixture of them
 _GRAINS = (1.1, 1.9, 3.4)  # wavelengths of the fine noise, mm
 _LATTICE = 32  # points along each side of the periodic lattice behind the fine noise
 
 
 def gaussian_blur(x: Tensor, sigma: float) -> Tensor:
-    """`[C, H, W]` blurred by `sigma` texels, cut at 2.5 sigma; the border repeats."""
+    """Blur `[C, H, W]`. sigma: texels. The edge is repeated."""
     return gaussian_blur_replicate(x, sigma, max(1, int(2.5 * sigma + 0.5)))
 
 
-class Canvas:
-    """Geometry of the atlas on the mean head, and the noise that is drawn on it.
+class UVCanvas:
+    """Geometry of the atlas on the mean head, and noise on its surface.
+
+    head: a `HeadModel`. size: side of the atlas S, texels.
 
     Attributes (image orientation, row 0 is v = 1; millimetres, head space):
-        position  `[3, S, S]`, extended past the chart's edge to the nearest texel that is on the head
-        valid     `[S, S]` bool, texels that a triangle covers, the teeth's left out
+        position  `[3, S, S]`, extended beyond the edges of the charts
+        valid     `[S, S]` bool, texels that a triangle covers, without the teeth
         scale     `[2, S, S]` length in mm of one texel step along x and y
-        coarse    `[S, S]` length in mm of one texel step in the direction that is stretched most
-        drawn     `[S, S]` bool, texels that keep what is painted: the charts and a margin for filtering
+        coarse    `[S, S]` length in mm of one texel step in the direction of the largest stretch
+        drawn     `[S, S]` bool, texels that keep the painted colour: the charts and a margin for filtering
         landmarks `[68, 3]`
     """
 
@@ -64,15 +66,17 @@ class Canvas:
         self._creases = self._fine_noise(rng, (1.5, 9.0, 9.0), 2.6)
 
     def _stretch(self) -> Tensor:
-        """The larger singular value of the step matrix, at its worst within two texels (the neck is a rim of few)."""
+        """The larger singular value of the step matrix, the maximum within two texels."""
         aa, bb = self.step_x.square().sum(0), self.step_y.square().sum(0)
         ab = (self.step_x * self.step_y).sum(0)
         major = (0.5 * (aa + bb) + (0.25 * (aa - bb) ** 2 + ab**2).sqrt()).sqrt()
         return gaussian_blur(F.max_pool2d(major.clamp(max=20)[None], 5, 1, 2), 1.5)[0]
 
     def resolved(self, wavelength: float) -> Tensor:
-        """How well the atlas can show features of `wavelength` mm: `[S, S]`, 1 where a wave spans 2.2 texels or more,
-        0 where it spans less than 1.4, so that nothing aliases into streaks where few texels cover much."""
+        """How well the atlas resolves a wavelength in mm: `[S, S]`, 1 from 2.2 texels a wave, 0 below 1.4 texels.
+
+        It prevents aliasing where a texel covers a large area.
+        """
         if wavelength not in self._resolved:
             t = ((wavelength / self.coarse - 1.4) / 0.8).clamp(0, 1)
             self._resolved[wavelength] = t * t * (3 - 2 * t)
@@ -84,13 +88,16 @@ class Canvas:
         return self._resolved[wavelengths]
 
     def _fine_noise(self, rng: np.random.Generator, wavelength, resolve: float | None = None) -> Tensor:
-        """`[_BANK, S, S]` smooth noise in space, about unit deviation where the atlas resolves it, periodic over
-        `_LATTICE / 2` waves; `wavelength` in mm along x, y, z."""
+        """Smooth noise in space `[_BANK, S, S]`, about unit deviation where the atlas resolves it.
+
+        wavelength: in mm along x, y, z. resolve: wavelength for the fading, default the first. The noise is periodic
+        over `_LATTICE / 2` waves.
+        """
         n = _LATTICE
         lattice = torch.from_numpy(rng.standard_normal((1, _BANK, n, n, n), dtype=np.float32))
         lattice = F.pad(lattice, (0, 1, 0, 1, 0, 1), mode="circular")
         step = torch.tensor(wavelength).view(3, 1, 1) / 2
-        # turned away from the axes, so that the lattice's planes do not show on a flat forehead
+        # rotated against the axes, so that the lattice's planes are not visible on a flat forehead
         turn = torch.linalg.qr(torch.tensor([[1.0, 0.4, -0.3], [-0.5, 1.0, 0.6], [0.2, -0.7, 1.0]]))[0]
         at = self.position if wavelength[0] != wavelength[1] else torch.einsum("ij,jhw->ihw", turn, self.position)
         grid = ((at / step) % n).permute(1, 2, 0)[None, None] * (2 / n) - 1
@@ -109,7 +116,7 @@ class Canvas:
     # -- places ----------------------------------------------------------------------------------------------------
 
     def to_texel(self, points: Tensor) -> Tensor:
-        """Points `[N, 3]` mm near the skin -> texel coordinates `[N, 2]` (x right, y down; centre of texel i is i)."""
+        """Texel coordinates `[N, 2]` (x right, y down; texel centres are integers) of points `[N, 3]` mm near the skin."""
         distance = torch.cdist(points, self._coarse)
         distance[:, ~self._coarse_ok] = 1e6
         near = distance.argmin(1)
@@ -127,18 +134,21 @@ class Canvas:
         return torch.stack([x, y], 1)
 
     def bump(self, centre, radius) -> Tensor:
-        """Gaussian of 3-D distance, `[S, S]` 0..1: centre `[3]` mm, radius mm (a number or one per axis)."""
+        """Gaussian of the distance in space, `[S, S]` 0..1.
+
+        centre: `[3]` mm. radius: mm, one number or one for each axis.
+        """
         centre = torch.as_tensor(centre, dtype=torch.float32).view(3, 1, 1)
         radius = torch.as_tensor(radius, dtype=torch.float32).expand(3).view(3, 1, 1)
         return torch.exp(-0.5 * (((self.position - centre) / radius) ** 2).sum(0))
 
     def bumps(self, centre, radius) -> Tensor:
-        """`bump` at `centre` and at its mirror image."""
+        """Sum of `bump` at `centre` and at its mirror image."""
         c = [float(v) for v in centre]
         return self.bump(c, radius) + self.bump([-c[0], c[1], c[2]], radius)
 
     def distance_to(self, polyline: Tensor) -> Tensor:
-        """Distance in mm `[S, S]` from each texel to a polyline `[N, 3]`."""
+        """Distance in mm `[S, S]` from each texel to a polyline `[N, 3]` in mm."""
         p = self.position.reshape(3, -1).T
         best = torch.full((p.shape[0],), 1e6)
         for a, b in zip(polyline[:-1], polyline[1:], strict=True):
@@ -150,8 +160,10 @@ class Canvas:
     # -- noise -----------------------------------------------------------------------------------------------------
 
     def cloud(self, rng: np.random.Generator, wavelengths, size: int = 128) -> Tensor:
-        """Smooth noise in space, one channel a wavelength (mm): `[C, S, S]`, about unit deviation; it fades where the
-        atlas is too coarse for it."""
+        """Smooth noise in space `[C, S, S]`, about unit deviation, one channel for each wavelength (mm).
+
+        It fades where the atlas does not resolve it. size: side at which it is computed, texels.
+        """
         out, size = [], min(size, self.size)
         for w in wavelengths:
             n = int(np.ceil(2 * EXTENT / w)) + 2
@@ -164,20 +176,20 @@ class Canvas:
         return x[0].mul_(self._faded(tuple(wavelengths)))
 
     def grain(self, rng: np.random.Generator, level: int) -> Tensor:
-        """Fine noise in space `[S, S]`, about unit deviation; level 0 finest (wavelengths of 1.1, 1.9 and 3.4 mm)."""
+        """Fine noise in space `[S, S]`, about unit deviation. level: 0, 1, 2 for wavelengths of 1.1, 1.9 and 3.4 mm."""
         return _mixture(rng, self._bank[level])
 
     def creases(self, rng: np.random.Generator) -> Tensor:
-        """Noise `[S, S]` that is fine across the face (1.5 mm) and long up and down, as the lips' creases are."""
+        """Noise `[S, S]` like the creases of lips: fine across the face (1.5 mm) and long along the vertical."""
         return _mixture(rng, self._creases)
 
     def finish(self, x: Tensor, fill: Tensor) -> Tensor:
-        """Replace what lies outside every chart and its margin by `fill` (broadcast): nothing is spent on it later."""
+        """Replace texels outside the charts and their margin by `fill` (broadcast)."""
         return torch.where(self.drawn, x, fill)
 
 
 def _extend(position: Tensor, known: Tensor) -> Tensor:
-    """Grow `[3, S, S]` into texels that are not `known`, ring by ring, each new texel the mean of known neighbours."""
+    """Extend `[3, S, S]` to texels that are not `known`, ring by ring; each is the mean of its known neighbours."""
     x, k = position * known, known.float()
     kernel = torch.ones(1, 1, 3, 3)
     for _ in range(position.shape[-1]):
@@ -192,6 +204,6 @@ def _extend(position: Tensor, known: Tensor) -> Tensor:
 
 
 def _mixture(rng: np.random.Generator, bank: Tensor) -> Tensor:
-    """A random rotation's worth of the bank's fields: as random as each of them, and never the same twice."""
+    """A random mixture `[S, S]` of a bank's fields, with the deviation of each field."""
     w = rng.standard_normal(len(bank))
     return torch.tensordot(torch.from_numpy(w / np.linalg.norm(w)).float(), bank, 1)

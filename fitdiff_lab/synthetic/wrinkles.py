@@ -1,4 +1,4 @@
-"""Lines of age and habit, as grooves along curves that hang on the landmarks."""
+"""Wrinkles of age and expression, as grooves along curves that are placed by the landmarks."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from torch import Tensor
 
 from .people import SkinAttributes
 from .strokes import lines, spline
-from .uv_canvas import Canvas
+from .uv_canvas import UVCanvas
 
 _CONTROL, _DENSE = 5, 72
 
 
 class Wrinkles:
-    """Draws every line of a face at once; control points are in millimetres in head space."""
+    """Draws all wrinkles of a face at once. Control points are in millimetres in head space."""
 
-    def __init__(self, canvas: Canvas):
+    def __init__(self, canvas: UVCanvas):
         self.canvas = canvas
         self.p = canvas.landmarks.numpy()
 
     def draw(self, a: SkinAttributes, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """-> (deep folds, fine lines), both `[S, S]` depths 0..1."""
+        """Depths 0..1 of folds and of fine lines, `[S, S]` each."""
         folds: list[tuple[np.ndarray, float, float]] = []
         fine: list[tuple[np.ndarray, float, float]] = []
         level = a.wrinkles**1.2
@@ -38,7 +38,7 @@ class Wrinkles:
         points = np.stack([i[0] for i in items]) + wobble * rng.standard_normal((len(items), _CONTROL, 3)) * [1, 1, 0]
         texel = self.canvas.to_texel(torch.from_numpy(points.reshape(-1, 3)).float()).view(len(items), _CONTROL, 2)
         path = spline(texel, _DENSE)
-        taper = torch.sin(torch.linspace(0.06, np.pi - 0.06, _DENSE)) ** 1.3  # lines fade in and out
+        taper = torch.sin(torch.linspace(0.06, np.pi - 0.06, _DENSE)) ** 1.3  # lines get weaker at both ends
         broken = torch.from_numpy(rng.uniform(0.55, 1.0, (len(items), 6))).float()
         broken = torch.nn.functional.interpolate(broken[:, None], _DENSE, mode="linear", align_corners=True)[:, 0]
         amount = torch.tensor([i[1] for i in items])[:, None] * taper * broken

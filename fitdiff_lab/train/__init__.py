@@ -1,1 +1,1 @@
-"""Training commands of the shipped weights."""
+"""Commands that train the shipped weights."""

@@ -1,16 +1,20 @@
-"""Train the map autoencoder: python -m fitdiff_lab.train.autoencoder --data DIR --out runs/ae --minutes 40
+"""Train the map autoencoder.
 
-L1 and gradient differences on random crops (now and then whole atlases), a small KL term, and one on the local energy of
-fine detail: pores and hairs cannot be coded texel by texel, but skin must not come back smooth (the decoder turns fixed
-noise into them). Everything is measured in units of each channel's spread around the mean map. `--codebook N` trains the
-same networks with a discrete latent, to compare the two.
+    python -m fitdiff_lab.train.autoencoder --data DIR --out runs/ae --minutes 40
+
+Input: the skins of fitdiff_lab.dataset.prepare. Output: a run folder (see fitdiff_lab.train.run). It trains on random
+crops and now and then on whole atlases. Losses: L1, differences of gradients, a small KL term, and the local energy of
+fine detail.
+The last one is needed because a latent cell cannot code every pore and hair: the decoder makes such detail from fixed
+noise. All losses are in units of each channel's spread around the mean map. --codebook N trains the same networks with
+a discrete latent, for comparison. --minutes or --steps says how long it takes.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -18,14 +22,16 @@ from torch import Tensor
 
 from fitdiff_core.errors import UserError, command
 from fitdiff_core.head import load_head
-from fitdiff_core.model.autoencoder import FACTOR, MAPS, AutoencoderConfig, MapAutoencoder, Reconstruction, crop_field
+from fitdiff_core.model.autoencoder import FACTOR, MAPS, AutoencoderConfig, MapAutoencoder, Reconstruction
 
 from ..dataset.reading import Textures
 from ..experiments.quantiser import Quantised, QuantisedAutoencoder, QuantiserConfig
 from .run import (
     Budget,
     Every,
+    Hyperparameters,
     Initial,
+    Meter,
     Run,
     apply_step,
     arguments,
@@ -43,9 +49,15 @@ from .run import (
 
 @dataclass(frozen=True)
 class LossWeights:
-    """shrunk: share of the samples whose latent is drawn towards the mean latent, and their target towards the mean map.
-    While people are being sampled, the decoder sees such latents: a denoiser's estimates at high noise. Untrained for,
-    it answers them with a pattern that repeats in every cell."""
+    """Weights of the losses.
+
+    half: of the half-size output. gradient, grain (local energy), kl: of these terms.
+    shrunk: share of the samples whose latent is moved towards the mean latent, with a target moved towards the mean
+        map.
+        While people are sampled, the decoder sees such latents: the denoiser's estimates at high noise. Without this
+        training it decodes them to a pattern that repeats in each cell.
+    maps: of diffuse albedo, specular albedo and normals.
+    """
 
     half: float = 0.5
     gradient: float = 0.5
@@ -55,8 +67,24 @@ class LossWeights:
     maps: tuple[float, float, float] = (1.0, 0.6, 0.6)
 
 
+@dataclass(frozen=True)
+class AutoencoderOptions(Hyperparameters):
+    """Hyperparameters of the autoencoder's training.
+
+    cells: side of a training crop in latent cells (16 texels each).
+    weights: of the losses.
+    freeze_encoder: train the decoder only, so that latents of the initial encoder stay valid.
+    quantiser: a discrete latent in place of the KL one.
+    """
+
+    cells: int = 16
+    weights: LossWeights = field(default_factory=LossWeights)
+    freeze_encoder: bool = False
+    quantiser: QuantiserConfig | None = None
+
+
 def texel_weights(head) -> Tensor:
-    """`[1, 512, 512]`, mean about 1: the face counts most, then eyes and lips on top; the scalp and neck less."""
+    """`[1, 512, 512]` weight of each texel in the losses, mean 1: high on the face, eyes, lips, brows and lids."""
 
     def region(name: str) -> Tensor:
         return head.region(name, 512) if name in head.region_names else torch.zeros(512, 512)
@@ -67,7 +95,7 @@ def texel_weights(head) -> Tensor:
 
 
 def local_energy(x: Tensor, cell: int = 8) -> Tensor:
-    """Root mean square of the three Haar detail bands of `[B, C, H, W]` in cells of 2 * `cell` texels: [B, 3 C, ...]."""
+    """Root mean square `[B, 3 C, h, w]` of the Haar detail bands of `[B, C, H, W]` in cells of 2 * `cell` texels."""
     a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]
     bands = torch.cat([a + b - c - d, a - b + c - d, a - b - c + d], 1) / 2
     return (F.avg_pool2d(bands.square(), cell) + 1e-4).sqrt()
@@ -76,7 +104,14 @@ def local_energy(x: Tensor, cell: int = 8) -> Tensor:
 def losses(
     r: Reconstruction | Quantised, codes: Tensor, std: Tensor, texel: Tensor, weights: LossWeights
 ) -> dict[str, Tensor]:
-    """Loss terms, their sum first. codes `[B, 9, H, W]`; std [9]: the unit of each channel; texel `[B|1, 1, H, W]`."""
+    """All loss terms, with their sum "loss" first.
+
+    r: output of the autoencoder.
+    codes: `[B, 9, H, W]` target.
+    std: `[9]` the unit of each channel.
+    texel: `[B or 1, 1, H, W]` weight of each texel.
+    weights: of the terms.
+    """
     unit = torch.tensor(weights.maps, device=codes.device).repeat_interleave(3)[:, None, None] / std[:, None, None]
     target_half = F.avg_pool2d(codes, 2)
     error, error_half = (r.full - codes) * unit, (r.half - target_half) * unit
@@ -105,8 +140,12 @@ def losses(
 def draw_batch(
     data: Textures, step: int, seed: int, batch: int, cells: int, latent: int, full_every: int = 8
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """(codes, origin or None, unit noise of the latent's shape) of one step: `batch` crops of `cells` latent cells a
-    side, or, every `full_every` steps, as many texels in whole atlases."""
+    """The batch of one step: random crops or, every `full_every` steps, whole atlases with about as many texels.
+
+    batch: crops. cells: side of a crop in latent cells. latent: channels of the latent.
+    Returns codes `[B, 9, H, W]`, the crops' origins `[B, 2]` in latent cells (None for whole atlases), and unit noise
+    of the latent's shape.
+    """
     g = step_generator(seed, step)
     n = data.size // FACTOR
     if cells >= n or step % full_every == full_every - 1:
@@ -120,14 +159,14 @@ def draw_batch(
 
 
 def draw_shrink(n: int, step: int, seed: int, share: float) -> Tensor:
-    """`[n]` how much of each latent is kept at this step: 1, or for a share of the samples anything from 0 to 1."""
+    """`[n]` the part of each latent that is kept at this step: 1, or a random 0..1 for a share of the samples."""
     chosen, keep = torch.rand(2, n, generator=step_generator(seed + 1, step))
     return torch.where(chosen < share, keep, 1.0)
 
 
 @torch.no_grad()
 def set_map_statistics(model: MapAutoencoder, data: Textures, n: int = 400) -> None:
-    """Mean map and each channel's spread around it, from up to n training textures."""
+    """Set the mean map and each channel's spread around it, from up to n training textures."""
     index = torch.linspace(0, data.n_train - 1, min(n, data.n_train)).long()
     total, squares = 0.0, 0.0
     for i in index:
@@ -141,7 +180,7 @@ def set_map_statistics(model: MapAutoencoder, data: Textures, n: int = 400) -> N
 
 @torch.no_grad()
 def set_latent_statistics(model: MapAutoencoder, data: Textures, n: int = 200) -> None:
-    """Mean and standard deviation of each latent channel over up to n training textures."""
+    """Set the mean and standard deviation of each latent channel, from up to n training textures."""
     index = torch.linspace(0, data.n_train - 1, min(n, data.n_train)).long()
     z = torch.cat([model.posterior_mean(data.codes(i[None])) for i in index])
     model.latent_mean.copy_(z.mean((0, 2, 3)))
@@ -155,7 +194,7 @@ def held_out_codes(data: Textures, n: int) -> Iterator[Tensor]:
 
 @torch.no_grad()
 def held_out_psnr(model: MapAutoencoder, data: Textures, n: int = 6) -> dict[str, float]:
-    """Mean PSNR in dB of each map over held-out atlases: codes (square-root albedo, normals) against a range of 2."""
+    """Mean PSNR of each map in dB over up to n held-out atlases. It is of the codes, whose range is 2."""
     model.eval()
     errors = []
     for codes in held_out_codes(data, n):
@@ -166,7 +205,10 @@ def held_out_psnr(model: MapAutoencoder, data: Textures, n: int = 6) -> dict[str
 
 
 def load_autoencoder(folder) -> MapAutoencoder:
-    """The autoencoder of a finished run folder, ready to encode. UserError where the run is missing or unfinished."""
+    """The autoencoder of a finished run folder, in evaluation mode.
+
+    Raises UserError where the run is missing or not finished.
+    """
     tensors, status = load_state(f"{folder}/state.safetensors")
     if not status.get("finished"):
         raise UserError(
@@ -183,17 +225,84 @@ def load_autoencoder(folder) -> MapAutoencoder:
 
 
 def encoder_key(status: dict) -> list:
-    """What tells one encoder, and so its latents, from another: steps and seconds of the run that trained it."""
+    """Identifies an encoder and its latents: [steps, seconds] of the run that trained it. status: of the run."""
     return status.get("encoder") or [status["step"], status["seconds"]]
 
 
 def kept_encoder(initial: Initial | None) -> list:
-    """The key of the encoder that --freeze-encoder keeps. UserError where there is none to keep."""
+    """The key of the encoder that --freeze-encoder keeps. Raises UserError where there is no trained encoder."""
     if initial is None or not initial.status.get("finished"):
         raise UserError(
             "--freeze-encoder keeps a trained encoder: give --init a finished run or a released checkpoint."
         )
     return encoder_key(initial.status)
+
+
+class _Training:
+    """One run: the model, its optimiser, and the steps."""
+
+    def __init__(
+        self,
+        data: Textures,
+        texel: Tensor,
+        config: AutoencoderConfig,
+        options: AutoencoderOptions,
+        initial: Initial | None,
+    ):
+        self.data, self.texel, self.config, self.options = data, texel, config, options
+        quantiser = options.quantiser
+        torch.manual_seed(options.seed)
+        self.model = QuantisedAutoencoder(config, quantiser) if quantiser else MapAutoencoder(config)
+        self.model.to(memory_format=torch.channels_last)
+        self.kind = {"encoder": kept_encoder(initial)} if options.freeze_encoder else {}
+        if quantiser:
+            self.kind["quantiser"] = asdict(quantiser)
+        self.model.encoder.requires_grad_(not options.freeze_encoder)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.trained, lr=options.lr, betas=(0.9, 0.98), weight_decay=1e-4, fused=True
+        )
+
+    def begin(self, run: Run, budget: Budget, initial: Initial | None) -> int:
+        """Load a run that stopped, or the weights of a new one. Returns the step."""
+        step = 0
+        if state := resume(run, budget, self.model, self.optimizer):
+            step = state[1]
+        elif initial:
+            initial.load_into(self.model)
+        if not state and not self.options.freeze_encoder:
+            set_map_statistics(self.model, self.data)
+        return step
+
+    def backward(self, step: int) -> dict[str, Tensor]:
+        """The loss terms of one step, and their gradients in the parameters."""
+        model, o = self.model, self.options
+        codes, origin, noise = draw_batch(self.data, step, o.seed, o.batch, o.cells, self.config.latent)
+        keep = draw_shrink(len(codes), step, o.seed, o.weights.shrunk)
+        w = crop_field(self.texel, origin, codes.shape[-2:], FACTOR)
+        with torch.autocast("cpu", torch.bfloat16, enabled=o.bf16):
+            whole = codes.contiguous(memory_format=torch.channels_last)
+            r = model(whole, origin, noise) if o.quantiser else model(whole, origin, noise, keep)
+        if not o.quantiser:
+            mean = crop_field(model.map_mean, origin, codes.shape[-2:], FACTOR)
+            codes = torch.lerp(mean, codes, keep.view(-1, 1, 1, 1))
+        terms = losses(r, codes, model.map_std, w, o.weights)
+        terms["loss"].backward()
+        return terms
+
+    def held_out(self) -> tuple[dict[str, float], dict[str, float]]:
+        """PSNR of each map, and the codebooks' perplexity where there are any."""
+        psnr = held_out_psnr(self.model, self.data)
+        return psnr, {
+            "perplexity": self.model.perplexity(held_out_codes(self.data, 6))
+        } if self.options.quantiser else {}
+
+    def save(self, run: Run, **status) -> None:
+        tensors = {
+            **prefixed("model", self.model.state_dict()),
+            **prefixed("optimizer", optimizer_tensors(self.optimizer)),
+        }
+        run.save(tensors, architecture=asdict(self.config), **self.kind, **status)
 
 
 def train(
@@ -202,91 +311,63 @@ def train(
     budget: Budget,
     texel: Tensor,
     config: AutoencoderConfig,
-    *,
-    lr: float,
-    batch: int,
-    cells: int = 16,
-    seed: int = 0,
-    bf16: bool = True,
-    save_seconds: float = 120,
-    weights: LossWeights | None = None,
+    options: AutoencoderOptions,
     initial: Initial | None = None,
-    freeze_encoder: bool = False,
-    quantiser: QuantiserConfig | None = None,
 ) -> MapAutoencoder:
-    """Train, or go on with, the autoencoder of a run folder. texel `[1, S, S]`: how much each texel counts.
+    """Train the autoencoder of a run folder, or resume its training.
 
-    initial: weights and statistics that a new run begins with. freeze_encoder: train the decoder alone, so that latents
-    made with the initial encoder stay valid. quantiser: a discrete latent in place of the KL one.
+    run: the folder.
+    data: skins.
+    budget: when to stop.
+    texel: `[1, S, S]` weight of each texel (`texel_weights`).
+    config: architecture.
+    options: hyperparameters.
+    initial: weights and statistics that a new run begins with.
     """
-    weights = weights or LossWeights()
-    torch.manual_seed(seed)
-    model = QuantisedAutoencoder(config, quantiser) if quantiser else MapAutoencoder(config)
-    model.to(memory_format=torch.channels_last)
-    kind = {"encoder": kept_encoder(initial)} if freeze_encoder else {}
-    if quantiser:
-        kind["quantiser"] = asdict(quantiser)
-    model.encoder.requires_grad_(not freeze_encoder)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=lr, betas=(0.9, 0.98), weight_decay=1e-4, fused=True)
-    step = 0
-    if state := resume(run, budget, model, optimizer):
-        step = state[1]
-    elif initial:
-        initial.load_into(model)
-    if not state and not freeze_encoder:
-        set_map_statistics(model, data)
-
-    def save(finished: bool) -> None:
-        if finished and not freeze_encoder:
-            set_latent_statistics(model, data)
-        run.save(
-            {**prefixed("model", model.state_dict()), **prefixed("optimizer", optimizer_tensors(optimizer))},
-            step=step,
-            seconds=budget.seconds,
-            finished=finished,
-            architecture=asdict(config),
-            psnr=psnr,
-            **kind,
-        )
-
-    psnr: dict[str, float] = {}
-    due, recent = Every(save_seconds), []
+    t = _Training(data, texel, config, options, initial)
+    step = t.begin(run, budget, initial)
+    due, meter = Every(options.save_seconds), Meter(budget)
     while not budget.over(step):
-        codes, origin, noise = draw_batch(data, step, seed, batch, cells, config.latent)
-        keep = draw_shrink(len(codes), step, seed, weights.shrunk)
-        w = crop_field(texel, origin, codes.shape[-2:], FACTOR)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            whole = codes.contiguous(memory_format=torch.channels_last)
-            r = model(whole, origin, noise) if quantiser else model(whole, origin, noise, keep)
-        if not quantiser:
-            codes = torch.lerp(
-                crop_field(model.map_mean, origin, codes.shape[-2:], FACTOR), codes, keep.view(-1, 1, 1, 1)
-            )
-        terms = losses(r, codes, model.map_std, w, weights)
-        terms["loss"].backward()
-        rate = learning_rate(lr, step, budget.progress(step))
-        norm = apply_step(optimizer, trained, rate, clip=2.0)
-        recent.append([float(t.detach()) for t in terms.values()] + [norm])
+        terms = t.backward(step)
+        rate = learning_rate(options.lr, step, budget.progress(step))
+        norm = apply_step(t.optimizer, t.trained, rate, clip=2.0)
+        meter.add(*(float(v.detach()) for v in terms.values()), norm)
         step += 1
         if due() or budget.over(step):
-            psnr = held_out_psnr(model, data)
-            use = {"perplexity": model.perplexity(held_out_codes(data, 6))} if quantiser else {}
-            means = torch.tensor(recent).mean(0).tolist()
-            run.log(
-                step=step,
-                minutes=budget.seconds / 60,
-                lr=rate,
-                **dict(zip([*terms, "norm"], means, strict=True)),
-                **{f"psnr_{k}": v for k, v in psnr.items()},
-                **use,
-            )
-            recent = []
-            save(finished=False)
+            psnr, use = t.held_out()
+            means = dict(zip([*terms, "norm"], meter.means(), strict=True))
+            figures = {f"psnr_{k}": v for k, v in psnr.items()}
+            run.log(step=step, minutes=budget.seconds / 60, lr=rate, **means, **figures, **use)
+            meter.restart()
+            t.save(run, step=step, seconds=budget.seconds, finished=False, psnr=psnr)
     if not budget.interrupted:
-        psnr = held_out_psnr(model, data, 16)
-        save(finished=True)
-    return model
+        psnr = held_out_psnr(t.model, data, 16)
+        if not options.freeze_encoder:
+            set_latent_statistics(t.model, data)
+        t.save(run, step=step, seconds=budget.seconds, finished=True, psnr=psnr)
+    return t.model
+
+
+def run_settings(
+    config: AutoencoderConfig, options: AutoencoderOptions, initial: Initial | None, precision: str
+) -> dict:
+    """What config.json of a run keeps."""
+    settings = {
+        "architecture": asdict(config),
+        "loss": asdict(options.weights),
+        "lr": options.lr,
+        "batch": options.batch,
+        "cells": options.cells,
+        "seed": options.seed,
+        "precision": precision,
+    }
+    if initial:
+        settings["init"] = initial.record
+    if options.freeze_encoder:
+        settings["frozen_encoder"] = kept_encoder(initial)
+    if options.quantiser:
+        settings["quantiser"] = asdict(options.quantiser)
+    return settings
 
 
 @command
@@ -296,17 +377,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--freeze-encoder",
         action="store_true",
-        help="with --init: train the decoder alone; latents of the initial encoder stay valid",
+        help="with --init: train the decoder only; latents of the initial encoder stay valid",
     )
     parser.add_argument(
         "--codebook",
         type=int,
         default=0,
         metavar="N",
-        help="for comparison: a vector-quantised latent with N codes in place of the KL one",
+        help="for comparison: a vector-quantised latent with N codes in place of the KL one; 0 is KL",
     )
     parser.add_argument(
-        "--groups", type=int, default=1, help="with --codebook: codes a cell, each for a part of its channels"
+        "--groups", type=int, default=1, help="with --codebook: codes of a cell, each for a part of its channels"
     )
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
@@ -315,39 +396,10 @@ def main(argv: list[str] | None = None) -> None:
     initial = initial_weights(args.init, "autoencoder") if args.init else None
     config = config_of(AutoencoderConfig, initial.status) if initial else AutoencoderConfig()
     quantiser = QuantiserConfig(args.codebook, args.groups) if args.codebook else None
-    weights = LossWeights()
-    settings = {
-        "architecture": asdict(config),
-        "loss": asdict(weights),
-        "lr": args.lr,
-        "batch": args.batch,
-        "cells": args.cells,
-        "seed": args.seed,
-        "precision": args.precision,
-    }
-    if initial:
-        settings["init"] = initial.record
-    if args.freeze_encoder:
-        settings["frozen_encoder"] = kept_encoder(initial)
-    if quantiser:
-        settings["quantiser"] = asdict(quantiser)
-    train(
-        Run(args.out, settings),
-        Textures(args.data),
-        Budget(args.minutes, args.steps).catch_signals(),
-        texel_weights(load_head()),
-        config,
-        lr=args.lr,
-        batch=args.batch,
-        cells=args.cells,
-        seed=args.seed,
-        bf16=args.precision == "bf16",
-        save_seconds=args.save_seconds,
-        weights=weights,
-        initial=initial,
-        freeze_encoder=args.freeze_encoder,
-        quantiser=quantiser,
-    )
+    options = AutoencoderOptions.of(args, cells=args.cells, freeze_encoder=args.freeze_encoder, quantiser=quantiser)
+    run = Run(args.out, run_settings(config, options, initial, args.precision))
+    budget = Budget(args.minutes, args.steps).catch_signals()
+    train(run, Textures(args.data), budget, texel_weights(load_head()), config, options, initial)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
-"""Train the denoiser: python -m fitdiff_lab.train.denoiser --data DIR/latents --out runs/denoiser --minutes 45
+"""Train the denoiser.
 
-EDM's loss (arXiv 2206.00364) on packed latents of texture and shape, condition dropped at times for classifier-free
-guidance, weights averaged by a power function of the step (Karras et al. 2023, arXiv 2312.02696).
+    python -m fitdiff_lab.train.denoiser --data DIR/latents --out runs/denoiser --minutes 45
+
+Input: the arrays of fitdiff_lab.dataset.latents. Output: a run folder (see fitdiff_lab.train.run). The loss is EDM's
+(Karras et al. 2022, arXiv 2206.00364) on packed latents of texture and shape. The condition is dropped at random, for
+classifier-free guidance. The weights are averaged with a power function of the step (Karras et al. 2023, arXiv
+2312.02696). The linear prior is fitted before the first step. --minutes or --steps says how long it takes.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
@@ -19,11 +23,13 @@ from fitdiff_core.model.denoiser import Condition, Denoiser, DenoiserConfig, pac
 from fitdiff_core.model.samplers import SIGMA_MAX, SIGMA_MIN, edm_loss, lognormal_sigmas, uniform_logsnr_sigmas
 
 from ..dataset.reading import People
-from .linear_prior import mirror, set_prior
+from .linear_prior import set_prior
 from .run import (
     Budget,
     Every,
+    Hyperparameters,
     Initial,
+    Meter,
     Run,
     apply_step,
     arguments,
@@ -37,16 +43,23 @@ from .run import (
     step_generator,
     without_prefix,
 )
-from .shape_encoder import load_reader
+from .shape_encoder import load_shape_encoder
+from .symmetry import mirror_matrix
+from .untrained import config_for, new_denoiser
 
 EMA_GAMMA = 6.94  # averages the last tenth or so of the run (sigma_rel = 0.10)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """sigma_mean, sigma_std: of ln sigma. The mean is above EDM's, as neighbouring cells of a face say much the same.
-    sigma_even: share of a batch whose levels lie evenly over the sampler's whole range instead. shape: share of the loss; dropout: of the condition; feature_noise: added to the embedding, in its standard
-    deviations, against learning the synthetic photos by heart."""
+    """What a training step draws, and how its loss is weighted.
+
+    sigma_mean, sigma_std: of ln sigma. The mean is above EDM's because neighbouring cells of a face hold much the same.
+    sigma_even: share of a batch whose noise levels are spread evenly over the sampler's range instead.
+    shape: share of the shape in the loss; the rest is the texture's.
+    dropout: share of the batch that is trained without condition.
+    feature_noise: added to the embedding, in its standard deviations, so that the network does not memorise the photos.
+    """
 
     sigma_mean: float = 0.3
     sigma_std: float = 1.6
@@ -56,43 +69,42 @@ class TrainConfig:
     feature_noise: float = 0.15
 
 
+@dataclass(frozen=True)
+class DenoiserOptions(Hyperparameters):
+    """Hyperparameters of the denoiser's training. loss: `TrainConfig`."""
+
+    loss: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a new run begins with; a resumed run ignores it.
+
+    initial: weights of an earlier run or checkpoint; else the network starts untrained.
+    shape_encoder: state dict of a trained shape encoder (`load_shape_encoder`). It stays frozen. Without it the
+        features are those of an untrained encoder.
+    mirror: `[K, K]` of the head (`mirror_matrix`). Without it heads count as symmetric.
+    """
+
+    initial: Initial | None = None
+    shape_encoder: dict[str, Tensor] | None = None
+    mirror: Tensor | None = None
+
+
 def element_weights(c: DenoiserConfig, shape_share: float) -> Tensor:
-    """`[1, C + 1, h, w]`, so that the mean over a packed latent is (1 - share) mse(texture) + share mse(shape)."""
+    """Weights `[1, C + 1, h, w]` that make a packed latent's mean (1 - share) mse(texture) + share mse(shape)."""
     texture = torch.full((1, c.latent, c.size, c.size), (1 - shape_share) / (c.latent * c.size**2))
     packed = pack_latent(texture, torch.full((1, c.shape), shape_share / c.shape))
     return packed * packed.numel()
 
 
-def config_for(data: People) -> DenoiserConfig:
-    """The architecture that fits the data. Raises UserError for a recogniser without three activation layers."""
-    if len(data.activations) != 3:
-        raise UserError(
-            f"The denoiser reads three activation layers; {data.meta['recognizer']} gave {len(data.activations)}."
-        )
-    return DenoiserConfig(
-        latent=data.latents.shape[1],
-        size=data.latents.shape[2],
-        shape=data.shape.shape[1],
-        embedding=data.embedding.shape[1],
-        activations=tuple(a.shape[1] for a in data.activations),
-    )
-
-
-def new_denoiser(config: DenoiserConfig, meta: dict, kind: type[Denoiser] = Denoiser) -> Denoiser:
-    """An untrained denoiser that knows the statistics of the recogniser's features."""
-    model = kind(config)
-    model.embedding_mean.copy_(torch.tensor(meta["embedding_mean"]))
-    model.embedding_std.copy_(torch.tensor(meta["embedding_std"]))
-    for i, (mean, std) in enumerate(zip(meta["activation_mean"], meta["activation_std"], strict=True)):
-        getattr(model, f"activation_mean_{i}").copy_(torch.tensor(mean))
-        getattr(model, f"activation_std_{i}").copy_(torch.tensor(std))
-    return model
-
-
 def begin_with(model: Denoiser, initial: Initial) -> int:
-    """Take over the network's weights that fit by name and shape; feature statistics and the prior are the new data's. Its
-    outputs count in the prior's deviations along its modes, so they are left out where those are others. Returns how many
-    tensors fit; UserError where few do."""
+    """Copy the weights of another run that fit by name and shape. Returns how many tensors fit.
+
+    Feature statistics and the prior stay those of the new data. The network's outputs are in units of the prior's
+    modes, so the output layers are left out where the modes differ. Raises UserError where less than half of the
+    tensors fit.
+    """
     own, modes = model.net.state_dict(), initial.tensors.get("prior.modes")
     same = (
         modes is not None
@@ -135,7 +147,11 @@ def step_loss(
 def held_out(
     model: Denoiser, data: People, levels: tuple[float, ...] = (0.3, 1.0, 3.0, 10.0), n: int = 24
 ) -> dict[str, float]:
-    """EDM-weighted error on held-out people, texture and shape apart, with and without the condition; fixed noise."""
+    """EDM-weighted error on held-out people, with fixed noise: of texture and shape, with and without ("_null")
+    condition.
+
+    levels: noise levels sigma that are averaged. n: people.
+    """
     index = data.test[np.linspace(0, len(data.test) - 1, min(n, len(data.test))).astype(int)]
     texture, shape, embedding, activations = data.batch(index)
     x0, cond = pack_latent(texture, shape), Condition(embedding, activations)
@@ -154,11 +170,22 @@ def held_out(
 
 
 def load_denoiser(folder) -> tuple[Denoiser, dict]:
-    """The averaged denoiser of a run folder and the run's status. Raises UserError where the run is missing."""
+    """(averaged denoiser of a run folder, status of the run). Raises UserError where the run is missing."""
     tensors, status = load_state(f"{folder}/state.safetensors")
     model = Denoiser(config_of(DenoiserConfig, status))
     model.load_state_dict(without_prefix("model", tensors) | without_prefix("ema", tensors))
     return model.eval(), status
+
+
+def _initialise(model: Denoiser, data: People, start: Start) -> None:
+    """Fit the prior and load the weights that a new run begins with."""
+    if start.shape_encoder:
+        model.reader.load_state_dict(start.shape_encoder)
+    set_prior(model, data, start.initial and start.initial.tensors.get("prior.modes"))
+    if start.mirror is not None:
+        model.prior.mirror.copy_(start.mirror)
+    if start.initial:
+        begin_with(model, start.initial)
 
 
 def train(
@@ -166,126 +193,103 @@ def train(
     data: People,
     budget: Budget,
     config: DenoiserConfig,
-    *,
-    lr: float,
-    batch: int,
-    seed: int = 0,
-    bf16: bool = True,
-    save_seconds: float = 120,
-    t: TrainConfig | None = None,
-    initial: Initial | None = None,
+    options: DenoiserOptions,
+    start: Start | None = None,
     kind: type[Denoiser] = Denoiser,
-    reader: dict[str, Tensor] | None = None,
-    mirror: Tensor | None = None,
 ) -> Denoiser:
-    """Train, or go on with, the denoiser of a run folder. Returns the averaged network.
+    """Train the denoiser of a run folder, or resume its training.
 
-    initial: weights that a new run begins with. kind: another network, to compare. reader: weights of train.reader, which
-    stay as they are; without them the reader's features are random, and the prior makes of them what it can. mirror `[K, K]`: of the head (train.prior); without it heads count as symmetric.
+    run: the folder.
+    data: encoded people.
+    budget: when to stop.
+    config: architecture.
+    options: hyperparameters.
+    start: what a new run begins with.
+    kind: class of the network, for experiments.
+    Returns the averaged network.
     """
-    t = t or TrainConfig()
-    torch.manual_seed(seed)
+    torch.manual_seed(options.seed)
     model = new_denoiser(config, data.meta, kind).to(memory_format=torch.channels_last)
     ema = new_denoiser(config, data.meta, kind).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.net.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
+    optimizer = torch.optim.AdamW(
+        model.net.parameters(), lr=options.lr, betas=(0.9, 0.98), weight_decay=1e-3, fused=True
+    )
     step = 0
     if state := resume(run, budget, model, optimizer):
         tensors, step = state
         ema.load_state_dict(without_prefix("model", tensors) | without_prefix("ema", tensors))
     else:
-        if reader:
-            model.reader.load_state_dict(reader)
-        set_prior(model, data, initial and initial.tensors.get("prior.modes"))
-        if mirror is not None:
-            model.prior.mirror.copy_(mirror)
-        if initial:
-            begin_with(model, initial)
+        _initialise(model, data, start or Start())
         ema.load_state_dict(model.state_dict())
-
-    def save(finished: bool) -> None:
-        run.save(
-            {
-                **prefixed("model", model.state_dict()),
-                **prefixed("ema.net", dict(ema.net.named_parameters())),
-                **prefixed("optimizer", optimizer_tensors(optimizer)),
-            },
-            step=step,
-            seconds=budget.seconds,
-            finished=finished,
-            architecture=asdict(config),
-            metrics=metrics,
-            recognizer=data.meta["recognizer"],
-        )
-
-    metrics: dict[str, float] = {}
-    weight = element_weights(config, t.shape)
-    due, recent, since = Every(save_seconds), [], budget.seconds
+    weight = element_weights(config, options.loss.shape)
+    due, meter = Every(options.save_seconds), Meter(budget)
     model.train()
     while not budget.over(step):
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = step_loss(model, data, t, weight, batch, step_generator(seed, step))
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+            loss = step_loss(model, data, options.loss, weight, options.batch, step_generator(options.seed, step))
         loss.backward()
-        rate = learning_rate(lr, step, budget.progress(step))
+        rate = learning_rate(options.lr, step, budget.progress(step))
         norm = apply_step(optimizer, model.net.parameters(), rate, clip=1.0)
         step += 1
         beta = (1 - 1 / step) ** (EMA_GAMMA + 1)
         torch._foreach_lerp_(list(ema.net.parameters()), list(model.net.parameters()), 1 - beta)
-        recent.append((float(loss.detach()), norm))
+        meter.add(float(loss.detach()), norm)
         if due() or budget.over(step):
-            speed = batch * len(recent) / max(1e-6, budget.seconds - since)
-            mean = torch.tensor(recent).mean(0).tolist()
-            metrics = held_out(ema, data)
-            run.log(
-                step=step, minutes=budget.seconds / 60, lr=rate, loss=mean[0], norm=mean[1], per_second=speed, **metrics
+            metrics = meter.log(run, step, rate, options.batch, lambda: held_out(ema, data))
+            run.save(
+                {
+                    **prefixed("model", model.state_dict()),
+                    **prefixed("ema.net", dict(ema.net.named_parameters())),
+                    **prefixed("optimizer", optimizer_tensors(optimizer)),
+                },
+                step=step,
+                seconds=budget.seconds,
+                finished=budget.over(step) and not budget.interrupted,
+                architecture=asdict(config),
+                metrics=metrics,
+                recognizer=data.meta["recognizer"],
             )
-            save(finished=budget.over(step) and not budget.interrupted)
-            recent, since = [], budget.seconds
+            meter.restart()
     return ema
+
+
+def run_settings(config: DenoiserConfig, options: DenoiserOptions, meta: dict, precision: str) -> dict:
+    """What config.json of a run keeps. meta: of the encoded data."""
+    return {
+        "architecture": asdict(config),
+        "training": asdict(options.loss),
+        "lr": options.lr,
+        "batch": options.batch,
+        "seed": options.seed,
+        "precision": precision,
+        "recognizer": meta["recognizer"],
+        "latents_of": meta["latents_of"],
+    }
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = arguments(__doc__, "runs/denoiser", lr=8e-4, batch=16, data="folder made by fitdiff_lab.dataset.latents")
     parser.add_argument(
-        "--reader", metavar="RUN", help="run folder of train.reader; left out, the shape's reader stays untrained"
+        "--shape-encoder",
+        metavar="RUN",
+        help="run folder of fitdiff_lab.train.shape_encoder; without it the shape encoder stays untrained",
     )
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
-    data = People(args.data)
-    t = TrainConfig()
+    data, options = People(args.data), DenoiserOptions.of(args)
     config = config_for(data)
-    settings = {
-        "architecture": asdict(config),
-        "training": asdict(t),
-        "lr": args.lr,
-        "batch": args.batch,
-        "seed": args.seed,
-        "precision": args.precision,
-        "recognizer": data.meta["recognizer"],
-        "latents_of": data.meta["latents_of"],
-    }
+    settings = run_settings(config, options, data.meta, args.precision)
     initial = initial_weights(args.init, "denoiser") if args.init else None
     if initial:
         settings["init"] = initial.record
-    reader, of_reader = load_reader(args.reader) if args.reader else (None, None)
-    if of_reader:
-        settings["reader"] = {k: of_reader[k] for k in ("step", "seconds", "metrics")}
-    run = Run(args.out, settings)
-    train(
-        run,
-        data,
-        Budget(args.minutes, args.steps).catch_signals(),
-        config,
-        lr=args.lr,
-        batch=args.batch,
-        seed=args.seed,
-        bf16=args.precision == "bf16",
-        save_seconds=args.save_seconds,
-        t=t,
-        initial=initial,
-        reader=reader,
-        mirror=mirror(load_head()),
-    )
+    weights, status = load_shape_encoder(args.shape_encoder) if args.shape_encoder else (None, None)
+    if status:
+        settings["reader"] = {
+            k: status[k] for k in ("step", "seconds", "metrics")
+        }  # the checkpoint's metadata has this key
+    run, budget = Run(args.out, settings), Budget(args.minutes, args.steps).catch_signals()
+    train(run, data, budget, config, options, Start(initial, weights, mirror_matrix(load_head())))
 
 
 if __name__ == "__main__":

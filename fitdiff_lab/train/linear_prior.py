@@ -1,8 +1,9 @@
-"""Fit the linear prior: modes of the texture latents, and what a photo's features say of them and of the shape.
+"""Fit the linear prior: modes of the texture latents, and what a photo's features say of the modes and of the shape.
 
-    python -m fitdiff_lab.train.linear_prior --data DIR/latents --reader runs/reader
+    python -m fitdiff_lab.train.linear_prior --data DIR/latents --shape-encoder runs/shape_encoder
 
-prints what it explains; `train.denoiser` fits it when a run begins.
+Input: the arrays of fitdiff_lab.dataset.latents. Output: printed figures (shares of variance explained); no file. Takes
+minutes. fitdiff_lab.train.denoiser fits the same prior when a run begins.
 """
 
 from __future__ import annotations
@@ -15,19 +16,23 @@ import torch
 from torch import Tensor
 
 from fitdiff_core.errors import command
-from fitdiff_core.head import HeadModel
 from fitdiff_core.model.denoiser import Condition, Denoiser
 
 from ..dataset.reading import People, n_train
+from .shape_encoder import load_shape_encoder
+from .untrained import config_for, new_denoiser
 
-RIDGE = 1.0  # times the number of people, for features of unit variance; people left out hardly tell 1 from 3
-RIDGE_READER = 0.1  # of the reader's features, which were made for this
-CHECKED = 0.1  # of the people, the last textures': they tell the variance that is left
-FLOOR = 0.02  # of any variance
+RIDGE = 1.0  # times the number of people, for features of unit variance; 1 to 3 give the same error on people left out
+RIDGE_SHAPE_ENCODER = 0.1  # for the shape encoder's features, which are trained for this
+CHECKED = 0.1  # share of the people, with the last textures: not fitted, they give the variance that is left
+FLOOR = 0.02  # least value of any variance
 
 
 def features(model: Denoiser, data: People, index: np.ndarray) -> Tensor:
-    """`[n, F]`, what the prior reads of each photo; the reader's features are the last."""
+    """`[n, F]`, the prior's input of each photo; the shape encoder's features are the last columns.
+
+    index: `[n]` people.
+    """
     rows = []
     for part in np.array_split(index, max(1, len(index) // 512)):
         _, _, embedding, activations = data.batch(part)
@@ -35,23 +40,11 @@ def features(model: Denoiser, data: People, index: np.ndarray) -> Tensor:
     return torch.cat(rows)
 
 
-def mirror(head: HeadModel) -> Tensor:
-    """`[K, K]`: a head's coefficients times this are those of its mirror image, in least squares."""
-    from scipy.spatial import cKDTree
-
-    flip = torch.tensor([-1.0, 1.0, 1.0])
-    with torch.no_grad():
-        mean, heads = head(torch.zeros(1, head.n_identity))[0], head(torch.eye(head.n_identity))
-    twin = torch.as_tensor(cKDTree(mean.numpy()).query((mean * flip).numpy())[1])
-    basis = (heads - mean).double()
-    mirrored = basis[:, twin] * flip
-    return torch.linalg.lstsq(basis.flatten(1).T, mirrored.flatten(1).T).solution.T.float()
-
-
 def set_modes(model: Denoiser, data: People, like: Tensor | None = None) -> Tensor:
-    """Principal directions of the training textures' latents. Returns all textures' coefficients `[N, P]`, unit variance.
+    """Set the prior's modes to the principal directions of the training textures' latents.
 
-    like `[P, C h w]`: earlier modes, whose signs are kept; a decomposition's own depend on the number of threads.
+    like: `[P, C h w]` earlier modes. The new modes take their signs; else the signs depend on the number of threads.
+    Returns the coefficients of all textures `[N, P]`, of unit variance.
     """
     prior, n = model.prior, n_train(len(data.latents))
     rows = torch.from_numpy(np.array(data.latents)).float().flatten(1)
@@ -74,8 +67,10 @@ def set_modes(model: Denoiser, data: People, like: Tensor | None = None) -> Tens
 
 @torch.no_grad()
 def set_prior(model: Denoiser, data: People, like: Tensor | None = None) -> Tensor:
-    """Fit the prior on the training people and set the model's buffers. Returns R^2 of each mode and coefficient
-    `[P + K]`, on the training people that were left out of the regression. like: as in `set_modes`."""
+    """Fit the prior on the training people (ridge regression) and set the model's buffers. like: as in `set_modes`.
+
+    Returns R^2 of each texture mode and shape coefficient `[P + K]`, on training people that were not fitted.
+    """
     target = torch.cat(
         [set_modes(model, data, like)[torch.from_numpy(data.texture)], torch.from_numpy(data.shape).float()], 1
     )
@@ -87,7 +82,7 @@ def set_prior(model: Denoiser, data: People, like: Tensor | None = None) -> Tens
     x = (x - centre) / spread
     gram = x.T @ x
     ridge = torch.full((x.shape[1],), RIDGE)
-    ridge[-model.config.reader[-1] :] = RIDGE_READER
+    ridge[-model.config.reader[-1] :] = RIDGE_SHAPE_ENCODER
     gram.diagonal().add_(ridge * len(x))
     weight = torch.cholesky_solve(x.T @ (y - middle), torch.linalg.cholesky(gram)).T / spread
     model.prior.weight.copy_(weight)
@@ -103,21 +98,21 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder made by fitdiff_lab.dataset.latents")
     parser.add_argument(
-        "--reader", metavar="RUN", help="run folder of train.reader; left out, the shape's reader stays untrained"
+        "--shape-encoder",
+        metavar="RUN",
+        help="run folder of fitdiff_lab.train.shape_encoder; without it the shape encoder stays untrained",
     )
     args = parser.parse_args(argv)
-    from .denoiser import config_for, new_denoiser
-    from .shape_encoder import load_reader
-
     data = People(args.data)
     model = new_denoiser(config_for(data), data.meta).eval()
-    if args.reader:
-        model.reader.load_state_dict(load_reader(args.reader)[0])
+    if args.shape_encoder:
+        model.reader.load_state_dict(load_shape_encoder(args.shape_encoder)[0])
     explained, p = set_prior(model, data), model.prior.n_modes
     power = model.prior.modes_std.square()
     total = power.sum() + model.prior.rest_variance.sum()
     print(
-        f"modes hold {power.sum() / total:.3f} of the texture's variance (the first eight {power[:8].sum() / total:.3f})"
+        f"the modes hold {power.sum() / total:.3f} of the texture's variance, "
+        f"the first eight {power[:8].sum() / total:.3f}"
     )
     for name, r in (("texture mode", explained[:p]), ("shape coefficient", explained[p:])):
         print(f"R^2 of a {name}: mean {r.mean():.3f}, first ten {[round(v, 2) for v in r[:10].tolist()]}")

@@ -1,8 +1,10 @@
-"""Make the shipped checkpoint of two runs:
-python -m fitdiff_lab.train.release --ae runs/ae --denoiser runs/denoiser --out fitdiff_core/assets/fitdiff.safetensors
+"""Make the shipped checkpoint from two runs.
 
-Evaluate the file (train.evaluate), then run the command again with --evaluation results.json: the figures go into the
-metadata, beside the training record.
+    python -m fitdiff_lab.train.release --ae runs/ae --denoiser runs/denoiser --out
+    fitdiff_core/assets/fitdiff.safetensors
+
+Output: one file with fp16 weights and the record of the training in its metadata. Takes seconds. To add figures,
+evaluate the file (fitdiff_lab.evaluate.model) and run the command again with --evaluation results.json.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from .run import load_state
 
 
 def fingerprint(*modules: nn.Module) -> str:
-    """Of the weights as a checkpoint stores them (fp16), whatever its metadata say: 12 hex digits."""
+    """12 hex digits of the weights as a checkpoint stores them (fp16). The metadata do not count."""
     digest = hashlib.sha256()
     for module in modules:
         for name, value in sorted(module.state_dict().items()):
@@ -35,8 +37,10 @@ def fingerprint(*modules: nn.Module) -> str:
 
 
 def read_evaluation(path: Path, weights: str) -> dict:
-    """The small part of a train.evaluate `results.json`: settings, groups and bare figures. UserError where it measured
-    other weights."""
+    """Settings, groups and plain figures of a `results.json` of evaluate.model.
+
+    weights: the `fingerprint` that it must have measured; else UserError.
+    """
     results = read_json(path, "python -m fitdiff_lab.evaluate.model")
     if results.get("weights") != weights:
         raise UserError(
@@ -47,13 +51,20 @@ def read_evaluation(path: Path, weights: str) -> dict:
     return {"settings": results["settings"], "figures": figures, "groups": results["groups"]}
 
 
-def release(ae: Path, denoiser: Path, out: Path, head=None, evaluation: Path | None = None) -> dict:
-    """Write the checkpoint and load it back. Returns its metadata; UserError where the runs do not belong together, or
-    where `evaluation`, a file of train.evaluate, is of other weights."""
+def write_release(ae: Path, denoiser: Path, out: Path, head=None, evaluation: Path | None = None) -> dict:
+    """Write the checkpoint and load it back.
+
+    ae, denoiser: run folders. out: the file. head: `HeadModel`, default the shipped one.
+    evaluation: `results.json` of evaluate.model on these weights.
+    Returns the metadata. Raises UserError where the runs do not belong together, or the evaluation is of other weights.
+    """
     head = head if head is not None else load_head()
     autoencoder, network = load_autoencoder(ae), load_denoiser(denoiser)
     model, status = network
-    ae_status, config = load_state(ae / "state.safetensors")[1], read_json(denoiser / "config.json", "train.denoiser")
+    ae_status, config = (
+        load_state(ae / "state.safetensors")[1],
+        read_json(denoiser / "config.json", "python -m fitdiff_lab.train.denoiser"),
+    )
     if config["latents_of"][:2] != encoder_key(ae_status):
         raise UserError(
             f"{denoiser} was trained on latents of another autoencoder than {ae}; encode them again and retrain."
@@ -63,7 +74,7 @@ def release(ae: Path, denoiser: Path, out: Path, head=None, evaluation: Path | N
             "steps": ae_status["step"],
             "minutes": round(ae_status["seconds"] / 60, 1),
             "psnr": ae_status["psnr"],
-            **read_json(ae / "config.json", "train.autoencoder"),
+            **read_json(ae / "config.json", "python -m fitdiff_lab.train.autoencoder"),
         },
         "denoiser": {
             "steps": status["step"],
@@ -83,14 +94,16 @@ def release(ae: Path, denoiser: Path, out: Path, head=None, evaluation: Path | N
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ae", default="runs/ae", type=Path)
-    parser.add_argument("--denoiser", default="runs/denoiser", type=Path)
-    parser.add_argument("--out", default=DEFAULT, type=Path)
+    parser.add_argument("--ae", default="runs/ae", type=Path, help="run folder of the autoencoder (%(default)s)")
     parser.add_argument(
-        "--evaluation", type=Path, metavar="RESULTS", help="results.json of train.evaluate on these weights"
+        "--denoiser", default="runs/denoiser", type=Path, help="run folder of the denoiser (%(default)s)"
+    )
+    parser.add_argument("--out", default=DEFAULT, type=Path, help="file to write (default: the shipped one)")
+    parser.add_argument(
+        "--evaluation", type=Path, metavar="RESULTS", help="results.json of fitdiff_lab.evaluate.model on these weights"
     )
     args = parser.parse_args(argv)
-    metadata = release(args.ae, args.denoiser, args.out, evaluation=args.evaluation)
+    metadata = write_release(args.ae, args.denoiser, args.out, evaluation=args.evaluation)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:.1f} MB, id {metadata['id']}")
 
 

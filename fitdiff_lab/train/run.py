@@ -1,8 +1,9 @@
-"""What every training loop needs: a resumable run folder, a time budget, and random numbers that depend on the step.
+"""Shared parts of the training commands: the run folder, the time budget, the options, and random draws by step.
 
-A run folder holds `config.json`, `log.csv` and `state.safetensors`: all tensors (weights, averages, optimiser moments)
-and, in its metadata, step and seconds. The state is replaced in one rename, so a crash costs minutes, never the run.
-Each step draws its batch and noise from a generator seeded by (seed, step): a resumed run repeats the same numbers.
+A run folder holds `config.json`, `log.csv` and `state.safetensors`. The state has all tensors (weights, averages,
+moments of the optimiser); its metadata has the step and the seconds spent. The state is replaced in one rename, so a
+crash loses only the minutes since the last save. Each step seeds its generator with (seed, step), so a resumed run
+makes the same draws.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +31,10 @@ from fitdiff_core.model.checkpoint import read_header
 
 
 class Run:
-    """A run folder. Raises UserError where it belongs to a run of another configuration."""
+    """A run folder. Raises UserError where the folder holds a run with other settings.
+
+    config: settings as JSON takes them; kept in config.json.
+    """
 
     def __init__(self, folder: str | os.PathLike, config: dict):
         self.folder = Path(folder)
@@ -49,14 +54,14 @@ class Run:
             save_file({k: v.detach().contiguous() for k, v in tensors.items()}, part, {"status": json.dumps(status)})
 
     def load(self) -> tuple[dict[str, Tensor], dict] | None:
-        """(tensors, status), or None where nothing was saved yet."""
+        """(tensors, status), or None where nothing is saved yet."""
         path = self.folder / "state.safetensors"
         return load_state(path) if path.exists() else None
 
     def log(self, **row: float) -> None:
-        """Append to log.csv; the first row names the columns. A row with new columns starts a new header line."""
+        """Append a row to log.csv and print it. The first row names the columns; other columns start a new header."""
         path = self.folder / "log.csv"
-        fields = [k for k in row]
+        fields = list(row)
         header = None
         if path.exists():
             with path.open() as f:
@@ -76,21 +81,25 @@ def load_state(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
         raise UserError(f"No training state at {path}; train first, or name the run's folder.")
     try:
         with safe_open(path, "pt") as f:
-            return {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["status"])
+            return {k: f.get_tensor(k) for k in f}, json.loads(f.metadata()["status"])
     except (SafetensorError, KeyError, TypeError, OSError, json.JSONDecodeError) as e:
         raise UserError(f"{path} is not a readable training state ({e}); delete it to start the run again.") from e
 
 
 class Initial(NamedTuple):
-    """What a new run begins with: fp32 weights, the status of the run that made them (its `architecture` above all), and
-    the record that the new run's config.json keeps: `from` (name without its folder), `id` of the file, `steps`."""
+    """The weights that a new run begins with.
+
+    tensors: fp32 weights.
+    status: of the run that made them; has its `architecture`.
+    record: what config.json of the new run keeps: `from` (name without folder), `id` of the file, `steps`.
+    """
 
     tensors: dict[str, Tensor]
     status: dict
     record: dict
 
     def load_into(self, model: nn.Module) -> None:
-        """UserError where the weights are of another architecture than the model."""
+        """Raises UserError where the weights are of another architecture than the model."""
         try:
             model.load_state_dict(self.tensors)
         except RuntimeError as e:
@@ -102,8 +111,12 @@ class Initial(NamedTuple):
 
 
 def initial_weights(source: str | os.PathLike, part: str) -> Initial:
-    """The weights to begin a new run with: those of a run folder (its averaged ones, where it keeps them), or one part
-    ("autoencoder", "denoiser") of a released checkpoint. UserError where the file is missing or of another kind."""
+    """Read the weights that a new run begins with.
+
+    source: a run folder (its averaged weights, where it has them) or a released checkpoint.
+    part: which part of a checkpoint: "autoencoder" or "denoiser".
+    Raises UserError where the file is missing or of another kind.
+    """
     path = Path(source)
     if path.is_dir():
         path = path / "state.safetensors"
@@ -119,7 +132,7 @@ def initial_weights(source: str | os.PathLike, part: str) -> Initial:
 
 
 def _released_status(path: Path, part: str) -> dict:
-    """What a checkpoint's metadata tells of the run behind one part, in the words of that run's own status."""
+    """The status of the run behind one part of a checkpoint, from the checkpoint's metadata."""
     metadata, _ = read_header(path)
     try:
         architecture, training = json.loads(metadata["architecture"])[part], json.loads(metadata.get("training", "{}"))
@@ -134,7 +147,7 @@ def _released_status(path: Path, part: str) -> dict:
 
 
 def config_of(kind: type, status: dict):
-    """The config dataclass `kind` that a run's status describes; fields it was begun without take their defaults."""
+    """The config dataclass `kind` that a run's status describes. Fields that the status lacks take their defaults."""
     try:
         return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in status["architecture"].items()})
     except (KeyError, TypeError, AttributeError) as e:
@@ -152,17 +165,18 @@ def without_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimiser's moments as a flat dict, `index.name`."""
+    """The optimiser's moments as a flat dictionary; keys are `index.name`."""
     return {f"{i}.{k}": torch.as_tensor(v) for i, s in optimizer.state_dict()["state"].items() for k, v in s.items()}
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """The inverse of `optimizer_tensors`."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         i, name = key.split(".", 1)
         p = parameters[int(i)]
-        # the parameter's memory format: mixed strides would slow every later step
+        # in the parameter's memory format: mixed strides would slow down every later step
         state.setdefault(int(i), {})[name] = torch.empty_like(p).copy_(value) if value.shape == p.shape else value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
@@ -170,7 +184,10 @@ def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, 
 def resume(
     run: Run, budget: Budget, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> tuple[dict[str, Tensor], int] | None:
-    """Go on where a run stopped: its weights, moments and time spent. Returns (all its tensors, the step); None for a new run."""
+    """Load the weights, moments and time spent of a run that stopped.
+
+    Returns (all its tensors, the step); None for a new run.
+    """
     if not (state := run.load()):
         return None
     tensors, status = state
@@ -181,9 +198,10 @@ def resume(
 
 
 class Budget:
-    """When to stop: after `minutes` of training in all sessions together, or `steps`; and how far along the run is.
+    """When a run stops: after `minutes` of training over all sessions, or after `steps`.
 
-    SIGTERM and SIGINT end the run at the next step, with its state saved.
+    After `catch_signals`, SIGTERM and SIGINT end the run at the next step, with its state saved. Raises UserError where
+    neither limit is given.
     """
 
     def __init__(self, minutes: float | None = None, steps: int | None = None, spent: float = 0.0):
@@ -205,7 +223,7 @@ class Budget:
         return self.spent + time.monotonic() - self.start
 
     def progress(self, step: int) -> float:
-        """0..1; by steps alone where they are given, so that short runs are reproducible."""
+        """Share done, 0..1. It counts steps alone where they are given, so that short runs are reproducible."""
         done = step / self.steps if self.steps else self.seconds / (60 * self.minutes)
         return min(1.0, done)
 
@@ -215,7 +233,7 @@ class Budget:
 
 
 class Every:
-    """True once each `seconds` of wall time."""
+    """Calling it returns True once every `seconds` of wall time."""
 
     def __init__(self, seconds: float):
         self.seconds, self.last = seconds, time.monotonic()
@@ -228,16 +246,77 @@ class Every:
 
 
 def learning_rate(base: float, step: int, progress: float, warmup: int = 60, cooldown: float = 0.35) -> float:
-    """Linear warm-up, constant, linear cool-down to 2 % over the last part of the budget."""
+    """Linear warm-up, constant, then a linear cool-down to 2 %.
+
+    base: the constant rate. step: from 0. progress: share of the budget used, 0..1. warmup: steps. cooldown: share of
+    the budget.
+    """
     return base * min(1.0, (step + 1) / warmup) * max(0.02, min(1.0, (1 - progress) / cooldown))
 
 
+@dataclass(frozen=True)
+class Hyperparameters:
+    """Options that all training loops share.
+
+    lr: learning rate of AdamW between warm-up and cool-down.
+    batch: samples of a step.
+    seed: of the first weights and of all draws.
+    bf16: run the networks in bfloat16 (autocast); else in float32.
+    save_seconds: wall time between two saves.
+    """
+
+    lr: float
+    batch: int
+    seed: int = 0
+    bf16: bool = True
+    save_seconds: float = 120
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, **more) -> Hyperparameters:
+        """From the parsed options of `arguments`. more: fields of a subclass."""
+        return cls(args.lr, args.batch, args.seed, args.precision == "bf16", args.save_seconds, **more)
+
+
+class Meter:
+    """Means of the figures of single steps, and samples per second, since the last report."""
+
+    def __init__(self, budget: Budget):
+        self.budget = budget
+        self.restart()
+
+    def restart(self) -> None:
+        self.rows: list[tuple[float, ...]] = []
+        self.since = self.budget.seconds
+
+    def add(self, *values: float) -> None:
+        self.rows.append(values)
+
+    def means(self) -> list[float]:
+        return torch.tensor(self.rows).mean(0).tolist()
+
+    def log(self, run: Run, step: int, rate: float, batch: int, measure: Callable[[], dict[str, float]]) -> dict:
+        """Measure and write a row of log.csv: for loops that add (loss, norm of the gradients) at each step.
+
+        rate: learning rate. batch: samples of a step. measure: gives the held-out figures, which are returned.
+        """
+        speed, (loss, norm) = batch * len(self.rows) / max(1e-6, self.budget.seconds - self.since), self.means()
+        metrics = measure()
+        minutes = self.budget.seconds / 60
+        run.log(step=step, minutes=minutes, lr=rate, loss=loss, norm=norm, per_second=speed, **metrics)
+        return metrics
+
+
 def step_generator(seed: int, step: int) -> torch.Generator:
+    """The generator of one step's draws."""
     return torch.Generator().manual_seed(seed * 1_000_003 + step)
 
 
 def apply_step(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter], lr: float, clip: float) -> float:
-    """Clip, step, clear. Returns the gradient's norm; a step whose gradient is not finite is left out."""
+    """One step of the optimiser: clip the gradients to norm `clip`, step, clear. A gradient that is not finite changes
+    nothing.
+
+    Returns the gradients' norm before clipping.
+    """
     for group in optimizer.param_groups:
         group["lr"] = lr
     norm = nn.utils.clip_grad_norm_(parameters, clip)
@@ -247,23 +326,30 @@ def apply_step(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Paramet
     return float(norm)
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows defaults, and keeps the lines of the description."""
+
+
 def arguments(doc: str, out: str, lr: float, batch: int, data: str, init: bool = True) -> argparse.ArgumentParser:
-    """The options that every training command shares."""
-    p = argparse.ArgumentParser(description=doc, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    """The options that all training commands share.
+
+    doc: text of the help page. out, lr, batch: defaults. data: help of --data. init: whether the command has --init.
+    """
+    p = argparse.ArgumentParser(description=doc, formatter_class=_HelpFormatter)
     p.add_argument("--data", required=True, help=data)
-    p.add_argument("--out", default=out, help="run folder; an unfinished run in it is resumed")
+    p.add_argument("--out", default=out, help="run folder; the command resumes an unfinished run")
     if init:
         p.add_argument(
             "--init",
             metavar="RUN_OR_CHECKPOINT",
-            help="begin a new run with these weights: a run folder or a released .safetensors file",
+            help="start a new run from these weights: a run folder or a released .safetensors file",
         )
-    p.add_argument("--minutes", type=float, help="training time over all sessions")
-    p.add_argument("--steps", type=int)
-    p.add_argument("--lr", type=float, default=lr)
-    p.add_argument("--batch", type=int, default=batch)
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--threads", type=int, default=os.cpu_count())
-    p.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
-    p.add_argument("--save-seconds", type=float, default=120)
+    p.add_argument("--minutes", type=float, help="training time over all sessions; this or --steps is needed")
+    p.add_argument("--steps", type=int, help="training steps over all sessions")
+    p.add_argument("--lr", type=float, default=lr, help="learning rate")
+    p.add_argument("--batch", type=int, default=batch, help="samples of a step")
+    p.add_argument("--seed", type=int, default=0, help="of the first weights and of all draws")
+    p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
+    p.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of the networks")
+    p.add_argument("--save-seconds", type=float, default=120, help="wall time between two saves")
     return p

@@ -1,15 +1,18 @@
-"""Train the reader of the shape: python -m fitdiff_lab.train.shape_encoder --data DIR --latents DIR/latents --out runs/reader
+"""Train the shape encoder: from a photo to features that tell the shape of the head.
 
-On the photographs of `train.prepare`, as the frozen recogniser sees them; `train.latents --only features` must have made
-DIR/latents, for the statistics of the activations. The loss is the distance in mm between two faces, less what a turn and a
-shift explain. Each photo is changed anew every time it is seen: mirrored, moved, blurred, its light and colour changed, a
-part of it covered. `train.denoiser --reader` then fits the linear prior on what the reader sees.
+    python -m fitdiff_lab.train.shape_encoder --data DIR --latents DIR/latents --out runs/shape_encoder --minutes 29
+
+Input: the photographs of fitdiff_lab.dataset.prepare, and the statistics of the activations that
+`fitdiff_lab.dataset.latents --only features` writes. Output: a run folder (see fitdiff_lab.train.run). The encoder sees
+the frozen recogniser's activation layers. The loss is the distance between two faces in mm, after the best rotation and
+shift. Photos are augmented anew at each step. `fitdiff_lab.train.denoiser --shape-encoder` fits the linear prior on its
+features. --minutes or --steps says how long it takes.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -23,10 +26,11 @@ from fitdiff_core.model.denoiser import DenoiserConfig, standardise
 from fitdiff_core.model.shape_encoder import ShapeEncoder
 
 from ..dataset.reading import Photos, Textures, read_json, split
-from .linear_prior import mirror
 from .run import (
     Budget,
     Every,
+    Hyperparameters,
+    Meter,
     Run,
     apply_step,
     arguments,
@@ -38,16 +42,24 @@ from .run import (
     step_generator,
     without_prefix,
 )
+from .symmetry import mirror_matrix
 
-EMA = 0.999
+EMA = 0.999  # of the averaged weights, a step
 
 
 @dataclass(frozen=True)
-class Changes:
-    """Of a photo, standard deviations: scale, turn (rad) and shift (share of the crop) of the crop; ln gamma; ln gain, of
-    all channels and of each; noise, at most; shares of the photos that are blurred by a 3 x 3 box and covered by a
-    rectangle. coefficients: share of the loss on plain coefficients, which the face does not tell; dropout: in the
-    reader."""
+class Augmentation:
+    """How photos are changed, and two settings of the loss.
+
+    scale, turn, shift: standard deviations of the crop's scale, rotation (radians) and shift (share of the crop's
+        side).
+    gamma, gain, tint: standard deviations of ln gamma, of ln gain of all channels, and of each channel.
+    noise: largest standard deviation of the noise.
+    blurred: share of the photos that are blurred with a 3 x 3 box.
+    covered: share of the photos that are covered in part by a rectangle.
+    coefficients: weight of the loss on the coefficients themselves; the face does not determine all of them.
+    dropout: in the encoder.
+    """
 
     scale: float = 0.03
     turn: float = 0.03
@@ -62,9 +74,19 @@ class Changes:
     dropout: float = 0.2
 
 
+@dataclass(frozen=True)
+class ShapeEncoderOptions(Hyperparameters):
+    """Hyperparameters of the shape encoder's training. augmentation: of the photos."""
+
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
 def face_metric(head: HeadModel) -> Tensor:
-    """`[K, K]` G: d G d' is the mean square distance in mm^2 between faces whose coefficients differ by d, after the small
-    turn and shift that bring them nearest."""
+    """`[K, K]` matrix G of the distance between faces.
+
+    For coefficients that differ by d `[1, K]`, d G d^T is the mean squared distance in mm^2, after the small rotation
+    and shift that minimise it.
+    """
     face = head.vertex_region("face") > 0.5
     mean = head(torch.zeros(1, head.n_identity))[0, face].double() * 1000
     basis = head(torch.eye(head.n_identity))[:, face].double() * 1000 - mean
@@ -78,12 +100,16 @@ def face_metric(head: HeadModel) -> Tensor:
 
 
 def rms_distance(d: Tensor, metric: Tensor) -> Tensor:
-    """`[B, K]` -> mm `[B]`"""
+    """Root mean square distance `[B]` in mm. d: `[B, K]` differences of coefficients. metric: `face_metric`."""
     return ((d @ metric) * d).sum(1).clamp(min=0).add(1e-2).sqrt()
 
 
-def change(crops: Tensor, c: Changes, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """`[B, 3, S, S]` -> photos of the same people as they might have been, and which were mirrored `[B]`."""
+def augment(crops: Tensor, c: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Change photos at random.
+
+    crops: `[B, 3, S, S]` in 0..1.
+    Returns changed photos of the same shape, and `[B]` bool: which ones are mirrored.
+    """
     b, side = len(crops), crops.shape[-1]
 
     def normal(*shape: int) -> Tensor:
@@ -112,8 +138,12 @@ def change(crops: Tensor, c: Changes, generator: torch.Generator) -> tuple[Tenso
     return x.clamp(0, 1), mirrored
 
 
-class Seen:
-    """Photographs as the reader sees them: the recogniser's normalised activation layers."""
+class EncoderInput:
+    """Photographs as the shape encoder sees them: the recogniser's normalised activation layers.
+
+    photos: the prepared photographs. n_textures: skins of the same set. meta: of the encoded features, whose recogniser
+    must be the same (else UserError).
+    """
 
     def __init__(self, photos: Photos, n_textures: int, recognizer: Recognizer, meta: dict):
         self.crops, self.shape = photos.rows.all("crop"), torch.from_numpy(photos.shape)
@@ -138,7 +168,10 @@ class Seen:
 
 
 class Trained(nn.Module):
-    """The reader and, while it is trained, a linear guess of the coefficients on top of it."""
+    """The shape encoder and, for the training, a linear layer that predicts the coefficients.
+
+    The attributes' names are those of the state dict.
+    """
 
     def __init__(self, c: DenoiserConfig):
         super().__init__()
@@ -149,8 +182,8 @@ class Trained(nn.Module):
 
 
 @torch.no_grad()
-def held_out(model: Trained, data: Seen, metric: Tensor, n: int = 400) -> dict[str, float]:
-    """Of held-out people: distance to their faces, root mean square over a face, mean over people, mm; the mean head's."""
+def held_out(model: Trained, data: EncoderInput, metric: Tensor, n: int = 400) -> dict[str, float]:
+    """Mean distance in mm to the faces of up to n held-out people: of the prediction, and of the mean head."""
     index = data.test[torch.linspace(0, len(data.test) - 1, min(n, len(data.test))).long()]
     guess = torch.cat([model(data.layers(data.photos(i))) for i in index.split(64)])
     truth = data.shape[index]
@@ -160,64 +193,65 @@ def held_out(model: Trained, data: Seen, metric: Tensor, n: int = 400) -> dict[s
     }
 
 
-def load_reader(folder) -> tuple[dict[str, Tensor], dict]:
-    """The averaged reader's weights of a finished run folder, and the run's status. UserError where it is not finished."""
+def load_shape_encoder(folder) -> tuple[dict[str, Tensor], dict]:
+    """(averaged weights of the shape encoder, status of the run). Raises UserError where the run has not finished."""
     tensors, status = load_state(f"{folder}/state.safetensors")
     if not status.get("finished"):
-        raise UserError(f"The reader's run in {folder} has not finished; run its training command again to resume it.")
+        raise UserError(
+            f"The shape encoder's run in {folder} has not finished; run its training command again to resume it."
+        )
     return without_prefix("ema.reader", tensors), status
 
 
 def train(
     run: Run,
-    data: Seen,
+    data: EncoderInput,
     budget: Budget,
     config: DenoiserConfig,
     metric: Tensor,
     mirrors: Tensor,
-    *,
-    lr: float,
-    batch: int,
-    seed: int = 0,
-    bf16: bool = True,
-    save_seconds: float = 120,
-    c: Changes | None = None,
+    options: ShapeEncoderOptions,
 ) -> Trained:
-    """Train, or go on with, the reader of a run folder. metric, mirrors `[K, K]`: `face_metric`, `mirror`."""
-    c = c or Changes()
-    torch.manual_seed(seed)
+    """Train the shape encoder of a run folder, or resume its training.
+
+    run: the folder.
+    data: photographs and shapes.
+    budget: when to stop.
+    config: of the denoiser that uses the encoder.
+    metric: `[K, K]`, `face_metric`.
+    mirrors: `[K, K]`, `mirror_matrix`.
+    options: hyperparameters.
+    Returns the averaged network.
+    """
+    c = options.augmentation
+    torch.manual_seed(options.seed)
     model, ema = (Trained(config).to(memory_format=torch.channels_last) for _ in range(2))
     ema.load_state_dict(model.state_dict())
     ema.requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.05, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, betas=(0.9, 0.99), weight_decay=0.05, fused=True)
     step = 0
     if state := resume(run, budget, model, optimizer):
         tensors, step = state
         ema.load_state_dict(without_prefix("ema", tensors))
-    metrics: dict[str, float] = {}
-    due, recent, since = Every(save_seconds), [], budget.seconds
+    due, meter = Every(options.save_seconds), Meter(budget)
     while not budget.over(step):
-        generator = step_generator(seed, step)
-        index = data.train[torch.randint(len(data.train), (batch,), generator=generator)]
-        crops, mirrored = change(data.photos(index), c, generator)
+        generator = step_generator(options.seed, step)
+        index = data.train[torch.randint(len(data.train), (options.batch,), generator=generator)]
+        crops, mirrored = augment(data.photos(index), c, generator)
         truth = torch.where(mirrored[:, None], data.shape[index] @ mirrors, data.shape[index])
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
             guess = model(data.layers(crops), c.dropout)
         d = guess - truth
         loss = rms_distance(d, metric).mean() + c.coefficients * d.square().mean()
         loss.backward()
-        rate = learning_rate(lr, step, budget.progress(step), cooldown=0.6)
+        rate = learning_rate(options.lr, step, budget.progress(step), cooldown=0.6)
         norm = apply_step(optimizer, model.parameters(), rate, clip=2.0)
         step += 1
         keep = min(EMA, step / (step + 10))
         torch._foreach_lerp_(list(ema.parameters()), list(model.parameters()), 1 - keep)
-        recent.append((float(loss.detach()), norm))
+        meter.add(float(loss.detach()), norm)
         if due() or budget.over(step):
-            speed, mean = batch * len(recent) / max(1e-6, budget.seconds - since), torch.tensor(recent).mean(0).tolist()
-            metrics = held_out(ema, data, metric)
-            run.log(
-                step=step, minutes=budget.seconds / 60, lr=rate, loss=mean[0], norm=mean[1], per_second=speed, **metrics
-            )
+            metrics = meter.log(run, step, rate, options.batch, lambda: held_out(ema, data, metric))
             run.save(
                 {
                     **prefixed("model", model.state_dict()),
@@ -229,28 +263,28 @@ def train(
                 finished=budget.over(step) and not budget.interrupted,
                 metrics=metrics,
             )
-            recent, since = [], budget.seconds
+            meter.restart()
     return ema
 
 
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = arguments(
-        __doc__, "runs/reader", lr=2e-3, batch=64, data="folder made by fitdiff_lab.dataset.prepare", init=False
+        __doc__, "runs/shape_encoder", lr=2e-3, batch=64, data="folder made by fitdiff_lab.dataset.prepare", init=False
     )
     parser.add_argument(
         "--latents", required=True, help="folder made by fitdiff_lab.dataset.latents, for the statistics"
     )
-    parser.add_argument("--recognizer", default="built-in")
+    parser.add_argument("--recognizer", default="built-in", help="the recogniser that the latents were made with")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     meta = read_json(Path(args.latents) / "meta.json", "python -m fitdiff_lab.dataset.latents")
-    photos, head, c = Photos(args.data), load_head(), Changes()
-    data = Seen(photos, len(Textures(args.data)), load_recognizer(args.recognizer), meta)
+    photos, head, options = Photos(args.data), load_head(), ShapeEncoderOptions.of(args)
+    data = EncoderInput(photos, len(Textures(args.data)), load_recognizer(args.recognizer), meta)
     config = DenoiserConfig(shape=head.n_identity, activations=tuple(len(m) for m in meta["activation_mean"]))
-    settings = {
+    settings = {  # the keys "reader" and "changes" are those of earlier runs
         "reader": list(config.reader),
-        "changes": asdict(c),
+        "changes": asdict(options.augmentation),
         "lr": args.lr,
         "batch": args.batch,
         "seed": args.seed,
@@ -259,21 +293,9 @@ def main(argv: list[str] | None = None) -> None:
         "features_of": meta["features_of"],
     }
     with torch.no_grad():
-        metric, mirrors = face_metric(head), mirror(head)
-    train(
-        Run(args.out, settings),
-        data,
-        Budget(args.minutes, args.steps).catch_signals(),
-        config,
-        metric,
-        mirrors,
-        lr=args.lr,
-        batch=args.batch,
-        seed=args.seed,
-        bf16=args.precision == "bf16",
-        save_seconds=args.save_seconds,
-        c=c,
-    )
+        metric, mirrors = face_metric(head), mirror_matrix(head)
+    run, budget = Run(args.out, settings), Budget(args.minutes, args.steps).catch_signals()
+    train(run, data, budget, config, metric, mirrors, options)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Prepared data of a tiny size, a recogniser without weights, and the autoencoder's training on them."""
+"""Prepared data of a tiny size, a recogniser without weights, and the training of tiny networks on them."""
 
 from types import SimpleNamespace
 
@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from fitdiff_lab.dataset.prepare import SHARD
-from fitdiff_lab.dataset.reading import Textures
-from fitdiff_lab.train import autoencoder
+from fitdiff_lab.dataset.reading import People, Textures
+from fitdiff_lab.dataset.shards import SHARD
+from fitdiff_lab.train import autoencoder, denoiser
 from fitdiff_lab.train.run import Budget, Run
-from tests.support.tiny_networks import AE
+from tests.support.tiny_networks import AE, DN
 
 
 def recognizer(crop):
@@ -40,16 +40,14 @@ def write_data(folder):
     return folder
 
 
-def train_autoencoder(folder, data, steps=2, lr=1e-3, **options):
-    return autoencoder.train(
-        Run(folder, {}),
-        Textures(data),
-        Budget(steps=steps),
-        torch.ones(1, 64, 64),
-        AE,
-        lr=lr,
-        batch=2,
-        cells=2,
-        bf16=False,
-        **options,
-    )
+def train_autoencoder(folder, data, steps=2, lr=1e-3, initial=None, budget=None, **more):
+    options = autoencoder.AutoencoderOptions(lr=lr, batch=2, cells=2, bf16=False, **more)
+    budget = budget or Budget(steps=steps)
+    return autoencoder.train(Run(folder, {}), Textures(data), budget, torch.ones(1, 64, 64), AE, options, initial)
+
+
+def train_denoiser(folder, encoded, steps):
+    people = People(encoded)
+    options = denoiser.DenoiserOptions(lr=1e-3, batch=2, bf16=False)
+    run = Run(folder, {"latents_of": people.meta["latents_of"]})
+    return denoiser.train(run, people, Budget(steps=steps), DN, options)

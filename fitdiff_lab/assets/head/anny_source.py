@@ -161,19 +161,19 @@ def _crop_from_package() -> dict[str, np.ndarray]:
     data = load_all_blendshapes(mesh.template_vertices, world, torch.float64)
     shapes = to_our_frame(data.blendshapes[:, ids].numpy()).astype(np.float32)
     ends = np.cumsum([len(skin), len(eyes[0]), len(eyes[1])])
-    return dict(
-        ids=ids,
-        n_skin=len(skin),
-        template=to_our_frame(base[ids]),
-        blendshapes=shapes,
-        labels=np.array(data.blendshape_labels),
-        phenotype_mask=data.stacked_phenotype_blend_shapes_mask.numpy(),
-        quads=row[quads[keep]],
-        part=part[keep],
-        quad_uv=uv[quads_uv[keep]],
-        eye_left=np.arange(ends[0], ends[1]),
-        eye_right=np.arange(ends[1], ends[2]),
-    )
+    return {
+        "ids": ids,
+        "n_skin": len(skin),
+        "template": to_our_frame(base[ids]),
+        "blendshapes": shapes,
+        "labels": np.array(data.blendshape_labels),
+        "phenotype_mask": data.stacked_phenotype_blend_shapes_mask.numpy(),
+        "quads": row[quads[keep]],
+        "part": part[keep],
+        "quad_uv": uv[quads_uv[keep]],
+        "eye_left": np.arange(ends[0], ends[1]),
+        "eye_right": np.arange(ends[1], ends[2]),
+    }
 
 
 def _head_parts(quads: np.ndarray, quads_uv: np.ndarray, uv: np.ndarray, n_vertices: int) -> np.ndarray:

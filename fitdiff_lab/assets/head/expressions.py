@@ -8,9 +8,9 @@ from .ict_source import EYE_RADIUS, IctHead
 from .registration import Registration, opening_side
 from .template import Template
 
-# ICT's average neutral stares a little: white shows below the iris. This much of two actions is folded into our neutral.
+# in ICT's neutral pose the eyes are too wide open; these shares of two actions are added to our neutral pose
 LIDS_AT_REST = {"eyeBlink": 0.08, "eyeSquint": 0.3}
-LID_OVERLAP = 0.0005  # metres the closed upper lid passes the lower one
+LID_OVERLAP = 0.0005  # metres by which the closed upper lid passes the lower lid
 LID_CLEARANCE = 0.0003  # metres between a closed lid's control vertices and the eyeball
 
 # Order of ARKit's ARFaceAnchor.BlendShapeLocation list, as face-capture apps stream it.
@@ -32,7 +32,7 @@ ARKIT_NAMES = (
 
 
 def ict_recipe(name: str) -> tuple[str, ...]:
-    """ICT's expressions whose sum is one of ARKit's; ICT splits two of them by side. Empty: ICT has none."""
+    """The expressions of ICT whose sum is this expression of ARKit. Empty where ICT has none."""
     if name == "tongueOut":
         return ()
     if name in ("browInnerUp", "cheekPuff"):
@@ -44,14 +44,18 @@ def ict_recipe(name: str) -> tuple[str, ...]:
 
 
 def expression_basis(template: Template, ict: IctHead, registration: Registration, landmarks: np.ndarray):
-    """([52,n,3] displacements in metres of the control vertices in the order of `ARKIT_NAMES`, [n,3] what the resting lids
-    add to the registered mean). Expressions are meant from that resting neutral."""
+    """The ARKit expressions on the control mesh.
+
+    landmarks: [68] control vertices.
+    Returns displacements [52,n,3] in metres, in the order of `ARKIT_NAMES`, and the displacement [n,3] of the lids at
+    rest, which is added to the registered mean. The expressions start from that pose.
+    """
     index = {name: i for i, name in enumerate(ict.expression_names)}
     deltas = np.zeros((len(ARKIT_NAMES), *ict.vertices.shape), np.float32)
     for k, name in enumerate(ARKIT_NAMES):
         for source in ict_recipe(name):
             deltas[k] += ict.expression[index[source]]
-    basis = registration.carry(deltas)
+    basis = registration.transfer(deltas)
     eyes = ict.eye_centres - registration.origin
     for side, eye in zip(("Left", "Right"), eyes, strict=True):
         blink = ARKIT_NAMES.index("eyeBlink" + side)
@@ -61,13 +65,15 @@ def expression_basis(template: Template, ict: IctHead, registration: Registratio
         for side in ("Left", "Right"):
             row = ARKIT_NAMES.index(action + side)
             rest += weight * basis[row]
-            basis[row] *= 1 - weight  # a full blink still ends where the lids meet
+            basis[row] *= 1 - weight  # so that the lids meet at a full blink as before
     return basis, rest
 
 
 def close_lids(template: Template, control: np.ndarray, blink: np.ndarray, eye: np.ndarray, landmarks: np.ndarray):
-    """[n,3] ``blink`` with the upper lid's travel stretched, column by column, until it meets the lower lid: as carried, it
-    stops a millimetre short of it in the middle and runs past it at the outer corner."""
+    """[n,3] ``blink`` with the motion of the upper lid scaled, column by column, so that it meets the lower lid.
+
+    As transferred from ICT it ends a millimetre too high in the middle, and too low at the outer corner.
+    """
     fine = template.subdivision @ control
     side = opening_side(fine, control[landmarks])
     before, after = fine - eye, fine + template.subdivision @ blink - eye

@@ -1,5 +1,8 @@
-"""Where MediaPipe's 468 face-mesh points lie on our skin: heads are rendered, the mesh network looks at them, and each
-point is carried back to the surface; the median over many people and views stays."""
+"""Finds MediaPipe's 468 face-mesh points on our skin.
+
+Random heads are rendered, the mesh network finds its points in the pictures, and each point is projected back to the
+surface. The result is the median over many people and views.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,19 @@ from fitdiff_core.render.orientation import flip_rows
 VIEWS = ((0, 0), (-14, 0), (14, 0), (0, -9), (0, 9))  # camera yaw, pitch in degrees
 PICTURE, PHOTO_DISTANCE, PHOTO_FOV = 640, 0.9, 19.0
 PEOPLE, STRENGTH = 24, 0.8
-REACH = 14  # pixels a point may be moved to find skin (inner rims of lids and lips fall on the eye or into the mouth)
-DOUBT_MM = 3.0  # scatter at which a point's weight is one half
-OUTLINE_WEIGHT = 0.2  # the network draws the outline along the silhouette, so it slides as the head turns
-CHIN_POINTS = (148, 152, 377)  # of the outline, but steady from wherever the face is seen
+REACH = 14  # px that a point may move to find skin; the inner edges of lids and lips often fall on the eye or mouth
+DOUBT_MM = 3.0  # scatter at which the weight of a point is one half
+OUTLINE_WEIGHT = 0.2  # the outline of the face follows the silhouette, so it moves over the skin when the head turns
+CHIN_POINTS = (148, 152, 377)  # points of the outline that do not move
 
 
 def face_mesh_points(head, people: int = PEOPLE) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """({mesh_triangles [468,3] vertex ids, mesh_barycentric [468,3], mesh_weights [468]}, metrics) for a `HeadModel`."""
+    """The face-mesh tensors of a head file, and metrics.
+
+    head: a `HeadModel` without them. people: random heads. The tensors are mesh_triangles [468,3] (vertex ids),
+    mesh_barycentric [468,3] and mesh_weights [468]. Raises UserError where the detector finds a face in too few
+    pictures.
+    """
     import torch
 
     from fitdiff_core.face import load_detector
@@ -41,7 +49,9 @@ def face_mesh_points(head, people: int = PEOPLE) -> tuple[dict[str, np.ndarray],
             if yaw == 0 and pitch == 0:
                 frontal.append(face)
     if len(found) < people * len(VIEWS) / 2 or len(frontal) < people / 2:
-        raise UserError(f"the detector knew only {len(found)} of {people * len(VIEWS)} rendered heads as faces")
+        raise UserError(
+            f"The detector found a face in only {len(found)} of {people * len(VIEWS)} renders; check the head."
+        )
     mirror = mirror_pairs(np.stack(frontal))
     samples = np.stack(found)  # [m,468,2], NaN where the surface was not seen
     samples = np.concatenate([samples, samples[:, mirror] * [-1, 1] + [1, 0]])
@@ -68,7 +78,7 @@ def face_mesh_points(head, people: int = PEOPLE) -> tuple[dict[str, np.ndarray],
 
 
 def _look(head, vertices, maps, detector, yaw: float, pitch: float):
-    """One picture: (mesh [468,3] px, uv [468,2] with NaN for points that met no skin), or (None, None) without a face."""
+    """One picture: mesh [468,3] px, and uv [468,2] with NaN for points without skin. (None, None) without a face."""
     import torch
 
     from fitdiff_core.image import linear_to_srgb
@@ -99,7 +109,7 @@ def _look(head, vertices, maps, detector, yaw: float, pitch: float):
 
 
 def _nearest(mask: np.ndarray, x: float, y: float) -> tuple[int, int] | None:
-    """(row, column) of the pixel of ``mask`` nearest to (x, y), at most `REACH` away."""
+    """(row, column) of the nearest pixel of ``mask`` to (x, y), at most `REACH` px away; else None."""
     column, row = int(x), int(y)
     r0, c0 = max(row - REACH, 0), max(column - REACH, 0)
     rows, columns = np.nonzero(mask[r0 : row + REACH + 1, c0 : column + REACH + 1])
@@ -111,12 +121,12 @@ def _nearest(mask: np.ndarray, x: float, y: float) -> tuple[int, int] | None:
 
 
 def mirror_pairs(meshes: np.ndarray) -> np.ndarray:
-    """[468] index of each point's mirror image, from frontal meshes [m,468,3] as the network sees them."""
+    """[468] index of the mirror image of each point, from frontal meshes [m,468,3]."""
     from scipy.optimize import linear_sum_assignment
 
     normal = meshes - meshes.mean(1, keepdims=True)
     normal = (normal / np.abs(normal[..., :2]).max((1, 2), keepdims=True)).mean(0)
-    for _ in range(3):  # a head drawn not quite straight: find the plane of symmetry along with the pairs
+    for _ in range(3):  # alternate between the pairs and the plane of symmetry, which is not exactly x = 0
         cost = np.linalg.norm(normal[:, None] * [-1, 1, 1] - normal[None], axis=-1) ** 2
         index = linear_sum_assignment(cost)[1]
         normal = normal - [(normal[:, 0] + normal[index, 0]).mean() / 2, 0, 0]
@@ -126,7 +136,7 @@ def mirror_pairs(meshes: np.ndarray) -> np.ndarray:
 
 
 def locate(uv: np.ndarray, head) -> tuple[np.ndarray, np.ndarray]:
-    """Triangle index [N] and barycentric weights [N,3] of atlas positions [N,2] on the skin; outside, the nearest."""
+    """Triangle index [N] and barycentric weights [N,3] of atlas positions [N,2] on the skin, or of the nearest triangle."""
     skin = head.triangles.numpy()[: int((head.triangles < head.n_skin).all(1).sum())]
     corner = head.uv.numpy().astype(np.float64)[skin]
     a, ab, ac = corner[:, 0], corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]
@@ -145,7 +155,7 @@ def locate(uv: np.ndarray, head) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _spread_mm(samples: np.ndarray, uv: np.ndarray, triangles: np.ndarray, head) -> np.ndarray:
-    """[468] robust scatter of the samples about their median, measured on the mean head."""
+    """[468] median distance of the samples to their median, mm on the mean head."""
     import torch
 
     mean = head(torch.zeros(1, head.n_identity))[0].numpy()

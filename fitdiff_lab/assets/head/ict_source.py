@@ -23,9 +23,9 @@ TEETH, SCLERA_LEFT, SCLERA_RIGHT = slice(17039, 21451), slice(21451, 22221), sli
 
 @dataclass
 class IctHead:
-    """vertices [N,3] metres; triangles [T,3] of the outer skin (face, scalp, neck; no sockets); teeth [T',3], each tooth a loose
-    part with its root; identity [100,N,3] unit sigma; expression [57,N,3]; expression_names; landmarks [68]; eye_centres
-    [2,3] left then right; eye_radius [m]."""
+    """vertices [N,3] metres; triangles [T,3] of the outer skin (face, scalp, neck; no sockets); teeth [T',3], each
+    tooth a loose part with its root; identity [100,N,3] unit sigma; expression [57,N,3]; expression_names; landmarks
+    [68]; eye_centres [2,3] left then right; eye_radius [m]."""
 
     vertices: np.ndarray
     triangles: np.ndarray
@@ -80,8 +80,8 @@ def load_ict(path: str | Path) -> IctHead:
 
 
 def _front_sphere(points: np.ndarray) -> np.ndarray:
-    """Centre of the sphere through the white of one eye, as the lids meet it: cornea and the flat back left out, one re-fit without
-    outliers."""
+    """Centre of the sphere through the white of one eye, as the lids meet it: cornea and the flat back left out, one
+    re-fit without outliers."""
     low, high = points[:, 2].min(), points[:, 2].max()
     height = (points[:, 2] - low) / (high - low)
     ring = points[(height > 0.45) & (height < 0.88)]

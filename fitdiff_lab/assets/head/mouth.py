@@ -1,9 +1,12 @@
-"""`python -m fitdiff_lab.assets.head.mouth --ict FILE [--head FILE]`: lips that touch at rest, and teeth behind them.
+"""Close the lips of a head file at rest, and add teeth.
 
-ICT-FaceKit's neutral leaves the lips a millimetre apart, which four of five heads then had: some of `mouthClose` is folded
-into the mean. ICT's crowns are laid into our mean head by a similarity of the points about the mouth. With the identity they
-move as those points do, as far as a similarity (linearised: turn, size, place) can say it: a jaw does not bend. With the
-expression they move as ICT has it: the upper row stays, the lower row follows the jaw. The file's other tensors stay.
+    python -m fitdiff_lab.assets.head.mouth --ict FILE [--head FILE]
+
+In ICT-FaceKit's neutral pose the lips are a millimetre apart, so most heads would have an open mouth: a part of
+`mouthClose` is added to the mean. The crowns of ICT's teeth are placed in our mean head by a similarity of the points
+around the mouth. With the identity they move by the linearised similarity (rotation, scale, translation) that fits
+these points best, because a jaw does not bend. With the expression they move as in ICT: the upper row stays, the lower
+row follows the jaw. The command changes the file in place and keeps its other tensors. Takes seconds.
 """
 
 from __future__ import annotations
@@ -23,24 +26,23 @@ from .ict_source import IctHead, load_ict
 from .pack import read, write
 from .registration import similarity
 
-LIPS_AT_REST = 0.035  # of mouthClose. The lips of half of all heads then just touch
-CROWN = (
-    0.012  # metres of a tooth, from its edge: what may be seen of it. The mouth cavity's roof and floor are the gums
-)
-# Metres: teeth whose middle lies behind this in ICT's frame hardly show and would pierce the cheeks' inside; upper, lower row
+LIPS_AT_REST = 0.035  # share of mouthClose; with it the lips of half of all heads just touch
+CROWN = 0.012  # visible length of a tooth from its edge, metres
+# teeth behind this z in ICT's frame (upper, lower row; metres) are left out: they would pass through the cheeks
 FOREMOST = 0.08, 0.09
-# What the mouth cavity leaves room for: metres that the rows are moved by, up and forth
+# how far the rows are moved up and forward to fit into the mouth cavity, metres
 UPPER, LOWER = (-0.0003, -0.002), (0.002, -0.002)
-# Points out of the 68 that hold the teeth: chin, underside of the nose, lips, and four times over their inner line
+# the points of the 68 that place the teeth: chin, underside of the nose, lips, and the inner line of the lips four
+# times
 ANCHORS = [7, 8, 9, *range(31, 36), *range(48, 60), *range(60, 68), *range(60, 68), *range(60, 68), *range(60, 68)]
 ROUGHNESS = 0.2
-# Of the ambient light that passes the lips: at the incisors, less for each metre behind them, at least
+# ambient light that passes the lips: at the incisors, decrease for each metre behind them, minimum
 LIGHT, DARKER, DARKEST = 0.9, 20.0, 0.3
-MARGIN = 3 / 512  # of the atlas, inside the patch
+MARGIN = 3 / 512  # inside the patch, as a share of the atlas
 
 
 def crowns(ict: IctHead) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(ids [T] of ICT's vertices, triangles [F,3] of them, upper [T] bool) of the front teeth, without their roots."""
+    """The front teeth without their roots: ids [T] of ICT's vertices, triangles [F,3] of these, upper [T] bool."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -62,7 +64,7 @@ def crowns(ict: IctHead) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def small_motions(points: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """[n,3,7] what each point does in a unit of the seven motions of a similarity about ``centre``, to first order."""
+    """[n,3,7] displacement of each point for a unit of the seven motions of a linearised similarity about ``centre``."""
     offset = points - centre
     place = np.broadcast_to(np.eye(3), (len(points), 3, 3))
     turn = np.stack([np.cross(axis, offset) for axis in np.eye(3)], 2)
@@ -70,9 +72,9 @@ def small_motions(points: np.ndarray, centre: np.ndarray) -> np.ndarray:
 
 
 def build_teeth(head: HeadModel, ict: IctHead) -> dict[str, np.ndarray]:
-    """The tensors that a head file has of its teeth."""
+    """The tensors of the teeth in a head file."""
     ids, triangles, upper = crowns(ict)
-    rows = head.landmark_ids.numpy()[ANCHORS]  # the same numbers in the control mesh and the refined one
+    rows = head.landmark_ids.numpy()[ANCHORS]  # the same in the control mesh and in the refined one
     anchors = head.mean.double().numpy()[: 3 * head.n_control].reshape(-1, 3)[rows]
     modes = head.identity.double().numpy()[:, : 3 * head.n_control].reshape(head.n_identity, -1, 3)[:, rows]
     size, rotation, origin = similarity(ict.vertices[ict.landmarks[ANCHORS]], anchors)
@@ -89,20 +91,23 @@ def build_teeth(head: HeadModel, ict: IctHead) -> dict[str, np.ndarray]:
         for source in ict_recipe(name):
             expression[k] += size * ict.expression[index[source]][ids] @ rotation.T
     light = np.clip(LIGHT - DARKER * (mean[:, 2].max() - mean[:, 2]), DARKEST, 1)
-    byte = lambda x: np.round(255 * np.broadcast_to(x, len(ids))).astype(np.uint8)  # noqa: E731
+
+    def byte(x) -> np.ndarray:
+        return np.round(255 * np.broadcast_to(x, len(ids))).astype(np.uint8)
+
     return {
         "teeth_mean": mean.astype(np.float32),
         "teeth_identity": identity.astype(np.float16),
         "teeth_expression": expression.astype(np.float16),
         "teeth_triangles": triangles.astype(np.int32),
-        "teeth_uv": unwrap(mean, upper).astype(np.float32),
+        "teeth_uv": unwrap_teeth(mean, upper).astype(np.float32),
         "teeth_occlusion": byte(light),
         "teeth_roughness": byte(ROUGHNESS),
     }
 
 
-def unwrap(points: np.ndarray, upper: np.ndarray) -> np.ndarray:
-    """[n,2] uv in the patch: round the arch to the right, up as in space, front and back of a tooth on each other."""
+def unwrap_teeth(points: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """[n,2] uv in the teeth's patch: u along the arch, v up. Front and back of a tooth have the same place."""
     u0, v0, u1, v1 = PATCH[0] + MARGIN, PATCH[1] + MARGIN, PATCH[2] - MARGIN, PATCH[3] - MARGIN
     angle = np.arctan2(points[:, 0], points[:, 2] - points[:, 2].min() + 0.01)
     u = (u0 + u1) / 2 + (u1 - u0) / 2 * angle / np.abs(angle).max()
@@ -114,7 +119,7 @@ def unwrap(points: np.ndarray, upper: np.ndarray) -> np.ndarray:
 
 
 def close_lips(tensors: dict[str, np.ndarray], metadata: dict) -> None:
-    """Folds `LIPS_AT_REST` into the mean, once, in place; a full mouthClose still ends where it did."""
+    """Adds `LIPS_AT_REST` of mouthClose to the mean, once, in place. The pose of a full mouthClose stays the same."""
     if "lips_at_rest" in metadata:
         return
     row = metadata["expression_names"].index("mouthClose")
@@ -126,8 +131,10 @@ def close_lips(tensors: dict[str, np.ndarray], metadata: dict) -> None:
 
 
 def add_mouth(path: Path, ict: IctHead) -> None:
-    """Closes the lips of the head file at ``path`` and adds teeth, in place of any it has. Raises UserError where `load_head`
-    does."""
+    """Closes the lips of the head file at ``path`` and adds or replaces its teeth.
+
+    Raises UserError as `load_head` does.
+    """
     tensors, metadata = read(path)
     close_lips(tensors, metadata)
     write(path, tensors, metadata)
@@ -135,11 +142,15 @@ def add_mouth(path: Path, ict: IctHead) -> None:
 
 
 @command
-def main() -> int:
-    p = argparse.ArgumentParser("fitdiff_lab.assets.head.mouth", description=__doc__)
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(
+        "python -m fitdiff_lab.assets.head.mouth",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("--ict", required=True, type=Path, help="ICT-FaceKit Light as one safetensors file")
     p.add_argument("--head", type=Path, default=ASSET, help="the head file to change (default: the shipped one)")
-    args = p.parse_args()
+    args = p.parse_args(argv)
     add_mouth(args.head, load_ict(args.ict))
     return 0
 

@@ -1,4 +1,4 @@
-"""Where the bust ends: the rows of the neck, drawn up so that it closes in a level ring instead of on the shoulders."""
+"""The neck boundary: moves the rows of the neck up, so that the mesh ends in a level ring and not on the shoulders."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import numpy as np
 
 from .subdivide import boundary_loop, mesh_edges
 
-ROWS = 9  # rows of quads that take part
-CUT = 4.2  # the new rim runs where this row was
+ROWS = 9  # rows of quads that are moved
+CUT = 4.2  # row at which the new boundary lies
 
 
-def hem(quads: np.ndarray, triangles: np.ndarray, points: np.ndarray):
-    """[n,n] sparse: each vertex of the outer rows slides up its column. Linear, so bases pass through it unchanged.
+def neck_boundary_operator(quads: np.ndarray, triangles: np.ndarray, points: np.ndarray):
+    """Sparse [n,n]: moves each vertex of the outer rows up along its column. Being linear, it applies to bases too.
 
-    quads, triangles and points [n,3] of the (symmetric) template.
+    quads [Q,4], triangles [T,3], points [n,3]: of the symmetric template.
     """
     from scipy.sparse import lil_matrix
 
@@ -33,7 +33,7 @@ def hem(quads: np.ndarray, triangles: np.ndarray, points: np.ndarray):
         rows.append(_order(fresh[~seen[fresh]], neighbours, points, rows[-1]))
     out = lil_matrix((n, n))
     out.setdiag(1.0)
-    # the rows' corners do not lie above each other, so columns join vertices of one number, not neighbours
+    # corners of different rows are not above each other, so a column joins the vertices of one number, not neighbours
     for column in np.stack(rows, 1):
         for k, vertex in enumerate(column):
             at = CUT + k * (ROWS - CUT) / ROWS
@@ -45,7 +45,7 @@ def hem(quads: np.ndarray, triangles: np.ndarray, points: np.ndarray):
 
 
 def _order(row: np.ndarray, neighbours: list[list[int]], points: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """The vertices of a closed row, in the order of the row below, from the front's middle on."""
+    """The vertices of a closed row in the order of the row below, starting at the middle of the front."""
     members = {int(v) for v in row}
     middle = row[np.abs(points[row, 0]) < 1e-6]
     path = [int(middle[points[middle, 2].argmax()])]

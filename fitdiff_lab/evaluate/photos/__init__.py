@@ -1,9 +1,11 @@
-"""How alike is it, how long does it take? `python -m fitdiff_lab.evaluate.photos PHOTOS` runs the main job over real photos.
+"""Measure the main job on real photos: likeness, time and memory.
 
-`views` turns the camera and the light, `worker` does one photo in a process of its own, `likeness` asks recognisers,
-`summary` and `page` write down what came out. `ablation` and `step_cost` are commands too.
+`python -m fitdiff_lab.evaluate.photos PHOTOS` runs the command line on a folder of photos. `ablation` and `step_cost`
+are commands too. `views` renders a head from other sides and in another light, `worker` processes one photo in its own
+process, `likeness` asks face recognisers, `summary` and `page` write the results.
 
-Nothing here may import torch at once: `worker` starts through this package, and its seconds are a user's.
+No module here may import torch when it is imported: `worker` starts through this package, and its time must be a
+user's.
 """
 
 from .common import SUFFIXES, load_judge, mean

@@ -1,12 +1,17 @@
-"""`python -m fitdiff_lab.evaluate.photos PHOTOS --out DIR`: the main job over a folder of photos, as a person would run it.
+"""Run the main job on a folder of photos, as a user does, and measure likeness, time and memory.
 
-Each photo goes through the command line's code in a process of its own (so that seconds and peak memory are a user's):
-guided, guided with `--photo-detail`, and `--no-guidance`; another person rendered in the photo's scene is the floor. Every
-head is rendered at the photo's pose, from either side and lit from the other side, and every recogniser at hand says how
-alike it is. Writes `report.html` (all of it), `contact.jpg` (photo and renders), `renders.jpg` (without the photos),
-`results.json` and `table.md`. `--judge FILE` names a Python file with a class `Judge` whose `similarity(photo, render)`
-returns a cosine and whose `embed(photo)` returns a unit vector or None where it finds no face: a recogniser that took no
-part in the guidance. The first one given counts most.
+    python -m fitdiff_lab.evaluate.photos PHOTOS --out DIR [--judge FILE]
+
+Each photo goes through the command line's code in a process of its own, so that seconds and peak memory are those of a
+user.
+It runs three times: guided, guided with --photo-detail, and with --no-guidance. Another person in the photo's scene is
+the baseline. Each head is rendered at the photo's pose, from both sides, and lit from the other side; each recogniser
+gives the likeness to the photo. Takes one to two minutes for each photo.
+
+Output: `report.html` (everything), `contact.jpg` (photos and renders), `renders.jpg` (without the photos),
+`results.json` and `table.md`. --judge names a Python file with a class `Judge`: a recogniser that takes no part in the
+guidance. `similarity(photo, render)` returns a cosine; `embed(photo)` returns a unit vector, or None where it finds no
+face. The first judge decides which photos are worst.
 """
 
 from __future__ import annotations
@@ -31,11 +36,14 @@ COLUMNS = (*((GUIDED, v) for v in VIEWS), (DETAIL, "pose"), (DETAIL, "relit"), (
 
 
 def run_all(photos: list[Path], out: Path, steps: int, jobs: int) -> dict[str, dict]:
-    """Every photo in every mode -> photo's name -> {"yaw": None, "runs": {mode: ...}, "likeness": {}}."""
+    """Run each photo in each mode: {photo's name: {"yaw": None, "runs": {mode: ...}, "likeness": {}}}.
+
+    jobs: at once.
+    """
     results = {p.name: {"yaw": None, "runs": {}, "likeness": {}} for p in photos}
 
     def one(mode: str, i: int) -> dict:
-        # the floor's scene is the unguided one's: both are as fitted to the photo's landmarks
+        # the other person is rendered in the unguided run's scene: both are fitted to the landmarks only
         seed = 1000 + i if mode == UNGUIDED else None
         return run_worker(photos[i], out / mode / photos[i].stem, ["--steps", str(steps), *RUNS[mode]], seed)
 
@@ -51,7 +59,7 @@ def run_all(photos: list[Path], out: Path, steps: int, jobs: int) -> dict[str, d
 
 
 def view_files(out: Path, photo: Path, runs: dict) -> dict[str, dict[str, Path]]:
-    """mode -> view -> PNG, of the modes that ran."""
+    """{mode: {view: PNG}} of the modes that finished."""
     folders = {m: out / m / photo.stem / "views" for m in RUNS if runs[m]["exit"] == 0}
     if UNGUIDED in folders:
         folders[RANDOM] = folders[UNGUIDED] / "random"
@@ -59,7 +67,7 @@ def view_files(out: Path, photo: Path, runs: dict) -> dict[str, dict[str, Path]]
 
 
 def photo_crop(out: Path, photo: Path, runs: dict) -> Image.Image | None:
-    """The photo as the guidance sees it: the first panel of `render.png`."""
+    """The photo's crop as the guidance sees it: the first panel of `render.png`. None where no mode finished."""
     for mode in RUNS:
         if runs[mode]["exit"] == 0:
             with Image.open(out / mode / photo.stem / "render.png") as im:
@@ -68,6 +76,7 @@ def photo_crop(out: Path, photo: Path, runs: dict) -> Image.Image | None:
 
 
 def load(files: dict[str, dict[str, Path]]) -> dict[str, dict[str, Image.Image]]:
+    """Read the files of `view_files`."""
     pictures = {}
     for mode, views in files.items():
         for view, path in views.items():
@@ -79,24 +88,54 @@ def load(files: dict[str, dict[str, Path]]) -> dict[str, dict[str, Image.Image]]
 def benchmark(
     photos: list[Path], out: Path, steps: int = 50, jobs: int = 1, judges: Sequence[str] = (), packs: Sequence[str] = ()
 ) -> dict:
-    """Run everything, write everything into `out` and return what `results.json` holds.
+    """Run all photos, measure them and write all results into a folder.
 
-    judges: Python files; packs: further recognisers to ask, `.onnx` files or pack folders.
+    out: the folder.
+    steps: of the sampler.
+    jobs: photos at once. Times are a user's only at 1.
+    judges: Python files with a class Judge.
+    packs: more recognisers to ask, `.onnx` files or pack folders.
+    Returns what `results.json` holds.
     """
-    from . import page
-    from .likeness import recognisers, score
+    # imported here, because this module must not import torch
+    from .likeness import recognisers
     from .summary import markdown, summarise
 
-    known = recognisers(judges, packs)  # a judge that cannot be loaded is better known now
+    known = recognisers(judges, packs)  # before the runs, so that a judge that cannot be loaded is reported at once
     results = run_all(photos, out, steps, jobs)
 
     import torch
 
     from fitdiff_core.pipeline import load_model
 
-    from .consistency import consistency
+    from .consistency import seed_consistency
+    from .page import write_page
 
     torch.set_num_threads(1)
+    blocks, rows = measure_views(photos, out, results, known)
+    out.mkdir(parents=True, exist_ok=True)
+    if rows:
+        titles = [f"{m}, {v}" for m, v in COLUMNS]
+        contact_sheet(rows, out / "contact.jpg", ["photo", *titles], 1)
+        # photos that may be measured can seldom be published, nor can their names
+        contact_sheet([(labels[1:], images[1:]) for labels, images in rows], out / "renders.jpg", titles, 1)
+    asked = [{"name": r.name, "guided": r.guided} for r in known]
+    summary = summarise(results, asked)
+    good = [p for p in photos if all(r["exit"] == 0 for r in results[p.name]["runs"].values())]
+    summary["consistency"] = seed_consistency(good, out, steps, known)
+    settings = {"checkpoint": load_model().id, "steps": steps, "jobs": jobs, "recognisers": asked}
+    report = {"settings": settings, "summary": summary, "photos": results}
+    write_json(out / "results.json", report)
+    (out / "table.md").write_text(markdown(report), "utf-8")
+    write_page(out / "report.html", report, blocks)
+    return report
+
+
+def measure_views(photos: list[Path], out: Path, results: dict[str, dict], known: Sequence) -> tuple[list[str], list]:
+    """Add likeness and yaw to `results`. known: recognisers. Returns the page's HTML blocks and the sheet's rows."""
+    from . import page
+    from .likeness import score
+
     blocks, rows = [], []
     for photo in photos:
         found = results[photo.name]
@@ -110,30 +149,15 @@ def benchmark(
         crop = photo_crop(out, photo, found["runs"])
         blocks.append(page.block(photo.name, found, pictures, crop))
         if len(files) == len(MODES):
-            marks = [cell(found["likeness"][m][v][known[0].name]) for m, v in COLUMNS]
-            rows.append(([photo.stem[:32], *marks], [crop, *(pictures[m][v] for m, v in COLUMNS)]))
-    out.mkdir(parents=True, exist_ok=True)
-    if rows:
-        titles = [f"{m}, {v}" for m, v in COLUMNS]
-        contact_sheet(rows, out / "contact.jpg", ["photo", *titles], 1)
-        # photos one may measure on are seldom photos one may publish, and their names neither
-        contact_sheet([(marks[1:], images[1:]) for marks, images in rows], out / "renders.jpg", titles, 1)
-    asked = [{"name": r.name, "guided": r.guided} for r in known]
-    summary = summarise(results, asked)
-    good = [p for p in photos if all(r["exit"] == 0 for r in results[p.name]["runs"].values())]
-    summary["consistency"] = consistency(good, out, steps, known)
-    settings = {"checkpoint": load_model().id, "steps": steps, "jobs": jobs, "recognisers": asked}
-    report = {"settings": settings, "summary": summary, "photos": results}
-    write_json(out / "results.json", report)
-    (out / "table.md").write_text(markdown(report), "utf-8")
-    page.write_page(out / "report.html", report, blocks)
-    return report
+            labels = [cell(found["likeness"][m][v][known[0].name]) for m, v in COLUMNS]
+            rows.append(([photo.stem[:32], *labels], [crop, *(pictures[m][v] for m, v in COLUMNS)]))
+    return blocks, rows
 
 
 @command
 def main(argv: list[str] | None = None) -> int:
     p = arguments("fitdiff_lab.evaluate.photos", __doc__, "benchmark_out")
-    p.add_argument("--jobs", type=int, default=1, help="photos at once; times are a user's only at 1")
+    p.add_argument("--jobs", type=int, default=1, help="photos at once; times are a user's only at 1 (%(default)s)")
     args = p.parse_args(argv)
     benchmark(photos_in(args.photos, args.limit), args.out, args.steps, args.jobs, args.judge, args.recognizer)
     print((args.out / "table.md").read_text("utf-8"))

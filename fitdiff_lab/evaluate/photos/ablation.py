@@ -1,9 +1,12 @@
-"""`python -m fitdiff_lab.evaluate.photos.ablation PHOTOS --judge FILE --out DIR`: what each part of the guidance is worth.
+"""Measure what each part of the guidance contributes.
 
-Every variant (`variants.py`) makes every photo's head in this one process. Writes `table.md`, `results.json` and
-`renders.jpg` (renders of the first photos, a column for each variant). `variants/NAME.json` is written after each photo:
-the same command goes on where it was stopped. Other steps, another checkpoint or other constants of the guidance are measured
-anew; after a change of its code, name another folder.
+    python -m fitdiff_lab.evaluate.photos.ablation PHOTOS --judge FILE --out DIR
+
+Each variant (`variants.py`) makes the head of each photo, in this one process. Output: `table.md`, `results.json`, and
+`renders.jpg` (renders of the first photos, a column for each variant). Takes the time of one run for each photo and
+variant. `variants/NAME.json` is written after each photo, so the same command goes on where it stopped. Rows with other
+steps, another checkpoint or other constants of the guidance are measured again. After a change of the guidance's code,
+use another folder.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import MISSING, fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -32,7 +35,7 @@ from fitdiff_core.model.checkpoint import FitDiffModel
 from fitdiff_core.model.denoiser import unpack_latent
 from fitdiff_core.scene import Scene
 
-from .common import arguments, cell, mean, photos_in, plain, write_json
+from .common import arguments, cell, default_values, mean, photos_in, plain, write_json
 from .likeness import recognisers, score
 from .modes import VIEWS
 from .sheet import contact_sheet
@@ -44,8 +47,7 @@ BASE = "full"
 
 
 def photometric(model: FitDiffModel, guidance: Guidance, latent: Tensor, scene: Scene) -> float:
-    """What is left between render and photo where the skin is seen: mean sRGB difference (0..1), in the shipped
-    guidance's own measure, whatever the variant's weights."""
+    """Mean sRGB difference 0..1 between render and photo on the visible skin, with the shipped weights."""
     only = replace(guidance, weights=GuidanceWeights(0, 0, 1, 0))
     objective = PhotoObjective(model.head, lambda z: model.autoencoder.decode(z, size=256), only)
     with torch.no_grad():
@@ -56,7 +58,7 @@ def photometric(model: FitDiffModel, guidance: Guidance, latent: Tensor, scene: 
 def make_head(
     model: FitDiffModel, variant: Variant, identity: Identity, guidance: Guidance, steps: int
 ) -> tuple[Tensor, Avatar, Scene, float]:
-    """Latent, avatar, scene and the seconds that sampling and decoding took."""
+    """Latent, avatar, scene, and the seconds for sampling and decoding."""
     start = time.perf_counter()
     with variant.gradient(model):
         latent, scene = pipeline.sample(
@@ -73,7 +75,10 @@ def make_head(
 
 
 class Ablation:
-    """Models loaded once, photos prepared once."""
+    """Runs the variants. It loads each model once and prepares each photo once.
+
+    judges: Python files. packs: `.onnx` files or pack folders.
+    """
 
     def __init__(self, photos: list[Path], out: Path, steps: int, judges: Sequence[str], packs: Sequence[str] = ()):
         self.photos, self.out, self.steps = photos, out, steps
@@ -82,7 +87,7 @@ class Ablation:
         self._prepared: dict[Path, tuple[Identity, Guidance] | str] = {}
 
     def prepared(self, photo: Path) -> tuple[Identity, Guidance] | str:
-        """Identity and goal, or why there is none."""
+        """Identity and guidance of a photo, or the reason why there is none."""
         if photo not in self._prepared:
             try:
                 image = load_photo(photo)
@@ -93,8 +98,7 @@ class Ablation:
         return self._prepared[photo]
 
     def settings(self, variant: Variant) -> dict:
-        """What a result holds for; a file of other settings is measured again."""
-        constants = {f.name: f.default for f in fields(Guidance) if f.default is not MISSING}
+        """What a row depends on, as JSON. Rows that were measured with other settings are measured again."""
         return plain(
             {
                 "checkpoint": self.model.id,
@@ -102,11 +106,12 @@ class Ablation:
                 "cfg": variant.cfg,
                 "variation": variant.variation,
                 "recognisers": [r.name for r in self.known],
-                "shipped": constants | vars(GuidanceWeights()),
+                "shipped": default_values(Guidance),
             }
         )
 
     def measure(self, name: str, photo: Path, variant: Variant, steps: int) -> dict:
+        """The row of one photo and variant; saves the renders."""
         prepared = self.prepared(photo)
         if isinstance(prepared, str):
             return {"error": prepared}
@@ -121,7 +126,7 @@ class Ablation:
         return row
 
     def run(self, name: str) -> dict:
-        """Photo's name -> row, of one variant; rows on disk are kept."""
+        """{photo's name: row} of one variant. Rows on disk with the same settings are kept."""
         variant, path = VARIANTS[name], self.out / "variants" / f"{name}.json"
         settings = self.settings(variant)
         rows: dict[str, dict] = {}
@@ -137,8 +142,10 @@ class Ablation:
 
 
 def summarise(rows: dict[str, dict], recogniser_names: list[str]) -> dict:
-    """Means over the photos in which a face was found. "sides" is the mean of left and right; "no_face" counts the renders in
-    which the first recogniser found none."""
+    """Means over the photos in which a face was found.
+
+    "sides" is the mean of left and right. "no_face" counts the renders in which the first recogniser found no face.
+    """
     good = [r for r in rows.values() if "error" not in r]
     first = recogniser_names[0]
     views = {"pose": ["pose"], "sides": ["left", "right"], "relit": ["relit"]}
@@ -154,9 +161,9 @@ def summarise(rows: dict[str, dict], recogniser_names: list[str]) -> dict:
 
 
 def change(rows: dict[str, dict], base: dict[str, dict], recogniser: str) -> tuple[float, float]:
-    """How much more alike than `base`, over the same photos and views, and the standard error of that mean (over photos).
+    """Mean gain of likeness against `base` on the same photos and views, and its standard error over photos.
 
-    A photo counts with the views in which both renders show a face.
+    A photo counts with the views in which the recogniser finds a face in both renders.
     """
     gains = []
     for photo, row in rows.items():
@@ -171,15 +178,16 @@ def change(rows: dict[str, dict], base: dict[str, dict], recogniser: str) -> tup
 
 
 def markdown(report: dict) -> str:
-    """`results.json` as a table."""
+    """The content of `results.json` as a Markdown table."""
     s = report["settings"]
     names = s["recognisers"]
-    header = ["variant", *(f"{n}, {v}" for n in names for v in ("pose", "±20°", "relit")), f"{names[0]}, change", "no face",
-              "photometric, sRGB/255", "s a photo"]  # fmt: skip
+    views = [f"{n}, {v}" for n in names for v in ("pose", "±20°", "relit")]
+    header = ["variant", *views, f"{names[0]}, change", "no face", "photometric, sRGB/255", "s a photo"]
     lines = [
-        f"Checkpoint {s['checkpoint']}, {s['steps']} steps unless said, seed 0, {s['photos']} photos. Means; {names[-1]} took part "
-        f"in the guidance. No face: renders of all views in which {names[0]} found none, which are in no mean. Change: to "
-        "the shipped guidance over all views, with the standard error over photos. Seconds are of sampling and decoding.",
+        f"Checkpoint {s['checkpoint']}, {s['steps']} steps unless noted, seed 0, {s['photos']} photos. Means; "
+        f"{names[-1]} took part in the guidance. No face: renders of all views in which {names[0]} found no face; "
+        "they are in no mean. Change: against the shipped guidance over all views, with the standard error over photos. "
+        "Seconds are of sampling and decoding.",
         "",
         "| " + " | ".join(header) + " |",
         "|" + "---|" * len(header),
@@ -195,7 +203,7 @@ def markdown(report: dict) -> str:
 
 
 def sheet(photos: list[Path], out: Path, names: list[str]) -> None:
-    """renders.jpg: each of the first photos at its pose and lit from the other side, a column for each variant."""
+    """Write renders.jpg: the first photos at their pose and lit from the other side, a column for each variant."""
     rows = []
     for photo in photos:
         for view in ("pose", "relit"):
@@ -210,7 +218,7 @@ def sheet(photos: list[Path], out: Path, names: list[str]) -> None:
         contact_sheet(rows, out / "renders.jpg", names, 1)
 
 
-def ablation(
+def run_ablation(
     photos: list[Path],
     out: Path,
     names: Sequence[str] = tuple(VARIANTS),
@@ -218,7 +226,11 @@ def ablation(
     judges: Sequence[str] = (),
     packs: Sequence[str] = (),
 ) -> dict:
-    """Run the variants, write everything into `out` and return what `results.json` holds. UserError for unknown names."""
+    """Run variants and write all results into a folder.
+
+    out: the folder. names: of the variants. steps: of the sampler. judges, packs: as in `Ablation`.
+    Returns what `results.json` holds. Raises UserError for unknown names.
+    """
     if unknown := sorted(set(names) - set(VARIANTS)):
         raise UserError(f"Unknown variant {', '.join(unknown)}; choose among {', '.join(VARIANTS)}.")
     runner = Ablation(photos, out, steps, judges, packs)
@@ -242,10 +254,10 @@ def ablation(
 @command
 def main(argv: list[str] | None = None) -> int:
     p = arguments("fitdiff_lab.evaluate.photos.ablation", __doc__, "ablation_out")
-    p.add_argument("--only", metavar="NAME,..", help=f"of {', '.join(VARIANTS)}")
+    p.add_argument("--only", metavar="NAME,..", help=f"variants to run, of {', '.join(VARIANTS)}; default all")
     args = p.parse_args(argv)
     names = args.only.split(",") if args.only else list(VARIANTS)
-    ablation(photos_in(args.photos, args.limit), args.out, names, args.steps, args.judge, args.recognizer)
+    run_ablation(photos_in(args.photos, args.limit), args.out, names, args.steps, args.judge, args.recognizer)
     print((args.out / "table.md").read_text("utf-8"))
     return 0
 

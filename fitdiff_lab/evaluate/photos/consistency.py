@@ -1,4 +1,4 @@
-"""Without guidance: do two seeds agree on a person, and do two people differ?"""
+"""Compare unguided heads of one photo and two seeds, and of two photos and one seed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from pathlib import Path
 from .common import mean
 
 
-def consistency(photos: Iterable[Path], out: Path, steps: int, recognisers: Sequence) -> dict:
-    """Frontal portraits from two seeds of each photo's identity: is it one person, and another than the next photo's?
+def seed_consistency(photos: Iterable[Path], out: Path, steps: int, recognisers: Sequence) -> dict:
+    """Compare frontal portraits of unguided heads, two seeds for each photo.
 
-    Mean distance of the built-in recogniser (below 0.6: the same person, dlib's own calibration) and mean similarity by
-    each recogniser, between two seeds of one identity and between two identities at one seed.
+    photos: files. out: folder; the portraits go to `seeds/`. steps: of the sampler. recognisers: to ask.
+    Returns the mean distance by the built-in recogniser (below .6 means the same person: dlib's calibration) and the
+    mean similarity by each recogniser, between two seeds of one identity and between two identities at one seed.
     """
     from fitdiff_core import pipeline
     from fitdiff_core.errors import UserError
     from fitdiff_core.image import load_photo, save_png
 
     model, recognizer = pipeline.load_model(), pipeline.load_recognizer()
-    marks: list[list] = []
+    embeddings: list[list] = []
     files: list[list[Path]] = []
     for photo in photos:
         try:
@@ -32,15 +33,15 @@ def consistency(photos: Iterable[Path], out: Path, steps: int, recognisers: Sequ
                 paths.append(save_png(out / "seeds" / f"{photo.stem}_{seed}.png", image))
         except UserError:
             continue
-        marks.append(row)
+        embeddings.append(row)
         files.append(paths)
-    n = len(marks)
+    n = len(embeddings)
     others = [(i, j) for i in range(n) for j in range(i + 1, n)]
     result = {
         "identities": n,
-        "two_seeds_distance": round(mean(float(recognizer.distance(a, b)) for a, b in marks), 3),
+        "two_seeds_distance": round(mean(float(recognizer.distance(a, b)) for a, b in embeddings), 3),
         "two_identities_distance": round(
-            mean(float(recognizer.distance(marks[i][0], marks[j][0])) for i, j in others), 3
+            mean(float(recognizer.distance(embeddings[i][0], embeddings[j][0])) for i, j in others), 3
         ),
         "two_seeds": {},
         "two_identities": {},

@@ -1,7 +1,7 @@
-"""How alike two pictures are, asked of every recogniser at hand.
+"""Likeness of two pictures by each available recogniser.
 
-Only a judge that took no part in the guidance tells likeness; the guiding one is shown beside it because the gap between
-the two tells how far the guidance fooled it.
+Only a judge that takes no part in the guidance measures likeness. The guiding recogniser is shown too: the gap between
+both tells how far the guidance has overfitted to it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NAN = float("nan")
 
 
 class JudgeFile:
-    """A user's `Judge` (see `common.load_judge`), with what it saw of each photo kept."""
+    """A user's `Judge` (see `common.load_judge`). It keeps the embedding of each photo."""
 
     guided = False
 
@@ -31,7 +31,7 @@ class JudgeFile:
         return self.judge.embed(str(image) if isinstance(image, Path) else image)
 
     def similarity(self, photo: Path, image: Path | Image.Image) -> float:
-        """Cosine; NaN where it finds no face in one of the two."""
+        """Cosine; NaN where it finds no face in one of the pictures."""
         if str(photo) not in self._photos:
             self._photos[str(photo)] = self.embed(photo)
         return self.between(self._photos[str(photo)], self.embed(image))
@@ -42,9 +42,10 @@ class JudgeFile:
 
 
 class OwnRecogniser:
-    """One of this project's recognisers: the built-in one or an ArcFace `.onnx` file or pack folder.
+    """A recogniser of this project: the built-in one, or an ArcFace `.onnx` file or pack folder.
 
-    It finds the face in the render itself, so a render without a face that one can see has no likeness.
+    source: "built-in" or a path. guided: whether it took part in the guidance.
+    It detects the face in the render, so a render in which no face can be seen has no likeness.
     """
 
     def __init__(self, source: str, guided: bool):
@@ -67,7 +68,7 @@ class OwnRecogniser:
             return None
 
     def similarity(self, photo: Path, image: Path | Image.Image) -> float:
-        """`Recognizer.similarity`: 1 the same picture, 0 a stranger; NaN where there is no face in one of the two."""
+        """`Recognizer.similarity`: 1 for the same picture, 0 for another person; NaN where a picture has no face."""
         if str(photo) not in self._photos:
             self._photos[str(photo)] = self.embed(photo)
         return self.between(self._photos[str(photo)], self.embed(image))
@@ -77,14 +78,14 @@ class OwnRecogniser:
 
 
 def pixels_of(image: Image.Image) -> torch.Tensor:
-    """PIL -> sRGB `[1, 3, H, W]`"""
+    """sRGB `[1, 3, H, W]` in 0..1 of a PIL picture."""
     import numpy as np
 
     return torch.from_numpy(np.asarray(image.convert("RGB"), np.float32) / 255).permute(2, 0, 1)[None].contiguous()
 
 
 def recognisers(judges: Sequence[str] = (), packs: Sequence[str] = ()) -> list[JudgeFile | OwnRecogniser]:
-    """The judges first, then packs, then the built-in recogniser, which took part in the guidance."""
+    """The judges, then the packs, then the built-in recogniser, which takes part in the guidance."""
     found = [*map(JudgeFile, judges), *(OwnRecogniser(p, False) for p in packs), OwnRecogniser("built-in", True)]
     names = [r.name for r in found]
     for i, r in enumerate(found):
@@ -94,7 +95,7 @@ def recognisers(judges: Sequence[str] = (), packs: Sequence[str] = ()) -> list[J
 
 
 def score(photo: Path, image: Path | Image.Image, recognisers: Sequence) -> dict[str, float]:
-    """By recogniser's name, rounded."""
+    """Likeness of a render to a photo by each recogniser's name, rounded."""
     with torch.no_grad():
         values = {r.name: r.similarity(photo, image) for r in recognisers}
     return {k: v if math.isnan(v) else round(v, 4) for k, v in values.items()}

@@ -1,4 +1,4 @@
-"""The ways to make a head that are compared, and the views that they are compared in."""
+"""The modes that are compared (ways to make a head), and the views of the heads."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ WHAT = {
     GUIDED: "guided",
     DETAIL: "guided, with photo detail",
     UNGUIDED: "`--no-guidance`",
-    RANDOM: "another person (the floor)",
+    RANDOM: "another person (baseline)",
 }
 VIEWS = {
     "pose": "photo's pose",
@@ -17,4 +17,4 @@ VIEWS = {
     "right": "20° to the right",
     "relit": "lit from the other side",
 }
-"""left: the camera goes to the subject's left."""
+"""Views by name. "left": the camera moves to the subject's left."""

@@ -1,4 +1,4 @@
-"""The report as one HTML file: tables, then every photo beside its renders. Pictures are inside; no scripts."""
+"""The report as one HTML file: tables, then each photo with its renders. It embeds the pictures and has no scripts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ tr + tr { border-top: 1px solid #ddd; } th { font-weight: 600; } h3 { margin-bot
 
 
 def picture(image: Image.Image) -> str:
-    """`<img>` with a JPEG inside."""
+    """An `<img>` element with an embedded JPEG."""
     small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=82)
@@ -32,6 +32,8 @@ def picture(image: Image.Image) -> str:
 
 
 def table(rows: list[list[str]]) -> str:
+    """HTML of a table; the first row is the header."""
+
     def line(tag: str, row: list[str]) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(c).replace('`', '')}</{tag}>" for c in row) + "</tr>"
 
@@ -39,7 +41,10 @@ def table(rows: list[list[str]]) -> str:
 
 
 def block(name: str, found: dict, pictures: dict[str, dict[str, Image.Image]], photo: Image.Image | None) -> str:
-    """One photo: a column for each mode, a row for each view, the recognisers' figures under each picture."""
+    """HTML of one photo: a column for each mode, a row for each view, the likeness under each picture.
+
+    name: of the photo. found: its results. pictures: {mode: {view: picture}}. photo: its crop, or None.
+    """
     runs = " ".join(f"{m}: {r['error']}" for m, r in found["runs"].items() if r["exit"] != 0)
     yaw = "" if found["yaw"] is None else f", yaw {round(found['yaw'])}°"
     lines = [f'<div class="photo"><h3>{html.escape(name)}{yaw}</h3>']
@@ -54,14 +59,15 @@ def block(name: str, found: dict, pictures: dict[str, dict[str, Image.Image]], p
             first = picture(photo) if i == 0 and photo is not None else ""
             cells = [f"<td>{first}{what}</td>"]
             for mode in modes:
-                marks = ", ".join(f"{k} {cell(v)}" for k, v in found["likeness"][mode][view].items())
-                cells.append(f"<td>{picture(pictures[mode][view])}{html.escape(marks)}</td>")
+                scores = ", ".join(f"{k} {cell(v)}" for k, v in found["likeness"][mode][view].items())
+                cells.append(f"<td>{picture(pictures[mode][view])}{html.escape(scores)}</td>")
             lines.append("<tr>" + "".join(cells) + "</tr>")
         lines.append("</table>")
     return "\n".join([*lines, "</div>"])
 
 
 def write_page(path: Path, report: dict, blocks: list[str]) -> None:
+    """Write the page. report: the content of `results.json`. blocks: `block` of each photo."""
     lines = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>FitDiff benchmark</title>'
         f"<style>{STYLE}</style></head><body><h1>FitDiff benchmark</h1><p>{html.escape(head(report))}</p>",

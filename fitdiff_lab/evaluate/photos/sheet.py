@@ -1,4 +1,4 @@
-"""Contact sheets: one row of square pictures a photo."""
+"""Contact sheets: rows of square pictures."""
 
 from __future__ import annotations
 
@@ -13,8 +13,13 @@ PANEL = 256
 def contact_sheet(
     rows: list[tuple[str | list[str], list[Image.Image]]], path: Path, titles: Sequence[str] = (), side_by_side: int = 2
 ) -> None:
-    """rows: (label, or one for each picture; pictures). titles: of the columns, at the foot of the first row.
-    side_by_side: rows next to each other, which keeps sheets of narrow rows readable."""
+    """Write a contact sheet.
+
+    rows: (label or one label for each picture, pictures).
+    path: of the JPEG.
+    titles: of the columns, at the foot of the first row.
+    side_by_side: rows beside each other, so that a sheet of short rows stays compact.
+    """
     columns = max(len(images) for _, images in rows)
     high = -(-len(rows) // side_by_side)
     sheet = Image.new("RGB", (side_by_side * columns * PANEL, high * PANEL))
@@ -33,6 +38,6 @@ def contact_sheet(
 
 
 def _write(draw: ImageDraw.ImageDraw, at: tuple[int, int], text: str, colour: tuple[int, int, int]) -> None:
-    """Readable on white clothes too."""
+    """Text with a black shadow, to be readable on white."""
     draw.text((at[0] + 1, at[1] + 1), text, fill=(0, 0, 0))
     draw.text(at, text, fill=colour)

@@ -1,4 +1,4 @@
-"""Means, worst cases and tables of what the benchmark found."""
+"""Means, worst cases and tables of the results."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def missing(value: float | None) -> bool:
     return value is None or value != value
 
 
-def likeness(photos: list[dict], recogniser: str) -> dict[str, dict[str, dict]]:
-    """mode -> view -> {"mean", "no_face"} over `photos`."""
+def mean_likeness(photos: list[dict], recogniser: str) -> dict[str, dict[str, dict]]:
+    """{mode: {view: {"mean", "no_face"}}} over photos, by one recogniser."""
     table = {}
     for mode in MODES:
         values = {v: [p["likeness"][mode][v][recogniser] for p in photos if mode in p["likeness"]] for v in VIEWS}
@@ -27,7 +27,7 @@ def likeness(photos: list[dict], recogniser: str) -> dict[str, dict[str, dict]]:
 
 
 def stages(runs: list[dict]) -> dict[str, dict[str, float]]:
-    """Of finished runs: stage -> its mean seconds and share of their sum. Starting Python and leaving it is no stage."""
+    """{stage: mean seconds and share of their sum} of finished runs. Python's start and end are not included."""
     names = list(dict.fromkeys(name for r in runs for name in r["seconds"] if name != "total"))
     seconds = {name: mean(r["seconds"].get(name, 0.0) for r in runs) for name in names}
     whole = sum(seconds.values())
@@ -35,6 +35,7 @@ def stages(runs: list[dict]) -> dict[str, dict[str, float]]:
 
 
 def cost(photos: list[dict], mode: str) -> dict:
+    """Wall time, peak memory and stages of one mode."""
     runs = [p["runs"][mode] for p in photos if p["runs"].get(mode, {}).get("exit") == 0]
     if not runs:
         return {"finished": 0}
@@ -47,7 +48,7 @@ def cost(photos: list[dict], mode: str) -> dict:
 
 
 def worst(results: dict[str, dict], recogniser: str, n: int = 5) -> list[dict]:
-    """Photos whose guided head is least alike at the photo's pose; those without a face first."""
+    """The n photos whose guided head has the least likeness at the photo's pose; first those without a face."""
     rows = [
         {"photo": name, "likeness": p["likeness"][GUIDED]["pose"][recogniser], "yaw": p["yaw"]}
         for name, p in results.items()
@@ -57,7 +58,11 @@ def worst(results: dict[str, dict], recogniser: str, n: int = 5) -> list[dict]:
 
 
 def summarise(results: dict[str, dict], recognisers: list[dict]) -> dict:
-    """results: photo's name -> {"yaw", "runs", "likeness"}; recognisers: [{"name", "guided"}], the first counts most."""
+    """The figures of all photos.
+
+    results: {photo's name: {"yaw", "runs", "likeness"}}. recognisers: [{"name", "guided"}]; the first decides the
+        worst.
+    """
     everybody = list(results.values())
     seen = [p for p in everybody if p["likeness"]]
     subsets = {}
@@ -65,7 +70,7 @@ def summarise(results: dict[str, dict], recognisers: list[dict]) -> dict:
         chosen = [p for p in seen if abs(p["yaw"]) <= limit]
         subsets[name] = {
             "photos": len(chosen),
-            "likeness": {r["name"]: likeness(chosen, r["name"]) for r in recognisers},
+            "likeness": {r["name"]: mean_likeness(chosen, r["name"]) for r in recognisers},
         }
     finished = sum(all(p["runs"].get(m, {}).get("exit") == 0 for m in RUNS) for p in everybody)
     return {
@@ -84,7 +89,7 @@ def label(recogniser: dict) -> str:
 
 
 def likeness_rows(table: dict[str, dict]) -> list[list[str]]:
-    """Header and rows of one recogniser's likeness; "0.71 (2)" where two renders showed it no face."""
+    """Header and rows of one recogniser's likeness. "0.71 (2)" means that it found no face in two renders."""
     rows = [["likeness, mean", *VIEWS.values()]]
     for mode, views in table.items():
         cells = [cell(v["mean"]) + (f" ({v['no_face']})" if v["no_face"] else "") for v in views.values()]
@@ -122,7 +127,7 @@ def consistency_rows(c: dict) -> list[list[str]]:
 
 
 def sections(report: dict) -> list[tuple[str, list[list[str]]]]:
-    """(title, table) in the order of importance; the first row of a table is its header."""
+    """(title, table) of each part of the report; the first row of a table is its header."""
     s, settings = report["summary"], report["settings"]
     found = []
     for r in settings["recognisers"]:
@@ -137,7 +142,7 @@ def sections(report: dict) -> list[tuple[str, list[list[str]]]]:
 
 
 def markdown(report: dict) -> str:
-    """`results.json` as tables for the documentation."""
+    """The content of `results.json` as Markdown tables."""
     lines = [head(report), ""]
     for title, (header, *rows) in sections(report):
         lines += [f"{title}:", "", "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
@@ -148,6 +153,7 @@ def markdown(report: dict) -> str:
 def head(report: dict) -> str:
     s = report["settings"]
     return (
-        f"Checkpoint {s['checkpoint']}, {s['steps']} steps, seed 0, {s['jobs']} photo{'s' if s['jobs'] > 1 else ''} at a time. "
+        f"Checkpoint {s['checkpoint']}, {s['steps']} steps, seed 0, "
+        f"{s['jobs']} photo{'s' if s['jobs'] > 1 else ''} at a time. "
         "In brackets: renders in which the recogniser found no face; they are not in the mean."
     )

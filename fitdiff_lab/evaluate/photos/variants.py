@@ -1,4 +1,4 @@
-"""What `ablation` compares: the shipped guidance, and the same with one thing changed."""
+"""The variants that `ablation` compares: the shipped guidance, and the same with one change each."""
 
 from __future__ import annotations
 
@@ -18,8 +18,14 @@ from fitdiff_core.model.denoiser import pack_latent, unpack_latent
 
 @dataclass
 class Variant:
-    """what: for the table. guidance: the changed goal; gradient: a change of the way back to the noisy latent, in force
-    while the context lasts; steps: of the default's, as a factor."""
+    """One variant.
+
+    what: description for the table.
+    guidance: changes the guidance.
+    gradient: context that changes the gradient's way back to the noisy latent.
+    steps: factor on the number of steps.
+    cfg, variation: of `pipeline.sample`.
+    """
 
     what: str
     guidance: Callable[[Guidance], Guidance] = lambda g: g
@@ -31,7 +37,7 @@ class Variant:
 
 @contextmanager
 def detached(model: FitDiffModel) -> Iterator[None]:
-    """The gradient stops at the denoised estimate."""
+    """Context in which the gradient stops at the denoised estimate."""
     prior = model.denoiser.prior
     prior.gradient = lambda texture, shape, sigma: (texture, shape)
     try:
@@ -42,8 +48,11 @@ def detached(model: FitDiffModel) -> Iterator[None]:
 
 @contextmanager
 def through_denoiser(model: FitDiffModel) -> Iterator[None]:
-    """The gradient goes on to the noisy latent through the whole network, as in diffusion posterior sampling (Chung et
-    al. 2023), with classifier-free guidance: another forward and a backward pass at each step."""
+    """Context in which the gradient goes through the whole network, as in diffusion posterior sampling (Chung et al.
+    2023).
+
+    It includes classifier-free guidance, and costs one more forward and a backward pass at each step.
+    """
     denoiser, prior, last = model.denoiser, model.denoiser.prior, {}
 
     def remember(module, args, kwargs) -> None:
@@ -53,7 +62,7 @@ def through_denoiser(model: FitDiffModel) -> Iterator[None]:
         (x, *rest), kwargs = last["call"]
         with torch.enable_grad():
             x = x.detach().clone().requires_grad_()
-            denoised = denoiser.forward(x, *rest, **kwargs)  # not a call: that would be remembered
+            denoised = denoiser.forward(x, *rest, **kwargs)  # `forward`, because a call would run the hook again
             (found,) = torch.autograd.grad(denoised, x, pack_latent(texture, shape))
         return unpack_latent(found, shape.shape[1])
 
@@ -75,7 +84,7 @@ def _with(what: str, **settings) -> Variant:
 
 
 def _window(factor: float) -> Callable[[Guidance], Guidance]:
-    """The window's ends moved apart (factor above 1) or towards each other, on the logarithmic scale of sigma."""
+    """Change the window of sigma: a factor above 1 makes it wider at both ends, below 1 narrower."""
     return lambda g: replace(g, sigma_window=(g.sigma_window[0] * factor, g.sigma_window[1] / factor))
 
 
@@ -91,7 +100,7 @@ VARIANTS: dict[str, Variant] = {
     ),
     "no_light_gain": _with("what the light leaves unexplained goes to the skin", unexplained=Unexplained(share=0.0)),
     "no_sun": _with("no lamp beside the harmonics", sun=None),
-    "shape_held": _with("the shape held as the prior has it", shape_step=0.0),
+    "shape_held": _with("the shape stays as the prior gives it", shape_step=0.0),
     "shape_fast": Variant("shape steps 8 times as large", lambda g: replace(g, shape_step=8 * g.shape_step)),
     "window_narrow": Variant("sigma window 4 times narrower at both ends", _window(0.25)),
     "window_wide": Variant("sigma window 4 times wider at both ends", _window(4.0)),

@@ -1,6 +1,7 @@
-"""The head as the photo did not show it: from either side, and lit from the other side.
+"""Views of a head that the photo does not show: from both sides, and lit from the other side.
 
-At the photo's own pose and light a render can be alike because the photo was painted on it; these views tell.
+At the photo's own pose and light a render can be alike because the photo was fitted there; these views measure the
+head.
 """
 
 from __future__ import annotations
@@ -18,26 +19,26 @@ from fitdiff_core.render.camera import rotation_matrix
 from fitdiff_core.render.rig import combine_lights, directional_light, uniform_light
 from fitdiff_core.scene import Scene
 
-TURN = 20.0  # degrees
+TURN = 20.0  # degrees between the photo's view and a view from the side
 KEY_SIDE, KEY_UP = 55.0, 20.0  # degrees from the camera to the key light
-KEY, AMBIENT = 2.3, 0.26  # irradiance and radiance, before the exposure: the far side is dark, not black
+KEY, AMBIENT = 2.3, 0.26  # irradiance and radiance before the exposure
 
 
 def face_centre(avatar: Avatar, scene: Scene) -> Tensor:
-    """Middle of the face's landmarks, world `[B, 3]`, metres: what stays where it is when the camera turns."""
+    """Middle of the face's landmarks in the world, `[B, 3]` metres: the point about which the camera turns."""
     points = avatar.head.landmarks(avatar.vertices(scene), "mesh")
     return (points.amin(1) + points.amax(1)) / 2
 
 
 def turned(scene: Scene, degrees: float, centre: Tensor) -> Scene:
-    """The camera goes round the vertical axis of the head through `centre` `[B, 3]`; positive to the subject's left.
+    """The scene with the camera moved around the vertical axis through `centre` `[B, 3]`.
 
-    `centre` keeps its pixel and its distance, so the framing stays. The light stays with the head.
+    degrees: positive to the subject's left. The centre keeps its pixel and its distance. The light stays with the head.
     """
     camera = scene.camera
     angle = torch.zeros_like(camera.rotation)
     angle[:, 1] = -math.radians(degrees)
-    around = rotation_matrix(angle)  # the world, as the moved camera sees it, turns the other way
+    around = rotation_matrix(angle)  # seen from the moved camera, the world turns the other way
     matrix = camera.matrix()
     offset = (matrix @ (centre - (around @ centre[..., None])[..., 0])[..., None])[..., 0]
     return replace(
@@ -46,22 +47,22 @@ def turned(scene: Scene, degrees: float, centre: Tensor) -> Scene:
 
 
 def axis_angle(matrix: Tensor) -> Tensor:
-    """`[B, 3, 3]` -> `[B, 3]`"""
+    """Axis-angle vectors `[B, 3]`, radians, of rotation matrices `[B, 3, 3]`."""
     from fitdiff_core.fitting.pose import matrix_to_axis_angle
 
     return torch.stack([matrix_to_axis_angle(m.double()) for m in matrix]).to(matrix)
 
 
 def yaw(scene: Scene, centre: Tensor) -> float:
-    """Degrees from which the camera sees the face; 0 is frontal, positive where it stands to the subject's left."""
+    """Yaw of the camera about the face, degrees: 0 is frontal, positive is to the subject's left."""
     x, _, z = (scene.camera.position() - centre)[0].tolist()
     return math.degrees(math.atan2(x, z))
 
 
 def light_from(light: Light) -> Tensor:
-    """Vector irradiance `[B, 3]`, world: where the light comes from on the whole, and how much more than from behind.
+    """Vector irradiance `[B, 3]` in the world, luminance: the main direction of the light, and how directed it is.
 
-    Of the environment it is band 1 of its harmonics, of each lamp its direction times its irradiance; in luminance.
+    The sum of band 1 of the environment's harmonics, and of direction times irradiance of each directional light.
     """
     weights = light.sh.new_tensor(LUMINANCE)
     band = (light.sh[:, 1:4] @ weights) / 0.488602511902920  # y, z, x
@@ -70,7 +71,7 @@ def light_from(light: Light) -> Tensor:
 
 
 def frontal(light: Light, rotation: Tensor) -> Tensor:
-    """Luminance `[B]` of a white surface that faces the camera. rotation `[B, 3, 3]`: world -> camera."""
+    """Luminance `[B]` of a white surface that faces the camera. rotation: `[B, 3, 3]`, world to camera."""
     toward_camera = rotation[:, 2]
     matte = light.irradiance(toward_camera[:, None])[:, 0]
     cosine = (light.direction @ toward_camera[..., None]).clamp(min=0)
@@ -78,9 +79,9 @@ def frontal(light: Light, rotation: Tensor) -> Tensor:
 
 
 def other_side(scene: Scene) -> Light:
-    """A key light from the other side of the picture than the scene's light comes from, and weak surroundings.
+    """A key light on the other side of the picture than the scene's light, and weak ambient light.
 
-    White, and as bright on what faces the camera as the scene's: the exposure of a photo is no part of likeness.
+    It is white. A surface that faces the camera is as bright as in the scene, because exposure is not part of likeness.
     """
     matrix = scene.camera.matrix()
     seen = torch.einsum("bij,bj->bi", matrix, light_from(scene.light))
@@ -95,7 +96,7 @@ def other_side(scene: Scene) -> Light:
 
 
 def looks(avatar: Avatar, scene: Scene) -> dict[str, Scene]:
-    """View's name -> scene: at the photo's pose, from either side, and lit from the other side."""
+    """{view: scene}: at the photo's pose, from both sides, and lit from the other side."""
     centre = face_centre(avatar, scene)
     return {
         "pose": scene,
@@ -106,7 +107,7 @@ def looks(avatar: Avatar, scene: Scene) -> dict[str, Scene]:
 
 
 def render_looks(avatar: Avatar, scene: Scene, size: int = 512) -> dict[str, Tensor]:
-    """sRGB `[1, 3, size, size]` of every look."""
+    """{view: render}, sRGB `[1, 3, size, size]` each."""
     from fitdiff_core.pipeline import render_avatar
 
     return {name: render_avatar(avatar, look, size)[0] for name, look in looks(avatar, scene).items()}

@@ -1,11 +1,11 @@
-"""One photo through the command line's own code, in a process of its own, and then seen from other sides.
+"""Run one photo through the command line's code in a process of its own, then render the head from other sides.
 
     python -m fitdiff_lab.evaluate.photos.worker VIEWS_DIR [--random SEED] -- ARGUMENTS OF python -m fitdiff_core
 
-Until it prints DONE it does what a user's run does and nothing else, so that seconds and peak memory are a user's. Then
-it renders the head into VIEWS_DIR (`views.looks`), with `views.json`. --random: a new person of that seed, rendered in
-the photo's scene, into VIEWS_DIR/random. It prints LEAVING last: to end a process takes a user's time as well (torch
-needs up to seconds for it), so that time is added.
+Until it prints DONE it does only what a user's run does, so that seconds and peak memory are those of a user. Then it
+renders the head into VIEWS_DIR (`views.looks`) and writes `views.json`. --random: also a new person of that seed in the
+photo's scene, into VIEWS_DIR/random. It prints LEAVING last: to end a process takes time too (up to seconds with
+torch), so `run_worker` adds the time from there to the end. `python -m fitdiff_lab.evaluate.photos` starts it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DONE, LEAVING = "fitdiff benchmark: done, peak MB", "fitdiff benchmark: leaving"
 
 
 def peak_mb() -> float:
-    """Highest resident memory of this process so far."""
+    """Highest resident memory of this process so far, MB."""
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -32,7 +32,12 @@ def peak_mb() -> float:
 
 
 def run_worker(photo: Path, out: Path, extra: list[str], random_seed: int | None = None) -> dict:
-    """Start a worker and wait -> exit status, last line of stderr, wall seconds and peak memory in MB of the user's part."""
+    """Start a worker and wait for it.
+
+    photo: the photo. out: folder of the run. extra: more options of the command line. random_seed: of a new person.
+    Returns {"exit": status, "error": last line of stderr, "wall": seconds, "peak_mb": MB}; the last two are of the
+    user's part and missing where it failed.
+    """
     random = [] if random_seed is None else ["--random", str(random_seed)]
     command = [
         sys.executable,
@@ -47,7 +52,7 @@ def run_worker(photo: Path, out: Path, extra: list[str], random_seed: int | None
         *extra,
     ]
     start, left, result = time.perf_counter(), 0.0, {}
-    with tempfile.TemporaryFile("w+") as errors:  # a pipe nobody reads would block the worker
+    with tempfile.TemporaryFile("w+") as errors:  # a pipe that is not read would block the worker
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
         for line in process.stdout:
             if line.startswith(DONE):
@@ -63,6 +68,7 @@ def run_worker(photo: Path, out: Path, extra: list[str], random_seed: int | None
 
 
 def save_views(made: Made, folder: Path) -> None:
+    """Render the head from other sides and in another light, and write views.json."""
     from fitdiff_core.image import save_png
 
     from .common import write_json
@@ -81,7 +87,7 @@ def save_views(made: Made, folder: Path) -> None:
 
 
 def save_random(made: Made, folder: Path, args: argparse.Namespace, seed: int) -> None:
-    """A new person in the photo's scene: what any face scores there."""
+    """Render a new person in the photo's scene: the baseline of the likeness."""
     from fitdiff_core import pipeline
     from fitdiff_core.__main__ import read_config
     from fitdiff_core.image import save_png
@@ -100,9 +106,13 @@ def save_random(made: Made, folder: Path, args: argparse.Namespace, seed: int) -
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     cut = argv.index("--") if "--" in argv else len(argv)
-    p = argparse.ArgumentParser("fitdiff_lab.evaluate.photos.worker", description=__doc__)
-    p.add_argument("views", type=Path)
-    p.add_argument("--random", type=int)
+    p = argparse.ArgumentParser(
+        "python -m fitdiff_lab.evaluate.photos.worker",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("views", type=Path, help="folder of the renders")
+    p.add_argument("--random", type=int, metavar="SEED", help="render a new person of this seed too")
     own = p.parse_args(argv[:cut])
     args = parse(argv[cut + 1 :])
     made = make(args)

@@ -13,13 +13,14 @@ from fitdiff_core.errors import UserError
 from fitdiff_core.render import Camera, Light, vertex_normals
 from fitdiff_core.render.light import sh_basis
 from fitdiff_core.render.shadow import directional_visibility
-from fitdiff_lab.dataset import prepare as prepare_module
-from fitdiff_lab.dataset.prepare import Maker, People, Textures, decode_maps, encode_maps, prepare
+from fitdiff_lab.dataset import shards
+from fitdiff_lab.dataset.prepare import DatasetGenerator, prepare_dataset
+from fitdiff_lab.dataset.shards import PeopleShards, TextureShards, decode_maps, encode_maps
 from fitdiff_lab.synthetic import scenes, skin_optics, strokes
 from fitdiff_lab.synthetic.background import random_background
-from fitdiff_lab.synthetic.long_hair import Mane
+from fitdiff_lab.synthetic.long_hair import LongHair
 from fitdiff_lab.synthetic.people import SkinAttributes, _values, attribute_model, random_person, random_shape
-from fitdiff_lab.synthetic.photograph import photograph
+from fitdiff_lab.synthetic.photograph import take_photograph
 from fitdiff_lab.synthetic.skin import SkinGenerator
 
 SIZE = 256
@@ -67,7 +68,7 @@ def test_table_agrees_with_the_model_it_tabulates():
     melanin, blood = torch.exp(torch.rand(2, 1, 64, generator=generator) * 3.5 - 5)
     exact = skin_optics.skin_colour(melanin, blood, optics)[0].T
     assert (
-        skin_optics.look_up(skin_optics.colour_table(optics), melanin.log(), blood.log())[:, 0] - exact
+        skin_optics.sample_table(skin_optics.colour_table(optics), melanin.log(), blood.log())[:, 0] - exact
     ).abs().max() < 3e-3
 
 
@@ -229,7 +230,7 @@ def test_landmarks_find_their_texels(skin):
 def test_spots_are_round_in_space(skin):
     rng = np.random.default_rng(0)
     weight = skin.regions["cheek"] ** 4
-    spot = strokes.spots(skin.canvas, rng, weight, 1, (4.0, 4.0), 0.15)
+    spot = strokes.spots(skin.canvas, rng, weight, 1, strokes.SpotStyle((4.0, 4.0), 0.15))
     where = skin.canvas.position[:, spot > 0.5 * spot.max()]
     extent = torch.linalg.svdvals(where - where.mean(1, keepdim=True))
     assert extent[1] / extent[0] > 0.6
@@ -316,10 +317,10 @@ def test_long_hair_hangs_beside_the_face_and_short_hair_does_not():
     rng = np.random.default_rng(6)
     camera, light, size = Camera.orbit(0.0, 0.0, 1.0, 17.0), Light.studio(), (96, 96)
     grey = torch.full((1, 3, *size), 0.5)
-    assert torch.equal(Mane(SkinAttributes(hair="short"), camera, light, size, rng).behind(grey), grey)
+    assert torch.equal(LongHair(SkinAttributes(hair="short"), camera, light, size, rng).behind(grey), grey)
     a = SkinAttributes(hair="long", hair_colour=(0.02, 0.01, 0.01))
     for _ in range(5):
-        mane = Mane(a, camera, light, size, rng)
+        mane = LongHair(a, camera, light, size, rng)
         behind, before = mane.behind(grey), mane.before(grey)
         assert behind[0, 1, 30:60, 40:56].mean() < 0.1, "the middle is covered"
         assert behind[0, 1, :, :4].mean() > 0.45, "and the margin is not"
@@ -330,7 +331,7 @@ def test_photo_is_repeatable_and_shows_the_head(head, skin):
     maps, a = skin.sample(5)
     avatar = Avatar(head, random_shape(head, np.random.default_rng(1)), maps)
     scene = scenes.random_scene(np.random.default_rng(2), head.expression_names, (96, 96))
-    one, two = (photograph(avatar, scene, np.random.default_rng(3), a) for _ in range(2))
+    one, two = (take_photograph(avatar, scene, np.random.default_rng(3), a) for _ in range(2))
     assert one.shape == (1, 3, 96, 96) and torch.equal(one, two) and 0 <= one.min() and one.max() <= 1
     assert one.std() > 0.03
 
@@ -345,37 +346,39 @@ def test_maps_survive_encoding(skin):
 
 
 def test_crop_from_the_known_camera_puts_the_eyes_where_the_recogniser_wants_them(head):
-    maker = Maker.__new__(Maker)
+    generator = DatasetGenerator.__new__(DatasetGenerator)
     from fitdiff_core.identity import load_recognizer
 
-    maker.recognizer = load_recognizer("built-in")
+    generator.recognizer = load_recognizer("built-in")
     avatar = Avatar(head, torch.zeros(1, head.n_identity), None)
     scene = scenes.Scene.portrait()
-    matrix = maker.crop_matrix(avatar, scene, np.random.default_rng(0))
+    matrix = generator.crop_matrix(avatar, scene, np.random.default_rng(0))
     points = scene.camera.project(head.landmarks(avatar.vertices(scene), "68"), scene.size)[0]
     at = points[[45, 42, 36, 39, 33]] @ matrix[0, :, :2].T + matrix[0, :, 2]
-    assert (at - maker.recognizer.template).norm(dim=1).max() < 9
+    assert (at - generator.recognizer.template).norm(dim=1).max() < 9
 
 
 def test_preparation_resumes_where_it_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare_module, "SHARD", 2)
+    monkeypatch.setattr(shards, "SHARD", 2)
     lines: list[str] = []
-    prepare(tmp_path, 4, 3, seed=9, size=128, log=lines.append)
+    prepare_dataset(tmp_path, 4, 3, seed=9, size=128, log=lines.append)
     assert len(lines) == 4
-    textures, people = Textures(tmp_path), People(tmp_path)
+    textures, people = TextureShards(tmp_path), PeopleShards(tmp_path)
     assert len(textures) == 4 and textures.row("maps", 3).shape == (9, 128, 128)
     assert people.all("texture").max() < 4 and people.row("crop", 1).shape == (3, 150, 150)
     lost = tmp_path / "textures-00001.safetensors"
     before = textures.row("maps", 2).clone()
     lost.unlink()
     lines.clear()
-    prepare(tmp_path, 4, 3, seed=9, size=128, log=lines.append)
-    assert len(lines) == 1 and torch.equal(Textures(tmp_path).row("maps", 2), before)
-    prepare(tmp_path, 4, 6, seed=9, size=128, strong_light=1.0, log=lines.append)  # more people, under other light
-    assert len(People(tmp_path)) == 6
+    prepare_dataset(tmp_path, 4, 3, seed=9, size=128, log=lines.append)
+    assert len(lines) == 1 and torch.equal(TextureShards(tmp_path).row("maps", 2), before)
+    prepare_dataset(
+        tmp_path, 4, 6, seed=9, size=128, strong_light=1.0, log=lines.append
+    )  # more people, under other light
+    assert len(PeopleShards(tmp_path)) == 6
     with pytest.raises(UserError, match="--strong-light"):
-        prepare(tmp_path, 4, 6, seed=9, size=128, strong_light=2.0)
+        prepare_dataset(tmp_path, 4, 6, seed=9, size=128, strong_light=2.0)
     with pytest.raises(UserError, match="was begun with"):
-        prepare(tmp_path, 4, 3, seed=10, size=128)
+        prepare_dataset(tmp_path, 4, 3, seed=10, size=128)
     with pytest.raises(UserError, match="No people"):
-        People(tmp_path / "nowhere")
+        PeopleShards(tmp_path / "nowhere")

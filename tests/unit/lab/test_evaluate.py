@@ -16,8 +16,8 @@ from fitdiff_lab.evaluate.training_latents import training_latents
 from fitdiff_lab.train import release
 from tests.support.judge import JUDGE
 from tests.support.paths import SAMPLE
-from tests.support.tiny_networks import DN, HEAD
-from tests.support.tiny_training import recognizer, train_autoencoder
+from tests.support.tiny_networks import HEAD
+from tests.support.tiny_training import recognizer, train_autoencoder, train_denoiser
 
 D = torch.float64
 
@@ -137,7 +137,7 @@ def test_likeness_knows_who_is_who():
     own = truth.clone()
     own[3] = torch.nan  # no face found
     r, each = evaluate_model.likeness(own, truth, truth, lambda x, y: (x * y).sum(-1))
-    assert r["own"] == r["ceiling"] == r["identified"] == 1 and r["stranger"] == r["other_sample"] == 0
+    assert r["own"] == r["ceiling"] == r["identified"] == 1 and r["other_person"] == r["other_sample"] == 0
     assert r["chance"] == pytest.approx(1 / 3) and each[:3].tolist() == [1, 1, 1] and bool(each[3].isnan())
     swapped = truth[[1, 0, 2, 3]]
     r, _ = evaluate_model.likeness(swapped, truth, truth, lambda x, y: (x * y).sum(-1))
@@ -184,18 +184,13 @@ def test_a_copy_of_the_training_set_is_found():
 
 def test_release_carries_the_evaluation_of_its_own_weights(tmp_path, data):
     from fitdiff_lab.dataset import latents
-    from fitdiff_lab.dataset.reading import People
-    from fitdiff_lab.train import denoiser
-    from fitdiff_lab.train.run import Budget, Run
 
     ae, dn, encoded = tmp_path / "ae", tmp_path / "dn", tmp_path / "latents"
     train_autoencoder(ae, data)
     latents.encode(data, ae, encoded, recognizer)
-    people = People(encoded)
-    run = Run(dn, {"latents_of": people.meta["latents_of"]})
-    denoiser.train(run, people, Budget(steps=1), DN, lr=1e-3, batch=2, bf16=False)
+    train_denoiser(dn, encoded, 1)
     path = tmp_path / "fitdiff.safetensors"
-    assert "evaluation" not in release.release(ae, dn, path, head=HEAD)["training"]
+    assert "evaluation" not in release.write_release(ae, dn, path, head=HEAD)["training"]
 
     from fitdiff_core.model.checkpoint import load_model
 
@@ -208,7 +203,7 @@ def test_release_carries_the_evaluation_of_its_own_weights(tmp_path, data):
         "groups": {},
     }
     (tmp_path / "results.json").write_text(json.dumps(results))
-    metadata = release.release(ae, dn, path, head=HEAD, evaluation=tmp_path / "results.json")
+    metadata = release.write_release(ae, dn, path, head=HEAD, evaluation=tmp_path / "results.json")
     assert metadata["training"]["evaluation"] == {
         "settings": {"people": 8},
         "figures": {"shape": {"model": 1.2346, "baseline": 2.0}},
@@ -216,7 +211,7 @@ def test_release_carries_the_evaluation_of_its_own_weights(tmp_path, data):
     }
     (tmp_path / "results.json").write_text(json.dumps(results | {"weights": "0" * 12}))
     with pytest.raises(UserError, match="evaluate this checkpoint"):
-        release.release(ae, dn, path, head=HEAD, evaluation=tmp_path / "results.json")
+        release.write_release(ae, dn, path, head=HEAD, evaluation=tmp_path / "results.json")
 
 
 def test_coverage_counts_everybody():
@@ -246,7 +241,7 @@ def test_errors_a_user_can_mend(tmp_path, capsys, argv, words):
 def test_training_seed_is_refused(tmp_path):
     (tmp_path / "settings.json").write_text(json.dumps({"seed": 900, "size": 512}))
     with pytest.raises(UserError, match="another --seed"):
-        evaluate_model.evaluate(tmp_path, evaluate_model.Settings(), data=tmp_path)
+        evaluate_model.evaluate_checkpoint(tmp_path, evaluate_model.Settings(), data=tmp_path)
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import json
 import math
 import shutil
-from dataclasses import replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image
 from fitdiff_core import pipeline
 from fitdiff_core.avatar import Avatar
 from fitdiff_core.errors import UserError
+from fitdiff_core.guidance import Guidance
 from fitdiff_core.image import load_photo
 from fitdiff_core.model.denoiser import Denoiser, DenoiserConfig, pack_latent
 from fitdiff_core.render import Camera, Light
@@ -262,7 +263,7 @@ def test_ablation_goes_on_where_it_stopped(folder, monkeypatch):
 
     def run(names, steps=4):
         made.clear()
-        return ablation.ablation(photos, out, names, steps, [str(folder / "judge.py")])
+        return ablation.run_ablation(photos, out, names, steps, [str(folder / "judge.py")])
 
     first = run(names)
     assert made == [ablation.VARIANTS[n].what for n in ("full", "no_photometric")]  # none.png has no face
@@ -289,6 +290,45 @@ def test_ablation_goes_on_where_it_stopped(folder, monkeypatch):
     assert "as shipped" in table and "±20°" in table
     with pytest.raises(UserError, match="Unknown variant"):
         run(["ful"])
+
+
+def ablation_settings() -> dict:
+    runner = SimpleNamespace(model=SimpleNamespace(id="checkpoint"), steps=50, known=[])
+    return ablation.Ablation.settings(runner, ablation.VARIANTS["full"])
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Guidance) if f.default_factory is not MISSING])
+def test_ablation_measures_again_after_a_change_of_any_constant(name, monkeypatch):
+    """Rows are kept only where every constant of the guidance is the same, also those behind a `default_factory`."""
+    before, factory = ablation_settings(), Guidance.__dataclass_fields__[name].default_factory
+    first = next(f.name for f in fields(factory()) if isinstance(getattr(factory(), f.name), float))
+    changed = replace(factory(), **{first: getattr(factory(), first) + 0.5})
+    monkeypatch.setattr(Guidance.__dataclass_fields__[name], "default_factory", lambda: changed)
+    after = ablation_settings()
+    assert after != before
+    assert json.loads(json.dumps(after)) == after  # what is read back from disk compares equal
+
+
+def test_default_values_of_nested_dataclasses():
+    @dataclass(frozen=True)
+    class Inner:
+        a: float = 1.0
+        pair: tuple = (1, 2)
+
+    @dataclass(frozen=True)
+    class Outer:
+        given: object
+        inner: Inner = field(default_factory=Inner)
+        other: Inner = Inner(2.0)
+        nothing: Inner | None = None
+
+    assert common.default_values(Outer) == {
+        "inner": {"a": 1.0, "pair": [1, 2]},
+        "other": {"a": 2.0, "pair": [1, 2]},
+        "nothing": None,
+    }
+    with pytest.raises(TypeError):
+        common.default_values(dataclass(type("Bad", (), {"__annotations__": {"x": object}, "x": object()})))
 
 
 def test_every_variant_changes_one_thing():

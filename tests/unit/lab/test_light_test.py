@@ -293,7 +293,7 @@ def test_the_command_on_the_shipped_checkpoint(tmp_path, capsys, monkeypatch):
         raise AssertionError("a photo that is there was rendered again")
 
     monkeypatch.setattr(light_test, "render_scene", rendered_again)
-    people = light_test.make_people(light_test.Maker(7700, 512), 0, 1, False, "")
+    people = light_test.make_people(light_test.DatasetGenerator(7700, 512), 0, 1, False, "")
     s = light_test.Settings(people=1, size=192, samples=9)
     kept = light_test.photograph_all(SimpleNamespace(), people, s, tmp_path / "photos")
     assert sorted(kept[0].values()) == photos

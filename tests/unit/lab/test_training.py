@@ -12,10 +12,10 @@ from fitdiff_core.model.denoiser import Condition
 from fitdiff_lab.dataset import latents
 from fitdiff_lab.dataset.reading import People, Textures
 from fitdiff_lab.train import autoencoder, denoiser
-from fitdiff_lab.train.release import release
+from fitdiff_lab.train.release import write_release
 from fitdiff_lab.train.run import Budget, Run, initial_weights, learning_rate
 from tests.support.tiny_networks import AE, DN, HEAD
-from tests.support.tiny_training import recognizer, train_autoencoder
+from tests.support.tiny_training import recognizer, train_autoencoder, train_denoiser
 
 
 def test_from_data_to_checkpoint(tmp_path, data):
@@ -41,9 +41,8 @@ def test_from_data_to_checkpoint(tmp_path, data):
     assert torch.allclose(layer.mean((0, 2, 3)), net.activation_mean_1, atol=1e-3)
     assert torch.allclose(layer.std((0, 2, 3)), net.activation_std_1, atol=1e-3)
 
-    run = Run(dn, {"latents_of": people.meta["latents_of"]})
-    trained = denoiser.train(run, people, Budget(steps=2), DN, lr=1e-3, batch=2, bf16=False)
-    metadata = release(ae, dn, tmp_path / "fitdiff.safetensors", head=HEAD)
+    trained = train_denoiser(dn, encoded, 2)
+    metadata = write_release(ae, dn, tmp_path / "fitdiff.safetensors", head=HEAD)
     assert (
         metadata["training"]["autoencoder"]["steps"] == 2
         and metadata["training"]["denoiser"]["held_out"]["texture"] > 0
@@ -60,7 +59,7 @@ def test_from_data_to_checkpoint(tmp_path, data):
     other = tmp_path / "other"
     train_autoencoder(other, data, steps=3)
     with pytest.raises(UserError, match="another autoencoder"):
-        release(other, dn, tmp_path / "x.safetensors", head=HEAD)
+        write_release(other, dn, tmp_path / "x.safetensors", head=HEAD)
 
 
 def same(a, b):
@@ -97,16 +96,8 @@ def test_a_frozen_encoder_keeps_its_latents(tmp_path, data, capsys):
     assert not (tmp_path / "x").exists()
     old = train_autoencoder(ae, data)
     latents.encode(data, ae, encoded, recognizer)
-    denoiser.train(
-        Run(dn, {"latents_of": People(encoded).meta["latents_of"]}),
-        People(encoded),
-        Budget(steps=1),
-        DN,
-        lr=1e-3,
-        batch=2,
-        bf16=False,
-    )
-    release(ae, dn, tmp_path / "fitdiff.safetensors", head=HEAD)
+    train_denoiser(dn, encoded, 1)
+    write_release(ae, dn, tmp_path / "fitdiff.safetensors", head=HEAD)
 
     for source in (ae, tmp_path / "fitdiff.safetensors"):
         out = tmp_path / f"of_{source.name}"
@@ -123,7 +114,7 @@ def test_a_frozen_encoder_keeps_its_latents(tmp_path, data, capsys):
         before = (encoded / "latents.npy").stat().st_mtime_ns
         latents.encode(data, out, encoded, recognizer)
         assert (encoded / "latents.npy").stat().st_mtime_ns == before
-        metadata = release(out, dn, tmp_path / "again.safetensors", head=HEAD)
+        metadata = write_release(out, dn, tmp_path / "again.safetensors", head=HEAD)
         assert metadata["training"]["autoencoder"]["steps"] == 3
 
 
@@ -145,17 +136,7 @@ class InterruptedAfterOneStep(Budget):
 
 def test_an_interrupted_run_saves_and_goes_on(tmp_path, data):
     run = Run(tmp_path / "ae", {})
-    autoencoder.train(
-        run,
-        Textures(data),
-        InterruptedAfterOneStep(steps=5),
-        torch.ones(1, 64, 64),
-        AE,
-        lr=1e-3,
-        batch=2,
-        cells=2,
-        bf16=False,
-    )
+    train_autoencoder(run.folder, data, budget=InterruptedAfterOneStep(steps=5))
     assert run.load()[1]["step"] == 1
     with pytest.raises(UserError, match="not finished"):
         autoencoder.load_autoencoder(run.folder)

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from fitdiff_core.errors import UserError
 from fitdiff_core.head.teeth import patch_mask
 from fitdiff_core.model.autoencoder import AutoencoderConfig, MapAutoencoder, from_codes, remove_spikes, to_codes
-from fitdiff_lab.dataset.prepare import SHARD, encode_maps
 from fitdiff_lab.dataset.reading import Textures
+from fitdiff_lab.dataset.shards import SHARD, encode_maps
 from fitdiff_lab.experiments.quantiser import QuantisedAutoencoder, Quantiser, QuantiserConfig
 from fitdiff_lab.train import autoencoder as training
 from fitdiff_lab.train.run import Budget, Run
@@ -142,7 +142,8 @@ def fit(folder, data, steps, of=None, **options):
     budget.over = lambda step: step >= steps
     budget.interrupted = of is not None  # the latent's statistics are those of a finished run
     torch.manual_seed(1)
-    return training.train(run, data, budget, torch.ones(1, 64, 64), TINY, batch=4, cells=2, bf16=False, **options)
+    options = training.AutoencoderOptions(batch=4, cells=2, bf16=False, **options)
+    return training.train(run, data, budget, torch.ones(1, 64, 64), TINY, options)
 
 
 VQ = QuantiserConfig(codes=8, groups=2)

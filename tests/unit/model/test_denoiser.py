@@ -132,7 +132,7 @@ def test_gradient_reaches_every_parameter(model):
     drop = torch.tensor([True, False])
     model(noisy(), torch.ones(2), condition(2), drop=drop).square().sum().backward()
     assert [n for n, p in model.net.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
-    assert all(p.grad is None for p in model.reader.parameters())  # train.reader's alone
+    assert all(p.grad is None for p in model.reader.parameters())  # trained by train.shape_encoder only
 
 
 def test_features_of_another_recogniser_are_refused(model):
@@ -176,7 +176,9 @@ def people(tmp_path):
 def fit(folder, data, steps, of=None, lr=1e-3, batch=4, **options):
     budget = Budget(steps=of or steps)
     budget.over = lambda step: step >= steps
-    return training.train(Run(folder, {}), data, budget, TINY, lr=lr, batch=batch, bf16=False, **options)
+    return training.train(
+        Run(folder, {}), data, budget, TINY, training.DenoiserOptions(lr, batch, bf16=False, **options)
+    )
 
 
 def test_held_out_people_share_no_texture_with_the_others(people):

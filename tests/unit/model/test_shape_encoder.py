@@ -10,10 +10,10 @@ from fitdiff_core.identity import Features, PhotoFeatures
 from fitdiff_core.model.denoiser import Condition, Denoiser, DenoiserConfig
 from fitdiff_lab.evaluate.metrics import aligned_distance
 from fitdiff_lab.train import denoiser, shape_encoder
-from fitdiff_lab.train.linear_prior import mirror
 from fitdiff_lab.train.run import Budget, Run
+from fitdiff_lab.train.symmetry import mirror_matrix
 
-STILL = shape_encoder.Changes(
+STILL = shape_encoder.Augmentation(
     scale=0, turn=0, shift=0, gamma=0, gain=0, tint=0, noise=0, blurred=0, covered=0, dropout=0
 )
 TINY = DenoiserConfig(
@@ -35,7 +35,7 @@ TINY = DenoiserConfig(
 
 def test_mirrored_coefficients_give_the_mirrored_head(head):
     shape = torch.randn(4, head.n_identity, generator=torch.Generator().manual_seed(0))
-    there, back = head(shape), head(shape @ mirror(head)) * torch.tensor([-1.0, 1.0, 1.0])
+    there, back = head(shape), head(shape @ mirror_matrix(head)) * torch.tensor([-1.0, 1.0, 1.0])
     face = (head.vertex_region("face") > 0.5).nonzero()[:, 0]
     off = torch.stack([torch.cdist(a[face], b[face]).min(1).values for a, b in zip(there, back, strict=True)])
     plain = torch.stack(
@@ -60,15 +60,15 @@ def test_the_metric_is_the_distance_after_alignment(head):
             assert mean < float(found[i]) < 1.35 * mean  # a root mean square is above a mean
 
 
-def test_changes_mirror_the_photo_and_stay_in_range():
+def test_augmentation_mirrors_the_photo_and_stay_in_range():
     g = torch.Generator().manual_seed(2)
     crops = torch.rand(16, 3, 30, 30, generator=g)
-    same, mirrored = shape_encoder.change(crops, STILL, g)
+    same, mirrored = shape_encoder.augment(crops, STILL, g)
     assert 0 < int(mirrored.sum()) < 16
     torch.testing.assert_close(
         same, torch.where(mirrored[:, None, None, None], crops.flip(3), crops), atol=1e-4, rtol=0
     )
-    changed, _ = shape_encoder.change(crops, shape_encoder.Changes(), g)
+    changed, _ = shape_encoder.augment(crops, shape_encoder.Augmentation(), g)
     assert changed.shape == crops.shape and 0 <= changed.min() and changed.max() <= 1
     assert (changed - crops).abs().mean() > 0.05
 
@@ -94,9 +94,8 @@ class Spots:
 
 def fit(folder, data, steps):
     flip = torch.diag(torch.tensor([-1.0, 1.0]))  # a mirrored spot lies on the other side
-    return shape_encoder.train(
-        Run(folder, {}), data, Budget(steps=steps), TINY, 9 * torch.eye(2), flip, lr=4e-3, batch=16, bf16=False, c=STILL
-    )
+    options = shape_encoder.ShapeEncoderOptions(lr=4e-3, batch=16, bf16=False, augmentation=STILL)
+    return shape_encoder.train(Run(folder, {}), data, Budget(steps=steps), TINY, 9 * torch.eye(2), flip, options)
 
 
 def test_it_learns_where_things_lie_and_goes_on_where_it_stopped(tmp_path):
@@ -105,14 +104,14 @@ def test_it_learns_where_things_lie_and_goes_on_where_it_stopped(tmp_path):
     model = fit(tmp_path, data, 160)
     figures = shape_encoder.held_out(model, data, 9 * torch.eye(2))
     assert figures["shape_mm"] < 0.3 * figures["mean_head_mm"], figures
-    weights, status = shape_encoder.load_reader(tmp_path)
+    weights, status = shape_encoder.load_shape_encoder(tmp_path)
     assert status["step"] == 160 and status["metrics"]["shape_mm"] == pytest.approx(figures["shape_mm"], rel=1e-4)
     torch.testing.assert_close(weights["join.weight"], model.reader.join.weight)
     run = Run(tmp_path, {})
     tensors, status = run.load()
     run.save(tensors, **status | {"finished": False})
     with pytest.raises(UserError, match="has not finished"):
-        shape_encoder.load_reader(tmp_path)
+        shape_encoder.load_shape_encoder(tmp_path)
 
 
 def seen(n: int, g: torch.Generator) -> Condition:
@@ -146,9 +145,9 @@ def test_training_the_denoiser_leaves_the_shape_encoder_unchanged(tmp_path):
     )
     weights = {k: torch.randn(v.shape, generator=g) * 0.1 for k, v in Denoiser(TINY).reader.state_dict().items()}
     flip = torch.diag(torch.tensor([-1.0, 1.0]))
-    trained = denoiser.train(
-        Run(tmp_path, {}), data, Budget(steps=3), TINY, lr=1e-2, batch=4, bf16=False, reader=weights, mirror=flip
-    )
+    options = denoiser.DenoiserOptions(lr=1e-2, batch=4, bf16=False)
+    start = denoiser.Start(shape_encoder=weights, mirror=flip)
+    trained = denoiser.train(Run(tmp_path, {}), data, Budget(steps=3), TINY, options, start)
     for model in (trained, denoiser.load_denoiser(tmp_path)[0]):
         for k, v in model.reader.state_dict().items():
             torch.testing.assert_close(v, weights[k])
