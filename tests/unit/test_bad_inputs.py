@@ -83,7 +83,7 @@ def test_refused_in_a_process_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["fitdiff_core.pipeline.sample_scenes", "fitdiff_core.image.os.replace"])
-def test_interrupted(where, tmp_path, capfd):
+def test_an_interrupted_run_leaves_no_file(where, tmp_path, capfd):
     """While sampling, and between writing a file and giving it its name."""
     with mock.patch(where, side_effect=KeyboardInterrupt):
         assert main(["--steps", "1", "--out", str(tmp_path / "out")]) == 130

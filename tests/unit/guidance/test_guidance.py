@@ -239,7 +239,7 @@ def test_the_recogniser_is_held_to_a_share_of_the_photos_pull():
     assert (smooth[..., 1:] - smooth[..., :-1]).square().mean() < 0.3 * smooth.square().mean()
 
 
-def test_descent_steps_have_the_asked_size_and_keep_small_gradients_small():
+def test_optimiser_steps_have_the_asked_size_and_keep_small_gradients_small():
     step = Descent(0.1)
     grad = torch.tensor([[1.0, 1e-3, 0.0], [100.0, 0.1, 0.0]])
     change = step(grad)
@@ -248,7 +248,7 @@ def test_descent_steps_have_the_asked_size_and_keep_small_gradients_small():
     assert change[0, 1].abs() < 2e-3 * change[0, 0].abs()
 
 
-def test_within_leaves_near_values_alone():
+def test_the_trust_region_leaves_near_values_alone():
     value, centre = torch.full((2, 4), 0.1), torch.zeros(2, 4)
     value[1] = 3
     out = within(value, centre, 0.5)

@@ -102,7 +102,7 @@ def test_dropped_condition_is_the_unconditional_prior():
     assert torch.allclose(out[0], free[0], atol=1e-5) and not torch.allclose(out[1], free[1], atol=1e-2)
 
 
-def test_strange_features_do_not_run_away():
+def test_the_mean_is_limited_for_features_far_from_all_people():
     prior = LinearPrior(2, 4, 3, 2, 5)
     prior.weight.fill_(10.0)
     assert prior.belief(torch.full((1, 5), 9.0)).mean.abs().max() == LIMIT
@@ -159,7 +159,7 @@ def test_gradient_goes_through_the_linear_denoiser():
 
 
 @pytest.mark.parametrize("variation", [0.0, 0.3])
-def test_calm_noise_becomes_the_mean_and_a_share_of_the_deviation(variation):
+def test_scaled_noise_becomes_the_mean_and_a_share_of_the_deviation(variation):
     """The sampler is linear in its noise where the denoiser is: only modes and shape are calmed, detail is as drawn."""
     model, g = planted()
     cond, levels = condition(1, g), sigmas(40)

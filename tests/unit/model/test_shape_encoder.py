@@ -60,7 +60,7 @@ def test_the_metric_is_the_distance_after_alignment(head):
             assert mean < float(found[i]) < 1.35 * mean  # a root mean square is above a mean
 
 
-def test_changes_mirror_the_photo_and_stay_in_range():
+def test_augmentation_mirrors_the_photo_and_stays_in_range():
     g = torch.Generator().manual_seed(2)
     crops = torch.rand(16, 3, 30, 30, generator=g)
     same, mirrored = shape_encoder.change(crops, STILL, g)
@@ -99,7 +99,7 @@ def fit(folder, data, steps):
     )
 
 
-def test_it_learns_where_things_lie_and_goes_on_where_it_stopped(tmp_path):
+def test_training_learns_positions_and_resumes(tmp_path):
     data = Spots()
     fit(tmp_path, data, 3)
     model = fit(tmp_path, data, 160)
@@ -119,7 +119,7 @@ def seen(n: int, g: torch.Generator) -> Condition:
     return Condition(torch.randn(n, 6, generator=g), tuple(torch.randn(n, 3, s, s, generator=g) for s in (9, 5, 3)))
 
 
-def test_the_denoiser_is_trained_around_a_reader_that_stays(tmp_path):
+def test_the_denoiser_trains_with_a_fixed_shape_encoder(tmp_path):
     g = torch.Generator().manual_seed(4)
     cond, n = seen(40, g), 40
     data = SimpleNamespace(
