@@ -33,6 +33,7 @@ TINY = DenoiserConfig(
 )
 
 
+@pytest.mark.slow
 def test_mirrored_coefficients_give_the_mirrored_head(head):
     shape = torch.randn(4, head.n_identity, generator=torch.Generator().manual_seed(0))
     there, back = head(shape), head(shape @ mirror(head)) * torch.tensor([-1.0, 1.0, 1.0])
@@ -99,6 +100,7 @@ def fit(folder, data, steps):
     )
 
 
+@pytest.mark.slow
 def test_training_learns_positions_and_resumes(tmp_path):
     data = Spots()
     fit(tmp_path, data, 3)
