@@ -162,13 +162,15 @@ class Reconstruction:
 def reconstruct(model, recognizer, photo: Tensor, s: Settings) -> Reconstruction:
     """Run the pipeline with its defaults. Without guidance it uses the photo's identity only."""
     start = time.perf_counter()
-    identity = pipeline.encode(photo, recognizer)
-    guidance = pipeline.prepare_guidance(photo, model, recognizer)
-    latent, scene = pipeline.sample(model, identity, guidance if s.guided else None, seed=0, steps=s.steps)
+    faces = pipeline.find_faces(photo)
+    identity = pipeline.encode(photo, recognizer, faces)
+    fitted = pipeline.fit_photos(photo, model.head, faces)
+    guidance = pipeline.prepare_guidance(fitted, recognizer) if s.guided else None
+    latent, scene = pipeline.sample(model, identity, guidance, seed=0, steps=s.steps)
     avatar = pipeline.decode(model, latent)
     if s.photo_detail:
         avatar = pipeline.add_photo_detail(model, avatar, scene, photo, identity=identity).avatar
-    return Reconstruction(avatar, scene if s.guided else guidance.scene, round(time.perf_counter() - start, 1))
+    return Reconstruction(avatar, scene if s.guided else fitted[0].scene, round(time.perf_counter() - start, 1))
 
 
 def shape_errors(head, shape: Tensor, truth: Tensor) -> dict[str, float]:

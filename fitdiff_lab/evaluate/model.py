@@ -32,6 +32,7 @@ from fitdiff_core.model.autoencoder import MAPS, to_codes
 from fitdiff_core.model.checkpoint import FitDiffModel
 from fitdiff_core.model.denoiser import unpack_latent
 from fitdiff_core.model.samplers import SAMPLERS
+from fitdiff_core.sampling import SampleSettings
 
 from ..dataset.prepare import DatasetGenerator
 from ..dataset.reading import read_json
@@ -58,8 +59,8 @@ class Settings:
     seed: int = 900
     steps: int = 20
     sampler: str = "dpmpp_2m"
-    cfg: float = pipeline.CFG
-    variation: float = pipeline.VARIATION
+    cfg: float = SampleSettings.cfg_scale
+    variation: float = SampleSettings.variation
 
 
 @dataclass

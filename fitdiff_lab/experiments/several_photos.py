@@ -104,13 +104,16 @@ def compare_photo_counts(
     for i in range(people):
         photos = take_photos(truth, generator, i)
         try:
-            guidance = dict(zip(photos, pipeline.prepare_photos(list(photos.values()), model, recognizer), strict=True))
+            faces = pipeline.find_faces(list(photos.values()))
+            fitted = pipeline.fit_photos(list(photos.values()), model.head, faces)
+            face = dict(zip(photos, faces, strict=True))
+            guidance = dict(zip(photos, pipeline.prepare_guidance(fitted, recognizer), strict=True))
         except UserError as e:
             log(f"person {i + 1} left out: {e}")
             continue
         for way, (known, guiding) in WAYS.items():
             start = time.perf_counter()
-            identity = pipeline.encode([photos[k] for k in known], recognizer)
+            identity = pipeline.encode([photos[k] for k in known], recognizer, [face[k] for k in known])
             latent, _ = pipeline.sample(model, identity, [guidance[k] for k in guiding], seed=0, steps=steps)
             seconds = time.perf_counter() - start
             row = figures(pipeline.decode(model, latent), truth.avatar(i), skin)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from fitdiff_core.errors import UserError, command
 from fitdiff_core.head import load_head
-from fitdiff_core.model.autoencoder import FACTOR, MAPS, AutoencoderConfig, MapAutoencoder, Reconstruction
+from fitdiff_core.model.autoencoder import FACTOR, MAPS, AutoencoderConfig, MapAutoencoder, Reconstruction, crop_field
 
 from ..dataset.reading import Textures
 from ..experiments.quantiser import Quantised, QuantisedAutoencoder, QuantiserConfig

@@ -81,7 +81,7 @@ def load_state(path: str | os.PathLike) -> tuple[dict[str, Tensor], dict]:
         raise UserError(f"No training state at {path}; train first, or name the run's folder.")
     try:
         with safe_open(path, "pt") as f:
-            return {k: f.get_tensor(k) for k in f}, json.loads(f.metadata()["status"])
+            return {k: f.get_tensor(k) for k in f.keys()}, json.loads(f.metadata()["status"])  # noqa: SIM118 - no dict
     except (SafetensorError, KeyError, TypeError, OSError, json.JSONDecodeError) as e:
         raise UserError(f"{path} is not a readable training state ({e}); delete it to start the run again.") from e
 

@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from fitdiff_core.__main__ import main
+from fitdiff_core.cli import main
 from tests.support.paths import ROOT
 
 

@@ -10,7 +10,7 @@ from unittest import mock
 import pytest
 
 from fitdiff_core import pipeline
-from fitdiff_core.__main__ import main
+from fitdiff_core.cli import main
 from fitdiff_core.image import load_photo
 from tests.bad_inputs import table as bad_inputs
 from tests.support.cli import cli_process
@@ -83,7 +83,7 @@ def test_refused_in_a_process_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["fitdiff_core.pipeline.sample_scenes", "fitdiff_core.files.os.replace"])
-def test_interrupted(where, tmp_path, capfd):
+def test_an_interrupted_run_leaves_no_file(where, tmp_path, capfd):
     """While sampling, and between writing a file and giving it its name."""
     with mock.patch(where, side_effect=KeyboardInterrupt):
         assert main(["--steps", "1", "--out", str(tmp_path / "out")]) == 130

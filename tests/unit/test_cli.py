@@ -84,18 +84,26 @@ def test_seed_repeats_bit_for_bit(guided, tmp_path):
         assert (tmp_path / name).read_bytes() == (out / name).read_bytes(), name
 
 
-def test_no_photo_samples_a_new_identity_and_seeds_differ(tmp_path):
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Options for small maps and renders, where only the run matters."""
+    config = tmp_path_factory.mktemp("config") / "small.json"
+    config.write_text('{"texture_size": 128, "render_size": 128}')
+    return "--config", config
+
+
+def test_no_photo_samples_a_new_identity_and_seeds_differ(tmp_path, small):
     for seed in (1, 2):
-        run = cli("--out", tmp_path / str(seed), "--steps", 3, "--seed", seed)
+        run = cli("--out", tmp_path / str(seed), "--steps", 2, "--seed", seed, *small)
         assert run.returncode == 0, run.stderr
     a, b = ((tmp_path / s / "diffuse.png").read_bytes() for s in "12")
     assert a != b
     with Image.open(tmp_path / "1" / "render.png") as im:
-        assert im.size == (2 * 512, 512)
+        assert im.size == (2 * 128, 128)
 
 
-def test_unguided_run_says_so(tmp_path):
-    assert cli(SAMPLE, "--out", tmp_path, "--steps", 3, "--no-guidance").returncode == 0
+def test_unguided_run_says_so(tmp_path, small):
+    assert cli(SAMPLE, "--out", tmp_path, "--steps", 2, "--no-guidance", *small).returncode == 0
     assert json.loads((tmp_path / "report.json").read_text())["guided"] is False
 
 

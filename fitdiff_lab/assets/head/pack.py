@@ -150,7 +150,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], dict]:
     from safetensors import safe_open
 
     with safe_open(str(path), "np") as f:
-        return {key: f.get_tensor(key) for key in f}, json.loads(f.metadata()["head"])
+        return {key: f.get_tensor(key) for key in f.keys()}, json.loads(f.metadata()["head"])  # noqa: SIM118 - no dict
 
 
 def write(path: Path, tensors: dict[str, np.ndarray], metadata: dict) -> None:

@@ -16,7 +16,6 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,7 +26,7 @@ from tqdm import tqdm
 from fitdiff_core import pipeline
 from fitdiff_core.avatar import Avatar
 from fitdiff_core.errors import UserError, command
-from fitdiff_core.guidance import Guidance, GuidanceWeights, PhotoObjective
+from fitdiff_core.guidance import Guidance, GuidanceSettings, GuidanceWeights, PhotoObjective
 from fitdiff_core.guidance.losses import PHOTOMETRIC_SCALE
 from fitdiff_core.identity import Identity
 from fitdiff_core.image import load_photo, save_png
@@ -48,7 +47,7 @@ BASE = "full"
 
 def photometric(model: FitDiffModel, guidance: Guidance, latent: Tensor, scene: Scene) -> float:
     """Mean sRGB difference 0..1 between render and photo on the visible skin, with the shipped weights."""
-    only = replace(guidance, weights=GuidanceWeights(0, 0, 1, 0))
+    only = guidance.with_settings(weights=GuidanceWeights(0, 0, 1, 0))
     objective = PhotoObjective(model.head, lambda z: model.autoencoder.decode(z, size=256), only)
     with torch.no_grad():
         _, _, terms = objective(*unpack_latent(latent, model.head.n_identity), scene)
@@ -91,8 +90,11 @@ class Ablation:
         if photo not in self._prepared:
             try:
                 image = load_photo(photo)
-                identity = pipeline.encode(image, self.recognizer)
-                self._prepared[photo] = identity, pipeline.prepare_guidance(image, self.model, self.recognizer)
+                faces = pipeline.find_faces(image)
+                (guidance,) = pipeline.prepare_guidance(
+                    pipeline.fit_photos(image, self.model.head, faces), self.recognizer
+                )
+                self._prepared[photo] = pipeline.encode(image, self.recognizer, faces), guidance
             except UserError as e:
                 self._prepared[photo] = str(e)
         return self._prepared[photo]
@@ -106,7 +108,7 @@ class Ablation:
                 "cfg": variant.cfg,
                 "variation": variant.variation,
                 "recognisers": [r.name for r in self.known],
-                "shipped": default_values(Guidance),
+                "shipped": default_values(GuidanceSettings),
             }
         )
 

@@ -26,6 +26,7 @@ from fitdiff_core.image import linear_to_srgb, load_photo
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.model.denoiser import unpack_latent
 from fitdiff_core.render import render
+from fitdiff_core.sampling import ConditionedDenoiser, SampleSettings
 
 GOAL = 1.3  # largest ratio of the step to the sum of its parts
 STEP = "guided step"
@@ -37,13 +38,11 @@ def parts(photo: Path) -> dict[str, Callable[[], object]]:
     """{name: function that runs the part once}; `STEP` is the whole step."""
     model, recognizer = pipeline.load_model(), pipeline.load_recognizer()
     image = load_photo(photo)
-    cond = pipeline.condition(model, pipeline.encode(image, recognizer))
-    guidance = pipeline.prepare_guidance(image, model, recognizer)
+    denoise = ConditionedDenoiser(model, pipeline.encode(image, recognizer), SampleSettings.cfg_scale)
+    (guidance,) = pipeline.prepare_guidance(pipeline.fit_photos(image, model.head), recognizer)
+    target = guidance.target
     sigma = torch.tensor([SIGMA])
     noisy = SIGMA * pipeline.noise(model, 0)
-
-    def denoise(x, s):
-        return model.denoiser(x, s, cond, cfg_scale=pipeline.CFG)
 
     guided = GuidedDenoiser(denoise, model, guidance)
     with torch.no_grad():
@@ -60,18 +59,18 @@ def parts(photo: Path) -> dict[str, Callable[[], object]]:
             torch.autograd.grad(outputs, inputs, [torch.ones_like(y) for y in outputs])
 
     def picture(stack, mesh):
-        out = render(mesh, model.head, TextureMaps.from_stack(stack), scene.camera, scene.light, size=guidance.size)
+        out = render(mesh, model.head, TextureMaps.from_stack(stack), scene.camera, scene.light, size=target.photo.size)
         return [linear_to_srgb(out.image.clamp(0, 1))]
 
     def recognised(pixels):
-        features = recognizer(recognizer.crop(pixels, guidance.matrix))
+        features = recognizer(recognizer.crop(pixels, target.matrix))
         return [features.embedding, *features.activations]
 
     return {
         "denoiser": lambda: denoise(noisy, sigma),
         "decoder": lambda: there_and_back(lambda z: [model.autoencoder.decode(z, size=256)], texture),
         "renderer": lambda: there_and_back(picture, maps, vertices),
-        "recogniser": lambda: there_and_back(recognised, guidance.photo),
+        "recogniser": lambda: there_and_back(recognised, target.photo.image),
         STEP: lambda: guided(noisy, sigma),
     }
 

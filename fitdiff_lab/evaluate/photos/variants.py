@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from fitdiff_core import pipeline
 from fitdiff_core.guidance import Guidance
-from fitdiff_core.guidance.low_frequency import Unexplained
+from fitdiff_core.guidance.low_frequency import LowFrequency
 from fitdiff_core.model.checkpoint import FitDiffModel
 from fitdiff_core.model.denoiser import pack_latent, unpack_latent
+from fitdiff_core.sampling import SampleSettings
 
 
 @dataclass
@@ -31,8 +31,8 @@ class Variant:
     guidance: Callable[[Guidance], Guidance] = lambda g: g
     gradient: Callable[[FitDiffModel], AbstractContextManager] = lambda model: nullcontext()
     steps: float = 1.0
-    cfg: float = pipeline.CFG
-    variation: float = pipeline.VARIATION
+    cfg: float = SampleSettings.cfg_scale
+    variation: float = SampleSettings.variation
 
 
 @contextmanager
@@ -76,16 +76,25 @@ def through_denoiser(model: FitDiffModel) -> Iterator[None]:
 
 
 def _without(loss: str) -> Variant:
-    return Variant(f"without the {loss} loss", lambda g: replace(g, weights=replace(g.weights, **{loss: 0.0})))
+    return Variant(
+        f"without the {loss} loss", lambda g: g.with_settings(weights=replace(g.settings.weights, **{loss: 0.0}))
+    )
 
 
 def _with(what: str, **settings) -> Variant:
-    return Variant(what, lambda g: replace(g, **settings))
+    return Variant(what, lambda g: g.with_settings(**settings))
 
 
 def _window(factor: float) -> Callable[[Guidance], Guidance]:
     """Change the window of sigma: a factor above 1 makes it wider at both ends, below 1 narrower."""
-    return lambda g: replace(g, sigma_window=(g.sigma_window[0] * factor, g.sigma_window[1] / factor))
+    return lambda g: g.with_settings(
+        sigma_window=(g.settings.sigma_window[0] * factor, g.settings.sigma_window[1] / factor)
+    )
+
+
+def _without_key_light(guidance: Guidance) -> Guidance:
+    target = guidance.target
+    return replace(guidance, target=replace(target, photo=replace(target.photo, key_light=None)))
 
 
 VARIANTS: dict[str, Variant] = {
@@ -96,23 +105,29 @@ VARIANTS: dict[str, Variant] = {
     "no_landmark": _without("landmark"),
     "no_recogniser": Variant(
         "without the recogniser (identity and perceptual loss)",
-        lambda g: replace(g, weights=replace(g.weights, identity=0.0, perceptual=0.0)),
+        lambda g: g.with_settings(weights=replace(g.settings.weights, identity=0.0, perceptual=0.0)),
     ),
-    "no_light_gain": _with("what the light leaves unexplained goes to the skin", unexplained=Unexplained(share=0.0)),
-    "no_sun": _with("no lamp beside the harmonics", sun=None),
+    "no_light_gain": _with("low-frequency residual not counted as light", low_frequency=LowFrequency(share=0.0)),
+    "no_key_light": Variant("no key light", _without_key_light),
     "shape_held": _with("the shape stays as the prior gives it", shape_step=0.0),
-    "shape_fast": Variant("shape steps 8 times as large", lambda g: replace(g, shape_step=8 * g.shape_step)),
+    "shape_fast": Variant(
+        "shape steps 8 times as large", lambda g: g.with_settings(shape_step=8 * g.settings.shape_step)
+    ),
     "window_narrow": Variant("sigma window 4 times narrower at both ends", _window(0.25)),
     "window_wide": Variant("sigma window 4 times wider at both ends", _window(4.0)),
     "inner_2": _with("2 inner steps", inner_steps=2),
-    "trust_half": Variant("half the trust radius", lambda g: replace(g, trust=0.5 * g.trust)),
-    "trust_double": Variant("twice the trust radius", lambda g: replace(g, trust=2 * g.trust)),
-    "detached": Variant("gradient not through the prior", gradient=detached),
-    "through_denoiser": Variant("gradient through the whole denoiser", gradient=through_denoiser),
-    "no_balance": _with("recogniser's gradient neither blurred nor held back", recognizer_share=0.0),
+    "trust_half": Variant(
+        "half the trust region", lambda g: g.with_settings(trust_radius=0.5 * g.settings.trust_radius)
+    ),
+    "trust_double": Variant(
+        "twice the trust region", lambda g: g.with_settings(trust_radius=2 * g.settings.trust_radius)
+    ),
+    "detached": Variant("gradient does not go through the prior", gradient=detached),
+    "through_denoiser": Variant("gradient goes through the whole denoiser", gradient=through_denoiser),
+    "no_clipping": _with("recogniser's gradient neither blurred nor clipped", recognizer_share=0.0),
     "steps_half": Variant("half the steps", steps=0.5),
     "steps_double": Variant("twice the steps", steps=2.0),
-    "variation_1": Variant("variation 1: a full draw", variation=1.0),
+    "variation_1": Variant("variation 1: a full random sample", variation=1.0),
     "cfg_1": Variant("cfg 1", cfg=1.0),
     "cfg_3": Variant("cfg 3", cfg=3.0),
 }

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from fitdiff_core.__main__ import Made, make, parse
+from fitdiff_core.cli import Made, make, parse
 from fitdiff_core.errors import command
 
 DONE, LEAVING = "fitdiff benchmark: done, peak MB", "fitdiff benchmark: leaving"
@@ -89,12 +89,12 @@ def save_views(made: Made, folder: Path) -> None:
 def save_random(made: Made, folder: Path, args: argparse.Namespace, seed: int) -> None:
     """Render a new person in the photo's scene: the baseline of the likeness."""
     from fitdiff_core import pipeline
-    from fitdiff_core.__main__ import read_config
+    from fitdiff_core.config import read_config
     from fitdiff_core.image import save_png
 
     from .views import render_looks
 
-    config = read_config(args)
+    config = read_config(args.config, args.steps)
     model = pipeline.load_model(config["checkpoint"], args.device)
     latent, _ = pipeline.sample(model, seed=seed, steps=config["steps"], sampler=config["sampler"])
     avatar = pipeline.decode(model, latent, config["texture_size"])

@@ -142,7 +142,7 @@ def test_a_cast_shadow_does_not_stay(case):
     assert kept < 0.15 * abs(float(left[lit].mean() - left[dim].mean()))
 
 
-def test_strength(case, found):
+def test_strength_blends_from_none_to_all(case, found):
     avatar, _, photo, scene = case
     none = photo_detail(None, avatar, scene, photo, strength=0.0)
     assert torch.equal(none.avatar.maps.stack(), avatar.maps.stack()) and none.weight.max() == 0
@@ -219,7 +219,7 @@ def test_multiband_keeps_what_is_far_from_the_border():
     assert (flat[..., 1:] - flat[..., :-1]).abs().max() < 0.1
 
 
-def test_filters():
+def test_the_edge_aware_filter_keeps_edges():
     x = torch.zeros(1, 1, 256, 256)
     x[..., 128:] = 1
     wiggle = 0.05 * torch.sin(torch.arange(256) * 1.0).view(1, 1, 1, -1)

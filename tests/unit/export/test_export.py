@@ -63,7 +63,7 @@ def test_glb_holds_the_mesh(tmp_path):
     np.testing.assert_array_equal(np.concatenate(triangles), one.head.triangles.numpy())
 
 
-def test_glb_handedness(tmp_path):
+def test_bitangents_of_a_glb_point_up_in_the_picture(tmp_path):
     """The bitangent must point where the picture's up is: towards smaller v in glTF. Both windings of uv occur."""
     glb = Glb(write_glb(tmp_path / "a.glb", avatar(columns=48)))
     attributes, indices = glb.primitive(0)
@@ -112,12 +112,12 @@ def test_roughness_of_the_head_is_written(tmp_path):
     assert [m["pbrMetallicRoughness"]["roughnessFactor"] for m in glb.json["materials"]] == [0.5, 0.08, 0.08]
 
 
-def test_texture_size(tmp_path):
+def test_textures_have_the_size_asked_for(tmp_path):
     glb = Glb(write_glb(tmp_path / "a.glb", avatar(), texture_size=16))
     assert glb.texture(0).shape == (16, 16, 3)
 
 
-def test_head_without_eyes(tmp_path):
+def test_a_head_without_eyes_has_one_material(tmp_path):
     one = avatar()
     one.head.n_skin = len(one.head.uv)
     path = write_glb(tmp_path / "a.glb", one)
@@ -125,7 +125,7 @@ def test_head_without_eyes(tmp_path):
     assert validate(path)["issues"]["numErrors"] == 0
 
 
-def test_obj(tmp_path):
+def test_obj_holds_the_mesh_and_its_materials(tmp_path):
     one = avatar()
     path = write_obj(tmp_path / "my head.obj", one)
     obj = read_obj(path)
@@ -159,7 +159,7 @@ def test_obj_opens_in_another_reader(tmp_path):
             assert mesh.visual.uv is not None and mesh.is_watertight and mesh.volume > 0
 
 
-def test_maps(tmp_path):
+def test_maps_are_written_in_srgb_and_normals_linear(tmp_path):
     maps = avatar().maps
     paths = write_maps(tmp_path / "out", maps, bits=8)
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"diffuse.png", "specular.png", "normal.png"}
@@ -174,7 +174,7 @@ def test_maps(tmp_path):
 
 
 @pytest.mark.parametrize("write", [write_glb, write_obj, write_ply, write_usdz])
-def test_errors(tmp_path, write):
+def test_heads_that_cannot_be_written_are_user_errors(tmp_path, write):
     path = tmp_path / "a.x"
     with pytest.raises(UserError, match="one head, not 2"):
         write(path, avatar(2))

@@ -30,7 +30,7 @@ def read_ply(path):
     return lines, vertices, faces["i"]
 
 
-def test_ply(tmp_path):
+def test_ply_holds_the_mesh_and_vertex_colours(tmp_path):
     one = avatar(size=64)
     ramp = (torch.arange(64) + 0.5) / 64  # at the middle of each texel
     one.maps.diffuse[:] = 0.25
@@ -64,7 +64,7 @@ def test_ply_opens_in_another_reader(tmp_path):
         (write_ply, lambda p: np.stack([read_ply(p)[1][k] for k in "xyz"], 1)),
     ],
 )
-def test_centimetres(tmp_path, write, read):
+def test_centimetres_are_a_hundred_to_the_metre(tmp_path, write, read):
     small, large = (read(write(tmp_path / f"{unit}.x", avatar(), unit=unit)) for unit in ("metres", "centimetres"))
     np.testing.assert_allclose(large, small * 100, atol=1e-4)
     with pytest.raises(UserError, match="Unknown unit"):
@@ -80,7 +80,7 @@ def test_sixteen_bit_maps_beside_every_format(tmp_path, format):
         assert data[24] == 16 and int.from_bytes(data[16:20], "big") == 16
 
 
-def test_choices_a_format_has_not(tmp_path):
+def test_choices_that_a_format_lacks_are_refused(tmp_path):
     assert set(FORMATS) == {"glb", "obj", "ply", "usdz"}
     for options, words in (
         ({"format": "fbx"}, "Unknown format"),

@@ -54,7 +54,7 @@ def found_in(sitter, light: Light) -> KeyLight | None:
 
 
 @pytest.mark.parametrize("azimuth, elevation, colour", [(65, 10, (3.0, 3.0, 3.0)), (-48, 38, (3.2, 2.4, 1.7))])
-def test_a_hard_lamp_is_found(sitter, azimuth, elevation, colour):
+def test_a_key_light_is_found(sitter, azimuth, elevation, colour):
     key = directional_light(azimuth, elevation, colour)
     key_light = found_in(sitter, combine_lights(key, uniform_light((0.15, 0.15, 0.15))))
     angle = torch.rad2deg(torch.acos((key_light.direction * key.direction[0, 0]).sum()))
@@ -62,13 +62,13 @@ def test_a_hard_lamp_is_found(sitter, azimuth, elevation, colour):
     assert key_light.visibility.shape == (1, len(sitter.head.uv), 1) and 0.1 < key_light.visibility.mean() < 0.95
 
 
-def test_soft_light_holds_no_lamp(sitter):
+def test_soft_light_has_no_key_light(sitter):
     sky = Light(torch.zeros(1, 9, 3), torch.zeros(1, 0, 3), torch.zeros(1, 0, 3))
     sky.sh[:, 0], sky.sh[:, 1], sky.sh[:, 3] = 0.7 / Y00, 0.3, 0.25
     assert found_in(sitter, sky) is None
 
 
-def test_no_skin_holds_no_lamp(sitter):
+def test_without_skin_there_is_no_key_light(sitter):
     assert found_in(SimpleNamespace(**vars(sitter) | {"skin": sitter.skin * 0}), Light.preset("side")) is None
 
 
@@ -116,7 +116,7 @@ def test_a_light_keeps_its_shadows(sitter):
     )
 
 
-def test_the_atlas_knows_what_each_lamp_reaches(sitter):
+def test_visibility_is_baked_for_each_directional_light(sitter):
     light = replace(
         combine_lights(directional_light(80, 0, (2.0, 2.0, 2.0)), directional_light(-80, 0, (2.0, 2.0, 2.0))),
         shadows=True,

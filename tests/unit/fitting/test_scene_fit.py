@@ -120,7 +120,7 @@ def test_outliers_do_not_move_the_pose(head):
 
 
 @pytest.mark.parametrize("which", ["68", "5"])
-def test_few_flat_landmarks_do(head, which):
+def test_a_few_landmarks_without_depth_are_enough_for_the_pose(head, which):
     points, camera, *_ = synthetic(head, turn(0, 15, 10))
     few = head.landmarks(points[None, :, :2], which)[0]
     found = fit_landmarks(few, head, which=which)
@@ -132,7 +132,7 @@ def test_wrong_landmark_count_is_a_user_error(head):
         fit_landmarks(torch.rand(67, 2), head)
 
 
-def test_jacobian(head):
+def test_jacobian_equals_the_derivative(head):
     g = torch.Generator().manual_seed(3)
     problem = LandmarkProblem(head.mean[:, :2] * 1000 + 128, head, 256, "mesh", FitPrior())
     problem.rotation = axis_angle_to_matrix(turn(10, -30, 5)[0].double())
@@ -198,7 +198,7 @@ def test_crop_at_native_scale_copies():
     assert torch.allclose(crop.image, photo[..., 5:37, 10:42], atol=1e-6)
 
 
-def test_face_cut_by_the_frame():
+def test_a_crop_beyond_the_frame_is_masked():
     photo = torch.full((1, 3, 200, 120), 0.5)
     crop = crop_face(photo, mesh_at((115, 100), 90))
     edge = float(crop.matrix[0, 0, 0] * 120 + crop.matrix[0, 0, 2])

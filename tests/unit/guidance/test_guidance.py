@@ -252,7 +252,7 @@ def test_optimiser_steps_have_the_set_rms_and_small_gradients_stay_small():
     assert change[0, 1].abs() < 2e-3 * change[0, 0].abs()
 
 
-def test_within_leaves_near_values_alone():
+def test_the_trust_region_leaves_near_values_alone():
     value, centre = torch.full((2, 4), 0.1), torch.zeros(2, 4)
     value[1] = 3
     out = within(value, centre, 0.5)

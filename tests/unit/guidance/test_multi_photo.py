@@ -147,7 +147,7 @@ def test_maps_are_decoded_once_a_step(chain):
     assert calls == [1, 1, 1], "and once before the first, for the skin tone to hold"
 
 
-def test_strangers_are_found_by_their_distance(chain):
+def test_identity_outliers_are_found_by_their_distance(chain):
     def photo(*embedding, **kw):
         return changed(chain.guidance, embedding=torch.nn.functional.normalize(torch.tensor([embedding]), dim=1), **kw)
 
@@ -161,7 +161,7 @@ def test_strangers_are_found_by_their_distance(chain):
     assert identity_outliers([a, changed(c, recognizer=other)]) == [], "two recognisers have no common measure"
 
 
-def test_no_photo_is_a_user_error(chain):
+def test_an_empty_list_of_photos_is_a_user_error(chain):
     for empty in ([], ()):
         with pytest.raises(UserError, match="no photo to be guided by"):
             towards(chain, *empty)

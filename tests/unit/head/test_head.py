@@ -39,7 +39,7 @@ def triangle_areas(points, triangles):
 # -- the model -----------------------------------------------------------------------------------------------------
 
 
-def test_sizes(head, mean):
+def test_the_head_file_has_the_promised_sizes(head, mean):
     assert ASSET.stat().st_size < 15e6
     assert 17_000 < head.n_skin < 20_000 and mean.shape == (1, head.n_vertices, 3)
     assert (head.n_vertices - head.n_skin) % 2 == 0
@@ -94,7 +94,7 @@ def test_a_coefficient_of_one_is_a_natural_amount(people, mean):
     assert 1.5 < spread < 8
 
 
-def test_gradients(head):
+def test_vertices_pass_gradcheck(head):
     rows = torch.tensor([10, 5000, head.n_skin + 7, head.n_vertices - 3])
 
     def few(identity, expression, gaze):
@@ -276,7 +276,7 @@ def test_regions_agree_with_the_vertices(head):
     assert 0 < iris.sum() < head.vertex_region("eyes").sum() / 2
 
 
-def test_shading_fields(head):
+def test_the_mouth_is_occluded_and_the_eyes_are_smooth(head):
     assert head.occlusion.shape == head.roughness.shape == (head.n_vertices,)
     inside, cheek = head.vertex_region("mouth_interior") > 0.5, head.landmark_ids[30]
     assert head.occlusion[inside].mean() < 0.5 < head.occlusion[cheek] <= 1

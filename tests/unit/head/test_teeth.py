@@ -50,7 +50,7 @@ def seen(head, vertices, camera):
 
 
 @pytest.mark.parametrize("n", [1, pytest.param(8, marks=pytest.mark.slow)])
-def test_they_show_between_the_lips_and_nowhere_else(head, n):
+def test_teeth_show_between_the_lips_and_nowhere_else(head, n):
     """Of the mean head, and of random heads."""
     random = torch.randn(7, head.n_identity, generator=torch.Generator().manual_seed(0))
     people = torch.cat([torch.zeros(1, head.n_identity), random])[:n]
@@ -85,7 +85,7 @@ def test_the_upper_row_stays_and_the_lower_follows_the_jaw(head):
     assert drop[:, 1].max() < -0.01
 
 
-def test_they_keep_their_form(head):
+def test_teeth_keep_their_form(head):
     """A similarity of them: distances within the rows change by one factor for each person."""
     at = head(torch.randn(6, head.n_identity, generator=torch.Generator().manual_seed(1)))[:, head.teeth_rows]
     mean = head(torch.zeros(1, head.n_identity))[0, head.teeth_rows]
@@ -106,7 +106,7 @@ def test_lips_touch_at_rest(head):
     assert -0.001 < gap.median() < 0.0002 and gap.quantile(0.9) < 0.001
 
 
-def test_the_patch_is_theirs_alone(head):
+def test_the_patch_in_the_atlas_is_of_the_teeth_alone(head):
     u0, v0, u1, v1 = PATCH
     uv = head.uv[head.teeth_rows]
     assert (uv > uv.new_tensor([u0, v0])).all() and (uv < uv.new_tensor([u1, v1])).all()
@@ -144,7 +144,7 @@ def test_what_was_painted_in_inference_mode_serves_gradients_too():
     assert maps.grad.sum() > 0
 
 
-def test_light_reaches_them_through_the_lips_only(head):
+def test_light_reaches_teeth_through_the_lips_only(head):
     shut, ajar, wide = (head(torch.zeros(1, head.n_identity), weights(head, {"jawOpen": w})) for w in (0.0, 0.15, 0.7))
     light = [head.light_at(v)[0] for v in (shut, ajar, wide)]
     teeth = [x[head.teeth_rows].max() for x in light]

@@ -114,7 +114,7 @@ def test_face_that_fills_the_frame(photo, detector, face):
 
 
 @pytest.mark.parametrize("shape", [(300, 200), (64, 64)])
-def test_no_face(detector, shape):
+def test_a_picture_without_a_face_is_a_user_error(detector, shape):
     noise = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
     for image in (noise, torch.zeros(3, *shape)):
         faces = detector.detect(image)
@@ -219,7 +219,7 @@ def test_crop_agrees_with_dlib_own_alignment(photo, recognizer, crop):
     assert recognizer.distance(recognizer(crop).embedding, F.normalize(want, dim=1)) < 0.25
 
 
-def test_features(crop, recognizer):
+def test_features_have_unit_length_and_the_promised_sizes(crop, recognizer):
     features = recognizer(torch.cat([crop, crop.flip(3), torch.rand(1, 3, 150, 150)]))
     assert features.embedding.shape == (3, recognizer.dim)
     torch.testing.assert_close(features.embedding.norm(dim=1), torch.ones(3))
@@ -316,7 +316,7 @@ def test_several_photos_are_averaged(photo, detector, recognizer):
         encode([], recognizer)
 
 
-def test_blend(photo, detector, recognizer):
+def test_a_blend_ends_at_both_identities(photo, recognizer):
     a = encode(photo, recognizer)
     g = torch.Generator().manual_seed(0)
     e = F.normalize(torch.randn(1, 128, generator=g), dim=1)

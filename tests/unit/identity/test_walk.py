@@ -44,7 +44,7 @@ def test_steps_along_the_sphere_are_even():
         ((person(0), person(1, name="another"), 3), "two recognisers"),
     ],
 )
-def test_what_is_no_walk_is_refused(ends, says):
+def test_bad_walks_are_refused(ends, says):
     with pytest.raises(UserError, match=says):
         walk_identities(*ends)
 

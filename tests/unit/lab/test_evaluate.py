@@ -26,7 +26,7 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def test_psnr():
+def test_psnr_of_known_errors():
     a = torch.zeros(3, 4, 4)
     assert metrics.psnr(a, a + 0.1) == pytest.approx(20.0, abs=1e-5)
     # a range of 2 on -1..1 codes and a peak of 1 on the same in 0..1 are one number
@@ -40,7 +40,7 @@ def test_psnr():
 
 
 @pytest.mark.parametrize("degrees", [1e-4, 0.5, 30.0, 120.0])
-def test_mean_angle(degrees):
+def test_mean_angle_of_known_angles(degrees):
     t = math.radians(degrees)
     a, b = torch.zeros(3, 2, 2, dtype=D), torch.zeros(3, 2, 2, dtype=D)
     a[2], b[2], b[0] = 3.0, math.cos(t), math.sin(t)
@@ -102,7 +102,7 @@ def test_nearest_and_pairwise():
     assert metrics.pairwise_mean(d) == 3.0
 
 
-def test_colours():
+def test_lab_and_ita_of_known_colours():
     white, grey = metrics.lab(torch.ones(3)), metrics.lab(torch.full((3,), 0.18418652))
     assert torch.allclose(white, torch.tensor([100.0, 0, 0], dtype=D), atol=1e-9)
     assert torch.allclose(grey, torch.tensor([50.0, 0, 0], dtype=D), atol=1e-4)

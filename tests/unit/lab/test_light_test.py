@@ -105,7 +105,7 @@ def test_exposure_follows_the_face_half_way_and_keeps_the_background():
     assert light[0, :, 3, 3] / light[0, 0, 3, 3] == pytest.approx([1, 2 / 3, 1 / 3], rel=1e-3)
 
 
-def test_the_truth_scores_nothing_and_its_photo_much():
+def test_the_truth_has_no_error_and_its_photo_a_large_one():
     """The whole measurement on a reconstruction that is the truth: no distance, however the photo is lit."""
     shape = torch.randn(1, HEAD.n_identity, generator=torch.Generator().manual_seed(3)) * 0.8
     maps = flat((0.55, 0.36, 0.28))
@@ -168,7 +168,7 @@ def test_summary_says_what_is_met():
     )
 
 
-def test_without_mitsuba(tmp_path, monkeypatch, capsys):
+def test_without_mitsuba_the_command_says_what_to_install(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "mitsuba", None)
     assert light_test.main(["--out", str(tmp_path), "--threads", "1"]) == 2
     assert "pip install mitsuba" in capsys.readouterr().err

@@ -39,7 +39,7 @@ def test_codes_round_trip():
     assert to_codes(maps).abs().max() <= 1
 
 
-def test_shapes(model):
+def test_latents_and_maps_have_the_promised_shapes(model):
     z = model.encode(random_maps())
     assert z.shape == (2, 4, 4, 4)
     assert model.decode(z).shape == (2, 9, 64, 64)

@@ -228,7 +228,7 @@ def test_a_run_begins_with_the_weights_that_fit(tmp_path, people, model):
         training.begin_with(start, Initial({"net.stem.bias": weights["net.stem.bias"]}, {}, {"from": "other"}))
 
 
-def test_the_other_way_of_joining_mixes_shape_and_texture_too(people):
+def test_the_plane_fusion_mixes_shape_and_texture_too(people):
     from fitdiff_lab.experiments.fusion import PlaneDenoiser
 
     torch.manual_seed(0)

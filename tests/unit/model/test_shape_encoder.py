@@ -33,6 +33,7 @@ TINY = DenoiserConfig(
 )
 
 
+@pytest.mark.slow
 def test_mirrored_coefficients_give_the_mirrored_head(head):
     shape = torch.randn(4, head.n_identity, generator=torch.Generator().manual_seed(0))
     there, back = head(shape), head(shape @ mirror_matrix(head)) * torch.tensor([-1.0, 1.0, 1.0])
@@ -60,7 +61,7 @@ def test_the_metric_is_the_distance_after_alignment(head):
             assert mean < float(found[i]) < 1.35 * mean  # a root mean square is above a mean
 
 
-def test_augmentation_mirrors_the_photo_and_stay_in_range():
+def test_augmentation_mirrors_the_photo_and_stays_in_range():
     g = torch.Generator().manual_seed(2)
     crops = torch.rand(16, 3, 30, 30, generator=g)
     same, mirrored = shape_encoder.augment(crops, STILL, g)
@@ -98,7 +99,8 @@ def fit(folder, data, steps):
     return shape_encoder.train(Run(folder, {}), data, Budget(steps=steps), TINY, 9 * torch.eye(2), flip, options)
 
 
-def test_it_learns_where_things_lie_and_goes_on_where_it_stopped(tmp_path):
+@pytest.mark.slow
+def test_training_learns_positions_and_resumes(tmp_path):
     data = Spots()
     fit(tmp_path, data, 3)
     model = fit(tmp_path, data, 160)

@@ -40,7 +40,7 @@ def derivatives(f, start, phases):
 
 
 @pytest.mark.parametrize(("radius", "phases"), [(0.02, 8), (0.05, 4), (0.08, 1), (0.1, 1), (0.12, 1)])
-def test_area_gradient(radius, phases):
+def test_the_gradient_of_an_area_is_the_analytic_one(radius, phases):
     """Growing a dense sphere: from 14 to 83 pixels across, most triangles smaller than a pixel."""
     points, tri = sphere(140, 90)
     edges = EdgeTable.build(tri)

@@ -99,7 +99,7 @@ def test_badpanorama_directionss_are_refused(bad):
         Light.from_environment(bad)
 
 
-def test_rotation():
+def test_rotating_a_light_rotates_its_radiance():
     g = torch.Generator().manual_seed(3)
     light = Light(torch.randn(2, 9, 3, generator=g).double(), directions(2)[:, None], torch.ones(2, 1, 3).double())
     yaw = 37.0
@@ -118,7 +118,7 @@ def test_rotation():
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_presets(name):
+def test_presets_are_never_negative_and_of_usual_brightness(name):
     light = Light.preset(name, 2)
     assert light.sh.shape == (2, 9, 3) and light.direction.shape == light.color.shape
     torch.testing.assert_close(light.direction.norm(dim=-1), torch.ones(light.direction.shape[:2]))

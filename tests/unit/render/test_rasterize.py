@@ -42,7 +42,7 @@ def brute_force(pos, tri, height, width):
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_against_brute_force(seed):
+def test_rasterizer_agrees_with_brute_force(seed):
     pos, tri = random_scene(seed)
     expected = brute_force(pos[0], tri, 15, 22)
     assert (expected[..., 3] > 0).sum() > 60
