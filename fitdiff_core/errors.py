@@ -1,4 +1,5 @@
-"""The one exception type a person is meant to read, what a command makes of it, and what a lack of memory looks like."""
+"""The one exception type a person is meant to read, what a command makes of it, and what a lack of memory looks
+like."""
 
 from __future__ import annotations
 

@@ -67,7 +67,8 @@ def condition(model: FitDiffModel, identity: Identity | None) -> Condition | Non
     sizes = (identity.embedding.shape[1], *(a.shape[1] for a in identity.activations))
     if sizes != (c.embedding, *c.activations):
         raise UserError(
-            f"The identity has features of sizes {sizes}, this checkpoint takes {(c.embedding, *c.activations)}. Encode "
+            f"The identity has features of sizes {sizes}, this checkpoint takes {(c.embedding, *c.activations)}. "
+            f"Encode "
             "the photo again, with the recogniser of this release."
         )
     features = [identity, *(f for v in identity.views for f in (v.photo, v.mirrored))]

@@ -80,7 +80,8 @@ class Scene:
         return self._map(pick)
 
     def expand(self, batch: int) -> Scene:
-        """Every part of batch 1 copied `batch` times; a part of that batch stays as it is. Raises RuntimeError for others."""
+        """Every part of batch 1 copied `batch` times; a part of that batch stays as it is. Raises RuntimeError for
+        others."""
         return self._map(
             lambda part: repeat(part, batch) if isinstance(part, Tensor) else part.map(lambda x: repeat(x, batch))
         )

@@ -18,7 +18,8 @@ class DecodeUV(io.ComfyNode):
         return host.schema(
             "DecodeUV",
             "FitDiff Decode UV",
-            description="Decodes a latent into an avatar: facial shape and the reflectance maps of its skin, teeth and eyes.",
+            description="Decodes a latent into an avatar: facial shape and the reflectance maps of its skin, teeth "
+            "and eyes.",
             inputs=[
                 types.Model.Input("model", tooltip="The model that the latent was sampled with."),
                 io.Latent.Input("latent", tooltip="From FitDiff Sampler."),

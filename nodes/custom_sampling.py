@@ -21,7 +21,8 @@ class Guider(io.ComfyNode):
         return host.schema(
             "Guider",
             "FitDiff Guider",
-            description="The model as a GUIDER for ComfyUI's SamplerCustomAdvanced: any sampler, schedule and noise drive it, "
+            description="The model as a GUIDER for ComfyUI's SamplerCustomAdvanced: any sampler, schedule and noise "
+            "drive it, "
             "identity and guidance included.",
             inputs=[
                 types.Model.Input("model", tooltip="From FitDiff Load Model."),
@@ -62,7 +63,8 @@ class Sigmas(io.ComfyNode):
                     min=0.01,
                     max=1.0,
                     step=0.01,
-                    tooltip="Below 1 only the last part of a longer schedule: varies the latent that goes in instead of "
+                    tooltip="Below 1 only the last part of a longer schedule: varies the latent that goes in "
+                    "instead of "
                     "starting from noise.",
                 ),
             ],
@@ -100,7 +102,8 @@ class FittedScene(io.ComfyNode):
         return host.schema(
             "FittedScene",
             "FitDiff Fitted Scene",
-            description="The photo's camera, light and expression as the guidance refined them during the sampling. Its light "
+            description="The photo's camera, light and expression as the guidance refined them during the sampling. "
+            "Its light "
             "is the light estimated from the photo.",
             inputs=[
                 io.Guider.Input("guider", tooltip="From FitDiff Guider."),

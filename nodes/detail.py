@@ -14,8 +14,10 @@ class PhotoDetail(io.ComfyNode):
         return host.schema(
             "PhotoDetail",
             "FitDiff Photo Detail",
-            description="Puts the photo's own detail into the maps where the photo shows the skin well: unwraps it, divides "
-            "out the fitted light, and lets the diffusion model fill what is hidden. Left out, the head is pure FitDiff.",
+            description="Puts the photo's own detail into the maps where the photo shows the skin well: unwraps it, "
+            "divides "
+            "out the fitted light, and lets the diffusion model fill what is hidden. Left out, the head is pure "
+            "FitDiff.",
             inputs=[
                 types.Model.Input("model", tooltip="From FitDiff Load Model: it fills what the photo does not show."),
                 types.Avatar.Input("avatar", tooltip="One head, from FitDiff Decode UV; it stays as it is."),

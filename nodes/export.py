@@ -24,7 +24,8 @@ HAS_ANY_FILE = HAS_FILE_TYPE and hasattr(io, "File3DAny")
 
 
 def output_path(prefix: str) -> tuple[str, str, int, str]:
-    """(folder, file name, counter, folder relative to output/) for a prefix that stays inside ComfyUI's output folder."""
+    """(folder, file name, counter, folder relative to output/) for a prefix that stays inside ComfyUI's output
+    folder."""
     if problem := bad_prefix(prefix):
         raise UserError(problem)
     prefix = prefix.strip().replace("\\", "/")  # a graph made on Windows means a folder by it
@@ -71,7 +72,8 @@ class ExportMesh(io.ComfyNode):
         return host.schema(
             "ExportMesh",
             "FitDiff Export Mesh",
-            description="Saves the head with its maps. GLB opens in Blender, Unreal, three.js and ComfyUI's own 3D preview and "
+            description="Saves the head with its maps. GLB opens in Blender, Unreal, three.js and ComfyUI's own 3D "
+            "preview and "
             "has the 52 ARKit blendshapes; OBJ and PLY come with PNG textures, USDZ holds them.",
             is_output_node=True,
             inputs=[
@@ -85,7 +87,8 @@ class ExportMesh(io.ComfyNode):
                     "format",
                     options=list(CHOICES),
                     default="glb",
-                    tooltip="glb: one file. green flipped: normals as Unreal wants them. obj: with .mtl and PNGs. ply: with "
+                    tooltip="glb: one file. green flipped: normals as Unreal wants them. obj: with .mtl and PNGs. "
+                    "ply: with "
                     "vertex colours. usdz: one file for Apple, Omniverse, Houdini.",
                 ),
                 io.Boolean.Input(
@@ -99,7 +102,8 @@ class ExportMesh(io.ComfyNode):
                     options=list(EXPRESSIONS),
                     default="neutral",
                     optional=True,
-                    tooltip="photo: the scene's expression and gaze, as starting weights of a glb's blendshapes, or in the "
+                    tooltip="photo: the scene's expression and gaze, as starting weights of a glb's blendshapes, or "
+                    "in the "
                     "mesh itself. Needs the scene input.",
                 ),
                 io.Int.Input(
@@ -124,14 +128,16 @@ class ExportMesh(io.ComfyNode):
                     options=list(UNITS),
                     default="metres",
                     optional=True,
-                    tooltip="For obj, ply and usdz. A glb is in metres by definition, and importers (Unreal's too) scale it themselves.",
+                    tooltip="For obj, ply and usdz. A glb is in metres by definition, and importers (Unreal's too) "
+                    "scale it themselves.",
                 ),
                 io.Combo.Input(
                     "map_files",
                     options=list(MAP_FILES),
                     default="none",
                     optional=True,
-                    tooltip="PNGs of the maps beside the file, 8 or 16 bits a channel. obj and ply always have them, 8-bit for none.",
+                    tooltip="PNGs of the maps beside the file, 8 or 16 bits a channel. obj and ply always have "
+                    "them, 8-bit for none.",
                 ),
                 types.Scene.Input(
                     "scene", optional=True, tooltip="From FitDiff Sampler: the photo's expression and gaze."

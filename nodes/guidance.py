@@ -32,7 +32,8 @@ class Guidance(io.ComfyNode):
         return host.schema(
             "Guidance",
             "FitDiff Guidance",
-            description="Fits camera, light and expression to the photo. While sampling, each step then renders the head in "
+            description="Fits camera, light and expression to the photo. While sampling, each step then renders the "
+            "head in "
             "that scene, compares it with the photo and moves the latent by the gradient.",
             inputs=[
                 io.Image.Input(
@@ -110,7 +111,8 @@ class CombineGuidance(io.ComfyNode):
         return host.schema(
             "CombineGuidance",
             "FitDiff Combine Guidance",
-            description="Photos of one person guide together: one head is fitted to all of them, each with a camera, light and "
+            description="Photos of one person guide together: one head is fitted to all of them, each with a "
+            "camera, light and "
             "expression of its own. Chain it for more than two.",
             search_aliases=["several photos", "multiple views"],
             inputs=[

@@ -115,13 +115,15 @@ class Guider:
         """Called by SamplerCustomAdvanced, under inference mode. Returns the latent."""
         if tuple(noise.shape[1:]) != tuple(self.model.latent_shape):
             raise UserError(
-                f"This latent is {tuple(noise.shape)}; this model's are [B, {', '.join(map(str, self.model.latent_shape))}]. "
+                f"This latent is {tuple(noise.shape)}; this model's are [B, "
+                f"{', '.join(map(str, self.model.latent_shape))}]. "
                 "Start from FitDiff Empty Latent, or from a latent of the FitDiff sampler."
             )
         people = self.denoiser.people
         if people not in (1, len(noise)):
             raise UserError(
-                f"The guider has {people} identities, the latent is a batch of {len(noise)}. Set FitDiff Empty Latent's batch "
+                f"The guider has {people} identities, the latent is a batch of {len(noise)}. Set FitDiff Empty "
+                f"Latent's batch "
                 f"to {people}; Latent Batch Seed Behavior, set to fixed, then gives all the same noise."
             )
         if len(sigmas) == 0:

@@ -1,4 +1,5 @@
-"""What differs from host to host: schema keywords, folders, device, progress, inference mode. Everything else is core."""
+"""What differs from host to host: schema keywords, folders, device, progress, inference mode. Everything else is
+core."""
 
 from __future__ import annotations
 
@@ -69,7 +70,8 @@ _loaded: OrderedDict[tuple, Any] = OrderedDict()
 
 
 def load_once(load: Callable[[], Any], kind: str, path: str | os.PathLike | None) -> Any:
-    """`load()`, or what it gave before for this kind, path, file time and device. path: None for what the pack ships."""
+    """`load()`, or what it gave before for this kind, path, file time and device. path: None for what the pack
+    ships."""
     stamp = os.stat(path).st_mtime_ns if path and os.path.exists(path) else None
     key = (kind, path, stamp, str(device()))
     if key not in _loaded:
@@ -90,8 +92,9 @@ def head() -> HeadModel:
 def with_gradients(execute: Callable) -> Callable:
     """Decorator for `execute` that leaves ComfyUI's inference mode and refuses NaN and infinite numbers.
 
-    ComfyUI runs nodes under `torch.inference_mode()`. Tensors made there can never take part in a backward pass, so weights
-    loaded and identities encoded there would break a later guidance. NaN passes the limits of ComfyUI's number inputs.
+    ComfyUI runs nodes under `torch.inference_mode()`. Tensors made there can never take part in a backward pass, so
+    weights loaded and identities encoded there would break a later guidance. NaN passes the limits of ComfyUI's number
+    inputs.
     """
 
     @functools.wraps(execute)
@@ -117,8 +120,8 @@ def image_in(image: torch.Tensor) -> torch.Tensor:
 
 
 def masks_in(mask: torch.Tensor | None, count: int | None = None) -> list[torch.Tensor] | None:
-    """MASK `[B, H, W]` or `[H, W]` -> `[1, 1, H, W]` for each of count images (None: as many as there are), on the host's
-    device; a single one does for all. None stays None."""
+    """MASK `[B, H, W]` or `[H, W]` -> `[1, 1, H, W]` for each of count images (None: as many as there are), on the
+    host's device; a single one does for all. None stays None."""
     if mask is None:
         return None
     if mask.ndim not in (2, 3) or not mask.numel():
@@ -130,7 +133,8 @@ def masks_in(mask: torch.Tensor | None, count: int | None = None) -> list[torch.
 
 
 class Progress:
-    """`callback(i, n, denoised)` of the sampler: moves the node's bar, shows a preview, ends the run when interrupted."""
+    """`callback(i, n, denoised)` of the sampler: moves the node's bar, shows a preview, ends the run when
+    interrupted."""
 
     def __init__(self, total: int, preview: Callable[[torch.Tensor], torch.Tensor] | None = None, previews: int = 8):
         """preview: denoised latent -> sRGB `[C, H, W]`; called some `previews` times in a run."""

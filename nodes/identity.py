@@ -33,7 +33,8 @@ class EncodeIdentity(io.ComfyNode):
         return host.schema(
             "EncodeIdentity",
             "FitDiff Encode Identity",
-            description="Finds the face, aligns it and encodes who it is: the embedding and the activation layers of the "
+            description="Finds the face, aligns it and encodes who it is: the embedding and the activation layers "
+            "of the "
             "recognition network, which condition the diffusion model.",
             inputs=[
                 io.Image.Input("image", tooltip="A photo. A batch is taken as photos of one person and averaged."),
@@ -90,7 +91,8 @@ class WalkIdentities(io.ComfyNode):
         return host.schema(
             "WalkIdentities",
             "FitDiff Walk Identities",
-            description="People on the way from one person to another, as a batch. FitDiff Sampler with batch 1 starts all of "
+            description="People on the way from one person to another, as a batch. FitDiff Sampler with batch 1 "
+            "starts all of "
             "them from the same noise, so that only the person changes from frame to frame.",
             inputs=[
                 types.Identity.Input("identity_a", tooltip="The person of the first frame."),

@@ -42,7 +42,8 @@ class EnvironmentLight(io.ComfyNode):
         return host.schema(
             "EnvironmentLight",
             "FitDiff Environment Light",
-            description="Light from an equirectangular panorama: soft light all round, and its brightest sources as lamps.",
+            description="Light from an equirectangular panorama: soft light all round, and its brightest sources as "
+            "lamps.",
             inputs=[
                 io.Image.Input(
                     "image",
@@ -56,13 +57,15 @@ class EnvironmentLight(io.ComfyNode):
                     default=1,
                     min=0,
                     max=4,
-                    tooltip="How many of the brightest spots become lamps with sharp highlights; 0 for an overcast sky.",
+                    tooltip="How many of the brightest spots become lamps with sharp highlights; 0 for an overcast "
+                    "sky.",
                 ),
                 io.Combo.Input(
                     "encoding",
                     options=list(ENCODINGS),
                     default="sRGB",
-                    tooltip="sRGB: pictures, and FitDiff Load Environment. linear: what EXR loaders of other packs give.",
+                    tooltip="sRGB: pictures, and FitDiff Load Environment. linear: what EXR loaders of other packs "
+                    "give.",
                 ),
             ],
             outputs=[light_output()],
@@ -85,7 +88,8 @@ class DirectionalLight(io.ComfyNode):
         return host.schema(
             "DirectionalLight",
             "FitDiff Directional Light",
-            description="A lamp far away, and even light all round. Chain several for a rig of key, fill and rim lights.",
+            description="A lamp far away, and even light all round. Chain several for a rig of key, fill and rim "
+            "lights.",
             inputs=[
                 angle("azimuth", "Where the lamp stands: degrees to the subject's left, 0 in front.", default=40.0),
                 angle("elevation", "Where the lamp stands: degrees upwards.", 90.0, 30.0),
@@ -128,7 +132,8 @@ class SceneLight(io.ComfyNode):
         return host.schema(
             "SceneLight",
             "FitDiff Scene Light",
-            description="The light of a scene by itself: of a photo, as the guidance estimated it. It can light another head, "
+            description="The light of a scene by itself: of a photo, as the guidance estimated it. It can light "
+            "another head, "
             "be turned, dimmed, or added to.",
             inputs=[
                 types.Scene.Input("scene", tooltip="From FitDiff Sampler or FitDiff Fitted Scene."),
@@ -170,7 +175,8 @@ class LoadEnvironment(io.ComfyNode):
         return host.schema(
             "LoadEnvironment",
             "FitDiff Load Environment",
-            description="Reads an HDR panorama (.hdr, or .exr where OpenEXR is installed) from the input folder. Its values go "
+            description="Reads an HDR panorama (.hdr, or .exr where OpenEXR is installed) from the input folder. "
+            "Its values go "
             "beyond 1: it lights as the place did.",
             inputs=[
                 io.Combo.Input("file", options=panoramas(), tooltip="A .hdr or .exr file in ComfyUI's input folder."),

@@ -42,7 +42,8 @@ def goal_inputs() -> list:
             step=0.05,
             round=0.01,
             optional=True,
-            tooltip="How much of what the identity leaves open is drawn by the seed. 0: its likeliest person. 1: a full draw, as "
+            tooltip="How much of what the identity leaves open is drawn by the seed. 0: its likeliest person. 1: a "
+            "full draw, as "
             "in the paper. Fine detail of the skin is always drawn; so is all of a new person.",
         ),
     ]
@@ -65,7 +66,8 @@ class Sampler(io.ComfyNode):
         return host.schema(
             "Sampler",
             "FitDiff Sampler",
-            description="Samples shape and reflectance together. With an identity: that person. With guidance: matched to "
+            description="Samples shape and reflectance together. With an identity: that person. With guidance: "
+            "matched to "
             "the photo as well. With neither: a new person.",
             search_aliases=["face avatar sampler", "random identity"],
             inputs=[

@@ -38,7 +38,8 @@ def photo_mask_input(more: str = ""):
     return io.Mask.Input(
         "mask",
         optional=True,
-        tooltip=f"Where the photo may be used (white), at the photo's size. Left out, hair and hands are found. {more}".strip(),
+        tooltip=f"Where the photo may be used (white), at the photo's size. Left out, hair and hands are found. "
+        f"{more}".strip(),
     )
 
 
@@ -48,12 +49,14 @@ def given_face_inputs() -> list:
         FaceLandmarks.Input(
             "face_landmarks",
             optional=True,
-            tooltip="From MediaPipe Face Landmarker, run on this image: its face mesh is used in place of our own detector's.",
+            tooltip="From MediaPipe Face Landmarker, run on this image: its face mesh is used in place of our own "
+            "detector's.",
         ),
         BoundingBox.Input(
             "bboxes",
             optional=True,
             extra_dict={"forceInput": True},  # a newer frontend would draw fields for four numbers
-            tooltip="A box around the face that is meant, or for each image a list of boxes, of which 'face' picks one.",
+            tooltip="A box around the face that is meant, or for each image a list of boxes, of which 'face' picks "
+            "one.",
         ),
     ]

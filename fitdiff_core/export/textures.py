@@ -47,7 +47,8 @@ def map_batch_images(maps: TextureMaps) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def roughness_image(head: HeadModel, size: int = 64) -> Tensor:
-    """glTF's metallic-roughness texture `[1, 3, size, size]`: roughness in green, for a mesh with one material for all parts."""
+    """glTF's metallic-roughness texture `[1, 3, size, size]`: roughness in green, for a mesh with one material for all
+    parts."""
     rough = head.roughness.cpu().float()
     green = rough[: head.teeth_rows.start].mean().expand(size, size)
     for name in ("teeth", "eyes"):

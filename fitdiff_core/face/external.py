@@ -31,8 +31,8 @@ def meant_faces(
     photos: `[3, H, W]` each, sRGB 0..1
     detector: searches the photos, unless landmarks are given
     which: "largest" or an index, largest first; of the boxes where there are boxes, else of the faces
-    landmarks: FACE_LANDMARKS, `{"frames": [[face, ...], ...], "image_size": (H, W)}`, a frame for each photo; a face has
-        "landmarks_xy" `[468 or 478, 2]` px and "landmarks_3d" of the same length
+    landmarks: FACE_LANDMARKS, `{"frames": [[face, ...], ...], "image_size": (H, W)}`, a frame for each photo; a face
+        has "landmarks_xy" `[468 or 478, 2]` px and "landmarks_3d" of the same length
     boxes: BOUNDING_BOX, `{"x", "y", "width", "height"}` px or a list of them for each photo; one list serves all photos
 
     Raises UserError where an object is of another form, or belongs to other photos, or shows no such face.

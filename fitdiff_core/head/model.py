@@ -1,4 +1,5 @@
-"""Identity, expression and gaze -> the vertices of a head with teeth and eyes. Made by `python -m fitdiff_lab.assets.head`."""
+"""Identity, expression and gaze -> the vertices of a head with teeth and eyes. Made by `python -m
+fitdiff_lab.assets.head`."""
 
 from __future__ import annotations
 
@@ -30,14 +31,16 @@ class HeadModel(nn.Module):
 
     Attributes:
         n_identity, n_expression: K whitened identity coefficients, N(0, 1); 52 ARKit weights, 0..1.
-        n_skin, n_teeth, n_vertices: skin vertices come first, of which the last n_teeth are the teeth's (`teeth_rows`; none in a
-            file without them), then the left (+x), then the right eyeball.
+        n_skin, n_teeth, n_vertices: skin vertices come first, of which the last n_teeth are the teeth's (`teeth_rows`;
+            none in a file without them), then the left (+x), then the right eyeball.
         triangles `[T, 3]` counter-clockwise from outside; uv `[V, 2]`, one a vertex, v from the bottom: no seams.
-        occlusion `[V]`: share of ambient light that arrives (mean head, lips apart; `light_at` knows more); roughness `[V]`:
+        occlusion `[V]`: share of ambient light that arrives (mean head, lips apart; `light_at` knows more); roughness
+        `[V]`:
             perceptual, low on the eyes.
         eye_island: (u0, v0, u1, v1) of the disc both eyes share; the distance from its middle is the polar angle from
             the eye's axis, linear, `eye_angle` degrees at the rim (iris 21.5, pupil 7.5).
-        attribute_directions `[A, K]`: coefficients per unit of each of attribute_names: feminine, weight 0..1; age, 0 at
+        attribute_directions `[A, K]`: coefficients per unit of each of attribute_names: feminine, weight 0..1; age, 0
+        at
             25 years and 1 at 90; ancestries, shares that sum to 1. Both are empty for a file that has none.
     """
 
@@ -134,8 +137,8 @@ class HeadModel(nn.Module):
         return points if which == "68" else torch.stack([points[:, list(i)].mean(1) for i in FIVE], 1)
 
     def light_at(self, vertices: Tensor) -> Tensor:
-        """Vertices `[B, V, 3]` -> share of ambient light that arrives, `[B, V]`: `occlusion`, and of the teeth only what the
-        slit between the lips lets in; between lips that hardly part they are as dark as the mouth."""
+        """Vertices `[B, V, 3]` -> share of ambient light that arrives, `[B, V]`: `occlusion`, and of the teeth only
+        what the slit between the lips lets in; between lips that hardly part they are as dark as the mouth."""
         light = self.occlusion.to(vertices).expand(len(vertices), -1)
         if not self.n_teeth:
             return light
@@ -204,7 +207,8 @@ class HeadModel(nn.Module):
 
     @torch.no_grad()
     def rasterize_atlas(self, size: int) -> Tensor:
-        """The mesh rasterized in UV space: `[1, S, S, 4]` as `rasterize`, row 0 at the bottom. Of the eyes the left is drawn."""
+        """The mesh rasterized in UV space: `[1, S, S, 4]` as `rasterize`, row 0 at the bottom. Of the eyes the left is
+        drawn."""
         from ..render.rasterizer import rasterize
 
         one = torch.ones_like(self.uv[:, :1])

@@ -1,5 +1,6 @@
-"""The teeth's patch of the atlas, in its lower right corner. No network paints it: teeth differ less than a photo can tell,
-and what a smile shows of them is held in the shape. The upper row lies in the patch's upper half, its edges downwards."""
+"""The teeth's patch of the atlas, in its lower right corner. No network paints it: teeth differ less than a photo can
+tell, and what a smile shows of them is held in the shape. The upper row lies in the patch's upper half, its edges
+downwards."""
 
 from __future__ import annotations
 

@@ -83,9 +83,9 @@ def encode_identity(photos: Sequence[Tensor], recognizer: Recognizer, faces: Seq
     photos: `[3, H, W]` each, of any sizes, sRGB 0..1
     faces: the face of each photo
 
-    The embeddings of several photos are averaged and normalised, their activations are averaged (they are aligned). Each
-    photo is a view. The crop is that of the photo nearest to the average. Raises UserError for no photo, or another number
-    of faces than of photos.
+    The embeddings of several photos are averaged and normalised, their activations are averaged (they are aligned).
+    Each photo is a view. The crop is that of the photo nearest to the average. Raises UserError for no photo, or
+    another number of faces than of photos.
     """
     if not photos:
         raise UserError("There is no photo to take an identity from; give at least one.")

@@ -22,7 +22,8 @@ DEPTH_MARGIN = (
 
 @dataclass
 class EdgeTable:
-    """Edges of a triangle mesh: ends `[E, 2]`, the face on each side `[E]` (-1: none), and the corner facing the edge."""
+    """Edges of a triangle mesh: ends `[E, 2]`, the face on each side `[E]` (-1: none), and the corner facing the
+    edge."""
 
     ends: Tensor
     face0: Tensor
@@ -31,7 +32,8 @@ class EdgeTable:
 
     @classmethod
     def build(cls, tri: Tensor) -> EdgeTable:
-        """From triangles `[T, 3]`. An edge of more than two faces counts as an open one, which always is a silhouette."""
+        """From triangles `[T, 3]`. An edge of more than two faces counts as an open one, which always is a
+        silhouette."""
         device, tri = tri.device, tri.long().cpu()
         n_tri = tri.shape[0]
         a, b, opposite = (torch.cat([tri[:, (k + s) % 3] for k in range(3)]) for s in (1, 2, 0))
@@ -113,8 +115,8 @@ def antialias(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, edges: Edge
 def _crossed_lines(major: Tensor, n_major: Tensor) -> tuple[Tensor, Tensor]:
     """Every pixel row or column that an edge crosses: (edge `[M]` int64, line `[M]`).
 
-    major: `[E, 2]` coordinates of the ends along the edge; n_major: `[E]` lines of the picture. An edge's range is half-open:
-    of two edges that meet on a line, one counts.
+    major: `[E, 2]` coordinates of the ends along the edge; n_major: `[E]` lines of the picture. An edge's range is
+    half-open: of two edges that meet on a line, one counts.
     """
     first = major.amin(1).ceil().clamp(min=0)
     last = torch.minimum(major.amax(1).ceil() - 1, n_major - 1)

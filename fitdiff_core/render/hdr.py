@@ -19,7 +19,8 @@ SUFFIXES = (".hdr", ".pic", ".exr")
 MAX_PIXELS = 16384 * 8192  # a panorama of 16k
 LONGEST_RLE = 32767
 NO_OPENEXR = (
-    "Reading .exr needs the Python package OpenEXR, 3.3 or newer: pip install OpenEXR, or convert the panorama to Radiance .hdr, which "
+    "Reading .exr needs the Python package OpenEXR, 3.3 or newer: pip install OpenEXR, or convert the panorama to "
+    "Radiance .hdr, which "
     "needs nothing."
 )
 

@@ -1,7 +1,8 @@
 """Light from far away: an order-2 spherical-harmonics environment plus directional lights.
 
 Units: `sh` holds radiance; a directional `color` holds the irradiance it causes on a surface that faces it. So a white
-Lambert surface (albedo 1) under uniform radiance 1 has radiance 1, and one that faces a directional light of colour pi too.
+Lambert surface (albedo 1) under uniform radiance 1 has radiance 1, and one that faces a directional light of colour pi
+too.
 """
 
 from __future__ import annotations
@@ -170,7 +171,8 @@ class Light:
         return sh_basis(direction) @ self.sh
 
     def irradiance(self, normal: Tensor) -> Tensor:
-        """Environment irradiance / pi on unit normals `[B, N, 3]` -> `[B, N, 3]`: what a white Lambert surface shows."""
+        """Environment irradiance / pi on unit normals `[B, N, 3]` -> `[B, N, 3]`: what a white Lambert surface
+        shows."""
         return sh_basis(normal) @ (self.sh * (self.sh.new_tensor(COSINE) / math.pi)[:, None])
 
     def map(self, f: Callable[[Tensor], Tensor]) -> Light:
@@ -218,7 +220,8 @@ def panorama_directions(height: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _take_brightest(radiance: Tensor, direction: Tensor, solid: Tensor, size) -> tuple[Tensor, Tensor, Tensor]:
-    """Split the brightest 20-degree cap off panoramas `[B, N, 3]` -> direction `[B, 3]`, irradiance `[B, 3]`, the rest."""
+    """Split the brightest 20-degree cap off panoramas `[B, N, 3]` -> direction `[B, 3]`, irradiance `[B, 3]`, the
+    rest."""
     luminance = radiance.detach() @ radiance.new_tensor(LUMINANCE)
     n_batch, (height, width) = len(radiance), size
     power = (luminance * solid).view(n_batch, 1, height, width)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 
 def vertex_normals(vertices: Tensor, tri: Tensor) -> Tensor:
-    """Area-weighted unit normals: vertices `[B, V, 3]`, triangles `[T, 3]` (outside counter-clockwise) -> `[B, V, 3]`."""
+    """Area-weighted unit normals: vertices `[B, V, 3]`, triangles `[T, 3]` (outside counter-clockwise) -> `[B, V,
+    3]`."""
     return _unit(_sums(vertices, tri.long(), None)).mT
 
 
@@ -18,7 +19,8 @@ def tangents(vertices: Tensor, uv: Tensor, tri: Tensor) -> Tensor:
 
 
 def frames(vertices: Tensor, uv: Tensor, tri: Tensor) -> tuple[Tensor, Tensor]:
-    """vertices `[B, V, 3]`, uv `[V, 2]` (v from the bottom), triangles `[T, 3]` -> normals `[B, V, 3]`, tangents `[B, V, 4]`.
+    """vertices `[B, V, 3]`, uv `[V, 2]` (v from the bottom), triangles `[T, 3]` -> normals `[B, V, 3]`, tangents `[B,
+    V, 4]`.
 
     A tangent's xyz is the unit direction of growing u, perpendicular to the normal; w is the handedness, so that
     `w * cross(normal, xyz)` points along growing v, which is "up" in the texture image: normal maps are +Y up.

@@ -1,8 +1,8 @@
 """Which triangle does each pixel see? The dependency-free answer, in vectorised torch.
 
-Small triangles are the rule here (about one pixel each), so every triangle lists the pixels of its bounding box, all the
-lists are tested in one go, and one `scatter_reduce` keeps the nearest hit of each pixel. `raster_numba` gives the same
-ids bit for bit; the two share this rule set:
+Small triangles are the rule here (about one pixel each), so every triangle lists the pixels of its bounding box, all
+the lists are tested in one go, and one `scatter_reduce` keeps the nearest hit of each pixel. `raster_numba` gives the
+same ids bit for bit; the two share this rule set:
 
 * window coordinates put pixel centres on whole numbers, row 0 is the bottom;
 * an edge function is `ax*by - bx*ay` of coordinates relative to the pixel, which changes nothing but its sign when
@@ -38,7 +38,8 @@ def window(pos: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def triangle_ids(pos: Tensor, tri: Tensor, height: int, width: int) -> Tensor:
-    """`pos [B, V, 4]` clip space, `tri [T, 3]` -> int64 `[B, height, width]`: the triangle seen, or -1. Row 0 is the bottom."""
+    """`pos [B, V, 4]` clip space, `tri [T, 3]` -> int64 `[B, height, width]`: the triangle seen, or -1. Row 0 is the
+    bottom."""
     n_batch, n_tri = pos.shape[0], tri.shape[0]
     points, usable = window(pos, height, width)
     flat = tri.reshape(-1)
@@ -65,7 +66,8 @@ def triangle_ids(pos: Tensor, tri: Tensor, height: int, width: int) -> Tensor:
 class _Boxes:
     """Triangles in window space and the bounding boxes of their pixels.
 
-    corner: `[N, 3, 3]`; left, low: `[N]` first column and row; columns: `[N]` width of the box; tests: `[N]` pixels in it;
+    corner: `[N, 3, 3]`; left, low: `[N]` first column and row; columns: `[N]` width of the box; tests: `[N]` pixels in
+    it;
     batch, ids: `[N]` batch entry and triangle id
     """
 
@@ -95,7 +97,8 @@ def _chunks(tests: Tensor) -> list[tuple[int, int]]:
 
 
 def _scatter(nearest: Tensor, boxes: _Boxes, height: int, width: int) -> None:
-    """Test every pixel of every bounding box and keep the nearest hits in `nearest` (depth and id packed in one key)."""
+    """Test every pixel of every bounding box and keep the nearest hits in `nearest` (depth and id packed in one
+    key)."""
     tests, device = boxes.tests, nearest.device
     owner = torch.repeat_interleave(torch.arange(len(tests), device=device), tests)
     rank = torch.arange(len(owner), device=device) - (torch.cumsum(tests, 0) - tests).index_select(0, owner)

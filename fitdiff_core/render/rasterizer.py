@@ -47,7 +47,8 @@ def rasterize(pos: Tensor, tri: Tensor, size: tuple[int, int], backend: str = "a
 
 
 def _barycentrics(pos: Tensor, tri: Tensor, ids: Tensor) -> Tensor:
-    """Homogeneous edge functions at the pixel centres (Olano & Greer 1997): perspective-correct without dividing by w."""
+    """Homogeneous edge functions at the pixel centres (Olano & Greer 1997): perspective-correct without dividing by
+    w."""
     n_batch, height, width = ids.shape
     pixel = torch.nonzero(ids.reshape(-1) >= 0).squeeze(1)
     seen = ids.reshape(-1).index_select(0, pixel)

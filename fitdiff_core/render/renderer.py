@@ -61,7 +61,8 @@ def render(
 
     head: its `triangles`, `uv`, `roughness` and `light_at(vertices)` are used.
     maps, camera, light: B or 1 entries. background: linear RGB, or an image `[B or 1, 3, H, W]`; None is black.
-    visibility: `[B or 1, V, L]`, what each vertex gets of each directional light; None looks for shadows if the light has them.
+    visibility: `[B or 1, V, L]`, what each vertex gets of each directional light; None looks for shadows if the light
+    has them.
     """
     height, width = size
     tri = head.triangles

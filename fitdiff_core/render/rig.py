@@ -37,7 +37,8 @@ def uniform_light(radiance: Tensor | tuple[float, float, float]) -> Light:
 
 
 def combine_lights(*lights: Light) -> Light:
-    """All of them at once, with shadows if one has them; lights of one illumination serve a batch of others. Raises UserError for unequal batches."""
+    """All of them at once, with shadows if one has them; lights of one illumination serve a batch of others. Raises
+    UserError for unequal batches."""
     batch = max(len(x) for x in lights)
     if any(len(x) not in (1, batch) for x in lights):
         raise UserError(

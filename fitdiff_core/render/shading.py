@@ -36,8 +36,8 @@ def shade(
     normal, view:      `[B, N, 3]` unit; view points to the camera
     light:             B or 1 illuminations
     roughness:         perceptual (GGX alpha is its square), a number or `[B, N, 1]`
-    occlusion:         `[B, N, 1]` share of the light that visibility, 0..1; gloss loses it twice, since mirror directions
-                       out of a crevice meet its other wall
+    occlusion:         `[B, N, 1]` share of the light that visibility, 0..1; gloss loses it twice, since mirror
+                       directions out of a crevice meet its other wall
     visibility:           `[B, N, L]` share of each directional light that no shadow takes, 0..1
     """
     f0 = F0_SCALE * specular
@@ -77,7 +77,8 @@ def ggx(f0: Tensor, normal: Tensor, view: Tensor, toward: Tensor, n_l: Tensor, n
 
 
 def facing_viewer(normal: Tensor, view: Tensor) -> Tensor:
-    """Bend normals that face away up to the horizon: what is seen faces the viewer, maps and interpolation forget it."""
+    """Bend normals that face away up to the horizon: what is seen faces the viewer, maps and interpolation forget
+    it."""
     away = (normal * view).sum(-1, keepdim=True).clamp(max=0)
     return F.normalize(normal - away * view, dim=-1, eps=1e-8)
 
@@ -85,8 +86,8 @@ def facing_viewer(normal: Tensor, view: Tensor) -> Tensor:
 def rough_f90(rough: float | Tensor) -> float | Tensor:
     """Reflectance at 90 degrees: 1 for a mirror, `(1 - roughness)^2` for a surface whose pores shadow each other.
 
-    Our choice, in the spirit of Lagarde 2011's `1 - roughness`: with 1 the far side's light drew a pale line along every
-    jaw. `KHR_materials_specular` says it as `specularFactor`, so exported heads look the same.
+    Our choice, in the spirit of Lagarde 2011's `1 - roughness`: with 1 the far side's light drew a pale line along
+    every jaw. `KHR_materials_specular` says it as `specularFactor`, so exported heads look the same.
     """
     return (1 - rough) ** 2
 

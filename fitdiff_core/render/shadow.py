@@ -50,8 +50,8 @@ def directional_visibility(
 
 
 def light_visibility(vertices: Tensor, triangles: Tensor, light: Light) -> Tensor:
-    """What posed vertices `[B, V, 3]` get of each directional light, `[B, V, L]` in 0..1; light: B or 1 illuminations. Small
-    shadow maps, made on the CPU."""
+    """What posed vertices `[B, V, 3]` get of each directional light, `[B, V, L]` in 0..1; light: B or 1 illuminations.
+    Small shadow maps, made on the CPU."""
     points, tri = vertices.detach().float().cpu(), triangles.cpu()
     normals = vertex_normals(points, tri)
     directions = light.direction.detach().float().cpu().expand(len(points), -1, -1)

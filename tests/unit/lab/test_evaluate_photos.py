@@ -14,7 +14,7 @@ from PIL import Image
 from fitdiff_core import pipeline
 from fitdiff_core.avatar import Avatar
 from fitdiff_core.errors import UserError
-from fitdiff_core.guidance import Guidance
+from fitdiff_core.guidance import GuidanceSettings
 from fitdiff_core.image import load_photo
 from fitdiff_core.model.denoiser import Denoiser, DenoiserConfig, pack_latent
 from fitdiff_core.render import Camera, Light
@@ -130,15 +130,14 @@ def test_sheets_page_and_table(folder):
 @pytest.mark.slow
 def test_turned_renders_show_the_face_from_there(folder):
     """Measured on the pictures, by the landmark fit that photos get."""
-    model, recognizer = pipeline.load_model(), pipeline.load_recognizer()
-    found = {}
+    model, found = pipeline.load_model(), {}
     for view in ("pose", "left", "right"):
         photo = load_photo(folder / "out" / GUIDED / "face" / "views" / f"{view}.png")
-        guidance = pipeline.prepare_guidance(photo, model, recognizer)
-        fitted = Avatar(model.head, guidance.shape, None)
-        found[view] = views.yaw(guidance.scene, views.face_centre(fitted, guidance.scene))
-        crop = guidance.scene.crop[0]
-        middle = torch.linalg.solve(crop[:, :2], guidance.mesh[0].mean(0) - crop[:, 2]) / 512
+        (fitted,) = pipeline.fit_photos(photo, model.head)
+        head = Avatar(model.head, fitted.shape, None)
+        found[view] = views.yaw(fitted.scene, views.face_centre(head, fitted.scene))
+        crop = fitted.scene.crop[0]
+        middle = torch.linalg.solve(crop[:, :2], fitted.mesh[0].mean(0) - crop[:, 2]) / 512
         assert ((middle > 0.35) & (middle < 0.65)).all(), view  # still in the middle
     assert found["left"] - found["pose"] == pytest.approx(views.TURN, abs=6)
     assert found["right"] - found["pose"] == pytest.approx(-views.TURN, abs=6)
@@ -297,13 +296,13 @@ def ablation_settings() -> dict:
     return ablation.Ablation.settings(runner, ablation.VARIANTS["full"])
 
 
-@pytest.mark.parametrize("name", [f.name for f in fields(Guidance) if f.default_factory is not MISSING])
+@pytest.mark.parametrize("name", [f.name for f in fields(GuidanceSettings) if f.default_factory is not MISSING])
 def test_ablation_measures_again_after_a_change_of_any_constant(name, monkeypatch):
     """Rows are kept only where every constant of the guidance is the same, also those behind a `default_factory`."""
-    before, factory = ablation_settings(), Guidance.__dataclass_fields__[name].default_factory
+    before, factory = ablation_settings(), GuidanceSettings.__dataclass_fields__[name].default_factory
     first = next(f.name for f in fields(factory()) if isinstance(getattr(factory(), f.name), float))
     changed = replace(factory(), **{first: getattr(factory(), first) + 0.5})
-    monkeypatch.setattr(Guidance.__dataclass_fields__[name], "default_factory", lambda: changed)
+    monkeypatch.setattr(GuidanceSettings.__dataclass_fields__[name], "default_factory", lambda: changed)
     after = ablation_settings()
     assert after != before
     assert json.loads(json.dumps(after)) == after  # what is read back from disk compares equal
@@ -331,17 +330,21 @@ def test_default_values_of_nested_dataclasses():
         common.default_values(dataclass(type("Bad", (), {"__annotations__": {"x": object}, "x": object()})))
 
 
+DEFAULT = pipeline.SampleSettings()
+
+
 def test_every_variant_changes_one_thing():
     model, recognizer = pipeline.load_model(), pipeline.load_recognizer()
-    guidance = pipeline.prepare_guidance(load_photo(SAMPLE), model, recognizer)
+    (guidance,) = pipeline.prepare_guidance(pipeline.fit_photos(load_photo(SAMPLE), model.head), recognizer)
     for name, v in variants.VARIANTS.items():
         changed = v.guidance(guidance)
-        differ = [k for k in vars(guidance) if getattr(changed, k) is not getattr(guidance, k)]
+        pairs = [(changed.settings, guidance.settings), (changed.target.photo, guidance.target.photo)]
+        differ = [k for a, b in pairs for k in vars(b) if getattr(a, k) is not getattr(b, k)]
         by_gradient = v.gradient is not variants.Variant("").gradient and v.gradient in (
             variants.detached,
             variants.through_denoiser,
         )
-        others = [by_gradient, v.steps != 1, v.cfg != pipeline.CFG, v.variation != pipeline.VARIATION]
+        others = [by_gradient, v.steps != 1, v.cfg != DEFAULT.cfg_scale, v.variation != DEFAULT.variation]
         assert len(differ) + sum(others) == (name != "full"), name
 
 

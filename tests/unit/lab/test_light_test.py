@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from fitdiff_core.avatar import Avatar
-from fitdiff_core.fitting.gbuffer import Surface
+from fitdiff_core.fitting.gbuffer import GBuffer
 from fitdiff_core.head import load_head
 from fitdiff_core.image import load_photo, srgb_to_linear
 from fitdiff_core.maps import TextureMaps
@@ -80,7 +80,7 @@ def test_one_gain_takes_exposure_away_and_nothing_else():
 @pytest.mark.parametrize("yaw", [0.0, 40.0])
 def test_unwrapped_texels_are_the_ones_the_camera_sees(yaw):
     vertices, camera = HEAD(torch.zeros(1, HEAD.n_identity)), Camera.orbit(yaw, 0.0, 0.8, 22.0)
-    picture = Surface.seen(vertices, HEAD, scene(camera), (512, 512)).uv.permute(0, 3, 1, 2)
+    picture = GBuffer.render(vertices, HEAD, scene(camera), (512, 512)).uv.permute(0, 3, 1, 2)
     atlas, seen = albedo.unwrap(picture, vertices, HEAD, camera, 256)
     t = (torch.arange(256) + 0.5) / 256
     v, u = torch.meshgrid(1 - t, t, indexing="ij")
@@ -219,10 +219,10 @@ def test_outline_and_texture_lie_where_ours_do(mi):
     maps.diffuse[0] = torch.stack([0.2 + 0.4 * u, 0.2 + 0.4 * v, torch.full_like(u, 0.4)])
     shapes = mitsuba_scene.head_in_mitsuba(mi, VERTICES[0], HEAD, maps)
     rgba = mitsuba_scene.render_scene(mi, shapes, CAMERA, Lighting(ambient=(1, 1, 1)), (SIDE, SIDE), 36)
-    ours = Surface.seen(VERTICES, HEAD, scene(CAMERA), (SIDE, SIDE))
+    ours = GBuffer.render(VERTICES, HEAD, scene(CAMERA), (SIDE, SIDE))
     assert (rgba[:, 3:] - ours.mask).abs().mean() < 0.02
     inside = (ours.facing[0, 0] > 0.9) & (ours.exposure[0, 0] > 0.85)
-    shown, painted = rgba[0, :3, inside], ours.look_up(maps.diffuse)[0, :, inside]
+    shown, painted = rgba[0, :3, inside], ours.sample(maps.diffuse)[0, :, inside]
     # Disney's diffuse lobe is no Lambert, and corners are dark: the same share of every colour
     share = (shown / painted).median(1).values
     assert (share > 0.75).all() and (share < 1.1).all()
@@ -243,7 +243,7 @@ def test_normal_maps_tilt_the_same_way(mi, tilt):
         shapes = mitsuba_scene.head_in_mitsuba(mi, VERTICES[0], HEAD, maps)
         theirs = mitsuba_scene.render_scene(mi, shapes, CAMERA, lamp, (SIDE, SIDE), 16)[0, 1]
         change.append((theirs, render(VERTICES, HEAD, maps, CAMERA, light, (SIDE, SIDE)).image[0, 1]))
-    inside = Surface.seen(VERTICES, HEAD, scene(CAMERA), (SIDE, SIDE)).facing[0, 0] > 0.9
+    inside = GBuffer.render(VERTICES, HEAD, scene(CAMERA), (SIDE, SIDE)).facing[0, 0] > 0.9
     theirs, ours = (change[1][k][inside] - change[0][k][inside] for k in (0, 1))
     assert np.corrcoef(theirs.numpy(), ours.numpy())[0, 1] > 0.8
 

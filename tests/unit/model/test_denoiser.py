@@ -207,7 +207,7 @@ def test_overfits_a_handful_of_people(tmp_path, people, steps, times):
         return float(training.step_loss(model, data, options, weight, 256, torch.Generator().manual_seed(5)).detach())
 
     before = loss(training.new_denoiser(TINY, data.meta))
-    after = loss(fit(tmp_path / "run", data, steps, lr=4e-3, batch=16, t=options))
+    after = loss(fit(tmp_path / "run", data, steps, lr=4e-3, batch=16, loss=options))
     assert after < before / times, (before, after)
 
 
