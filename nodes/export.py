@@ -1,4 +1,4 @@
-"""Write the avatar as a file that other programs open."""
+"""Node that saves the avatar as a file for other programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..fitdiff_core.image import to_image
 from ..fitdiff_core.pictures import scenes_of_heads
 from . import host, types
 
-FLIPPED = "glb, green flipped"  # a format of the first version, now glb with normals down
+FLIPPED = "glb, green flipped"  # a format of version 0.1, now glb with normals down
 CHOICES = ("glb", FLIPPED, *FORMATS[1:])
 EXPRESSIONS, NORMALS = ("neutral", "photo"), ("up (OpenGL, Blender)", "down (DirectX, Unreal)")
 HAS_FILE_TYPE = hasattr(io, "File3DGLB") and hasattr(Types, "File3D")
@@ -25,18 +25,18 @@ HAS_ANY_FILE = HAS_FILE_TYPE and hasattr(io, "File3DAny")
 
 
 def output_path(prefix: str) -> tuple[str, str, int, str]:
-    """(folder, file name, counter, folder relative to output/) for a prefix that stays inside ComfyUI's output folder."""
+    """(folder, file name, counter, folder relative to output/) of a prefix. Raises UserError for a bad prefix."""
     if problem := bad_prefix(prefix):
         raise UserError(problem)
-    prefix = prefix.strip().replace("\\", "/")  # a graph made on Windows means a folder by it
+    prefix = prefix.strip().replace("\\", "/")  # graphs made on Windows use it as a folder separator
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
     return folder, name, counter, subfolder.replace("\\", "/")
 
 
 def mesh_of(avatar, scenes: list | None = None) -> Types.MESH:
-    """ComfyUI's MESH: bare vertices and faces on 0.3.75; uvs, normals and textures on hosts whose MESH has them.
+    """ComfyUI's MESH: only vertices and faces on 0.3.75; uvs, normals and textures too on hosts whose MESH has them.
 
-    scenes: one a head, to pose it; None leaves it neutral.
+    scenes: one for each head, to pose it; None leaves the heads neutral.
     """
     mesh, pictures = whole_meshes(avatar, scenes), map_batch_images(avatar.maps)
     more = {
@@ -72,7 +72,8 @@ class ExportMesh(io.ComfyNode):
         return host.schema(
             "ExportMesh",
             "FitDiff Export Mesh",
-            description="Saves the head with its maps. GLB opens in Blender, Unreal, three.js and ComfyUI's own 3D preview and "
+            description="Saves the head with its maps. GLB opens in Blender, Unreal, three.js and ComfyUI's own "
+            "3D preview and "
             "has the 52 ARKit blendshapes; OBJ and PLY come with PNG textures, USDZ holds them.",
             is_output_node=True,
             inputs=[
@@ -86,7 +87,8 @@ class ExportMesh(io.ComfyNode):
                     "format",
                     options=list(CHOICES),
                     default="glb",
-                    tooltip="glb: one file. green flipped: normals as Unreal wants them. obj: with .mtl and PNGs. ply: with "
+                    tooltip="glb: one file. green flipped: normals as Unreal wants them. obj: with .mtl and PNGs. "
+                    "ply: with "
                     "vertex colours. usdz: one file for Apple, Omniverse, Houdini.",
                 ),
                 io.Boolean.Input(
@@ -100,7 +102,8 @@ class ExportMesh(io.ComfyNode):
                     options=list(EXPRESSIONS),
                     default="neutral",
                     optional=True,
-                    tooltip="photo: the scene's expression and gaze, as starting weights of a glb's blendshapes, or in the "
+                    tooltip="photo: the scene's expression and gaze, as starting weights of a glb's blendshapes, "
+                    "or in the "
                     "mesh itself. Needs the scene input.",
                 ),
                 io.Int.Input(
@@ -125,14 +128,16 @@ class ExportMesh(io.ComfyNode):
                     options=list(UNITS),
                     default="metres",
                     optional=True,
-                    tooltip="For obj, ply and usdz. A glb is in metres by definition, and importers (Unreal's too) scale it themselves.",
+                    tooltip="For obj, ply and usdz. A glb is in metres by definition, and importers (Unreal's "
+                    "too) scale it themselves.",
                 ),
                 io.Combo.Input(
                     "map_files",
                     options=list(MAP_FILES),
                     default="none",
                     optional=True,
-                    tooltip="PNGs of the maps beside the file, 8 or 16 bits a channel. obj and ply always have them, 8-bit for none.",
+                    tooltip="PNGs of the maps beside the file, 8 or 16 bits a channel. obj and ply always have "
+                    "them, 8-bit for none.",
                 ),
                 types.Scene.Input(
                     "scene", optional=True, tooltip="From FitDiff Sampler: the photo's expression and gaze."

@@ -1,4 +1,4 @@
-"""Light to render with: a panorama, lamps set up by hand, or what the photo was taken in."""
+"""Nodes for lights: from a panorama, set up by hand, or from the scene of a photo."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENCODINGS = ("sRGB", "linear")
 
 
 def environment_light(image: torch.Tensor, sources: int = 1, encoding: str = "sRGB") -> Light:
-    """Equirectangular panoramas as IMAGE `[B, H, W, C]` -> lights. Values above 1 (HDR) are kept."""
+    """Equirectangular panoramas as IMAGE `[B, H, W, C]` -> a light of batch B. Values above 1 (HDR) are kept."""
     if image.ndim != 4 or image.shape[0] == 0 or image.shape[-1] < 3 or not torch.isfinite(image).all():
         raise UserError("The environment is not an RGB image with finite values; connect an equirectangular panorama.")
     pixels = image[..., :3].clone().permute(0, 3, 1, 2).float().clamp(min=0).to(host.device())
@@ -42,7 +42,8 @@ class EnvironmentLight(io.ComfyNode):
         return host.schema(
             "EnvironmentLight",
             "FitDiff Environment Light",
-            description="Light from an equirectangular panorama: soft light all round, and its brightest sources as lamps.",
+            description="Light from an equirectangular panorama: soft light all round, and its brightest sources "
+            "as lamps.",
             inputs=[
                 io.Image.Input(
                     "image",
@@ -56,13 +57,15 @@ class EnvironmentLight(io.ComfyNode):
                     default=1,
                     min=0,
                     max=4,
-                    tooltip="How many of the brightest spots become lamps with sharp highlights; 0 for an overcast sky.",
+                    tooltip="How many of the brightest spots become lamps with sharp highlights; 0 for an "
+                    "overcast sky.",
                 ),
                 io.Combo.Input(
                     "encoding",
                     options=list(ENCODINGS),
                     default="sRGB",
-                    tooltip="sRGB: pictures, and FitDiff Load Environment. linear: what EXR loaders of other packs give.",
+                    tooltip="sRGB: pictures, and FitDiff Load Environment. linear: what EXR loaders of other "
+                    "packs give.",
                 ),
             ],
             outputs=[light_output()],
@@ -85,7 +88,8 @@ class DirectionalLight(io.ComfyNode):
         return host.schema(
             "DirectionalLight",
             "FitDiff Directional Light",
-            description="A lamp far away, and even light all round. Chain several for a rig of key, fill and rim lights.",
+            description="A lamp far away, and even light all round. Chain several for a rig of key, fill and rim "
+            "lights.",
             inputs=[
                 angle("azimuth", "Where the lamp stands: degrees to the subject's left, 0 in front.", default=40.0),
                 angle("elevation", "Where the lamp stands: degrees upwards.", 90.0, 30.0),
@@ -128,7 +132,8 @@ class SceneLight(io.ComfyNode):
         return host.schema(
             "SceneLight",
             "FitDiff Scene Light",
-            description="The light of a scene by itself: of a photo, as the guidance estimated it. It can light another head, "
+            description="The light of a scene by itself: of a photo, as the guidance estimated it. It can light "
+            "another head, "
             "be turned, dimmed, or added to.",
             inputs=[
                 types.Scene.Input("scene", tooltip="From FitDiff Sampler or FitDiff Fitted Scene."),
@@ -146,7 +151,7 @@ class SceneLight(io.ComfyNode):
 
 
 def panoramas() -> list[str]:
-    """Files of the input folder that hold HDR panoramas."""
+    """HDR panoramas in the input folder."""
     folder = folder_paths.get_input_directory()
     if not os.path.isdir(folder):
         return []
@@ -156,7 +161,7 @@ def panoramas() -> list[str]:
 
 
 def panorama_path(file: str) -> str | None:
-    """Where the named panorama lies, if it does lie in one of ComfyUI's own folders."""
+    """Path of the named panorama, None if it is not a panorama in one of ComfyUI's folders."""
     path = os.path.abspath(folder_paths.get_annotated_filepath(file))
     _, folder = folder_paths.annotated_filepath(file)
     folder = os.path.abspath(folder or folder_paths.get_input_directory())
@@ -170,7 +175,8 @@ class LoadEnvironment(io.ComfyNode):
         return host.schema(
             "LoadEnvironment",
             "FitDiff Load Environment",
-            description="Reads an HDR panorama (.hdr, or .exr where OpenEXR is installed) from the input folder. Its values go "
+            description="Reads an HDR panorama (.hdr, or .exr where OpenEXR is installed) from the input folder. "
+            "Its values go "
             "beyond 1: it lights as the place did.",
             inputs=[
                 io.Combo.Input("file", options=panoramas(), tooltip="A .hdr or .exr file in ComfyUI's input folder."),

@@ -1,4 +1,4 @@
-"""Load the diffusion model and the face-recognition network."""
+"""Nodes that load the diffusion model and the face-recognition network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class LoadModel(io.ComfyNode):
         return host.schema(
             "LoadModel",
             "FitDiff Load Model",
-            description="Loads the latent diffusion model of facial shape and reflectance. The built-in one needs no download.",
+            description="Loads the latent diffusion model of facial shape and reflectance. The built-in one needs "
+            "no download.",
             search_aliases=["photo to 3d head", "relightable avatar", "face reflectance"],
             inputs=[
                 io.Combo.Input(
@@ -61,8 +62,10 @@ class LoadRecognizer(io.ComfyNode):
         return host.schema(
             "LoadRecognizer",
             "FitDiff Load Recognizer",
-            description="Loads the face-recognition network that tells who is in a photo. The built-in one is free for any "
-            "use and is what the built-in model was trained with; insightface packs (many exclude commercial use) may guide "
+            description="Loads the face-recognition network that tells who is in a photo. The built-in one is "
+            "free for any "
+            "use and is what the built-in model was trained with; insightface packs (many exclude commercial use) "
+            "may guide "
             "the sampling instead.",
             inputs=[
                 io.Combo.Input(
@@ -81,8 +84,8 @@ class LoadRecognizer(io.ComfyNode):
         if recognizer is None or recognizer in list_packs(*host.insightface_folders()):
             return True
         return (
-            f"There is no insightface pack '{recognizer}'. Its .onnx files belong in models/insightface/models/{recognizer}/; "
-            f"or choose '{host.BUILT_IN}'."
+            f"There is no insightface pack '{recognizer}'. Its .onnx files belong in "
+            f"models/insightface/models/{recognizer}/; or choose '{host.BUILT_IN}'."
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Pictures of an avatar: from the photo's camera or around it, in the photo's light or another."""
+"""Node that renders an avatar: with the photo's camera or another, in the photo's light or another."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ class Render(io.ComfyNode):
         return host.schema(
             "Render",
             "FitDiff Render",
-            description="Renders the avatar: from the photo's view or any other, in the photo's light, a preset or a panorama.",
+            description="Renders the avatar: from the photo's view or any other, in the photo's light, a preset "
+            "or a panorama.",
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The head to render; a batch gives a batch of images."),
                 io.Combo.Input(
                     "camera",
                     options=list(CAMERAS),
                     default="scene",
-                    tooltip="scene: as in the photo (needs the scene input; without it a portrait). orbit: by the angles below.",
+                    tooltip="scene: as in the photo (needs the scene input; without it a portrait). orbit: by the "
+                    "angles below.",
                 ),
                 angle("yaw", "Orbit: degrees to the subject's left."),
                 angle("pitch", "Orbit: degrees upwards.", 89.0),

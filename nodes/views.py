@@ -1,4 +1,4 @@
-"""Series of pictures and passes of an avatar, for video nodes and for models that redraw it."""
+"""Nodes for turntables and render passes of an avatar."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ class Turntable(io.ComfyNode):
         return host.schema(
             "Turntable",
             "FitDiff Turntable",
-            description="A batch of pictures for video nodes: the head turns, the camera goes round it, or the light does.",
+            description="A batch of pictures for video nodes: the head turns, the camera goes round it, or the "
+            "light does.",
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The head; of a batch, each turns after the other."),
                 io.Combo.Input(
                     "spin",
                     options=list(SPINS),
                     default="head",
-                    tooltip="head: it turns in front of camera and light. camera: goes round head and light. light: goes round.",
+                    tooltip="head: it turns in front of camera and light. camera: goes round head and light. "
+                    "light: goes round.",
                 ),
                 io.Int.Input("frames", default=24, min=1, max=1000, tooltip="Pictures for each head."),
                 degrees("start", -45.0, "Degrees at the first picture, to the subject's left."),
@@ -109,7 +111,8 @@ class RenderPasses(io.ComfyNode):
         return host.schema(
             "RenderPasses",
             "FitDiff Render Passes",
-            description="Depth, normals, mask, lines and uv of the head, as ControlNet graphs take them to redraw it. Nothing "
+            description="Depth, normals, mask, lines and uv of the head, as ControlNet graphs take them to redraw "
+            "it. Nothing "
             "is estimated: they come from the mesh.",
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The head; a batch gives a batch of passes."),
