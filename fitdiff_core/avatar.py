@@ -1,4 +1,4 @@
-"""A finished head: who it is (shape), what it is made of (maps), and the model that turns both into a mesh."""
+"""A finished head: identity shape, texture maps, and the head model that makes a mesh of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ from .scene import Scene
 
 @dataclass
 class Avatar:
-    """B heads. shape: `[B, K]` whitened identity coefficients of `head`."""
+    """B heads.
+
+    head:  the model of all of them
+    shape: `[B, K]` whitened identity coefficients of `head`
+    maps:  of batch B
+    """
 
     head: HeadModel
     shape: Tensor
@@ -31,7 +36,10 @@ class Avatar:
         return Avatar(self.head, entry(self.shape, i), self.maps[i])
 
     def vertices(self, scene: Scene | None = None) -> Tensor:
-        """`[B, V, 3]` metres; neutral, or with the scene's expression and gaze. Raises UserError for a shape of NaN."""
+        """Vertices `[B, V, 3]` in metres, posed by the scene's expression and gaze; None leaves them neutral.
+
+        Raises UserError for a shape with NaN or infinite values.
+        """
         if not torch.isfinite(self.shape).all():
             raise UserError("The head's shape holds NaN or infinite values; sample it again.")
         if scene is None:

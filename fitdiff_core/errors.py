@@ -1,5 +1,4 @@
-"""The one exception type a person is meant to read, what a command makes of it, and what a lack of memory looks
-like."""
+"""The exception for errors that the user can correct, and how commands report it."""
 
 from __future__ import annotations
 
@@ -9,11 +8,11 @@ from collections.abc import Callable
 
 
 class UserError(ValueError):
-    """Something the user can put right. The message says what was wrong and what to do about it."""
+    """An error that the user can correct. The message says what is wrong and what to do."""
 
 
 def command(main: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Decorator for a command's `main`: a UserError becomes one line on stderr and the exit status 2."""
+    """Decorator for the `main` of a command: prints a UserError as one line on stderr and returns exit status 2."""
 
     @functools.wraps(main)
     def run(*args, **kw) -> int | None:
@@ -27,5 +26,5 @@ def command(main: Callable[..., int | None]) -> Callable[..., int | None]:
 
 
 def out_of_memory(e: BaseException) -> bool:
-    """torch has one exception type for a GPU's memory, and plain RuntimeErrors for the CPU's."""
+    """Whether an exception says that memory is exhausted. torch raises plain RuntimeErrors for that on the CPU."""
     return isinstance(e, MemoryError) or "out of memory" in str(e).lower() or "can't allocate memory" in str(e)

@@ -1,4 +1,4 @@
-"""Writing files so that a crash or a full disk leaves the old file, never half a new one; names a file may have."""
+"""Atomic file writing (a crash or a full disk leaves the old file unchanged), and a check of file names."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ def bad_prefix(prefix: str) -> str | None:
     if not parts[-1] or parts[-1] == ".":
         return "The file name prefix is empty; give a name such as fitdiff/avatar."
     if ".." in parts or os.path.isabs(prefix.strip()) or ":" in prefix or parts[0] in ("", "~"):
-        return f"The file name prefix '{prefix}' leads out of the output folder; give a relative one such as fitdiff/avatar."
+        return (
+            f"The file name prefix '{prefix}' leads out of the output folder; give a relative one such as "
+            "fitdiff/avatar."
+        )
     if any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 for c in prefix):
         return "The file name prefix holds control characters; give a plain name such as fitdiff/avatar."
     for part in parts:

@@ -73,8 +73,7 @@ def guided_filter(x: Tensor, weight: Tensor, sigma: float, edge: float) -> Tenso
 
 
 def erode_and_feather(mask: Tensor, radius: float, feather: float) -> Tensor:
-    """Mask `[1, 1, S, S]` 0..1, eroded by `radius` texels, with an edge that fades inwards over about `feather`
-    texels."""
+    """Mask `[1, 1, S, S]` eroded by `radius` texels, with an edge that fades inwards over about `feather` texels."""
     pull = max(1, round(radius + feather))
     inner = mask
     for step in [8] * (pull // 8) + [pull % 8]:  # small windows one after the other

@@ -1,6 +1,6 @@
-"""Photos in, PNGs out, and the sRGB border.
+"""Reading photos, writing PNGs, and conversion between sRGB and linear values.
 
-Inside the core images are float32 `[B, C, H, W]` in 0..1, row 0 at the top. Albedo and radiance are linear; photos and
+Inside the core, images are float32 `[B, C, H, W]` in 0..1, row 0 at the top. Albedo and radiance are linear. Photos and
 files are sRGB (IEC 61966-2-1).
 """
 
@@ -22,18 +22,18 @@ from .errors import UserError
 from .files import write_atomic
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # weights of linear sRGB (IEC 61966-2-1, Rec. 709 primaries)
-MAX_SIDE = 2048  # a face needs far less; larger photos only cost memory
+MAX_SIDE = 2048  # pixels; larger photos are shrunk, because a face needs far less
 MIN_SIDE = 48
-MAX_PIXELS = 150e6  # decoded at once: more only in JPEGs, which can be decoded at a fraction of their size
+MAX_PIXELS = 150e6  # decoded at once; JPEGs may have more, because they can be decoded at a fraction of their size
 
 
 def srgb_to_linear(x: Tensor) -> Tensor:
-    """sRGB 0..1 -> linear 0..1, any shape. Differentiable; values outside 0..1 are extended, not clipped."""
+    """sRGB 0..1 -> linear 0..1, any shape. Differentiable. Values outside 0..1 are not clipped."""
     return torch.where(x <= 0.04045, x / 12.92, ((x.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4)
 
 
 def linear_to_srgb(x: Tensor) -> Tensor:
-    """Linear 0..1 -> sRGB 0..1, any shape. Differentiable at 0 (the linear toe), not clipped."""
+    """Linear 0..1 -> sRGB 0..1, any shape. Differentiable, also at 0. Values outside 0..1 are not clipped."""
     return torch.where(x <= 0.0031308, x * 12.92, 1.055 * x.clamp(min=0.0031308) ** (1 / 2.4) - 0.055)
 
 
@@ -43,9 +43,9 @@ def to_image(x: Tensor) -> Tensor:
 
 
 def from_image(x: Tensor) -> Tensor:
-    """ComfyUI IMAGE `[B, H, W, C]` (1, 3 or 4 channels) -> `[B, 3, H, W]`; alpha is laid over white, grey is repeated.
+    """ComfyUI IMAGE `[B, H, W, C]` with 1 to 4 channels, any float type or bytes -> `[B, 3, H, W]`.
 
-    Any float type, or bytes. Raises UserError for an empty batch, another rank, NaN.
+    Alpha is composited over white, grey is repeated. Raises UserError for an empty batch, another rank, or NaN.
     """
     if x.ndim != 4 or x.numel() == 0:
         raise UserError(f"The image batch is empty or not [B,H,W,C] (got {tuple(x.shape)}); connect an IMAGE output.")
@@ -65,7 +65,7 @@ def from_image(x: Tensor) -> Tensor:
 def load_photo(path: str | os.PathLike) -> Tensor:
     """A photo file -> sRGB `[1, 3, H, W]` in 0..1, upright (EXIF), at most 2048 px on its longer side.
 
-    Alpha is laid over white; grey, palette, CMYK and 16-bit files are converted.
+    Alpha is composited over white. Grey, palette, CMYK and 16-bit files are converted.
     Raises UserError for a missing, unreadable, tiny or gigantic file.
     """
     path = Path(path)
@@ -73,17 +73,17 @@ def load_photo(path: str | os.PathLike) -> Tensor:
         if not path.is_file():
             raise UserError(f"No such photo: '{path}'. Give the path of a JPEG, PNG or WebP file.")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of size, where MAX_PIXELS is the limit here, or of odd metadata
+            warnings.simplefilter("ignore")  # of large size (MAX_PIXELS is the limit here) or of odd metadata
             im = _decode(path)
     except PermissionError as e:
         raise UserError(f"The photo {path} may not be read ({e.strerror}); check its permissions.") from e
-    except UserError:  # which is a ValueError too
+    except UserError:
         raise
     except (Image.DecompressionBombError, MemoryError) as e:
         raise UserError(f"The photo {path} is too large; scale it down to {MAX_SIDE} px ({e}).") from e
-    except Exception as e:  # Pillow's readers raise nearly anything at a damaged file
+    except Exception as e:  # Pillow's readers raise many types for damaged files
         raise UserError(f"Cannot read {path} as an image ({e}). Save it again as JPEG or PNG.") from e
-    if im.mode.startswith("I") or im.mode == "F":  # 16-bit and float grey: Pillow would clip at 255
+    if im.mode.startswith("I") or im.mode == "F":  # 16-bit and float grey, which Pillow would clip at 255
         a = np.asarray(im, np.float32)
         if not np.isfinite(a).all():
             raise UserError(f"The photo {path} holds NaN or infinite values; save it again as JPEG or PNG.")
@@ -101,11 +101,10 @@ def load_photo(path: str | os.PathLike) -> Tensor:
 
 def _decode(path: Path) -> Image.Image:
     """The first picture in the file, upright."""
-    # from a handle: by name Pillow 13 maps plain TIFFs into memory, and loses the turn that EXIF asks for
+    # from a file object: given a name, Pillow 13 maps plain TIFFs into memory and loses their EXIF orientation
     with path.open("rb") as file, Image.open(file) as im:
-        im.draft(
-            "RGB", (MAX_SIDE, MAX_SIDE)
-        )  # a huge JPEG is decoded at a fraction of its size, which also bounds memory
+        # a huge JPEG is decoded at a fraction of its size, which also limits memory
+        im.draft("RGB", (MAX_SIDE, MAX_SIDE))
         if im.width * im.height > MAX_PIXELS:
             raise UserError(
                 f"The photo {path} of {im.width}x{im.height} px is too large; scale it down to {MAX_SIDE} px."
@@ -116,7 +115,10 @@ def _decode(path: Path) -> Image.Image:
 
 
 def encode_png(image: Tensor, bits: int = 8) -> bytes:
-    """`[C, H, W]` or `[1, C, H, W]` in 0..1 (C = 1 or 3), stored as it is -> PNG bytes of 8 or 16 bits a channel."""
+    """`[C, H, W]` or `[1, C, H, W]` in 0..1, C = 1 or 3 -> PNG bytes. bits: 8 or 16 per channel.
+
+    Values are stored as they are. Raises UserError for other bits.
+    """
     x = image.detach().float().cpu()
     x = (x[0] if x.ndim == 4 else x).clamp(0, 1).permute(1, 2, 0).numpy()
     if bits == 8:
@@ -126,7 +128,7 @@ def encode_png(image: Tensor, bits: int = 8) -> bytes:
         return buffer.getvalue()
     if bits != 16:
         raise UserError(f"PNG bit depth must be 8 or 16, not {bits}.")
-    a = (x * 65535 + 0.5).astype(">u2")  # Pillow writes no 16-bit RGB
+    a = (x * 65535 + 0.5).astype(">u2")  # Pillow cannot write 16-bit RGB
     rows = b"".join(b"\0" + row.tobytes() for row in a)
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -137,5 +139,5 @@ def encode_png(image: Tensor, bits: int = 8) -> bytes:
 
 
 def save_png(path: str | os.PathLike, image: Tensor, bits: int = 8) -> Path:
-    """Write `image` (see `encode_png`) so that a crash or a full disk leaves the old file, never half a new one."""
+    """Write `image` as PNG (see `encode_png`) as `write_atomic`; returns the path."""
     return write_atomic(path, encode_png(image, bits))

@@ -1,4 +1,4 @@
-"""The nine map channels a head's skin, teeth and eyes are textured with."""
+"""Texture maps of skin, teeth and eyes: nine channels."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ALBEDO_EPSILON = 0.01  # added to a linear albedo before its logarithm
 
 @dataclass
 class TextureMaps:
-    """Reflectance in the atlas, image orientation (row 0 is v = 1).
+    """Reflectance in the UV atlas, image orientation (row 0 is v = 1).
 
     diffuse:  `[B, 3, H, W]` linear albedo, 0..1
-    specular: `[B, 3, H, W]` linear specular albedo, 0..1; 0.5 stands for F0 = 4 %
+    specular: `[B, 3, H, W]` linear specular albedo, 0..1; 0.5 is F0 = 4 %
     normal:   `[B, 3, H, W]` unit vectors in tangent space, +Y up, z away from the skin, -1..1
     """
 
@@ -34,9 +34,9 @@ class TextureMaps:
 
     @classmethod
     def from_stack(cls, x: Tensor) -> TextureMaps:
-        """`[B, 9, H, W]` -> maps; albedo is clipped to 0..1 and normals are made unit length."""
+        """`[B, 9, H, W]` -> maps. Albedos are clipped to 0..1, normals get unit length."""
         normal = torch.cat([x[:, 6:8], x[:, 8:9].clamp(min=0.05)], 1)
-        # an order of magnitude faster than F.normalize over dim 1; z keeps it away from 0
+        # ten times as fast as F.normalize over dim 1; the length is never 0, because z is not
         length = normal.square().sum(1, keepdim=True).rsqrt()
         return cls(x[:, 0:3].clamp(0, 1), x[:, 3:6].clamp(0, 1), normal * length)
 
@@ -56,7 +56,7 @@ class TextureMaps:
         return TextureMaps(self.diffuse.to(device), self.specular.to(device), self.normal.to(device))
 
     def resize(self, size: int | tuple[int, int]) -> TextureMaps:
-        """Bilinear (antialiased when shrinking) to `size`; normals are made unit length again."""
+        """The maps at another size, bilinear, antialiased when shrinking; normals get unit length again."""
         size = (size, size) if isinstance(size, int) else size
         diffuse, specular, normal = (resize_map(x, size) for x in (self.diffuse, self.specular, self.normal))
         return TextureMaps(diffuse, specular, F.normalize(normal, dim=1))

@@ -26,8 +26,8 @@ class Scene:
     light:      B or 1 illuminations
     expression: `[B, 52]` ARKit blendshape weights, 0..1
     gaze:       `[B, 2]` yaw and pitch of both eyes in radians (positive: to the subject's left, up)
-    size:       (H, W) the camera was fitted at, pixels
-    crop:       `[B, 2, 3]` affine from the photo's pixels to the scene's, or None where there was no photo
+    size:       (H, W) pixels of the image that the camera was fitted to
+    crop:       `[B, 2, 3]` affine map from photo pixels to scene pixels, or None where there is no photo
     """
 
     camera: Camera
@@ -41,7 +41,7 @@ class Scene:
     def portrait(
         cls, batch: int = 1, device: torch.device | str = "cpu", yaw: float = 0.0, pitch: float = 0.0
     ) -> Scene:
-        """A neutral studio portrait, seen from `yaw`, `pitch` degrees."""
+        """A neutral studio portrait. yaw, pitch: of the camera in degrees, see `Camera.orbit`."""
         return cls(
             Camera.orbit(torch.full((batch,), float(yaw)), torch.full((batch,), float(pitch))).to(device),
             Light.studio(batch).to(device),
@@ -80,8 +80,7 @@ class Scene:
         return self._map(pick)
 
     def expand(self, batch: int) -> Scene:
-        """Every part of batch 1 copied `batch` times; a part of that batch stays as it is. Raises RuntimeError for
-        others."""
+        """Parts of batch 1 copied `batch` times; parts of that batch stay. Raises RuntimeError for other parts."""
         return self._map(
             lambda part: repeat(part, batch) if isinstance(part, Tensor) else part.map(lambda x: repeat(x, batch))
         )

@@ -1,4 +1,4 @@
-"""ComfyUI nodes: thin adapters over `fitdiff_core.pipeline`, one module per step of the method. No maths in here."""
+"""ComfyUI nodes: adapters that translate inputs and outputs of `fitdiff_core`. They hold no maths."""
 
 from __future__ import annotations
 

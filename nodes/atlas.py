@@ -1,4 +1,4 @@
-"""For those who paint maps: masks of the atlas' regions, and a template of its layout."""
+"""Nodes for painting maps: masks of atlas regions, and a template of the layout."""
 
 from __future__ import annotations
 

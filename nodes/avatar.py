@@ -1,4 +1,4 @@
-"""From latent to avatar, and an avatar's maps out to other nodes and back."""
+"""Nodes that decode a latent into an avatar and replace its maps."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class DecodeUV(io.ComfyNode):
         return host.schema(
             "DecodeUV",
             "FitDiff Decode UV",
-            description="Decodes a latent into an avatar: facial shape and the reflectance maps of its skin, teeth "
-            "and eyes.",
+            description="Decodes a latent into an avatar: facial shape and the reflectance maps of its skin, "
+            "teeth and eyes.",
             inputs=[
                 types.Model.Input("model", tooltip="The model that the latent was sampled with."),
                 io.Latent.Input("latent", tooltip="From FitDiff Sampler."),

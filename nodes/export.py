@@ -1,4 +1,4 @@
-"""Write the avatar as a file that other programs open."""
+"""Node that saves the avatar as a file for other programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..fitdiff_core.image import to_image
 from ..fitdiff_core.pictures import scenes_of_heads
 from . import host, types
 
-FLIPPED = "glb, green flipped"  # a format of the first version, now glb with normals down
+FLIPPED = "glb, green flipped"  # a format of version 0.1, now glb with normals down
 CHOICES = ("glb", FLIPPED, *FORMATS[1:])
 EXPRESSIONS, NORMALS = ("neutral", "photo"), ("up (OpenGL, Blender)", "down (DirectX, Unreal)")
 HAS_FILE_TYPE = hasattr(io, "File3DGLB") and hasattr(Types, "File3D")
@@ -24,19 +24,18 @@ HAS_ANY_FILE = HAS_FILE_TYPE and hasattr(io, "File3DAny")
 
 
 def output_path(prefix: str) -> tuple[str, str, int, str]:
-    """(folder, file name, counter, folder relative to output/) for a prefix that stays inside ComfyUI's output
-    folder."""
+    """(folder, file name, counter, folder relative to output/) of a prefix. Raises UserError for a bad prefix."""
     if problem := bad_prefix(prefix):
         raise UserError(problem)
-    prefix = prefix.strip().replace("\\", "/")  # a graph made on Windows means a folder by it
+    prefix = prefix.strip().replace("\\", "/")  # graphs made on Windows use it as a folder separator
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
     return folder, name, counter, subfolder.replace("\\", "/")
 
 
 def mesh_of(avatar, scenes: list | None = None) -> Types.MESH:
-    """ComfyUI's MESH: bare vertices and faces on 0.3.75; uvs, normals and textures on hosts whose MESH has them.
+    """ComfyUI's MESH: only vertices and faces on 0.3.75; uvs, normals and textures too on hosts whose MESH has them.
 
-    scenes: one a head, to pose it; None leaves it neutral.
+    scenes: one for each head, to pose it; None leaves the heads neutral.
     """
     mesh, pictures = whole_meshes(avatar, scenes), map_batch_images(avatar.maps)
     more = {
@@ -72,8 +71,8 @@ class ExportMesh(io.ComfyNode):
         return host.schema(
             "ExportMesh",
             "FitDiff Export Mesh",
-            description="Saves the head with its maps. GLB opens in Blender, Unreal, three.js and ComfyUI's own 3D "
-            "preview and "
+            description="Saves the head with its maps. GLB opens in Blender, Unreal, three.js and ComfyUI's own "
+            "3D preview and "
             "has the 52 ARKit blendshapes; OBJ and PLY come with PNG textures, USDZ holds them.",
             is_output_node=True,
             inputs=[
@@ -102,8 +101,8 @@ class ExportMesh(io.ComfyNode):
                     options=list(EXPRESSIONS),
                     default="neutral",
                     optional=True,
-                    tooltip="photo: the scene's expression and gaze, as starting weights of a glb's blendshapes, or "
-                    "in the "
+                    tooltip="photo: the scene's expression and gaze, as starting weights of a glb's blendshapes, "
+                    "or in the "
                     "mesh itself. Needs the scene input.",
                 ),
                 io.Int.Input(
@@ -128,8 +127,8 @@ class ExportMesh(io.ComfyNode):
                     options=list(UNITS),
                     default="metres",
                     optional=True,
-                    tooltip="For obj, ply and usdz. A glb is in metres by definition, and importers (Unreal's too) "
-                    "scale it themselves.",
+                    tooltip="For obj, ply and usdz. A glb is in metres by definition, and importers (Unreal's "
+                    "too) scale it themselves.",
                 ),
                 io.Combo.Input(
                     "map_files",

@@ -1,5 +1,4 @@
-"""What differs from host to host: schema keywords, folders, device, progress, inference mode. Everything else is
-core."""
+"""What depends on the ComfyUI host: schema keywords, folders, device, progress, inference mode."""
 
 from __future__ import annotations
 
@@ -28,25 +27,25 @@ MODEL_FOLDER = "fitdiff"
 MODEL_SUFFIX = ".safetensors"
 BUILT_IN = "built-in"
 OUT_OF_MEMORY = "There is not enough memory for this; lower size, texture_size or batch, or close other programs."
-LOADED_AT_MOST = 5  # models kept between prompts, beside what the graph itself holds
+LOADED_AT_MOST = 5  # models kept between prompts, in addition to those that the graph holds
 
 
 def schema(node_id: str, display_name: str, **kw) -> io.Schema:
-    """`io.Schema` with the keywords this host knows; newer ones (search_aliases, ...) are dropped on older hosts."""
+    """`io.Schema` with the keywords that this host knows. Older hosts do not know search_aliases and others."""
     known = inspect.signature(io.Schema).parameters
     kw = {"node_id": f"FitDiff_{node_id}", "display_name": display_name, "category": CATEGORY, **kw}
     return io.Schema(**{k: v for k, v in kw.items() if k in known})
 
 
 def accepted(function: Callable, **kw) -> dict[str, Any]:
-    """The keywords among `kw` that `function` takes on this host."""
+    """The keywords in `kw` that `function` accepts on this host."""
     return {k: v for k, v in kw.items() if k in inspect.signature(function).parameters}
 
 
 def register_folders() -> None:
-    """Make `models/fitdiff` known (extra_model_paths.yaml may have added others)."""
+    """Register the folder `models/fitdiff`; extra_model_paths.yaml may add others."""
     folder = os.path.join(folder_paths.models_dir, MODEL_FOLDER)
-    with contextlib.suppress(OSError):  # a models folder that may only be read
+    with contextlib.suppress(OSError):  # a read-only models folder
         os.makedirs(folder, exist_ok=True)
     folder_paths.add_model_folder_path(MODEL_FOLDER, folder)
 
@@ -57,7 +56,7 @@ def checkpoints() -> list[str]:
 
 
 def insightface_folders() -> list[str]:
-    """Where face nodes keep insightface packs: `models/insightface`, and what other packs or a paths file added."""
+    """Folders of insightface packs: `models/insightface`, and those that other packs or a paths file add."""
     listed = folder_paths.folder_names_and_paths.get("insightface", ([], set()))[0]
     return list(dict.fromkeys([os.path.join(folder_paths.models_dir, "insightface"), *listed]))
 
@@ -70,13 +69,12 @@ _loaded: OrderedDict[tuple, Any] = OrderedDict()
 
 
 def load_once(load: Callable[[], Any], kind: str, path: str | os.PathLike | None) -> Any:
-    """`load()`, or what it gave before for this kind, path, file time and device. path: None for what the pack
-    ships."""
+    """`load()`, cached by kind, path, file time and device. path: None for files that the pack ships."""
     stamp = os.stat(path).st_mtime_ns if path and os.path.exists(path) else None
     key = (kind, path, stamp, str(device()))
     if key not in _loaded:
         for old in [k for k in _loaded if k[:2] == key[:2]]:
-            del _loaded[old]  # the file was replaced: the old weights are of no more use
+            del _loaded[old]  # the file was replaced, so the old weights are not needed any more
         _loaded[key] = load()
     _loaded.move_to_end(key)
     while len(_loaded) > LOADED_AT_MOST:
@@ -90,11 +88,10 @@ def head() -> HeadModel:
 
 
 def with_gradients(execute: Callable) -> Callable:
-    """Decorator for `execute` that leaves ComfyUI's inference mode and refuses NaN and infinite numbers.
+    """Decorator for `execute`: checks numbers, leaves inference mode, and explains a lack of memory.
 
-    ComfyUI runs nodes under `torch.inference_mode()`. Tensors made there can never take part in a backward pass, so
-    weights loaded and identities encoded there would break a later guidance. NaN passes the limits of ComfyUI's number
-    inputs.
+    NaN passes the limits of the host. ComfyUI runs nodes under `torch.inference_mode()`, whose tensors cannot take
+    part in a backward pass. Weights loaded and identities encoded there could not be used by the guidance.
     """
 
     @functools.wraps(execute)
@@ -106,7 +103,7 @@ def with_gradients(execute: Callable) -> Callable:
             try:
                 return execute(*args, **kw)
             except (MemoryError, RuntimeError) as e:
-                # a GPU's own exception goes through: at that ComfyUI unloads its models
+                # ComfyUI handles the exception of a GPU itself and unloads its models
                 if isinstance(e, comfy.model_management.OOM_EXCEPTION) or not out_of_memory(e):
                     raise
                 raise MemoryError(f"{OUT_OF_MEMORY} ({e})") from e
@@ -115,13 +112,16 @@ def with_gradients(execute: Callable) -> Callable:
 
 
 def image_in(image: torch.Tensor) -> torch.Tensor:
-    """IMAGE `[B, H, W, C]` -> `[B, 3, H, W]` on the host's device, free to take part in a backward pass."""
+    """IMAGE `[B, H, W, C]` -> `[B, 3, H, W]` on the host's device, usable in a backward pass."""
     return from_image(image.clone()).to(device())
 
 
 def masks_in(mask: torch.Tensor | None, count: int | None = None) -> list[torch.Tensor] | None:
-    """MASK `[B, H, W]` or `[H, W]` -> `[1, 1, H, W]` for each of count images (None: as many as there are), on the
-    host's device; a single one does for all. None stays None."""
+    """MASK `[B, H, W]` or `[H, W]` -> a list of `[1, 1, H, W]` on the host's device. None stays None.
+
+    count: number of images; a single mask is repeated for all. None: as many as there are masks. Raises UserError for a
+    tensor of another rank and another number of masks.
+    """
     if mask is None:
         return None
     if mask.ndim not in (2, 3) or not mask.numel():
@@ -133,11 +133,10 @@ def masks_in(mask: torch.Tensor | None, count: int | None = None) -> list[torch.
 
 
 class Progress:
-    """`callback(i, n, denoised)` of the sampler: moves the node's bar, shows a preview, ends the run when
-    interrupted."""
+    """`callback(i, n, denoised)` of the sampler: moves the progress bar, shows a preview, stops an interrupted run."""
 
     def __init__(self, total: int, preview: Callable[[torch.Tensor], torch.Tensor] | None = None, previews: int = 8):
-        """preview: denoised latent -> sRGB `[C, H, W]`; called some `previews` times in a run."""
+        """total: steps. preview: denoised latent -> sRGB `[C, H, W]`; called about `previews` times in a run."""
         self.bar = comfy.utils.ProgressBar(total)
         self.preview = preview
         self.every = max(1, total // previews)

@@ -1,4 +1,4 @@
-"""Light to render with: a panorama, lamps set up by hand, or what the photo was taken in."""
+"""Nodes for lights: from a panorama, set up by hand, or from the scene of a photo."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENCODINGS = ("sRGB", "linear")
 
 
 def environment_light(image: torch.Tensor, sources: int = 1, encoding: str = "sRGB") -> Light:
-    """Equirectangular panoramas as IMAGE `[B, H, W, C]` -> lights. Values above 1 (HDR) are kept."""
+    """Equirectangular panoramas as IMAGE `[B, H, W, C]` -> a light of batch B. Values above 1 (HDR) are kept."""
     if image.ndim != 4 or image.shape[0] == 0 or image.shape[-1] < 3 or not torch.isfinite(image).all():
         raise UserError("The environment is not an RGB image with finite values; connect an equirectangular panorama.")
     pixels = image[..., :3].clone().permute(0, 3, 1, 2).float().clamp(min=0).to(host.device())
@@ -42,8 +42,8 @@ class EnvironmentLight(io.ComfyNode):
         return host.schema(
             "EnvironmentLight",
             "FitDiff Environment Light",
-            description="Light from an equirectangular panorama: soft light all round, and its brightest sources as "
-            "lamps.",
+            description="Light from an equirectangular panorama: soft light all round, and its brightest sources "
+            "as lamps.",
             inputs=[
                 io.Image.Input(
                     "image",
@@ -57,15 +57,15 @@ class EnvironmentLight(io.ComfyNode):
                     default=1,
                     min=0,
                     max=4,
-                    tooltip="How many of the brightest spots become lamps with sharp highlights; 0 for an overcast "
-                    "sky.",
+                    tooltip="How many of the brightest spots become lamps with sharp highlights; 0 for an "
+                    "overcast sky.",
                 ),
                 io.Combo.Input(
                     "encoding",
                     options=list(ENCODINGS),
                     default="sRGB",
-                    tooltip="sRGB: pictures, and FitDiff Load Environment. linear: what EXR loaders of other packs "
-                    "give.",
+                    tooltip="sRGB: pictures, and FitDiff Load Environment. linear: what EXR loaders of other "
+                    "packs give.",
                 ),
             ],
             outputs=[light_output()],
@@ -151,7 +151,7 @@ class SceneLight(io.ComfyNode):
 
 
 def panoramas() -> list[str]:
-    """Files of the input folder that hold HDR panoramas."""
+    """HDR panoramas in the input folder."""
     folder = folder_paths.get_input_directory()
     if not os.path.isdir(folder):
         return []
@@ -161,7 +161,7 @@ def panoramas() -> list[str]:
 
 
 def panorama_path(file: str) -> str | None:
-    """Where the named panorama lies, if it does lie in one of ComfyUI's own folders."""
+    """Path of the named panorama, None if it is not a panorama in one of ComfyUI's folders."""
     path = os.path.abspath(folder_paths.get_annotated_filepath(file))
     _, folder = folder_paths.annotated_filepath(file)
     folder = os.path.abspath(folder or folder_paths.get_input_directory())

@@ -1,4 +1,4 @@
-"""Load the diffusion model and the face-recognition network."""
+"""Nodes that load the diffusion model and the face-recognition network."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class LoadRecognizer(io.ComfyNode):
         return host.schema(
             "LoadRecognizer",
             "FitDiff Load Recognizer",
-            description="Loads the face-recognition network that tells who is in a photo. The built-in one is free "
-            "for any "
+            description="Loads the face-recognition network that tells who is in a photo. The built-in one is "
+            "free for any "
             "use and is what the built-in model was trained with; insightface packs (many exclude commercial use) "
             "may guide "
             "the sampling instead.",
@@ -85,8 +85,7 @@ class LoadRecognizer(io.ComfyNode):
             return True
         return (
             f"There is no insightface pack '{recognizer}'. Its .onnx files belong in "
-            f"models/insightface/models/{recognizer}/; "
-            f"or choose '{host.BUILT_IN}'."
+            f"models/insightface/models/{recognizer}/; or choose '{host.BUILT_IN}'."
         )
 
     @classmethod

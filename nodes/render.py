@@ -1,4 +1,4 @@
-"""Pictures of an avatar: from the photo's camera or around it, in the photo's light or another."""
+"""Node that renders an avatar: with the photo's camera or another, in the photo's light or another."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Render(io.ComfyNode):
         return host.schema(
             "Render",
             "FitDiff Render",
-            description="Renders the avatar: from the photo's view or any other, in the photo's light, a preset or "
-            "a panorama.",
+            description="Renders the avatar: from the photo's view or any other, in the photo's light, a preset "
+            "or a panorama.",
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The head to render; a batch gives a batch of images."),
                 io.Combo.Input(

@@ -1,4 +1,4 @@
-"""The types that travel between FitDiff nodes, as ComfyUI names them, and those of other packs that are understood."""
+"""Types of the connections between FitDiff nodes, and types of other packs that FitDiff accepts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Scene = io.Custom("FITDIFF_SCENE")
 Avatar = io.Custom("FITDIFF_AVATAR")
 Light = io.Custom("FITDIFF_LIGHT")
 
-# insightface's FaceAnalysis object under the names that IPAdapter, InstantID/PuLID and FaceAnalysis packs give it
+# insightface's FaceAnalysis object, under the names that IPAdapter, InstantID, PuLID and FaceAnalysis packs use
 FOREIGN_RECOGNIZERS = [io.Custom(name) for name in ("INSIGHTFACE", "FACEANALYSIS", "FACE_ANALYSIS", "ANALYSIS_MODELS")]
 
-# of newer hosts; by name, so that older ones take them for another pack's
+# types of newer hosts, given by name, so that older hosts accept them too
 FaceLandmarks = io.Custom("FACE_LANDMARKS")
 BoundingBox = io.Custom("BOUNDING_BOX")
 
@@ -38,13 +38,13 @@ def photo_mask_input(more: str = ""):
     return io.Mask.Input(
         "mask",
         optional=True,
-        tooltip=f"Where the photo may be used (white), at the photo's size. Left out, hair and hands are found. "
+        tooltip="Where the photo may be used (white), at the photo's size. Left out, hair and hands are found. "
         f"{more}".strip(),
     )
 
 
 def given_face_inputs() -> list:
-    """What says which face is meant, and where it is, when core nodes have looked already."""
+    """Optional inputs for faces that ComfyUI's own nodes have found."""
     return [
         FaceLandmarks.Input(
             "face_landmarks",
@@ -55,8 +55,8 @@ def given_face_inputs() -> list:
         BoundingBox.Input(
             "bboxes",
             optional=True,
-            extra_dict={"forceInput": True},  # a newer frontend would draw fields for four numbers
-            tooltip="A box around the face that is meant, or for each image a list of boxes, of which 'face' picks "
-            "one.",
+            extra_dict={"forceInput": True},  # otherwise newer frontends show fields for four numbers
+            tooltip="A box around the face that is meant, or for each image a list of boxes, of which 'face' "
+            "picks one.",
         ),
     ]

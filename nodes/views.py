@@ -1,4 +1,4 @@
-"""Series of pictures and passes of an avatar, for video nodes and for models that redraw it."""
+"""Nodes for turntables and render passes of an avatar."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Turntable(io.ComfyNode):
                     "spin",
                     options=list(SPINS),
                     default="head",
-                    tooltip="head: it turns in front of camera and light. camera: goes round head and light. light: "
-                    "goes round.",
+                    tooltip="head: it turns in front of camera and light. camera: goes round head and light. "
+                    "light: goes round.",
                 ),
                 io.Int.Input("frames", default=24, min=1, max=1000, tooltip="Pictures for each head."),
                 degrees("start", -45.0, "Degrees at the first picture, to the subject's left."),

@@ -1,4 +1,4 @@
-"""Inputs that several nodes share, and what to say of a choice that is none."""
+"""Inputs that several nodes share, and the check of combo inputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def size_inputs() -> list:
 
 
 def check_choices(**choices) -> bool | str:
-    """name=(value, options): True, or what to say of the first value that is none of its options."""
+    """name=(value, options) for each input: True, or a message about the first value that is not an option."""
     for name, (value, options) in choices.items():
         if value is not None and value not in options:
             return f"Unknown {name} '{value}'; choose one of {', '.join(options)}."

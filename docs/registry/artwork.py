@@ -31,8 +31,9 @@ LAMPS = (  # azimuth, elevation, kelvin, intensity of the banner's heads
 def lit(avatar, lamp, yaw: float, size: tuple[int, int]) -> Image.Image:
     """RGBA picture of the head under one lamp, its mask as alpha."""
     azimuth, elevation, kelvin, intensity = lamp
-    light = rig.together(
-        rig.lamp(azimuth, elevation, rig.temperature_rgb(kelvin) * intensity), rig.uniform((0.12,) * 3)
+    light = rig.combine_lights(
+        rig.directional_light(azimuth, elevation, rig.temperature_rgb(kelvin) * intensity),
+        rig.uniform_light((0.12,) * 3),
     )
     image, mask = pipeline.render_avatar(
         avatar, Scene.portrait(1), size, light=light, camera=Camera.orbit(yaw, 2, 0.9, 18.5)

@@ -1,4 +1,4 @@
-"""The head model: one topology, an identity basis, 52 expressions, an atlas, eyes, landmarks and regions."""
+"""The head model: topology, identity basis, 52 expressions, UV atlas, eyes, teeth, landmarks and regions."""
 
 from .model import HeadModel, load_head
 

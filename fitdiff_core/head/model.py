@@ -1,5 +1,7 @@
-"""Identity, expression and gaze -> the vertices of a head with teeth and eyes. Made by `python -m
-fitdiff_lab.assets.head`."""
+"""The head model: identity, expression and gaze -> vertices of a head with teeth and eyes.
+
+The asset is built by `python -m fitdiff_lab.assets.head`.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,11 @@ from .teeth import patch_mask
 
 ASSET = Path(__file__).resolve().parent.parent / "assets" / "head.safetensors"
 FORMAT = "fitdiff-head-1"
-# Anchors of five-point alignment out of the 68: eyes, tip of the nose, corners of the mouth; subject's right first.
+# the five points as means of the 68: eyes, tip of the nose, corners of the mouth; the subject's right first
 FIVE = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47), (30,), (48,), (54,))
-ISLAND = ("eyes", "iris")  # regions of the eye island rather than of the skin
+ISLAND = ("eyes", "iris")  # regions of the eye island, not of the skin
 TEETH = "teeth"
-# Between the lips, upper and lower one, out of the 68; metres that the teeth stand behind them
+# inner upper and inner lower lip, of the 68; distance of the teeth behind the lips, metres
 LIPS, BEHIND = ((61, 62, 63), (67, 66, 65)), 0.004
 
 
@@ -31,17 +33,17 @@ class HeadModel(nn.Module):
 
     Attributes:
         n_identity, n_expression: K whitened identity coefficients, N(0, 1); 52 ARKit weights, 0..1.
-        n_skin, n_teeth, n_vertices: skin vertices come first, of which the last n_teeth are the teeth's (`teeth_rows`;
-            none in a file without them), then the left (+x), then the right eyeball.
-        triangles `[T, 3]` counter-clockwise from outside; uv `[V, 2]`, one a vertex, v from the bottom: no seams.
-        occlusion `[V]`: share of ambient light that arrives (mean head, lips apart; `light_at` knows more); roughness
-        `[V]`:
-            perceptual, low on the eyes.
-        eye_island: (u0, v0, u1, v1) of the disc both eyes share; the distance from its middle is the polar angle from
-            the eye's axis, linear, `eye_angle` degrees at the rim (iris 21.5, pupil 7.5).
-        attribute_directions `[A, K]`: coefficients per unit of each of attribute_names: feminine, weight 0..1; age, 0
-        at
-            25 years and 1 at 90; ancestries, shares that sum to 1. Both are empty for a file that has none.
+        n_skin, n_teeth, n_vertices: vertex counts. Skin vertices come first, and the last n_teeth of them are the teeth
+            (`teeth_rows`; none in a file without teeth). Then follow the left (+x) and the right eyeball.
+        triangles: `[T, 3]` counter-clockwise from outside.
+        uv: `[V, 2]` one for each vertex, v from the bottom. There are no seams.
+        occlusion: `[V]` share of ambient light that arrives, of the mean head with open lips; see `light_at`.
+        roughness: `[V]` perceptual, low on the eyes.
+        region_names: the regions that `region` and `vertex_region` know.
+        eye_island: (u0, v0, u1, v1) of the disc that both eyes share. The distance from its centre is linear in the
+            polar angle from the axis of the eye, `eye_angle` degrees at the rim (iris 21.5, pupil 7.5).
+        attribute_names, attribute_directions: names, and `[A, K]` coefficients per unit of each: feminine, 0..1; age, 0
+            at 25 years and 1 at 90; ancestries, shares that sum to 1. Both are empty for a file without attributes.
     """
 
     def __init__(self, tensors: dict[str, Tensor], metadata: dict):
@@ -66,7 +68,7 @@ class HeadModel(nn.Module):
         self.n_teeth = len(teeth)
         self.n_skin = fine + self.n_teeth
         self.teeth_rows = slice(fine, self.n_skin)
-        # Rows of one matrix each: 3n coordinates of the control mesh, then the two eye centres
+        # each row: 3n coordinates of the control mesh, then the two eye centres
         self.register_buffer("mean", torch.cat([t["control_mean"].reshape(-1), t["eye_mean"].reshape(-1)]))
         self.register_buffer("identity", torch.cat([t["identity"].flatten(1), t["eye_identity"].flatten(1)], 1))
         self.register_buffer("expression", t["expression"].flatten(1))
@@ -103,16 +105,18 @@ class HeadModel(nn.Module):
         self.register_buffer("mesh_weights", torch.ones(N_POINTS) if mesh is None else t["mesh_weights"])
 
     def forward(self, identity: Tensor, expression: Tensor | None = None, gaze: Tensor | None = None) -> Tensor:
-        """identity `[B, K]`, expression `[B, 52]`, gaze `[B, 2]` -> vertices `[B, V, 3]`, metres, differentiable.
+        """Vertices `[B, V, 3]` in metres. Differentiable.
 
-        gaze: yaw and pitch of both eyes in radians, positive to the subject's left and up.
+        identity:   `[B, K]` whitened coefficients
+        expression: `[B, 52]` ARKit weights; None is neutral
+        gaze:       `[B, 2]` yaw and pitch of both eyes, radians, positive to the subject's left and up; None is ahead
         """
         dtype, b, n = identity.dtype, identity.shape[0], self.n_control
         flat = self.mean.to(dtype) + identity @ self.identity.to(dtype)
         control, centres = flat[:, : 3 * n], flat[:, 3 * n :].view(b, 2, 1, 3)
         if expression is not None:
             control = control + expression @ self.expression.to(dtype)
-        columns = rearrange(control, "b (n xyz) -> n (b xyz)", xyz=3)  # a sparse matrix takes no batch
+        columns = rearrange(control, "b (n xyz) -> n (b xyz)", xyz=3)  # sparse matrices have no batch axis
         skin = rearrange(torch.sparse.mm(self.subdivision.to(dtype), columns), "v (b xyz) -> b v xyz", b=b)
         teeth = self.teeth_mean.to(dtype) + identity @ self.teeth_identity.to(dtype)
         if expression is not None:
@@ -124,7 +128,10 @@ class HeadModel(nn.Module):
         return torch.cat([skin, teeth.view(b, -1, 3), eyes], 1)
 
     def landmarks(self, vertices: Tensor, which: str = "68") -> Tensor:
-        """Vertices `[B, V, 3]` -> points `[B, N, 3]`: "68", "5" (eyes, nose tip, mouth corners) or "mesh" (468)."""
+        """Vertices `[B, V, 3]` -> landmarks `[B, N, 3]`: "68", "5" (eyes, nose tip, mouth corners) or "mesh" (468).
+
+        Raises UserError for another set, and for "mesh" where the head file has none.
+        """
         if which == "mesh":
             if self.mesh_triangles is None:
                 raise UserError(
@@ -137,19 +144,23 @@ class HeadModel(nn.Module):
         return points if which == "68" else torch.stack([points[:, list(i)].mean(1) for i in FIVE], 1)
 
     def light_at(self, vertices: Tensor) -> Tensor:
-        """Vertices `[B, V, 3]` -> share of ambient light that arrives, `[B, V]`: `occlusion`, and of the teeth only
-        what the slit between the lips lets in; between lips that hardly part they are as dark as the mouth."""
+        """Share of ambient light that arrives at posed vertices `[B, V, 3]`: `[B, V]`.
+
+        It is `occlusion`, and for the teeth less where the opening between the lips is small.
+        """
         light = self.occlusion.to(vertices).expand(len(vertices), -1)
         if not self.n_teeth:
             return light
         points = self.landmarks(vertices)
         slit = (points[:, LIPS[0]] - points[:, LIPS[1]])[..., 1].mean(1, keepdim=True).clamp(min=0)
         teeth = self.teeth_rows
-        seen = light[:, teeth] * slit / (slit.square() + 4 * BEHIND**2).sqrt()  # a long slit's share of the sky
+        seen = (
+            light[:, teeth] * slit / (slit.square() + 4 * BEHIND**2).sqrt()
+        )  # share of the sky that a long slit shows
         return torch.cat([light[:, : teeth.start], seen, light[:, teeth.stop :]], 1)
 
     def landmark_weights(self, which: str = "mesh") -> Tensor:
-        """`[N]` how far each point can be trusted, 0..1: the outline of the jaw slides along the face."""
+        """Confidence `[N]` of the landmarks, 0..1. The outline of the jaw has little: it slides along the face."""
         if which == "mesh":
             return self.mesh_weights
         weights = torch.ones(68 if which == "68" else 5)
@@ -162,8 +173,10 @@ class HeadModel(nn.Module):
         return self._regions + (TEETH,) * bool(self.n_teeth) + ISLAND
 
     def vertex_region(self, name: str) -> Tensor:
-        """`[V]` weight of each vertex, 0..1. "eyes" is every eyeball vertex, "iris" those within the iris;
-        the teeth belong to "mouth_interior" too."""
+        """Weight of each vertex in a region, `[V]`, 0..1. Raises UserError for an unknown region.
+
+        "eyes" is every eyeball vertex, "iris" those within the iris. The teeth belong to "mouth_interior" too.
+        """
         weights = torch.zeros(self.n_vertices, device=self.uv.device)
         if name in self._regions:
             weights[: self.n_skin] = self.fields[self._regions.index(name)]
@@ -178,7 +191,7 @@ class HeadModel(nn.Module):
 
     @torch.no_grad()
     def region(self, name: str, size: int = 512) -> Tensor:
-        """`[size, size]` mask 0..1 in the atlas, image orientation."""
+        """A region as mask `[size, size]` 0..1 in the atlas, image orientation. Raises UserError for an unknown one."""
         from ..render.interpolation import interpolate
         from ..render.orientation import raster_to_image
 
@@ -196,8 +209,10 @@ class HeadModel(nn.Module):
         return raster_to_image(interpolate(weights[:, None], rast, self.triangles) * (rast[..., 3:] > 0))[0, 0]
 
     def uv_positions(self, vertices: Tensor, size: int) -> tuple[Tensor, Tensor]:
-        """Where each texel lies: vertices `[B, V, 3]` -> (positions `[B, 3, S, S]`, covered `[S, S]` bool), image
-        orientation. Differentiable with respect to the vertices."""
+        """Position of each texel: vertices `[B, V, 3]` -> positions `[B, 3, size, size]`, covered `[size, size]` bool.
+
+        Image orientation. Differentiable with respect to the vertices.
+        """
         from ..render.interpolation import interpolate
         from ..render.orientation import raster_to_image
 
@@ -207,8 +222,10 @@ class HeadModel(nn.Module):
 
     @torch.no_grad()
     def rasterize_atlas(self, size: int) -> Tensor:
-        """The mesh rasterized in UV space: `[1, S, S, 4]` as `rasterize`, row 0 at the bottom. Of the eyes the left is
-        drawn."""
+        """The mesh rasterized in UV space: `[1, size, size, 4]` as `rasterize`, row 0 at the bottom.
+
+        Both eyes share an island; the left eye is drawn.
+        """
         from ..render.rasterizer import rasterize
 
         one = torch.ones_like(self.uv[:, :1])
@@ -224,7 +241,7 @@ class HeadModel(nn.Module):
 
 
 def gaze_rotation(gaze: Tensor) -> Tensor:
-    """gaze `[B, 2]` (yaw, pitch, radians) -> rotations `[B, 3, 3]` that turn +z to the direction looked at."""
+    """Gaze `[B, 2]` (yaw and pitch, radians) -> rotations `[B, 3, 3]` that turn +z to the direction of the gaze."""
     yaw, pitch = gaze.unbind(1)
     cy, sy, cp, sp = yaw.cos(), yaw.sin(), pitch.cos(), pitch.sin()
     zero = torch.zeros_like(cy)
@@ -233,7 +250,7 @@ def gaze_rotation(gaze: Tensor) -> Tensor:
 
 
 def load_head(path: str | os.PathLike | None = None, device: torch.device | str = "cpu") -> HeadModel:
-    """The shipped head, or another file of the same format. Raises UserError for a missing or damaged file."""
+    """The shipped head model, or another file of its format. Raises UserError for a missing or damaged file."""
     path = Path(path or ASSET)
     repair = "Reinstall FitDiff, or rebuild the file with: python -m fitdiff_lab.assets.head"
     if not path.is_file():

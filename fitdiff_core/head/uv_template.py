@@ -1,4 +1,4 @@
-"""The atlas itself, for those who paint maps: masks of its regions, and a template to paint over."""
+"""The layout of the UV atlas: masks of its regions, and a template image for painting maps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..filters import gaussian_blur_replicate
 from ..render.orientation import flip_rows, raster_to_image
 from .model import HeadModel
 
-# "skin" has everything but eyes, eye sockets and mouth; "all" is what the mesh uses of the atlas
+# "skin" is everything but eyes, eye sockets and mouth; "all" is the part of the atlas that the mesh uses
 REGIONS = (
     "face",
     "skin",
@@ -47,14 +47,17 @@ OUTLINES = {  # sRGB
 }
 LABELS = {"mouth_interior": "mouth"}
 GREY, WIRE, GRID = 118, 134, 104
-CELLS = 16  # of the grid, a side
+CELLS = 16  # grid cells along a side
 
 
 @torch.no_grad()
 def region_mask(head: HeadModel, name: str, size: int = 512, feather: float = 0.0) -> Tensor:
-    """`[size, size]` mask 0..1 of a region of the atlas, image orientation.
+    """Mask `[size, size]` 0..1 of a region of the atlas, image orientation.
 
-    feather: width in texels over which a hard edge fades, half of it on either side.
+    name:    one of REGIONS
+    feather: width of the soft edge in texels, half of it on either side
+
+    Raises UserError for an unknown region.
     """
     if name not in REGIONS:
         raise UserError(f"Unknown region '{name}'; choose one of {', '.join(REGIONS)}.")
@@ -62,14 +65,14 @@ def region_mask(head: HeadModel, name: str, size: int = 512, feather: float = 0.
         mask = raster_to_image(head.rasterize_atlas(size)[..., 3:] > 0)[0, 0].float()
     else:
         mask = head.region(name, size)
-    return gaussian_blur_replicate(mask, feather / 4) if feather > 0 else mask  # 4 sigma hold 95 % of an edge
+    return gaussian_blur_replicate(mask, feather / 4) if feather > 0 else mask  # 4 sigma contain 95 % of an edge
 
 
 @torch.no_grad()
 def template(head: HeadModel, size: int = 1024, names: bool = True) -> Tensor:
-    """A picture of the atlas to paint over: grid and mesh on mid-grey, outlines and names of the regions.
+    """A template to paint over: sRGB `[1, 3, size, size]`, grid and mesh on mid-grey, outlines and names of regions.
 
-    Returns sRGB `[1, 3, size, size]`. "R" and "L" are the subject's right and left. names: False leaves the text out.
+    "R" and "L" are the subject's right and left. names: whether to write the names.
     """
     rast = flip_rows(head.rasterize_atlas(size))[0]
     covered = rast[..., 3] > 0
@@ -80,14 +83,14 @@ def template(head: HeadModel, size: int = 1024, names: bool = True) -> Tensor:
     found = []
     for name, color in OUTLINES.items():
         inside = (head.region(name, size) > 0.5).cpu()
-        if name == "neck":  # its field reaches round the throat
+        if name == "neck":  # its weights reach into the throat
             inside &= head.region("mouth_interior", size).cpu() < 0.5
         inside = inside.float()[None, None]
         width = max(1, round(size / 1024))
         edge = F.max_pool2d(inside, 2 * width + 1, 1, width) > inside
         picture[edge[0, 0].numpy()] = color
         found.append((name, color, inside[0, 0]))
-    found[-2][2].sub_(found[-1][2])  # the eyes' name beside the iris
+    found[-2][2].sub_(found[-1][2])  # so that the name of the eyes is not on the iris
     image = Image.fromarray(picture)
     if names:
         _write(image, found, _left_is_right_of_middle(head))
@@ -95,7 +98,7 @@ def template(head: HeadModel, size: int = 1024, names: bool = True) -> Tensor:
 
 
 def _near_edge(rast: Tensor) -> Tensor:
-    """Pixels that two triangles share a border in: where the id changes. `[S, S]` bool."""
+    """Pixels `[S, S]` bool where the triangle id changes, so that two triangles meet."""
     ids = rast[..., 3]
     edge = torch.zeros_like(ids, dtype=torch.bool)
     edge[:, 1:] |= ids[:, 1:] != ids[:, :-1]
@@ -104,7 +107,7 @@ def _near_edge(rast: Tensor) -> Tensor:
 
 
 def _left_is_right_of_middle(head: HeadModel) -> bool:
-    """Whether the subject's left (+x) lies in the right half of the atlas."""
+    """Whether the subject's left (+x) is in the right half of the atlas."""
     x = head.mean[: 3 * head.n_control].view(-1, 3)[:, 0]
     skin = torch.sparse.mm(head.subdivision, x[:, None])[:, 0]
     u = head.uv[: len(skin), 0]
@@ -112,7 +115,7 @@ def _left_is_right_of_middle(head: HeadModel) -> bool:
 
 
 def _write(image: Image.Image, found: list, left_is_right: bool) -> None:
-    """Names of the regions at the middles of their parts, dark behind for contrast."""
+    """Write the names of the regions into the middle of their parts, with a dark outline."""
     size = image.width
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(max(10, size // 64))
     for name, color, inside in found:
@@ -133,7 +136,7 @@ def _write(image: Image.Image, found: list, left_is_right: bool) -> None:
 
 
 def _inner_point(part: Tensor) -> tuple[float, float]:
-    """(y, x) deep inside a mask `[S, S]`: where the blurred mask is largest within it."""
+    """(y, x) of a point well inside a mask `[S, S]`: where the blurred mask is largest."""
     cells = F.avg_pool2d(part[None, None], 8)[0, 0]
     soft = gaussian_blur_replicate(cells, len(cells) / 24) * cells
     at = int(soft.argmax())

@@ -1,4 +1,4 @@
-"""A small differentiable renderer: rasterize, interpolate, shade, antialias; plain torch on any device."""
+"""A small differentiable renderer in plain torch: rasterize, interpolate, shade, antialias."""
 
 from .antialiasing import EdgeTable, antialias
 from .camera import Camera

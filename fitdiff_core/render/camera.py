@@ -1,4 +1,4 @@
-"""Pinhole cameras, differentiable in all their parameters."""
+"""Pinhole cameras, differentiable with respect to all parameters."""
 
 from __future__ import annotations
 
@@ -40,9 +40,13 @@ class Camera:
         fov_deg: float | Tensor = 20.0,
         target: tuple[float, float, float] | Tensor = (0.0, 0.0, 0.02),
     ) -> Camera:
-        """Look at `target` from `distance_m`; numbers or `[B]` tensors.
+        """A camera that looks at a point. All arguments are numbers or tensors `[B]`.
 
-        yaw grows as the camera moves to the subject's left (+x), pitch as it rises. fov is vertical.
+        yaw_deg:    degrees, positive to the subject's left (+x)
+        pitch_deg:  degrees, positive upwards
+        distance_m: metres from the camera to `target`
+        fov_deg:    vertical field of view, degrees
+        target:     `(x, y, z)` or `[B, 3]`, metres
         """
         values = [torch.as_tensor(v) for v in (yaw_deg, pitch_deg, distance_m, fov_deg, target)]
         given = [v for v in values if v.ndim or v.dtype == torch.float64]
@@ -67,8 +71,8 @@ class Camera:
     def clip(self, points: Tensor, aspect: float = 1.0) -> Tensor:
         """World `[B, N, 3]` -> clip space `[B, N, 4]`; aspect is width / height.
 
-        The near plane lies at 0.1 of the camera's distance from the origin and there is no far plane, so steps of z/w
-        mean the same share of the distance for every camera.
+        The near plane lies at 0.1 of the camera's distance from the origin. There is no far plane. So a step in z/w
+        is the same share of the distance for every camera.
         """
         x, y, z = self.view(points).unbind(-1)
         near = NEAR * self.translation.detach().norm(dim=-1, keepdim=True).clamp(min=1e-3)
@@ -76,14 +80,14 @@ class Camera:
         return torch.stack([x * (focal / aspect), y * focal, -z - 2 * near, -z], -1)
 
     def project(self, points: Tensor, size: tuple[int, int]) -> Tensor:
-        """World `[B, N, 3]` -> pixels `[B, N, 2]` of an image of `size` (H, W): x right, y down, from the corner."""
+        """World `[B, N, 3]` -> pixels `[B, N, 2]` of an image of `size` (H, W): x right, y down from the corner."""
         height, width = size
         x, y, z = self.view(points).unbind(-1)
         scale = self.focal[:, None] / -z * (height / 2)
         return torch.stack([x * scale + width / 2, height / 2 - y * scale], -1)
 
     def position(self) -> Tensor:
-        """Where the cameras stand, world `[B, 3]`."""
+        """Positions of the cameras, world `[B, 3]`."""
         return -torch.einsum("bji,bj->bi", self.matrix(), self.translation)
 
     def rays(self, size: tuple[int, int]) -> Tensor:
@@ -132,7 +136,7 @@ def rotation_matrix(axis_angle: Tensor) -> Tensor:
 
 
 def _look(yaw: Tensor, pitch: Tensor) -> Tensor:
-    """Axis-angle of `Rx(pitch) Ry(-yaw)`, by way of quaternions (well behaved at half a turn)."""
+    """Axis-angle of `Rx(pitch) Ry(-yaw)`, computed by quaternions, which are stable at half a turn."""
     cy, sy, cp, sp = torch.cos(yaw / 2), -torch.sin(yaw / 2), torch.cos(pitch / 2), torch.sin(pitch / 2)
     w, vector = cp * cy, torch.stack([sp * cy, cp * sy, sp * sy], -1)
     square = (vector**2).sum(-1)

@@ -1,6 +1,6 @@
-"""Panoramas with light beyond white: Radiance .hdr (RGBE) by itself, .exr where OpenEXR is installed.
+"""Panoramas with values above 1: Radiance .hdr (RGBE), and .exr where OpenEXR is installed.
 
-Format: G. Ward, "Real pixels", Graphics Gems II (1991); run lengths as Radiance's color.c writes them.
+Format: G. Ward, "Real pixels", Graphics Gems II (1991), with the run lengths of Radiance's color.c.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ MAX_PIXELS = 16384 * 8192  # a panorama of 16k
 LONGEST_RLE = 32767
 NO_OPENEXR = (
     "Reading .exr needs the Python package OpenEXR, 3.3 or newer: pip install OpenEXR, or convert the panorama to "
-    "Radiance .hdr, which "
-    "needs nothing."
+    "Radiance .hdr, which needs nothing."
 )
 
 
@@ -48,7 +47,7 @@ def load_hdr(path: str | os.PathLike) -> Tensor:
 
 
 def decode_rgbe(data: bytes) -> np.ndarray:
-    """The bytes of a Radiance picture -> `[H, W, 3]` float32, linear. Raises UserError where they cannot be right."""
+    """The bytes of a Radiance picture -> `[H, W, 3]` float32, linear. Raises UserError for damaged or unknown data."""
     if not data.startswith((b"#?RADIANCE", b"#?RGBE")):
         raise UserError("this is not a Radiance picture (it does not begin with #?RADIANCE).")
     end = data.find(b"\n\n")
@@ -65,7 +64,7 @@ def decode_rgbe(data: bytes) -> np.ndarray:
     if not 0 < height * width <= MAX_PIXELS:
         raise UserError(f"{width} x {height} pixels cannot be read; scale it down.")
     body = data[end + 2 + match.end() :]
-    if height > len(body):  # not even a byte a line: refused before any memory is taken
+    if height > len(body):  # less than one byte a line: stop before any memory is allocated
         raise UserError("the file is cut off; download it again.")
     rgbe = _scanlines(body, height, width)
     exposure = 1.0
@@ -82,7 +81,7 @@ def decode_rgbe(data: bytes) -> np.ndarray:
 
 
 def _scanlines(body: bytes, height: int, width: int) -> np.ndarray:
-    """RGBE bytes `[H, W, 4]` from plain or run-length coded lines."""
+    """Decode plain or run-length coded lines -> RGBE bytes `[H, W, 4]`."""
     out = np.empty((height, width, 4), np.uint8)
     at = 0
     for y in range(height):
@@ -97,7 +96,7 @@ def _scanlines(body: bytes, height: int, width: int) -> np.ndarray:
 
 
 def _planes(body: bytes, at: int, line: np.ndarray) -> int:
-    """A line in four planes of runs and literals (Radiance 2.0 on) -> where it ends."""
+    """Decode a line of four planes of runs and literals (Radiance 2.0 and later); returns the offset of its end."""
     width = len(line)
     for channel in range(4):
         plane = bytearray()
@@ -118,7 +117,7 @@ def _planes(body: bytes, at: int, line: np.ndarray) -> int:
 
 
 def _pixels(body: bytes, at: int, line: np.ndarray) -> int:
-    """A line of whole pixels, (1, 1, 1, n) repeating the one before n times -> where it ends."""
+    """Decode a line of whole pixels; (1, 1, 1, n) repeats the previous one n times. Returns the offset of its end."""
     width, x, shift = len(line), 0, 0
     flat = np.frombuffer(body, np.uint8, min(4 * width, len(body) - at) // 4 * 4, at).reshape(-1, 4)
     if len(flat) == width and not (flat[:, :3] == 1).all(1).any():  # no runs: the usual case
@@ -142,7 +141,7 @@ def _pixels(body: bytes, at: int, line: np.ndarray) -> int:
 
 
 def _read_exr(path: Path) -> np.ndarray:
-    """`[H, W, 3]` float32 of an .exr file's RGB or luminance channels."""
+    """The RGB or luminance channels of an .exr file as `[H, W, 3]` float32."""
     try:
         from OpenEXR import File
     except ImportError as e:

@@ -1,4 +1,4 @@
-"""Vertex attributes and textures at the pixels of a rasterization."""
+"""Vertex attributes and textures sampled at the pixels of a rasterization."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ def covered(rast: Tensor) -> Tensor:
 
 
 def interpolate_at(attr: Tensor, rast: Tensor, tri: Tensor, pixel: Tensor, batch: Tensor) -> Tensor:
-    """`attr [B, V, C]` or `[V, C]` at chosen pixels: `rast` rows `pixel [P]` of batch entries `batch [P]` -> `[P, C]`.
+    """Vertex attributes at chosen pixels -> `[P, C]`. A pixel that sees nothing gets an arbitrary finite value.
 
-    A pixel that sees nothing gets some finite value.
+    attr:  `[B, V, C]`, or `[V, C]` for all batch entries
+    rast:  `[B, H, W, 4]` output of `rasterize`
+    pixel: `[P]` indices into the flattened `[B*H*W]` pixels
+    batch: `[P]` batch entry of each pixel
     """
     value = rast.reshape(-1, 4).index_select(0, pixel)
     corner = tri.long().index_select(0, (value[:, 3].detach().long() - 1).clamp(min=0))
@@ -28,9 +31,10 @@ def interpolate_at(attr: Tensor, rast: Tensor, tri: Tensor, pixel: Tensor, batch
 
 
 def interpolate(attr: Tensor, rast: Tensor, tri: Tensor) -> Tensor:
-    """Attributes `[B, V, C]` (or `[V, C]`, `[1, V, C]` for all) -> `[B, H, W, C]`, 0 where nothing is seen.
+    """Vertex attributes at all pixels -> `[B, H, W, C]`, 0 where nothing is seen; row 0 at the bottom as in `rast`.
 
-    Rows as in `rast` (row 0 is the bottom). Differentiable with respect to `attr` and, through u and v, the positions.
+    attr: `[B, V, C]`, or `[V, C]` or `[1, V, C]` for all batch entries.
+    Differentiable with respect to `attr` and, through u and v of `rast`, the positions.
     """
     n_batch, height, width, _ = rast.shape
     pixel = covered(rast)
@@ -41,10 +45,11 @@ def interpolate(attr: Tensor, rast: Tensor, tri: Tensor) -> Tensor:
 
 
 def texture(tex: Tensor, uv: Tensor) -> Tensor:
-    """Bilinear lookup: `tex [B, C, Ht, Wt]` in image orientation (row 0 is v = 1), `uv [B, H, W, 2]` -> `[B, H, W, C]`.
+    """Bilinear texture lookup -> `[B, H, W, C]`. Differentiable with respect to both arguments.
 
-    Texel centres lie at (i + 0.5) / size; beyond the border the edge texel is repeated. A batch of one texture serves
-    every uv. Differentiable with respect to both.
+    tex: `[B or 1, C, Ht, Wt]`, image orientation: row 0 is v = 1. Texel centres lie at (i + 0.5) / size; beyond the
+         border the edge texel repeats.
+    uv:  `[B, H, W, 2]`
     """
     grid = torch.stack([uv[..., 0] * 2 - 1, 1 - uv[..., 1] * 2], -1)
     tex = tex.expand(uv.shape[0], -1, -1, -1)
@@ -53,9 +58,9 @@ def texture(tex: Tensor, uv: Tensor) -> Tensor:
 
 
 def filtered_texture(tex: Tensor, uv: Tensor, level: Tensor) -> Tensor:
-    """`texture`, read from a copy shrunk by 2**level, so that a large map does not alias in a small picture.
+    """`texture`, read from a copy of `tex` shrunk by 2**level, so that a large map does not alias in a small picture.
 
-    level: int64 `[B]`, one for each batch entry (see `texture_level`).
+    level: `[B]` int64, of each batch entry (see `texture_level`).
     """
     tex = tex.expand(uv.shape[0], -1, -1, -1)
     levels = level.unique().tolist()
@@ -78,10 +83,14 @@ def _shrink(tex: Tensor, level: int) -> Tensor:
 
 @torch.no_grad()
 def texture_level(uv: Tensor, mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """How many halvings bring a texture of `size` closest to one texel a pixel: int64 `[B]`, from 0 to 4.
+    """The number of halvings that brings a texture closest to one texel a pixel: `[B]` int64, 0 to 4.
 
-    uv: `[B, H, W, 2]`; mask: `[B, H, W]` bool. The texel footprint is averaged (in log2) over a picture's pixels: one
-    level for a picture costs a single lookup and has no seams; a per-pixel level would blend several.
+    uv:   `[B, H, W, 2]` texture coordinates of the pixels
+    mask: `[B, H, W]` bool, pixels that count
+    size: (H, W) of the texture
+
+    The footprint of a pixel is averaged in log2 over the picture. One level for a whole picture needs a single lookup
+    and has no seams.
     """
     dx, dy = uv[:, :-1, 1:] - uv[:, :-1, :-1], uv[:, 1:, :-1] - uv[:, :-1, :-1]
     area = (dx[..., 0] * dy[..., 1] - dx[..., 1] * dy[..., 0]).abs() * (size[0] * size[1])

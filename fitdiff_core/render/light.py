@@ -1,8 +1,7 @@
-"""Light from far away: an order-2 spherical-harmonics environment plus directional lights.
+"""Distant light: an environment in spherical harmonics up to band 2, and directional lights.
 
-Units: `sh` holds radiance; a directional `color` holds the irradiance it causes on a surface that faces it. So a white
-Lambert surface (albedo 1) under uniform radiance 1 has radiance 1, and one that faces a directional light of colour pi
-too.
+`sh` holds radiance. `color` of a directional light holds the irradiance on a surface that faces it. A white Lambert
+surface (albedo 1) has radiance 1 under uniform radiance 1, and also where it faces a directional light of colour pi.
 """
 
 from __future__ import annotations
@@ -20,11 +19,8 @@ from ..errors import UserError
 from ..image import LUMINANCE
 
 SH_BANDS = (0, 1, 1, 1, 2, 2, 2, 2, 2)
-COSINE = (
-    math.pi,
-    *[2 * math.pi / 3] * 3,
-    *[math.pi / 4] * 5,
-)  # Ramamoorthi & Hanrahan 2001, the clamped cosine's bands
+# the clamped cosine in spherical harmonics, by coefficient (Ramamoorthi & Hanrahan 2001)
+COSINE = (math.pi, *[2 * math.pi / 3] * 3, *[math.pi / 4] * 5)
 Y00 = 0.5 / math.sqrt(math.pi)
 
 # name: (ambient sky, ambient ground, [(yaw, pitch, irradiance)]); degrees, yaw to the subject's left, linear RGB
@@ -70,7 +66,8 @@ class Light:
     sh:        `[B, 9, 3]` radiance of the environment, linear RGB
     direction: `[B, L, 3]` unit vectors towards the directional lights (L may be 0)
     color:     `[B, L, 3]` their irradiance, linear RGB
-    shadows:   whether the head casts shadows in them; those of a photo's light were fitted with theirs
+    shadows:   whether the head casts shadows in the directional lights; True for a photo's light fitted with its
+               shadows
     """
 
     sh: Tensor
@@ -80,7 +77,7 @@ class Light:
 
     @classmethod
     def preset(cls, name: str, batch: int = 1) -> Light:
-        """One of `PRESETS`; a face of average skin comes out well exposed."""
+        """One of `PRESETS`. A face of average skin is well exposed in it. Raises UserError for an unknown name."""
         if name not in PRESETS:
             raise UserError(f"Unknown light {name!r}; choose one of {', '.join(PRESETS)}.")
         sky, ground, lamps = PRESETS[name]
@@ -96,7 +93,7 @@ class Light:
 
     @classmethod
     def cat(cls, lights: Sequence[Light]) -> Light:
-        """Batches of lights as one batch; who has fewer directional lights gets black ones."""
+        """Batches of lights as one batch. Lights with fewer directional lights are filled up with black ones."""
         lamps = max(x.direction.shape[1] for x in lights)
 
         def filled(x: Tensor, value: tuple[float, float, float]) -> Tensor:
@@ -121,10 +118,14 @@ class Light:
 
     @classmethod
     def from_environment(cls, environment: Tensor, lights: int = 1) -> Light:
-        """Fit SH and the `lights` brightest sources to linear panoramas `[B, 3, H, W]` (equirectangular, row 0 is up).
+        """Fit spherical harmonics and directional lights to panoramas.
 
-        The middle of the picture is the direction the face looks to (+z); right of it lies the subject's right (-x),
-        as someone standing in the panorama sees it. Energy is kept: a source's share is taken out of the SH.
+        environment: `[B, 3, H, W]` linear radiance, equirectangular, row 0 is up. The centre is the direction that
+                     the face looks to (+z); right of it lies the subject's right (-x).
+        lights:      how many of the brightest sources become directional lights. Their energy is taken out of the
+                     harmonics.
+
+        Raises UserError for another shape and for values that are not finite.
         """
         if environment.ndim != 4 or environment.shape[1] != 3 or min(environment.shape[2:]) < 4:
             raise UserError(
@@ -149,11 +150,11 @@ class Light:
         )
 
     def rotated(self, yaw_deg: float | Tensor) -> Light:
-        """The same light turned about the vertical axis; positive moves a light in front to the subject's left (+x)."""
+        """The light turned about the vertical axis. Positive degrees turn a frontal light to the subject's left."""
         yaw = torch.deg2rad(torch.as_tensor(yaw_deg, dtype=self.sh.dtype, device=self.sh.device)).reshape(-1)
         sine, cosine, zero, one = torch.sin(yaw), torch.cos(yaw), torch.zeros_like(yaw), torch.ones_like(yaw)
         turn = torch.stack([cosine, zero, sine, zero, one, zero, -sine, zero, cosine], -1).unflatten(-1, (3, 3))
-        # A band-2 function is known from its values at enough points: rotate the points, solve for the coefficients
+        # the values at enough points determine a function of bands 0 to 2: rotate the points, solve for coefficients
         points = _points()
         solve = torch.linalg.pinv(sh_basis(points)).to(turn)
         points = points.to(turn)
@@ -171,8 +172,7 @@ class Light:
         return sh_basis(direction) @ self.sh
 
     def irradiance(self, normal: Tensor) -> Tensor:
-        """Environment irradiance / pi on unit normals `[B, N, 3]` -> `[B, N, 3]`: what a white Lambert surface
-        shows."""
+        """Environment irradiance / pi on unit normals `[B, N, 3]`: radiance `[B, N, 3]` of a white Lambert surface."""
         return sh_basis(normal) @ (self.sh * (self.sh.new_tensor(COSINE) / math.pi)[:, None])
 
     def map(self, f: Callable[[Tensor], Tensor]) -> Light:
@@ -220,8 +220,7 @@ def panorama_directions(height: int, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _take_brightest(radiance: Tensor, direction: Tensor, solid: Tensor, size) -> tuple[Tensor, Tensor, Tensor]:
-    """Split the brightest 20-degree cap off panoramas `[B, N, 3]` -> direction `[B, 3]`, irradiance `[B, 3]`, the
-    rest."""
+    """Split the brightest 20-degree cap off panoramas `[B, N, 3]`: direction, irradiance `[B, 3]`, remainder."""
     luminance = radiance.detach() @ radiance.new_tensor(LUMINANCE)
     n_batch, (height, width) = len(radiance), size
     power = (luminance * solid).view(n_batch, 1, height, width)
@@ -229,7 +228,7 @@ def _take_brightest(radiance: Tensor, direction: Tensor, solid: Tensor, size) ->
     coarse = F.interpolate(coarse, (height, width), mode="nearest").flatten(1)
     peak = direction[(coarse + 1e-6 * power.flatten(1)).argmax(1)]
     base = luminance.median(1, keepdim=True).values
-    for _ in range(3):  # mean shift onto the centre of what outshines the surroundings
+    for _ in range(3):  # mean shift to the centre of what is brighter than the surroundings
         cap = (direction @ peak.T).T > math.cos(math.radians(20))
         weight = (luminance - base).clamp(min=0) ** 2 * solid * cap
         mean = weight @ direction

@@ -1,4 +1,4 @@
-"""Vertex normals and tangent frames of a mesh with one uv a vertex."""
+"""Vertex normals and tangent frames of a mesh with one uv for each vertex."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from torch import Tensor
 
 
 def vertex_normals(vertices: Tensor, tri: Tensor) -> Tensor:
-    """Area-weighted unit normals: vertices `[B, V, 3]`, triangles `[T, 3]` (outside counter-clockwise) -> `[B, V,
-    3]`."""
+    """Area-weighted unit normals of vertices `[B, V, 3]`; triangles `[T, 3]` counter-clockwise from outside."""
     return _unit(_sums(vertices, tri.long(), None)).mT
 
 
@@ -19,13 +18,16 @@ def tangents(vertices: Tensor, uv: Tensor, tri: Tensor) -> Tensor:
 
 
 def frames(vertices: Tensor, uv: Tensor, tri: Tensor) -> tuple[Tensor, Tensor]:
-    """vertices `[B, V, 3]`, uv `[V, 2]` (v from the bottom), triangles `[T, 3]` -> normals `[B, V, 3]`, tangents `[B,
-    V, 4]`.
+    """Unit normals `[B, V, 3]` and tangents `[B, V, 4]` of a mesh.
 
-    A tangent's xyz is the unit direction of growing u, perpendicular to the normal; w is the handedness, so that
-    `w * cross(normal, xyz)` points along growing v, which is "up" in the texture image: normal maps are +Y up.
-    As in MikkTSpace (Mikkelsen 2008) without its vertex splitting, except that faces weigh by their uv area instead of
-    their corner angle, which keeps the sum linear in the positions; the exported TANGENT is the one rendered here.
+    vertices: `[B, V, 3]`
+    uv:       `[V, 2]`, v from the bottom
+    tri:      `[T, 3]`, counter-clockwise from outside
+
+    The xyz of a tangent is the unit direction of growing u, perpendicular to the normal. Its w is the handedness:
+    `w * cross(normal, xyz)` points along growing v, which is "up" in the texture image, so normal maps are +Y up.
+    As in MikkTSpace (Mikkelsen 2008), but vertices are not split, and faces are weighted by their uv area instead of
+    their corner angle. This keeps the sum linear in the positions. Exported files hold the same tangents as TANGENT.
     """
     tri = tri.long()
     d1, d2 = uv[tri[:, 1]] - uv[tri[:, 0]], uv[tri[:, 2]] - uv[tri[:, 0]]
@@ -37,7 +39,7 @@ def frames(vertices: Tensor, uv: Tensor, tri: Tensor) -> tuple[Tensor, Tensor]:
     normal, along_u = _unit(sums[:, :3]), sums[:, 3:]
 
     flat = along_u - normal * (along_u * normal).sum(1, keepdim=True)
-    lost = (flat.detach() ** 2).sum(1, keepdim=True) < 1e-20  # no uv here: any direction in the plane will do
+    lost = (flat.detach() ** 2).sum(1, keepdim=True) < 1e-20  # no uv area here: any direction in the plane is valid
     axis = torch.eye(3, dtype=normal.dtype, device=normal.device)[normal.detach().abs().argmin(1)].mT
     xyz = _unit(torch.where(lost, torch.linalg.cross(normal, axis, dim=1), flat))
 
@@ -58,15 +60,17 @@ def perturb_normal(normal: Tensor, tangent: Tensor, texel: Tensor) -> Tensor:
 
 
 def _unit(x: Tensor) -> Tensor:
-    # square metres of a millimetre triangle are small: the epsilon must lie far below
+    # a millimetre triangle has few square metres: the epsilon must be far smaller
     return F.normalize(x, dim=1, eps=1e-20)
 
 
 def _sums(vertices: Tensor, tri: Tensor, weight: Tensor | None) -> Tensor:
-    """Face normals times twice the area, and `weight [2, T]`-ed face edges, summed over each vertex's faces.
+    """Sums over the faces of each vertex, `[B, 3 or 6, V]`: face normals times twice the area, and weighted face edges.
 
-    `[B, 3 or 6, V]`. Components come before vertices, and each corner is gathered and added by itself: on a CPU
-    that takes half the time of rows of vertices.
+    weight: `[2, T]` of the two edges; None leaves the edges out.
+
+    The components come before the vertices, and each corner is gathered and added separately: on a CPU this takes half
+    the time.
     """
     n_batch, n_vertex, _ = vertices.shape
     rows = vertices.mT.reshape(n_batch * 3, n_vertex)

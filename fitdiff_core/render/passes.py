@@ -1,6 +1,7 @@
-"""What a picture of the head is made of, apart from its light: depth, normals, coverage, uv and lines.
+"""Render passes of the head: depth, normals, coverage, uv and lines.
 
-Made for models that redraw a picture from such passes (ControlNet); the `*_image` functions give the colours they know.
+They are inputs of models that draw a picture from such passes (ControlNet). The `*_image` functions convert them to the
+colours that these models expect.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from .rasterizer import rasterize
 if TYPE_CHECKING:
     from ..head import HeadModel
 
-FLOOR = 0.2  # grey of the head's farthest point: apart from the black background
+FLOOR = 0.2  # grey value of the head's farthest point, to differ from the black background
 NORMAL_STYLES = ("controlnet", "opengl")
 LINE_REGIONS = ("lips", "brows", "eyes", "iris", "mouth_interior")
 LINE_WIDTH = 1.6 / 512  # of the picture's height
-STEP = 0.003  # a jump in depth that makes a line, metres
-CREASE = 0.28  # radians that the surface turns within one line's width
-EDGE_ON = 0.16  # cosine below which a surface counts as seen edge-on: lines of folds that hide nothing yet
-_region_maps = WeakKeyDictionary()  # of a head: drawn once, looked up in every picture
+STEP = 0.003  # metres: a larger jump in depth makes a line
+CREASE = 0.28  # radians: a larger turn of the surface within one line's width makes a line
+EDGE_ON = 0.16  # a surface with a smaller cosine to the view counts as seen edge-on and makes a line
+_region_maps = WeakKeyDictionary()  # head -> its regions as a texture, drawn once
 
 
 @dataclass
 class Passes:
-    """Row 0 at the top, 0 where nothing is seen.
+    """Passes of B pictures. Row 0 is at the top; values are 0 where nothing is seen.
 
     depth:  `[B, 1, H, W]` metres from the camera along its axis
     normal: `[B, 3, H, W]` unit, camera space: x right, y up, z towards the viewer
@@ -66,10 +67,15 @@ def render_passes(
     maps: TextureMaps | None = None,
     samples: int = 2,
 ) -> Passes:
-    """Passes of vertices `[B, V, 3]` of `head` at `size` (H, W).
+    """Passes of B pictures of a head.
 
-    maps: their normal map bends `normal`; None leaves the mesh's own. samples: a pixel's side is cut into so many.
-    The lines follow lips, brows and eyes where the head names these regions.
+    vertices: `[B, V, 3]` metres, of `head`
+    camera:   B or 1 cameras
+    size:     (H, W) pixels
+    maps:     their normal map changes `normal`; None leaves the normals of the mesh
+    samples:  samples along each side of a pixel
+
+    The lines follow lips, brows and eyes where the head has these regions.
     """
     height, width = size
     fine = (height * samples, width * samples)
@@ -109,9 +115,10 @@ def render_passes(
 
 
 def depth_image(depth: Tensor, mask: Tensor) -> Tensor:
-    """Depth `[B, 1, H, W]` -> `[B, 3, H, W]` as MiDaS draws it: inverse depth, near is white, nothing is black.
+    """Depth `[B, 1, H, W]` and mask `[B, 1, H, W]` -> inverse depth as grey `[B, 3, H, W]`, as MiDaS draws it.
 
-    One range for the whole batch, so that a turning head does not flicker; the head's far side keeps FLOOR.
+    Near is white, the background is black, the farthest point of the head is FLOOR. The whole batch has one range, so
+    that a turning head does not flicker.
     """
     seen = mask > 1e-3
     if not seen.any():
@@ -123,10 +130,12 @@ def depth_image(depth: Tensor, mask: Tensor) -> Tensor:
 
 
 def normal_image(normal: Tensor, mask: Tensor, style: str = "controlnet") -> Tensor:
-    """Normals `[B, 3, H, W]` -> colours; nothing is drawn as a wall that faces the viewer.
+    """Normals `[B, 3, H, W]` and mask `[B, 1, H, W]` -> colours `[B, 3, H, W]`; the background faces the viewer.
 
-    style: "controlnet": blue is front, red is left, green is top (the protocol of ControlNet 1.1's normal model, after
-    NYU-V2 and Bae); "opengl": red is right, as 3D programs draw camera-space normals.
+    style: "controlnet": blue is front, red is left, green is top (the convention of ControlNet 1.1's normal model, from
+           NYU-V2 and Bae); "opengl": red is right, as 3D programs draw camera-space normals.
+
+    Raises ValueError for another style.
     """
     if style not in NORMAL_STYLES:
         raise ValueError(f"Unknown style '{style}'; choose one of {', '.join(NORMAL_STYLES)}.")
@@ -145,7 +154,7 @@ def _mean(x: Tensor, samples: int) -> Tensor:
 
 
 def _regions(head: HeadModel, at: Tensor) -> Tensor:
-    """Weights of LINE_REGIONS at the pixels' uv `[B, H, W, 2]` -> `[B, H, W, R]`, R may be 0."""
+    """Weights of LINE_REGIONS at texture coordinates `[B, H, W, 2]` -> `[B, H, W, R]`; R may be 0."""
     names = [n for n in LINE_REGIONS if n in head.region_names]
     if not names:
         return at[..., :0]
@@ -155,7 +164,7 @@ def _regions(head: HeadModel, at: Tensor) -> Tensor:
 
 
 def _lines(depth: Tensor, normal: Tensor, seen: Tensor, regions: Tensor, height: int) -> Tensor:
-    """Where depth jumps, the surface turns sharply or away, or a region begins: `[B, 1, H, W]`, 0 or 1."""
+    """1 where depth jumps, the surface turns sharply or is seen edge-on, or a region ends: `[B, 1, H, W]`, 0 or 1."""
     width = max(1, round(LINE_WIDTH * height))
     line = torch.zeros_like(depth)
     for axis in (2, 3):
@@ -163,7 +172,7 @@ def _lines(depth: Tensor, normal: Tensor, seen: Tensor, regions: Tensor, height:
         near, far = (lambda x, a=axis, m=n: x.narrow(a, 0, m - 1)), (lambda x, a=axis, m=n: x.narrow(a, 1, m - 1))
         both = near(seen) & far(seen)
         outline = near(seen) != far(seen)
-        # a slanted surface has the same slope on both sides, a jump has not
+        # a slanted surface has the same slope on both sides; a jump does not
         slope = far(depth) - near(depth)
         around = torch.minimum(_shift(slope, 1, axis).abs(), _shift(slope, -1, axis).abs())
         jump = both & (slope.abs() - 3 * around > STEP)
@@ -176,7 +185,7 @@ def _lines(depth: Tensor, normal: Tensor, seen: Tensor, regions: Tensor, height:
 
 
 def _creases(normal: Tensor, seen: Tensor, width: int) -> Tensor:
-    """Thin lines along concave or convex folds, and along surfaces seen edge-on: `[B, 1, H, W]`, 0 or 1."""
+    """Thin lines along concave and convex folds and along surfaces seen edge-on: `[B, 1, H, W]`."""
     bend = torch.zeros_like(normal[:, :1])
     for axis in (2, 3):
         a, b = _shift(normal, width, axis), _shift(normal, -width, axis)
@@ -191,7 +200,7 @@ def _creases(normal: Tensor, seen: Tensor, width: int) -> Tensor:
 
 
 def _shift(x: Tensor, by: int, axis: int) -> Tensor:
-    """`x` moved by `by` pixels; the border repeats."""
+    """`x` shifted by `by` pixels along `axis`; the border repeats."""
     n = x.shape[axis]
     index = (torch.arange(n, device=x.device) - by).clamp(0, n - 1)
     return x.index_select(axis, index)

@@ -1,6 +1,6 @@
-"""The same ids as `raster_torch`, as one serial loop compiled by numba: about three times faster on a CPU.
+"""The same triangle ids as `raster_torch`, by one serial loop that numba compiles: about three times faster on a CPU.
 
-numba is optional; importing this module without it raises ImportError.
+numba is optional. Without it, importing this module raises ImportError.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 from .raster_torch import DEPTH_STEPS, NO_HIT, window
 
 
-# `columns` and `rows` hold the pixel coordinates in the dtype of `points`: numba would add an integer in float64
+# `columns` and `rows` hold pixel coordinates in the dtype of `points`, because numba would add integers in float64
 def _fill(points, usable, tri, columns, rows, nearest):
     n_batch, height, width = nearest.shape
     for b in range(n_batch):
@@ -24,7 +24,7 @@ def _fill(points, usable, tri, columns, rows, nearest):
             ax, ay, az = points[b, i0, 0], points[b, i0, 1], points[b, i0, 2]
             bx, by, bz = points[b, i1, 0], points[b, i1, 1], points[b, i1, 2]
             cx, cy, cz = points[b, i2, 0], points[b, i2, 1], points[b, i2, 2]
-            # compared as floats first: a far-off coordinate does not fit an integer
+            # compared as floats, because a far-off coordinate does not fit an integer
             left, right = max(np.ceil(min(ax, bx, cx)), 0.0), min(np.floor(max(ax, bx, cx)), width - 1.0)
             low, high = max(np.ceil(min(ay, by, cy)), 0.0), min(np.floor(max(ay, by, cy)), height - 1.0)
             if not (left <= right and low <= high):
@@ -50,7 +50,7 @@ def _fill(points, usable, tri, columns, rows, nearest):
 
 try:
     _fill = numba.njit(cache=True)(_fill)
-except RuntimeError:  # no folder it may keep compiled code in
+except RuntimeError:  # numba has no folder to keep compiled code in
     _fill = numba.njit(_fill)
 
 

@@ -1,15 +1,15 @@
-"""Which triangle does each pixel see? The dependency-free answer, in vectorised torch.
+"""The triangle that each pixel sees, in vectorised torch.
 
-Small triangles are the rule here (about one pixel each), so every triangle lists the pixels of its bounding box, all
-the lists are tested in one go, and one `scatter_reduce` keeps the nearest hit of each pixel. `raster_numba` gives the
-same ids bit for bit; the two share this rule set:
+Most triangles are about one pixel large. So each triangle lists the pixels of its bounding box, all these pixels are
+tested at once, and one `scatter_reduce` keeps the nearest hit of each pixel. `raster_numba` gives the same ids bit
+for bit. Both follow these rules:
 
-* window coordinates put pixel centres on whole numbers, row 0 is the bottom;
-* an edge function is `ax*by - bx*ay` of coordinates relative to the pixel, which changes nothing but its sign when
-  the ends are swapped: the two triangles of an edge agree about a pixel, so a closed mesh has no holes;
-* a pixel on an edge belongs to both triangles, and the smaller id wins equal depth;
-* triangles with a vertex in front of the near plane or behind the camera are dropped, not clipped; there is no
-  back-face culling, the nearest surface wins.
+* In window coordinates pixel centres have whole numbers. Row 0 is the bottom row.
+* An edge function is `ax*by - bx*ay` of coordinates relative to the pixel. Swapping the ends only changes its sign.
+  So the two triangles of an edge agree about every pixel, and a closed mesh has no holes.
+* A pixel on an edge belongs to both triangles. At equal depth the smaller id wins.
+* A triangle with a vertex in front of the near plane or behind the camera is dropped, not clipped.
+* There is no back-face culling. The nearest surface wins.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 
 NO_HIT = (1 << 63) - 1
 DEPTH_STEPS = 2147483647.0  # 31 bits of depth above 32 bits of triangle id
-CHUNK = 1 << 22  # pixel tests held in memory at a time
+CHUNK = 1 << 22  # number of pixel tests held in memory at a time
 W_MIN = 1e-6
 
 
@@ -38,8 +38,7 @@ def window(pos: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def triangle_ids(pos: Tensor, tri: Tensor, height: int, width: int) -> Tensor:
-    """`pos [B, V, 4]` clip space, `tri [T, 3]` -> int64 `[B, height, width]`: the triangle seen, or -1. Row 0 is the
-    bottom."""
+    """Clip positions `[B, V, 4]`, triangles `[T, 3]` -> ids `[B, H, W]` int64, -1 for none; row 0 at the bottom."""
     n_batch, n_tri = pos.shape[0], tri.shape[0]
     points, usable = window(pos, height, width)
     flat = tri.reshape(-1)
@@ -66,8 +65,10 @@ def triangle_ids(pos: Tensor, tri: Tensor, height: int, width: int) -> Tensor:
 class _Boxes:
     """Triangles in window space and the bounding boxes of their pixels.
 
-    corner: `[N, 3, 3]`; left, low: `[N]` first column and row; columns: `[N]` width of the box; tests: `[N]` pixels in
-    it;
+    corner:     `[N, 3, 3]` x, y, z of the corners
+    left, low:  `[N]` first column and first row of the box
+    columns:    `[N]` width of the box, pixels
+    tests:      `[N]` number of pixels in the box
     batch, ids: `[N]` batch entry and triangle id
     """
 
@@ -84,7 +85,7 @@ class _Boxes:
 
 
 def _chunks(tests: Tensor) -> list[tuple[int, int]]:
-    """Ranges of triangles whose pixel tests fit into CHUNK (a single larger triangle gets a range of its own)."""
+    """Ranges of triangles whose pixel tests fit into CHUNK. A triangle with more tests has a range of its own."""
     if len(tests) == 0:
         return []
     total = torch.cumsum(tests, 0)
@@ -97,8 +98,7 @@ def _chunks(tests: Tensor) -> list[tuple[int, int]]:
 
 
 def _scatter(nearest: Tensor, boxes: _Boxes, height: int, width: int) -> None:
-    """Test every pixel of every bounding box and keep the nearest hits in `nearest` (depth and id packed in one
-    key)."""
+    """Test every pixel of every box and keep the nearest hits in `nearest`, a key of depth and id for each pixel."""
     tests, device = boxes.tests, nearest.device
     owner = torch.repeat_interleave(torch.arange(len(tests), device=device), tests)
     rank = torch.arange(len(owner), device=device) - (torch.cumsum(tests, 0) - tests).index_select(0, owner)

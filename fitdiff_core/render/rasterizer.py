@@ -1,8 +1,8 @@
-"""Rasterization in two passes: ids without a gradient, then barycentrics recomputed from them with one.
+"""Rasterization in two passes: first triangle ids without gradients, then differentiable barycentrics for these ids.
 
-The output layout and the barycentric convention are nvdiffrast's (Laine et al. 2020, "Modular primitives for
-high-performance differentiable rendering"), so either can stand in for the other. Visibility has no gradient here;
-`antialias` provides it along silhouettes.
+Output layout and barycentric convention are those of nvdiffrast (Laine et al. 2020, "Modular primitives for
+high-performance differentiable rendering"). Visibility has no gradient here; `antialias` gives it one along
+silhouettes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ IdPass = Callable[[Tensor, Tensor, int, int], Tensor]
 
 
 def rasterize(pos: Tensor, tri: Tensor, size: tuple[int, int], backend: str = "auto") -> Tensor:
-    """Clip positions `[B, V, 4]` and triangles `[T, 3]` -> `[B, H, W, 4]` = (u, v, z/w, triangle id + 1); 0 = nothing.
+    """Triangles in clip space -> `[B, H, W, 4]` = (u, v, z/w, triangle id + 1), 0 where nothing is seen.
 
-    Row 0 is the BOTTOM row. Perspective-correct barycentrics: attribute = u*a0 + v*a1 + (1-u-v)*a2. Gradients flow from
-    u and v to `pos`, none from z/w or the id. Triangles that reach in front of the near plane are dropped; there is no
-    back-face culling.
+    pos:     `[B, V, 4]` clip positions
+    tri:     `[T, 3]` vertex ids
+    size:    (H, W) pixels
+    backend: "auto": environment variable FITDIFF_RASTERIZER, else numba on the CPU if it is installed, else torch;
+             "torch"; "numba" (CPU only); "nvdiffrast" (CUDA only; where it cannot run, a warning and "auto")
 
-    backend: "auto" (environment variable FITDIFF_RASTERIZER, or else numba on the CPU if installed, or else torch),
-    "torch", "numba" (CPU), "nvdiffrast" (CUDA; falls back with a warning where it cannot run).
+    Row 0 is the BOTTOM row. Barycentrics are perspective-correct: attribute = u*a0 + v*a1 + (1-u-v)*a2. Gradients
+    flow from u and v to `pos`, not from z/w or the id. Triangles that reach in front of the near plane are dropped.
+    There is no back-face culling. Raises UserError for an unknown or missing backend, ValueError for wrong shapes.
     """
     height, width = size
     if pos.ndim != 3 or pos.shape[-1] != 4 or tri.ndim != 2 or tri.shape[-1] != 3:
@@ -40,15 +43,14 @@ def rasterize(pos: Tensor, tri: Tensor, size: tuple[int, int], backend: str = "a
     tri = tri.long()
     if tri.shape[0] == 0 or pos.shape[0] == 0:
         return pos.new_zeros(pos.shape[0], height, width, 4)
-    # Other devices (Apple's among them) lack float64 or 64-bit atomics: there the ids come from the CPU
+    # Some devices, such as MPS, lack float64 or 64-bit atomics: their ids are computed on the CPU
     where = pos.device if pos.device.type in ("cpu", "cuda") else torch.device("cpu")
     ids = _id_pass(backend, where.type)(pos.detach().to(where), tri.to(where), height, width).to(pos.device)
     return _barycentrics(pos, tri, ids)
 
 
 def _barycentrics(pos: Tensor, tri: Tensor, ids: Tensor) -> Tensor:
-    """Homogeneous edge functions at the pixel centres (Olano & Greer 1997): perspective-correct without dividing by
-    w."""
+    """Perspective-correct barycentrics by homogeneous edge functions (Olano & Greer 1997), without division by w."""
     n_batch, height, width = ids.shape
     pixel = torch.nonzero(ids.reshape(-1) >= 0).squeeze(1)
     seen = ids.reshape(-1).index_select(0, pixel)
@@ -67,7 +69,7 @@ def _barycentrics(pos: Tensor, tri: Tensor, ids: Tensor) -> Tensor:
     area = e0 + e1 + e2
     tiny = torch.finfo(pos.dtype).tiny
     area = torch.where(area.abs() > tiny, area, tiny)
-    # a pixel centre on the edge may come out a rounding error outside
+    # by rounding, a pixel centre on an edge may lie slightly outside
     u, v = (e0 / area).clamp(0, 1), (e1 / area).clamp(0, 1)
     with torch.no_grad():
         weight = torch.stack([u, v, 1 - u - v], -1)
@@ -114,7 +116,7 @@ def _numba() -> IdPass | None:
 
 @cache
 def _nvdiffrast() -> IdPass | None:
-    """nvdiffrast's own visibility (research licence, never shipped); everything after the ids is shared."""
+    """Triangle ids of nvdiffrast, where it is installed. It has a research licence and is never shipped."""
     try:
         import nvdiffrast.torch as dr
     except ImportError:
@@ -123,7 +125,7 @@ def _nvdiffrast() -> IdPass | None:
 
     @torch.no_grad()
     def triangle_ids(pos: Tensor, tri: Tensor, height: int, width: int) -> Tensor:
-        if height % 8 or width % 8:  # its CUDA kernels work on 8x8 tiles
+        if height % 8 or width % 8:  # the CUDA kernels of nvdiffrast work on 8x8 tiles
             return raster_torch.triangle_ids(pos, tri, height, width)
         context = contexts.setdefault(pos.device, None) or dr.RasterizeCudaContext(device=pos.device)
         contexts[pos.device] = context

@@ -1,4 +1,4 @@
-"""From a head, its maps, a camera and a light to a picture, differentiable in all of them."""
+"""Render a head with its maps, a camera and a light. Differentiable with respect to all of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..maps import TextureMaps
-from .antialiasing import EdgeTable
-from .antialiasing import antialias as smooth_edges
+from .antialiasing import EdgeTable, antialias
 from .camera import Camera
 from .interpolation import filtered_texture, interpolate_at, texture_level
 from .light import Light
@@ -29,13 +28,13 @@ _edge_tables = WeakTensorKeyDictionary()
 
 @dataclass
 class RenderOutput:
-    """What `render` saw. All but `rast` have row 0 at the top.
+    """Result of `render`. Row 0 is at the top, except in `rast`.
 
     image:  `[B, 3, H, W]` linear radiance over the background
     mask:   `[B, 1, H, W]` coverage, 0..1
     normal: `[B, 3, H, W]` unit shading normals in world space, 0 outside
     uv:     `[B, H, W, 2]`, 0 outside
-    rast:   `[B, H, W, 4]` as `rasterize` gives it, row 0 at the BOTTOM
+    rast:   `[B, H, W, 4]` output of `rasterize`, row 0 at the BOTTOM
     """
 
     image: Tensor
@@ -53,23 +52,24 @@ def render(
     light: Light,
     size: tuple[int, int] = (256, 256),
     background: Tensor | tuple[float, float, float] | None = None,
-    antialias: bool = True,
-    backend: str = "auto",
     visibility: Tensor | None = None,
 ) -> RenderOutput:
-    """Render vertices `[B, V, 3]` (metres) of `head` at `size` (H, W).
+    """Render B pictures of a head.
 
-    head: its `triangles`, `uv`, `roughness` and `light_at(vertices)` are used.
-    maps, camera, light: B or 1 entries. background: linear RGB, or an image `[B or 1, 3, H, W]`; None is black.
-    visibility: `[B or 1, V, L]`, what each vertex gets of each directional light; None looks for shadows if the light
-    has them.
+    vertices:         `[B, V, 3]` metres, of `head`
+    head:             `triangles`, `uv`, `roughness` and `light_at(vertices)` are used
+    maps, camera, light: B or 1 entries
+    size:             (H, W) pixels
+    background:       linear RGB, or an image `[B or 1, 3, H, W]`; None is black
+    visibility:       `[B or 1, V, L]` share of each directional light that reaches each vertex, 0..1; None computes the
+                      shadows if `light.shadows` is set
     """
     height, width = size
     tri = head.triangles
     if visibility is None and light.shadows and light.direction.shape[1]:
         visibility = light_visibility(vertices, tri, light)
     pos = camera.clip(vertices, width / height)
-    rast = rasterize(pos, tri, size, backend)
+    rast = rasterize(pos, tri, size)
     pixels = _CoveredPixels(rast)
     values = pixels.interpolate(_vertex_attributes(vertices, head, visibility), tri)
     at = values[..., 7:9]
@@ -92,9 +92,7 @@ def render(
 
     mask = seen.to(color.dtype)
     image = torch.cat([pixels.spread(color) + (1 - mask) * _background(background, color), mask], -1)
-    if antialias:
-        image = smooth_edges(image, rast, pos, tri, _edges(tri))
-    image = raster_to_image(image)
+    image = raster_to_image(antialias(image, rast, pos, tri, _edges(tri)))
     return RenderOutput(image[:, :3], image[:, 3:], raster_to_image(pixels.spread(normal)), flip_rows(uv_image), rast)
 
 
@@ -145,7 +143,7 @@ class _CoveredPixels:
 
 
 def _background(background: Tensor | tuple[float, float, float] | None, like: Tensor) -> Tensor:
-    """Something that broadcasts to `[B, H, W, 3]`, row 0 at the bottom."""
+    """The background as a tensor that broadcasts to `[B, H, W, 3]`, row 0 at the bottom."""
     if background is None:
         return like.new_zeros(1, 1, 1, 3)
     background = torch.as_tensor(background, dtype=like.dtype, device=like.device)
@@ -153,7 +151,7 @@ def _background(background: Tensor | tuple[float, float, float] | None, like: Te
 
 
 def _edges(tri: Tensor) -> EdgeTable:
-    """The edge table of these triangles, built once and kept for as long as the tensor lives."""
+    """The edge table of these triangles. It is built once and kept as long as the tensor `tri` exists."""
     if tri not in _edge_tables:
         _edge_tables[tri] = EdgeTable.build(tri)
     return _edge_tables[tri]

@@ -1,4 +1,4 @@
-"""Lights one sets up by hand: lamps by direction and colour, and several lights as one."""
+"""Lights set up by hand: directional lights by angle and colour, uniform light, and sums of lights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..errors import UserError
 from ..image import LUMINANCE, srgb_to_linear
 from .light import Y00, Light, toward
 
-NEUTRAL = 6500.0  # kelvin that show as white
-COOLEST, HOTTEST = 1700.0, 25000.0  # where the fit of `planckian_xy` holds
+NEUTRAL = 6500.0  # kelvin: this colour temperature is white
+COOLEST, HOTTEST = 1700.0, 25000.0  # kelvin: the range of `planckian_xy`
 XYZ_TO_RGB = (
     (3.2404542, -1.5371385, -0.4985314),
     (-0.9692660, 1.8760108, 0.0415560),
@@ -21,15 +21,19 @@ XYZ_TO_RGB = (
 
 
 def directional_light(azimuth: float, elevation: float, irradiance: Tensor | tuple[float, float, float]) -> Light:
-    """One directional light. azimuth: degrees to the subject's left (0 is in front); elevation: degrees upwards;
-    irradiance: linear RGB it causes on a surface that faces it (pi shows a white surface at 1)."""
+    """One directional light.
+
+    azimuth:    degrees to the subject's left, 0 is in front
+    elevation:  degrees upwards
+    irradiance: linear RGB on a surface that faces the light; pi gives a white surface radiance 1
+    """
     angles = torch.tensor([azimuth, elevation], dtype=torch.float32).deg2rad()
     color = torch.as_tensor(irradiance, dtype=torch.float32).reshape(1, 1, 3)
     return Light(torch.zeros(1, 9, 3), toward(angles[0], angles[1])[None, None], color)
 
 
 def uniform_light(radiance: Tensor | tuple[float, float, float]) -> Light:
-    """The same radiance, linear RGB, from everywhere."""
+    """The same radiance, linear RGB, from all directions."""
     sh = torch.zeros(1, 9, 3)
     sh[:, 0] = torch.as_tensor(radiance, dtype=torch.float32) / Y00
     empty = torch.zeros(1, 0, 3)
@@ -37,8 +41,7 @@ def uniform_light(radiance: Tensor | tuple[float, float, float]) -> Light:
 
 
 def combine_lights(*lights: Light) -> Light:
-    """All of them at once, with shadows if one has them; lights of one illumination serve a batch of others. Raises
-    UserError for unequal batches."""
+    """The sum of lights of batch B or 1. It casts shadows if one of them does. Raises UserError for other batches."""
     batch = max(len(x) for x in lights)
     if any(len(x) not in (1, batch) for x in lights):
         raise UserError(
@@ -54,7 +57,7 @@ def combine_lights(*lights: Light) -> Light:
 
 
 def planckian_xy(kelvin: float) -> tuple[float, float]:
-    """Chromaticity of a black body, CIE 1931; cubic splines of Kim et al. 2002, good to 0.001."""
+    """CIE 1931 chromaticity of a black body, by the cubic splines of Kim et al. 2002; error up to 0.001."""
     t = 1e3 / min(max(kelvin, COOLEST), HOTTEST)
     if kelvin <= 4000:
         x = -0.2661239 * t**3 - 0.2343589 * t**2 + 0.8776956 * t + 0.179910
@@ -70,7 +73,7 @@ def planckian_xy(kelvin: float) -> tuple[float, float]:
 
 
 def temperature_rgb(kelvin: float) -> Tensor:
-    """Linear sRGB `[3]` of a black body, of luminance 1; 6500 K is white."""
+    """Linear sRGB `[3]` of a black body, with luminance 1; 6500 K is white. Raises UserError for no positive number."""
     if not kelvin > 0 or not math.isfinite(kelvin):
         raise UserError(f"A colour temperature must be a positive number of kelvin, got {kelvin:g}.")
     color = _planckian_rgb(kelvin) / _planckian_rgb(NEUTRAL)

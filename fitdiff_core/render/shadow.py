@@ -1,4 +1,4 @@
-"""Cast shadows of directional lights, by a shadow map. No gradients."""
+"""Cast shadows of directional lights by shadow maps. Not differentiable."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from .light import Light
 from .normals import vertex_normals
 from .rasterizer import rasterize
 
-_MAP = 192  # side of a shadow map, pixels
-_TAPS = 12  # samples of the shadow map a vertex
-SOFT = 2  # pixels of penumbra
-_OFFSET = 0.0025  # metres along the normal, so that a surface does not shade itself
+_MAP = 192  # pixels: side of a shadow map
+_TAPS = 12  # samples of the shadow map for each vertex
+SOFT = 2  # pixels: radius of the penumbra
+_OFFSET = 0.0025  # metres: vertices move along their normals, so that a surface does not shade itself
 
 
 @torch.no_grad()
 def directional_visibility(
     vertices: Tensor, normals: Tensor, triangles: Tensor, direction: Tensor, soft: int = 1
 ) -> Tensor:
-    """Share of a light from `direction` `[3]` that reaches each of vertices `[1, V, 3]`: `[V]` in 0..1.
+    """Share of a directional light that reaches each vertex: `[V]`, 0..1.
 
-    soft: radius of the penumbra in shadow-map pixels (about 1.5 mm each).
+    vertices, normals: `[1, V, 3]` metres, unit vectors
+    triangles:         `[T, 3]`
+    direction:         `[3]` towards the light
+    soft:              radius of the penumbra in pixels of the shadow map (about 1.5 mm each)
     """
     z = F.normalize(direction, dim=0)
     x = torch.linalg.cross(
@@ -50,8 +53,12 @@ def directional_visibility(
 
 
 def light_visibility(vertices: Tensor, triangles: Tensor, light: Light) -> Tensor:
-    """What posed vertices `[B, V, 3]` get of each directional light, `[B, V, L]` in 0..1; light: B or 1 illuminations.
-    Small shadow maps, made on the CPU."""
+    """Share of each directional light that reaches each vertex: `[B, V, L]`, 0..1. Computed on the CPU.
+
+    vertices:  `[B, V, 3]` metres, posed
+    triangles: `[T, 3]`
+    light:     B or 1 illuminations
+    """
     points, tri = vertices.detach().float().cpu(), triangles.cpu()
     normals = vertex_normals(points, tri)
     directions = light.direction.detach().float().cpu().expand(len(points), -1, -1)

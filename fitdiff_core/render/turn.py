@@ -1,4 +1,4 @@
-"""Cameras and lights of a series of pictures round a head."""
+"""Turntables: cameras and lights of a series of pictures around a head."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SPINS = ("head", "camera", "light")
 
 
 def angles(frames: int, start: float, end: float) -> Tensor:
-    """`[frames]` degrees from start to end. Full turns leave the end out: in a loop it would come twice."""
+    """`[frames]` degrees from start to end. Full turns leave out the end, which would come twice in a loop."""
     full = frames > 1 and end != start and (end - start) % 360 == 0
     return torch.linspace(start, end, frames + 1)[:-1] if full else torch.linspace(start, end, frames)
 
@@ -26,11 +26,15 @@ def angles(frames: int, start: float, end: float) -> Tensor:
 def turntable(
     scene: Scene, frames: int, start: float, end: float, spin: str = "head", yaw: float = 0.0, **lens
 ) -> Scene:
-    """One picture's scene -> a scene of `frames` pictures, seen from `yaw` by a camera of `lens` (`Camera.orbit`).
+    """The scene of one picture -> a scene of `frames` pictures.
 
-    spin: what turns by the angles, to the subject's left. "head": camera and light stand still in the room; "camera"
-    goes round while the light stays with the head; "light" goes round while camera and head stand still.
-    The head never moves in its own coordinates: where it turns, camera and light go round the other way.
+    start, end: degrees to the subject's left, see `angles`
+    spin:       what turns. "head": the head, while camera and light stand still; "camera": the camera, while the
+                light stays with the head; "light": the light, while camera and head stand still
+    yaw, lens:  arguments of `Camera.orbit`
+
+    The head never moves in its own coordinates: to turn it, camera and light move the other way. Raises UserError for
+    no frame, several scenes, or an unknown spin.
     """
     if frames < 1 or len(scene.camera) != 1:
         raise UserError(f"A turntable needs at least one frame and one scene, got {frames} and {len(scene.camera)}.")
@@ -40,11 +44,10 @@ def turntable(
     still = torch.zeros_like(turn)
     around = {"head": -turn, "camera": turn, "light": still}[spin]
     light = {"head": -turn, "camera": still, "light": turn}[spin]
-    lamps = scene.light.expand(frames)
     return replace(
         scene,
         camera=Camera.orbit(yaw + around, **lens),
-        light=lamps.rotated(light),
+        light=scene.light.expand(frames).rotated(light),
         expression=scene.expression.expand(frames, -1),
         gaze=scene.gaze.expand(frames, -1),
         crop=None,

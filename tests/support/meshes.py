@@ -34,7 +34,7 @@ def front_uv(vertices):
 
 
 class PlainHead(SimpleNamespace):
-    """What renderer and exporters use of a `HeadModel`: rough skin; no eyes, teeth, regions or expressions."""
+    """The part of a `HeadModel` that renderer and exporters read: only skin, no eyes, teeth, regions or expressions."""
 
     def __init__(self, triangles, uv, **more):
         n = len(uv)
