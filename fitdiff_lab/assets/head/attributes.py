@@ -43,7 +43,7 @@ REACH = 0.6
 
 
 def labelled_sliders(anny: AnnyHead, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random labels [size,A] in the order of NAMES (age: 0 is 25 years, 1 is 90 years), and Anny's coefficients [size,R]."""
+    """Random labels [size,A] in the order of NAMES (age 0 is 25 years, 1 is 90), and Anny's coefficients [size,R]."""
     feminine = np.where(rng.random(size) < 0.5, rng.beta(1, 6, size), rng.beta(6, 1, size))
     age, weight = rng.random(size), np.clip(0.5 + 0.2 * rng.standard_normal(size), 0, 1)
     ancestry = rng.dirichlet([0.45] * 3, size) + 1e-4
@@ -60,7 +60,7 @@ def labelled_sliders(anny: AnnyHead, rng: np.random.Generator, size: int) -> tup
 
 
 def labelled_heads(head: HeadModel, template: Template, anny: AnnyHead) -> tuple[np.ndarray, np.ndarray]:
-    """Labels [N,A], and heads [N,D] as differences from the mean in metres, without rigid motion and most of the size."""
+    """Labels [N,A], and differences of heads from the mean [N,D], metres, without rigid motion and most of the size."""
     n = head.n_control
     mean = head.mean.double().numpy()
     points = mean.reshape(-1, 3)

@@ -19,8 +19,8 @@ DOUBT_MM = 3.0  # scatter at which the weight of a point is one half
 # The outline of the face in MediaPipe's numbers. It follows the silhouette, so it moves over the skin when the head
 # turns.
 OUTLINE = (
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149, 150, 136,
-    172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
+    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377, 152, 148, 176, 149,
+    150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
 )  # fmt: skip
 OUTLINE_WEIGHT = 0.2
 CHIN = (148, 152, 377)  # points of the outline that do not move
@@ -143,7 +143,7 @@ def mirror_pairs(meshes: np.ndarray) -> np.ndarray:
 
 
 def locate(uv: np.ndarray, head) -> tuple[np.ndarray, np.ndarray]:
-    """Triangle index [N] and barycentric weights [N,3] of atlas positions [N,2] on the skin, or of the nearest triangle."""
+    """Triangle index [N] and barycentric weights [N,3] of atlas positions [N,2]: on the skin, or the nearest."""
     skin = head.triangles.numpy()[: int((head.triangles < head.n_skin).all(1).sum())]
     corner = head.uv.numpy().astype(np.float64)[skin]
     a, ab, ac = corner[:, 0], corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]

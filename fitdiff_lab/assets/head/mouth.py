@@ -64,7 +64,7 @@ def crowns(ict: IctHead) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def small_motions(points: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """[n,3,7] displacement of each point for a unit of the seven motions of a linearised similarity about ``centre``."""
+    """[n,3,7] displacement of points [n,3] by a unit of each motion of a linearised similarity about ``centre``."""
     offset = points - centre
     place = np.broadcast_to(np.eye(3), (len(points), 3, 3))
     turn = np.stack([np.cross(axis, offset) for axis in np.eye(3)], 2)

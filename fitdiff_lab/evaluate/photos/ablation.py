@@ -186,8 +186,8 @@ def markdown(report: dict) -> str:
     lines = [
         f"Checkpoint {s['checkpoint']}, {s['steps']} steps unless noted, seed 0, {s['photos']} photos. Means; "
         f"{names[-1]} took part in the guidance. No face: renders of all views in which {names[0]} found no face; "
-        "they are in no mean. Change: against the shipped guidance over all views, with the standard error over photos. "
-        "Seconds are of sampling and decoding.",
+        "they are in no mean. Change: against the shipped guidance over all views, with the standard error over "
+        "photos. Seconds are of sampling and decoding.",
         "",
         "| " + " | ".join(header) + " |",
         "|" + "---|" * len(header),
