@@ -9,7 +9,6 @@ figures. Takes about a minute.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from fitdiff_core.errors import command
 from fitdiff_core.head.model import ASSET, HeadModel, load_head
 
+from ...cli import command_parser
 from .anny_source import AnnyHead, load_anny_head
 from .basis import metric
 from .neck_boundary import neck_boundary_operator
@@ -121,11 +121,7 @@ def add_attributes(path: Path, template: Template, anny: AnnyHead) -> dict[str, 
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        "python -m fitdiff_lab.assets.head.attributes",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_parser("assets.head.attributes", __doc__)
     p.add_argument("--head", type=Path, default=ASSET, help="the head file to change (default: the shipped one)")
     args = p.parse_args(argv)
     anny = load_anny_head()

@@ -156,7 +156,7 @@ def measure_views(photos: list[Path], out: Path, results: dict[str, dict], known
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = arguments("fitdiff_lab.evaluate.photos", __doc__, "benchmark_out")
+    p = arguments("evaluate.photos", __doc__, "benchmark_out")
     p.add_argument("--jobs", type=int, default=1, help="photos at once; times are a user's only at 1 (%(default)s)")
     args = p.parse_args(argv)
     benchmark(photos_in(args.photos, args.limit), args.out, args.steps, args.jobs, args.judge, args.recognizer)

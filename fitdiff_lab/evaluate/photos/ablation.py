@@ -253,7 +253,7 @@ def run_ablation(
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = arguments("fitdiff_lab.evaluate.photos.ablation", __doc__, "ablation_out")
+    p = arguments("evaluate.photos.ablation", __doc__, "ablation_out")
     p.add_argument("--only", metavar="NAME,..", help=f"variants to run, of {', '.join(VARIANTS)}; default all")
     args = p.parse_args(argv)
     names = args.only.split(",") if args.only else list(VARIANTS)
