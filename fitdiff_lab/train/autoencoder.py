@@ -4,10 +4,9 @@
 
 Input: the skins of fitdiff_lab.dataset.prepare. Output: a run folder (see fitdiff_lab.train.run). It trains on random
 crops and now and then on whole atlases. Losses: L1, differences of gradients, a small KL term, and the local energy of
-fine detail.
-The last one is needed because a latent cell cannot code every pore and hair: the decoder makes such detail from fixed
-noise. All losses are in units of each channel's spread around the mean map. --codebook N trains the same networks with
-a discrete latent, for comparison. --minutes or --steps says how long it takes.
+fine detail. The last one is needed because a latent cell cannot code every pore and hair: the decoder makes such detail
+from fixed noise. All losses are in units of each channel's spread around the mean map. --codebook N trains the same
+networks with a discrete latent, for comparison. --minutes or --steps says how long it takes.
 """
 
 from __future__ import annotations
@@ -298,8 +297,12 @@ def run_settings(
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = arguments(__doc__, "runs/ae", lr=8e-4, batch=4, data="folder made by fitdiff_lab.dataset.prepare")
-    parser.add_argument("--cells", type=int, default=16, help="side of a training crop in latent cells of 16 texels")
+    parser = arguments(
+        "train.autoencoder", __doc__, "runs/ae", lr=8e-4, batch=4, data="folder made by fitdiff_lab.dataset.prepare"
+    )
+    parser.add_argument(
+        "--cells", type=int, default=16, help="side of a training crop in latent cells of 16 texels (%(default)s)"
+    )
     parser.add_argument(
         "--freeze-encoder",
         action="store_true",
@@ -310,10 +313,13 @@ def main(argv: list[str] | None = None) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="for comparison: a vector-quantised latent with N codes in place of the KL one; 0 is KL",
+        help="for comparison: a vector-quantised latent with N codes in place of the KL one (%(default)s: KL)",
     )
     parser.add_argument(
-        "--groups", type=int, default=1, help="with --codebook: codes of a cell, each for a part of its channels"
+        "--groups",
+        type=int,
+        default=1,
+        help="with --codebook: codes of a cell, each for a part of its channels (%(default)s)",
     )
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)

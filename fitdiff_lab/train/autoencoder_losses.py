@@ -19,9 +19,8 @@ class LossWeights:
 
     half: of the half-size output. gradient, grain (local energy), kl: of these terms.
     shrunk: share of the samples whose latent is moved towards the mean latent, with a target moved towards the mean
-        map.
-        While people are sampled, the decoder sees such latents: the denoiser's estimates at high noise. Without this
-        training it decodes them to a pattern that repeats in each cell.
+        map. While people are sampled, the decoder sees such latents: the denoiser's estimates at high noise. Without
+        this training it decodes them to a pattern that repeats in each cell.
     maps: of diffuse albedo, specular albedo and normals.
     """
 

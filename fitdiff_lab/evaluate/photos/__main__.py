@@ -3,10 +3,9 @@
     python -m fitdiff_lab.evaluate.photos PHOTOS --out DIR [--judge FILE]
 
 Each photo goes through the command line's code in a process of its own, so that seconds and peak memory are those of a
-user.
-It runs three times: guided, guided with --photo-detail, and with --no-guidance. Another person in the photo's scene is
-the baseline. Each head is rendered at the photo's pose, from both sides, and lit from the other side; each recogniser
-gives the likeness to the photo. Takes one to two minutes for each photo.
+user. It runs three times: guided, guided with --photo-detail, and with --no-guidance. Another person in the photo's
+scene is the baseline. Each head is rendered at the photo's pose, from both sides, and lit from the other side; each
+recogniser gives the likeness to the photo. Takes one to two minutes for each photo.
 
 Output: `report.html` (everything), `contact.jpg` (photos and renders), `renders.jpg` (without the photos),
 `results.json` and `table.md`. --judge names a Python file with a class `Judge`: a recogniser that takes no part in the
