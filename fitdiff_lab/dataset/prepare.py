@@ -15,7 +15,6 @@ stopped; larger numbers add rows.
 
 from __future__ import annotations
 
-import argparse
 import json
 import multiprocessing
 import os
@@ -34,9 +33,11 @@ from fitdiff_core.head import load_head
 from fitdiff_core.identity import load_recognizer
 from fitdiff_core.maps import TextureMaps
 
-from ..synthetic.people import random_person, random_shape
+from ..cli import command_parser
+from ..synthetic.people import random_person
 from ..synthetic.photograph import take_photograph
 from ..synthetic.scenes import random_scene
+from ..synthetic.shapes import random_shape
 from ..synthetic.skin import SkinGenerator
 from . import shards
 from .shards import TextureShards, decode_maps, encode_maps, shard_path, write_shard
@@ -200,11 +201,7 @@ def _run(jobs: list[tuple], workers: int):
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m fitdiff_lab.dataset.prepare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("dataset.prepare", __doc__)
     parser.add_argument("--out", required=True, help="folder of the training set")
     parser.add_argument("--textures", type=int, default=4096, help="skins in all (%(default)s)")
     parser.add_argument("--people", type=int, default=16384, help="photographs in all (%(default)s)")

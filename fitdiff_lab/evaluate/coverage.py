@@ -9,7 +9,6 @@ paints their skins, .2 s each.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from tqdm import tqdm
 from fitdiff_core.errors import UserError, command
 from fitdiff_core.head import load_head
 
+from ..cli import command_parser
 from ..dataset.shards import SHARD, TextureShards, decode_maps
 from ..synthetic.regions import Regions
 from ..synthetic.skin import SkinGenerator
@@ -84,11 +84,7 @@ def table(people: list[Person]) -> str:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        prog="python -m fitdiff_lab.evaluate.coverage",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_parser("evaluate.coverage", __doc__)
     p.add_argument("--data", type=Path, help="folder of fitdiff_lab.dataset.prepare")
     p.add_argument("--people", type=int, default=600, help=f"how many to count (%(default)s); a shard has {SHARD}")
     p.add_argument("--seed", type=int, default=900, help="of people drawn without --data (%(default)s)")

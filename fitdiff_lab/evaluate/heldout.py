@@ -19,7 +19,7 @@ from fitdiff_core.scene import Scene
 
 from ..dataset.prepare import DatasetGenerator
 from ..dataset.shards import decode_maps, encode_maps
-from ..synthetic.people import random_shape
+from ..synthetic.shapes import random_shape
 from .metrics import ita
 
 VIEW = 384  # px a side of the portraits that recognisers see

@@ -11,7 +11,6 @@ difference between the albedos of one person in both lights; and the error of th
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import math
 import os
@@ -37,6 +36,7 @@ from fitdiff_core.model.autoencoder import from_codes
 from fitdiff_core.render import Camera
 from fitdiff_core.scene import Scene
 
+from ..cli import command_parser
 from ..dataset.prepare import DatasetGenerator
 from ..synthetic.background import random_background
 from ..synthetic.scenes import random_expression
@@ -305,11 +305,7 @@ def photograph_all(mi, people: HeldOut, s: Settings, folder: Path) -> list[dict[
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        prog="python -m fitdiff_lab.evaluate.light_test",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_parser("evaluate.light_test", __doc__)
     d = Settings()
     p.add_argument("--checkpoint", help="default: the shipped one")
     p.add_argument("--out", type=Path, default=Path("light_test"), help="folder of the results (%(default)s)")

@@ -66,7 +66,13 @@ class PlaneDenoiser(Denoiser):
 @command
 def main(argv: list[str] | None = None) -> None:
     args = arguments(
-        __doc__, "runs/fusion", lr=8e-4, batch=16, data="folder made by fitdiff_lab.dataset.latents", init=False
+        "experiments.fusion",
+        __doc__,
+        "runs/fusion",
+        lr=8e-4,
+        batch=16,
+        data="folder made by fitdiff_lab.dataset.latents",
+        init=False,
     ).parse_args(argv)
     torch.set_num_threads(args.threads)
     data, options = People(args.data), DenoiserOptions.of(args)

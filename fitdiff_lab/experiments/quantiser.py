@@ -1,12 +1,11 @@
 """The map autoencoder with a discrete latent, for comparison with the shipped one: train.autoencoder --codebook N.
 
 FitDiff's autoencoder is vector-quantised (van den Oord et al. 2017, arXiv 1711.00937; Esser et al. 2021, arXiv
-2012.09841).
-All but the latent is that of the KL autoencoder: networks, first weights, batches and losses. One code for 16 x 16
-texels of nine channels holds little, so the channels of a cell can be split into `groups`, each with a codebook of its
-own (product codes of few dimensions; Yu et al. 2022, arXiv 2110.04627, also look codes up in few dimensions). The
-codebooks follow the encoder by exponential averages (van den Oord, appendix A.1). A code that is not used is moved to
-an output of the encoder (random restarts; Dhariwal et al. 2020, arXiv 2005.00341).
+2012.09841). All but the latent is that of the KL autoencoder: networks, first weights, batches and losses. One code for
+16 x 16 texels of nine channels holds little, so the channels of a cell can be split into `groups`, each with a codebook
+of its own (product codes of few dimensions; Yu et al. 2022, arXiv 2110.04627, also look codes up in few dimensions).
+The codebooks follow the encoder by exponential averages (van den Oord, appendix A.1). A code that is not used is moved
+to an output of the encoder (random restarts; Dhariwal et al. 2020, arXiv 2005.00341).
 
 Only the comparison needs this file; the shipped model is continuous.
 """

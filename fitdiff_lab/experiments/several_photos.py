@@ -10,7 +10,6 @@ for each person and way.
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 import sys
@@ -29,6 +28,7 @@ from fitdiff_core.files import write_json
 from fitdiff_core.render import Camera
 from fitdiff_core.scene import Scene
 
+from ..cli import command_parser
 from ..dataset.prepare import DatasetGenerator
 from ..evaluate.albedo import errors, skin_texels
 from ..evaluate.heldout import HeldOut, make_people
@@ -130,11 +130,7 @@ def compare_photo_counts(
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        prog="python -m fitdiff_lab.experiments.several_photos",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_parser("experiments.several_photos", __doc__)
     p.add_argument("--checkpoint", help="default: the shipped one")
     p.add_argument("--people", type=int, default=6, help="number of people (%(default)s)")
     p.add_argument("--seed", type=int, default=7700, help="of the held-out people (%(default)s)")

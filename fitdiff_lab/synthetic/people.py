@@ -7,11 +7,8 @@ The distributions are chosen to cover real photos, not to copy a census: skin to
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from functools import lru_cache
 
 import numpy as np
-import torch
-from torch import Tensor
 
 HAIR = {  # linear sRGB
     "black": (0.009, 0.007, 0.006),
@@ -54,59 +51,59 @@ class _Origin:
 
 _ORIGINS = (
     _Origin(
-        0.27,
-        (66, 3.8),
-        {"dark brown": 0.25, "brown": 0.3, "light brown": 0.2, "red": 0.07, "blond": 0.14, "pale blond": 0.04},
-        {"blue": 0.4, "grey": 0.13, "green": 0.14, "hazel": 0.13, "brown": 0.2},
-        0.30,
-        1.0,
-        0.85,
-        1.0,
-        (0.01, 0.02, 0.97),
+        share=0.27,
+        lightness=(66, 3.8),
+        hair={"dark brown": 0.25, "brown": 0.3, "light brown": 0.2, "red": 0.07, "blond": 0.14, "pale blond": 0.04},
+        iris={"blue": 0.4, "grey": 0.13, "green": 0.14, "hazel": 0.13, "brown": 0.2},
+        freckles=0.30,
+        beard=1.0,
+        brow=0.85,
+        yellow=1.0,
+        ancestry=(0.01, 0.02, 0.97),
     ),
     _Origin(
-        0.22,
-        (60, 4.5),
-        {"black": 0.3, "dark brown": 0.5, "brown": 0.2},
-        {"dark brown": 0.3, "brown": 0.5, "hazel": 0.12, "green": 0.08},
-        0.07,
-        1.35,
-        1.25,
-        2.0,
-        (0.06, 0.14, 0.80),
+        share=0.22,
+        lightness=(60, 4.5),
+        hair={"black": 0.3, "dark brown": 0.5, "brown": 0.2},
+        iris={"dark brown": 0.3, "brown": 0.5, "hazel": 0.12, "green": 0.08},
+        freckles=0.07,
+        beard=1.35,
+        brow=1.25,
+        yellow=2.0,
+        ancestry=(0.06, 0.14, 0.80),
     ),
     _Origin(
-        0.14,
-        (50, 6.5),
-        {"black": 0.8, "dark brown": 0.2},
-        {"dark brown": 0.7, "brown": 0.3},
-        0.02,
-        1.2,
-        1.25,
-        2.5,
-        (0.15, 0.25, 0.60),
+        share=0.14,
+        lightness=(50, 6.5),
+        hair={"black": 0.8, "dark brown": 0.2},
+        iris={"dark brown": 0.7, "brown": 0.3},
+        freckles=0.02,
+        beard=1.2,
+        brow=1.25,
+        yellow=2.5,
+        ancestry=(0.15, 0.25, 0.60),
     ),
     _Origin(
-        0.17,
-        (63, 4.5),
-        {"black": 0.75, "dark brown": 0.25},
-        {"dark brown": 0.8, "brown": 0.2},
-        0.06,
-        0.45,
-        0.85,
-        3.0,
-        (0.01, 0.96, 0.03),
+        share=0.17,
+        lightness=(63, 4.5),
+        hair={"black": 0.75, "dark brown": 0.25},
+        iris={"dark brown": 0.8, "brown": 0.2},
+        freckles=0.06,
+        beard=0.45,
+        brow=0.85,
+        yellow=3.0,
+        ancestry=(0.01, 0.96, 0.03),
     ),
     _Origin(
-        0.20,
-        (38, 7.5),
-        {"black": 0.92, "dark brown": 0.08},
-        {"dark brown": 0.9, "brown": 0.1},
-        0.02,
-        0.9,
-        1.0,
-        1.2,
-        (0.90, 0.02, 0.08),
+        share=0.20,
+        lightness=(38, 7.5),
+        hair={"black": 0.92, "dark brown": 0.08},
+        iris={"dark brown": 0.9, "brown": 0.1},
+        freckles=0.02,
+        beard=0.9,
+        brow=1.0,
+        yellow=1.2,
+        ancestry=(0.90, 0.02, 0.08),
     ),
 )
 
@@ -353,51 +350,3 @@ def _make_up(a: SkinAttributes, rng: np.random.Generator, female: bool) -> None:
     if rng.random() < 0.35:
         a.brow_drawn = float(rng.uniform(0.2, 0.8))
         a.brow_thickness = float(np.clip(a.brow_thickness * rng.uniform(0.6, 1.0), 2.2, 12))
-
-
-def random_shape(head, rng: np.random.Generator, attributes: SkinAttributes | None = None) -> Tensor:
-    """Random identity coefficients `[1, K]` of a head that matches the attributes, clipped to -CLIP..CLIP.
-
-    The mean is `head.attribute_directions` times the person's difference from the average person. The rest is normal
-    noise with a covariance that makes the whole population N(0, I), which the diffusion model's prior assumes. Without
-    attributes, or with a head file without directions, all coefficients are unit normal noise.
-    """
-    x = rng.standard_normal((1, head.n_identity))
-    if attributes is not None and head.attribute_names:
-        gain, basis, explained = attribute_model(head.attribute_directions.cpu().numpy(), head.attribute_names)
-        x -= x @ basis * (1 - np.sqrt(1 - explained)) @ basis.T
-        x += (_values(attributes, head.attribute_names) - _population(head.attribute_names)[0]) @ gain
-    return torch.from_numpy(np.clip(x, -CLIP, CLIP)).float()
-
-
-CLIP = 2.6  # largest coefficient
-# largest share of the variance along any axis that the attributes may explain, so that groups of people overlap
-EXPLAINED = 0.75
-
-
-def attribute_model(directions: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The linear model of `random_shape`.
-
-    directions: `[A, K]` coefficients per unit of each attribute. names: of the attributes.
-    Returns gain `[A, K]`, basis `[K, R]` and explained `[R]`. The attributes minus their average, times `gain`, are the
-    mean of the coefficients; the covariance of these means in the population is basis diag(explained) basis^T. The
-    directions are shortened along axes where this variance would be above EXPLAINED.
-    """
-    root = np.linalg.cholesky(_population(names)[1] + 1e-9 * np.eye(len(names)))
-    _, spread, axes = np.linalg.svd(root.T @ directions, full_matrices=False)
-    keep = spread > 1e-3
-    basis, variance = axes[keep].T, spread[keep] ** 2
-    explained = np.minimum(variance, EXPLAINED)
-    return directions @ basis * np.sqrt(explained / variance) @ basis.T, basis, explained
-
-
-def _values(a: SkinAttributes, names: tuple[str, ...]) -> np.ndarray:
-    """Attributes `[A]` in the head file's units: an age of 25 years is 0, of 90 years is 1."""
-    return np.array([(a.age - 25) / 65 if name == "age" else getattr(a, name) for name in names])
-
-
-@lru_cache(maxsize=4)
-def _population(names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean `[A]` and covariance `[A, A]` of the attributes over 4,000 random people."""
-    values = np.stack([_values(random_person(seed), names) for seed in range(10**9, 10**9 + 4000)])
-    return values.mean(0), np.cov(values.T)

@@ -2,10 +2,10 @@
 
 Two layers in Kubelka-Munk theory, as in Donner & Jensen, "A Spectral BSSRDF for Shading Human Skin" (EGSR 2006). The
 table of colours by melanin and blood is as in Jimenez et al., "A Practical Appearance Model for Dynamic Facial Color"
-(2010).
-Haemoglobin: S. Prahl's molar extinction (omlc.org). Colour matching: Wyman, Sloan & Shirley (JCGT 2013). Measured skin
-varies more in a* and b* than melanin and blood explain. So the thickness of the epidermis, oxygenation, the type of
-melanin, and a yellow absorber of the dermis (carotene and bilirubin, peak near 455 nm) vary between people too.
+(2010). Haemoglobin: S. Prahl's molar extinction (omlc.org). Colour matching: Wyman, Sloan & Shirley (JCGT 2013).
+Measured skin varies more in a* and b* than melanin and blood explain. So the thickness of the epidermis, oxygenation,
+the type of melanin, and a yellow absorber of the dermis (carotene and bilirubin, peak near 455 nm) vary between people
+too.
 """
 
 from __future__ import annotations

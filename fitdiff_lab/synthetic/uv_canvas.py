@@ -116,8 +116,7 @@ class UVCanvas:
     # -- places ----------------------------------------------------------------------------------------------------
 
     def to_texel(self, points: Tensor) -> Tensor:
-        """Texel coordinates `[N, 2]` (x right, y down; texel centres are integers) of points `[N, 3]` mm near the
-        skin."""
+        """Texel coordinates `[N, 2]` (x right, y down; centres are integers) of points `[N, 3]` mm near the skin."""
         distance = torch.cdist(points, self._coarse)
         distance[:, ~self._coarse_ok] = 1e6
         near = distance.argmin(1)

@@ -4,10 +4,9 @@
 
 Input: the skins of fitdiff_lab.dataset.prepare. Output: a run folder (see fitdiff_lab.train.run). It trains on random
 crops and now and then on whole atlases. Losses: L1, differences of gradients, a small KL term, and the local energy of
-fine detail.
-The last one is needed because a latent cell cannot code every pore and hair: the decoder makes such detail from fixed
-noise. All losses are in units of each channel's spread around the mean map. --codebook N trains the same networks with
-a discrete latent, for comparison. --minutes or --steps says how long it takes.
+fine detail. The last one is needed because a latent cell cannot code every pore and hair: the decoder makes such detail
+from fixed noise. All losses are in units of each channel's spread around the mean map. --codebook N trains the same
+networks with a discrete latent, for comparison. --minutes or --steps says how long it takes.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from fitdiff_core.errors import UserError, command
 from fitdiff_core.head import load_head
-from fitdiff_core.model.autoencoder import FACTOR, MAPS, AutoencoderConfig, MapAutoencoder, Reconstruction, crop_field
+from fitdiff_core.model.autoencoder import FACTOR, MAPS, AutoencoderConfig, MapAutoencoder, crop_field
 
 from ..dataset.reading import Textures
-from ..experiments.quantiser import Quantised, QuantisedAutoencoder, QuantiserConfig
+from ..experiments.quantiser import QuantisedAutoencoder, QuantiserConfig
+from .autoencoder_losses import LossWeights, losses, texel_weights
 from .run import (
     Budget,
     Every,
@@ -48,26 +47,6 @@ from .run import (
 
 
 @dataclass(frozen=True)
-class LossWeights:
-    """Weights of the losses.
-
-    half: of the half-size output. gradient, grain (local energy), kl: of these terms.
-    shrunk: share of the samples whose latent is moved towards the mean latent, with a target moved towards the mean
-        map.
-        While people are sampled, the decoder sees such latents: the denoiser's estimates at high noise. Without this
-        training it decodes them to a pattern that repeats in each cell.
-    maps: of diffuse albedo, specular albedo and normals.
-    """
-
-    half: float = 0.5
-    gradient: float = 0.5
-    grain: float = 0.3
-    kl: float = 2e-4
-    shrunk: float = 0.3
-    maps: tuple[float, float, float] = (1.0, 0.6, 0.6)
-
-
-@dataclass(frozen=True)
 class AutoencoderOptions(Hyperparameters):
     """Hyperparameters of the autoencoder's training.
 
@@ -81,60 +60,6 @@ class AutoencoderOptions(Hyperparameters):
     weights: LossWeights = field(default_factory=LossWeights)
     freeze_encoder: bool = False
     quantiser: QuantiserConfig | None = None
-
-
-def texel_weights(head) -> Tensor:
-    """`[1, 512, 512]` weight of each texel in the losses, mean 1: high on the face, eyes, lips, brows and lids."""
-
-    def region(name: str) -> Tensor:
-        return head.region(name, 512) if name in head.region_names else torch.zeros(512, 512)
-
-    w = 0.25 + 0.25 * region("skin") + 1.0 * region("face") + 1.0 * region("eyes")
-    w = w + 0.8 * torch.stack([region("lips"), region("brows"), region("eyelids")]).amax(0)
-    return (w / w.mean())[None]
-
-
-def local_energy(x: Tensor, cell: int = 8) -> Tensor:
-    """Root mean square `[B, 3 C, h, w]` of the Haar detail bands of `[B, C, H, W]` in cells of 2 * `cell` texels."""
-    a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]
-    bands = torch.cat([a + b - c - d, a - b + c - d, a - b - c + d], 1) / 2
-    return (F.avg_pool2d(bands.square(), cell) + 1e-4).sqrt()
-
-
-def losses(
-    r: Reconstruction | Quantised, codes: Tensor, std: Tensor, texel: Tensor, weights: LossWeights
-) -> dict[str, Tensor]:
-    """All loss terms, with their sum "loss" first.
-
-    r: output of the autoencoder.
-    codes: `[B, 9, H, W]` target.
-    std: `[9]` the unit of each channel.
-    texel: `[B or 1, 1, H, W]` weight of each texel.
-    weights: of the terms.
-    """
-    unit = torch.tensor(weights.maps, device=codes.device).repeat_interleave(3)[:, None, None] / std[:, None, None]
-    target_half = F.avg_pool2d(codes, 2)
-    error, error_half = (r.full - codes) * unit, (r.half - target_half) * unit
-    texel_half = F.avg_pool2d(texel, 2)
-    gradient = (error.diff(dim=-1).abs() * texel[..., 1:]).mean() + (
-        error.diff(dim=-2).abs() * texel[..., 1:, :]
-    ).mean()
-    grain = 0.0
-    for out, target, w in ((r.full, codes, texel), (r.half, target_half, texel_half)):
-        energy = (local_energy(out * unit) - local_energy(target * unit)).abs()
-        grain = grain + (energy * F.avg_pool2d(w, 16)).mean()
-    terms = {
-        "l1": (error.abs() * texel).mean(),
-        "half": weights.half * (error_half.abs() * texel_half).mean(),
-        "gradient": weights.gradient * gradient,
-        "grain": weights.grain * grain,
-    }
-    if isinstance(r, Quantised):
-        terms["commitment"] = r.commitment
-    else:
-        mean, log_variance = r.mean.float(), r.log_variance.float()
-        terms["kl"] = weights.kl * 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-    return {"loss": sum(terms.values()), **terms}
 
 
 def draw_batch(
@@ -372,8 +297,12 @@ def run_settings(
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = arguments(__doc__, "runs/ae", lr=8e-4, batch=4, data="folder made by fitdiff_lab.dataset.prepare")
-    parser.add_argument("--cells", type=int, default=16, help="side of a training crop in latent cells of 16 texels")
+    parser = arguments(
+        "train.autoencoder", __doc__, "runs/ae", lr=8e-4, batch=4, data="folder made by fitdiff_lab.dataset.prepare"
+    )
+    parser.add_argument(
+        "--cells", type=int, default=16, help="side of a training crop in latent cells of 16 texels (%(default)s)"
+    )
     parser.add_argument(
         "--freeze-encoder",
         action="store_true",
@@ -384,10 +313,13 @@ def main(argv: list[str] | None = None) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="for comparison: a vector-quantised latent with N codes in place of the KL one; 0 is KL",
+        help="for comparison: a vector-quantised latent with N codes in place of the KL one (%(default)s: KL)",
     )
     parser.add_argument(
-        "--groups", type=int, default=1, help="with --codebook: codes of a cell, each for a part of its channels"
+        "--groups",
+        type=int,
+        default=1,
+        help="with --codebook: codes of a cell, each for a part of its channels (%(default)s)",
     )
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)

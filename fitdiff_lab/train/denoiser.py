@@ -269,7 +269,9 @@ def run_settings(config: DenoiserConfig, options: DenoiserOptions, meta: dict, p
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = arguments(__doc__, "runs/denoiser", lr=8e-4, batch=16, data="folder made by fitdiff_lab.dataset.latents")
+    parser = arguments(
+        "train.denoiser", __doc__, "runs/denoiser", lr=8e-4, batch=16, data="folder made by fitdiff_lab.dataset.latents"
+    )
     parser.add_argument(
         "--shape-encoder",
         metavar="RUN",

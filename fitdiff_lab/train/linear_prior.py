@@ -8,7 +8,6 @@ minutes. fitdiff_lab.train.denoiser fits the same prior when a run begins.
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 import numpy as np
@@ -18,6 +17,7 @@ from torch import Tensor
 from fitdiff_core.errors import command
 from fitdiff_core.model.denoiser import Condition, Denoiser
 
+from ..cli import command_parser
 from ..dataset.reading import People, n_train
 from .shape_encoder import load_shape_encoder
 from .untrained import config_for, new_denoiser
@@ -95,7 +95,7 @@ def set_prior(model: Denoiser, data: People, like: Tensor | None = None) -> Tens
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("train.linear_prior", __doc__)
     parser.add_argument("--data", required=True, help="folder made by fitdiff_lab.dataset.latents")
     parser.add_argument(
         "--shape-encoder",

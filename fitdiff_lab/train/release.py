@@ -9,7 +9,6 @@ evaluate the file (fitdiff_lab.evaluate.model) and run the command again with --
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import sys
 from pathlib import Path
@@ -21,6 +20,7 @@ from fitdiff_core.errors import UserError, command
 from fitdiff_core.head import load_head
 from fitdiff_core.model.checkpoint import DEFAULT, load_model, save_model
 
+from ..cli import command_parser
 from ..dataset.reading import read_json
 from .autoencoder import encoder_key, load_autoencoder
 from .denoiser import load_denoiser
@@ -93,7 +93,7 @@ def write_release(ae: Path, denoiser: Path, out: Path, head=None, evaluation: Pa
 
 @command
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("train.release", __doc__)
     parser.add_argument("--ae", default="runs/ae", type=Path, help="run folder of the autoencoder (%(default)s)")
     parser.add_argument(
         "--denoiser", default="runs/denoiser", type=Path, help="run folder of the denoiser (%(default)s)"

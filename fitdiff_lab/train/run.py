@@ -29,6 +29,8 @@ from fitdiff_core.errors import UserError
 from fitdiff_core.files import atomic_path, write_json
 from fitdiff_core.model.checkpoint import read_header
 
+from ..cli import command_parser
+
 
 class Run:
     """A run folder. Raises UserError where the folder holds a run with other settings.
@@ -326,18 +328,16 @@ def apply_step(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Paramet
     return float(norm)
 
 
-class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Shows defaults, and keeps the lines of the description."""
-
-
-def arguments(doc: str, out: str, lr: float, batch: int, data: str, init: bool = True) -> argparse.ArgumentParser:
+def arguments(
+    module: str, doc: str, out: str, lr: float, batch: int, data: str, init: bool = True
+) -> argparse.ArgumentParser:
     """The options that all training commands share.
 
-    doc: text of the help page. out, lr, batch: defaults. data: help of --data. init: whether the command has --init.
+    module, doc: as in `command_parser`. out, lr, batch: defaults. data: help of --data. init: whether it has --init.
     """
-    p = argparse.ArgumentParser(description=doc, formatter_class=_HelpFormatter)
+    p = command_parser(module, doc)
     p.add_argument("--data", required=True, help=data)
-    p.add_argument("--out", default=out, help="run folder; the command resumes an unfinished run")
+    p.add_argument("--out", default=out, help="run folder; the command resumes an unfinished run (%(default)s)")
     if init:
         p.add_argument(
             "--init",
@@ -346,10 +346,10 @@ def arguments(doc: str, out: str, lr: float, batch: int, data: str, init: bool =
         )
     p.add_argument("--minutes", type=float, help="training time over all sessions; this or --steps is needed")
     p.add_argument("--steps", type=int, help="training steps over all sessions")
-    p.add_argument("--lr", type=float, default=lr, help="learning rate")
-    p.add_argument("--batch", type=int, default=batch, help="samples of a step")
-    p.add_argument("--seed", type=int, default=0, help="of the first weights and of all draws")
-    p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads")
-    p.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of the networks")
-    p.add_argument("--save-seconds", type=float, default=120, help="wall time between two saves")
+    p.add_argument("--lr", type=float, default=lr, help="learning rate (%(default)s)")
+    p.add_argument("--batch", type=int, default=batch, help="samples of a step (%(default)s)")
+    p.add_argument("--seed", type=int, default=0, help="of the first weights and of all draws (%(default)s)")
+    p.add_argument("--threads", type=int, default=os.cpu_count(), help="CPU threads (%(default)s)")
+    p.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of the networks (%(default)s)")
+    p.add_argument("--save-seconds", type=float, default=120, help="wall time between two saves (%(default)s)")
     return p

@@ -270,12 +270,20 @@ def train(
 @command
 def main(argv: list[str] | None = None) -> None:
     parser = arguments(
-        __doc__, "runs/shape_encoder", lr=2e-3, batch=64, data="folder made by fitdiff_lab.dataset.prepare", init=False
+        "train.shape_encoder",
+        __doc__,
+        "runs/shape_encoder",
+        lr=2e-3,
+        batch=64,
+        data="folder made by fitdiff_lab.dataset.prepare",
+        init=False,
     )
     parser.add_argument(
         "--latents", required=True, help="folder made by fitdiff_lab.dataset.latents, for the statistics"
     )
-    parser.add_argument("--recognizer", default="built-in", help="the recogniser that the latents were made with")
+    parser.add_argument(
+        "--recognizer", default="built-in", help="the recogniser that the latents were made with (%(default)s)"
+    )
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     meta = read_json(Path(args.latents) / "meta.json", "python -m fitdiff_lab.dataset.latents")

@@ -9,7 +9,6 @@ and its metrics on stdout. Takes 4 minutes; the first run needs one more to read
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from fitdiff_core.errors import command
 from fitdiff_core.head.model import ASSET, load_head
 
+from ...cli import command_parser
 from .anny_source import load_anny_head
 from .attributes import add_attributes
 from .basis import build_basis
@@ -29,9 +29,7 @@ from .template import build_template
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        "python -m fitdiff_lab.assets.head", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = command_parser("assets.head", __doc__)
     p.add_argument("--ict", required=True, type=Path, help="ICT-FaceKit Light as one safetensors file")
     p.add_argument("--out", type=Path, default=ASSET, help="file to write (default: the shipped one)")
     args = p.parse_args(argv)

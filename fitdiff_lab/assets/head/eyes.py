@@ -13,8 +13,7 @@ CORNEA_ANGLE, CORNEA_HEIGHT = 26.0, 0.045  # degrees from the axis; height as a 
 
 
 def eyeball(radius: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One eyeball: vertices [m,3] about its centre with axis +z, triangles [t,3], uv [m,2] in the atlas island of
-    both."""
+    """One eyeball: vertices [m,3] about its centre with axis +z, triangles [t,3], uv [m,2] in the atlas island."""
     theta = np.radians(RINGS[1:])[:, None]
     phi = 2 * np.pi * np.arange(SECTORS)[None] / SECTORS
     bulge = 1 + CORNEA_HEIGHT * np.clip(1 - (np.degrees(theta) / CORNEA_ANGLE) ** 2, 0, 1) ** 1.5

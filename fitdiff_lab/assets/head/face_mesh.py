@@ -136,8 +136,7 @@ def mirror_pairs(meshes: np.ndarray) -> np.ndarray:
 
 
 def locate(uv: np.ndarray, head) -> tuple[np.ndarray, np.ndarray]:
-    """Triangle index [N] and barycentric weights [N,3] of atlas positions [N,2] on the skin, or of the nearest
-    triangle."""
+    """Triangle index [N] and barycentric weights [N,3] of atlas positions [N,2]: on the skin, or the nearest."""
     skin = head.triangles.numpy()[: int((head.triangles < head.n_skin).all(1).sum())]
     corner = head.uv.numpy().astype(np.float64)[skin]
     a, ab, ac = corner[:, 0], corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]

@@ -1,6 +1,6 @@
-"""Reads ICT-FaceKit Light (MIT): a mean head, 100 identity modes and 57 expressions learned from light-stage scans.
+"""Reads ICT-FaceKit Light (MIT): a mean head, 100 identity modes and 57 expressions, learned from light-stage scans.
 
-The file is training data and never ships; a copy is handed in by path (safetensors, centimetres, y up, face to +z).
+The file is not part of this repository; commands take its path (safetensors, centimetres, y up, face to +z).
 """
 
 from __future__ import annotations
@@ -13,19 +13,27 @@ import numpy as np
 
 from fitdiff_core.errors import UserError
 
-# Vertex ranges of ICT-FaceKit's mesh (its README): the skin is one connected surface, the rest are loose parts.
+# Vertex ranges of ICT-FaceKit's mesh, from its README. The skin is one connected surface; the other parts are separate.
 FACE_END, HEAD_END, MOUTH_SOCKET_END, EYE_SOCKETS_END = 9409, 11248, 13294, 14062
-# Largest sphere about ICT's eye centres that its lids clear; its own sclera (15.3 mm) pokes through them.
+# Largest sphere about ICT's eye centres that stays behind the lids; ICT's own sclera (15.3 mm) passes through them.
 EYE_RADIUS = 0.0146
-EYE_DROP = 0.0005  # metres; ICT's own centres leave the iris high between the lids
+EYE_DROP = 0.0005  # metres that the eyes are moved down; with ICT's own centres the iris is too high
 TEETH, SCLERA_LEFT, SCLERA_RIGHT = slice(17039, 21451), slice(21451, 22221), slice(23021, 23791)
 
 
 @dataclass
 class IctHead:
-    """vertices [N,3] metres; triangles [T,3] of the outer skin (face, scalp, neck; no sockets); teeth [T',3], each
-    tooth a loose part with its root; identity [100,N,3] unit sigma; expression [57,N,3]; expression_names; landmarks
-    [68]; eye_centres [2,3] left then right; eye_radius [m]."""
+    """ICT's head.
+
+    vertices: [N,3] metres.
+    triangles: [T,3] of the outer skin (face, scalp, neck; no sockets).
+    teeth: [T',3], each tooth a separate part with its root.
+    identity: [100,N,3] modes of unit deviation.
+    expression: [57,N,3].
+    landmarks: [68] vertices.
+    eye_centres: [2,3], left then right.
+    eye_radius: metres.
+    """
 
     vertices: np.ndarray
     triangles: np.ndarray
@@ -38,27 +46,25 @@ class IctHead:
     eye_radius: float
 
     def eye_motion(self, deltas: np.ndarray) -> np.ndarray:
-        """[k,N,3] displacements -> [k,2,3] translation of each eyeball (left, right)."""
+        """Translation [k,2,3] of each eyeball (left, right) for displacements [k,N,3]."""
         return np.stack([deltas[:, part].mean(1) for part in (SCLERA_LEFT, SCLERA_RIGHT)], 1)
 
     def face(self) -> np.ndarray:
-        """[T',3] triangles of the facial skin alone, where the scans are dense."""
+        """Triangles [T',3] of the facial skin, where the scans are dense."""
         return self.triangles[(self.triangles < FACE_END).all(1)]
 
 
 def load_ict(path: str | Path) -> IctHead:
-    """Raises:
-    UserError: the file is missing or is no ICT-FaceKit Light export.
-    """
+    """Read the file. Raises UserError where it is missing or is not an export of ICT-FaceKit Light."""
     from safetensors import safe_open
 
     if not Path(path).is_file():
-        raise UserError(f"no ICT-FaceKit file at {path}: give the path of ict_facekit_light.safetensors")
+        raise UserError(f"No ICT-FaceKit file at {path}; give the path of ict_facekit_light.safetensors.")
     with safe_open(str(path), "np") as f:
         need = {"vertices", "quads", "identity", "expression", "landmarks68"}
         names = (f.metadata() or {}).get("expression_names")
         if not need <= set(f.keys()) or names is None:
-            raise UserError(f"{path} is no ICT-FaceKit Light export: it lacks {sorted(need - set(f.keys()))}")
+            raise UserError(f"{path} is not an export of ICT-FaceKit Light: it lacks {sorted(need - set(f.keys()))}.")
         vertices, identity, expression = (
             f.get_tensor(k).astype(np.float32) * 0.01 for k in ("vertices", "identity", "expression")
         )
@@ -80,8 +86,7 @@ def load_ict(path: str | Path) -> IctHead:
 
 
 def _front_sphere(points: np.ndarray) -> np.ndarray:
-    """Centre of the sphere through the white of one eye, as the lids meet it: cornea and the flat back left out, one
-    re-fit without outliers."""
+    """Centre of the sphere through the white of one eye. Cornea, flat back and outliers are left out."""
     low, high = points[:, 2].min(), points[:, 2].max()
     height = (points[:, 2] - low) / (high - low)
     ring = points[(height > 0.45) & (height < 0.88)]

@@ -11,7 +11,6 @@ row follows the jaw. The command changes the file in place and keeps its other t
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from fitdiff_core.errors import command
 from fitdiff_core.head.model import ASSET, HeadModel, load_head
 from fitdiff_core.head.teeth import PATCH
 
+from ...cli import command_parser
 from .expressions import ict_recipe
 from .ict_source import IctHead, load_ict
 from .pack import read, write
@@ -64,8 +64,7 @@ def crowns(ict: IctHead) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def small_motions(points: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """[n,3,7] displacement of each point for a unit of the seven motions of a linearised similarity about
-    ``centre``."""
+    """[n,3,7] displacement of points [n,3] by a unit of each motion of a linearised similarity about ``centre``."""
     offset = points - centre
     place = np.broadcast_to(np.eye(3), (len(points), 3, 3))
     turn = np.stack([np.cross(axis, offset) for axis in np.eye(3)], 2)
@@ -144,11 +143,7 @@ def add_mouth(path: Path, ict: IctHead) -> None:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        "python -m fitdiff_lab.assets.head.mouth",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_parser("assets.head.mouth", __doc__)
     p.add_argument("--ict", required=True, type=Path, help="ICT-FaceKit Light as one safetensors file")
     p.add_argument("--head", type=Path, default=ASSET, help="the head file to change (default: the shipped one)")
     args = p.parse_args(argv)

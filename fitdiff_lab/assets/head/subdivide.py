@@ -6,8 +6,7 @@ import numpy as np
 
 
 def mesh_edges(quads: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """edges [E,2] (sorted vertex pairs), quad_edges [Q,4] (edge k joins corners k and k+1), count [E] of faces at an
-    edge."""
+    """edges [E,2] (sorted vertex pairs), quad_edges [Q,4] (edge k joins corners k and k+1), faces at each edge [E]."""
     ends = np.stack([quads, np.roll(quads, -1, 1)], -1).reshape(-1, 2)
     edges, inverse, count = np.unique(np.sort(ends, 1), axis=0, return_inverse=True, return_counts=True)
     return edges, inverse.reshape(quads.shape), count

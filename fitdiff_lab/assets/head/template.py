@@ -88,8 +88,7 @@ def mirror_map(points: np.ndarray) -> np.ndarray:
 
 
 def check_disk(triangles: np.ndarray, n_vertices: int) -> None:
-    """Raise ValueError unless the mesh is one manifold disk that uses all vertices (Euler characteristic 1, one
-    boundary)."""
+    """Raise ValueError unless the mesh is one manifold disk that uses all vertices."""
     edges = np.unique(
         np.sort(np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]]), 1), axis=0
     )

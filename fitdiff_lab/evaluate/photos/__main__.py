@@ -3,10 +3,9 @@
     python -m fitdiff_lab.evaluate.photos PHOTOS --out DIR [--judge FILE]
 
 Each photo goes through the command line's code in a process of its own, so that seconds and peak memory are those of a
-user.
-It runs three times: guided, guided with --photo-detail, and with --no-guidance. Another person in the photo's scene is
-the baseline. Each head is rendered at the photo's pose, from both sides, and lit from the other side; each recogniser
-gives the likeness to the photo. Takes one to two minutes for each photo.
+user. It runs three times: guided, guided with --photo-detail, and with --no-guidance. Another person in the photo's
+scene is the baseline. Each head is rendered at the photo's pose, from both sides, and lit from the other side; each
+recogniser gives the likeness to the photo. Takes one to two minutes for each photo.
 
 Output: `report.html` (everything), `contact.jpg` (photos and renders), `renders.jpg` (without the photos),
 `results.json` and `table.md`. --judge names a Python file with a class `Judge`: a recogniser that takes no part in the
@@ -156,7 +155,7 @@ def measure_views(photos: list[Path], out: Path, results: dict[str, dict], known
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = arguments("fitdiff_lab.evaluate.photos", __doc__, "benchmark_out")
+    p = arguments("evaluate.photos", __doc__, "benchmark_out")
     p.add_argument("--jobs", type=int, default=1, help="photos at once; times are a user's only at 1 (%(default)s)")
     args = p.parse_args(argv)
     benchmark(photos_in(args.photos, args.limit), args.out, args.steps, args.jobs, args.judge, args.recognizer)

@@ -189,8 +189,7 @@ def markdown(report: dict) -> str:
         f"Checkpoint {s['checkpoint']}, {s['steps']} steps unless noted, seed 0, {s['photos']} photos. Means; "
         f"{names[-1]} took part in the guidance. No face: renders of all views in which {names[0]} found no face; "
         "they are in no mean. Change: against the shipped guidance over all views, with the standard error over "
-        "photos. "
-        "Seconds are of sampling and decoding.",
+        "photos. Seconds are of sampling and decoding.",
         "",
         "| " + " | ".join(header) + " |",
         "|" + "---|" * len(header),
@@ -256,7 +255,7 @@ def run_ablation(
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = arguments("fitdiff_lab.evaluate.photos.ablation", __doc__, "ablation_out")
+    p = arguments("evaluate.photos.ablation", __doc__, "ablation_out")
     p.add_argument("--only", metavar="NAME,..", help=f"variants to run, of {', '.join(VARIANTS)}; default all")
     args = p.parse_args(argv)
     names = args.only.split(",") if args.only else list(VARIANTS)

@@ -13,18 +13,18 @@ from pathlib import Path
 
 from fitdiff_core.errors import UserError
 
+from ...cli import command_parser
+
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 FRONTAL = 30.0  # degrees of yaw up to which a photo counts as frontal
 
 
-def arguments(prog: str, doc: str, out: str) -> argparse.ArgumentParser:
+def arguments(module: str, doc: str, out: str) -> argparse.ArgumentParser:
     """The options that all commands on a folder of photos share.
 
-    prog, doc: for the help page. out: default of --out.
+    module, doc: as in `command_parser`. out: default of --out.
     """
-    p = argparse.ArgumentParser(
-        f"python -m {prog}", description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    p = command_parser(module, doc)
     p.add_argument("photos", type=Path, help="folder of photos")
     p.add_argument("--out", type=Path, default=Path(out), help="folder of the results (%(default)s)")
     p.add_argument("--steps", type=int, default=50, help="of the sampler (%(default)s)")

@@ -10,7 +10,6 @@ ms. The parts take turns, so that a busy machine slows them all. Takes about a m
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import time
@@ -27,6 +26,8 @@ from fitdiff_core.maps import TextureMaps
 from fitdiff_core.model.denoiser import unpack_latent
 from fitdiff_core.render import render
 from fitdiff_core.sampling import ConditionedDenoiser, SampleSettings
+
+from ...cli import command_parser
 
 GOAL = 1.3  # largest ratio of the step to the sum of its parts
 STEP = "guided step"
@@ -98,11 +99,7 @@ def measure_step_cost(photo: Path = SAMPLE, n: int = 15) -> dict:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        "python -m fitdiff_lab.evaluate.photos.step_cost",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_parser("evaluate.photos.step_cost", __doc__)
     p.add_argument("photo", type=Path, nargs="?", default=SAMPLE, help="(%(default)s)")
     p.add_argument("-n", type=int, default=15, help="rounds (%(default)s)")
     args = p.parse_args(argv)

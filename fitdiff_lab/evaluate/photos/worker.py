@@ -20,6 +20,8 @@ from pathlib import Path
 from fitdiff_core.cli import Made, make, parse
 from fitdiff_core.errors import command
 
+from ...cli import command_parser
+
 DONE, LEAVING = "fitdiff benchmark: done, peak MB", "fitdiff benchmark: leaving"
 
 
@@ -106,11 +108,7 @@ def save_random(made: Made, folder: Path, args: argparse.Namespace, seed: int) -
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     cut = argv.index("--") if "--" in argv else len(argv)
-    p = argparse.ArgumentParser(
-        "python -m fitdiff_lab.evaluate.photos.worker",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_parser("evaluate.photos.worker", __doc__)
     p.add_argument("views", type=Path, help="folder of the renders")
     p.add_argument("--random", type=int, metavar="SEED", help="render a new person of this seed too")
     own = p.parse_args(argv[:cut])

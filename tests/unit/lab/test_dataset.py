@@ -19,8 +19,9 @@ from fitdiff_lab.dataset.shards import PeopleShards, TextureShards, decode_maps,
 from fitdiff_lab.synthetic import scenes, skin_optics, strokes
 from fitdiff_lab.synthetic.background import random_background
 from fitdiff_lab.synthetic.long_hair import LongHair
-from fitdiff_lab.synthetic.people import SkinAttributes, _values, attribute_model, random_person, random_shape
+from fitdiff_lab.synthetic.people import SkinAttributes, random_person
 from fitdiff_lab.synthetic.photograph import take_photograph
+from fitdiff_lab.synthetic.shapes import attribute_model, attribute_values, random_shape
 from fitdiff_lab.synthetic.skin import SkinGenerator
 
 SIZE = 256
@@ -90,7 +91,7 @@ def test_shapes_follow_the_person_and_stay_unit_normal_over_all(head):
     assert np.abs(shapes.mean(0)).max() < 0.1
     assert 0.85 < shapes.std(0).min() and shapes.std(0).max() < 1.15
     gain = attribute_model(head.attribute_directions.numpy(), head.attribute_names)[0]
-    values = np.stack([_values(p, head.attribute_names) for p in people])
+    values = np.stack([attribute_values(p, head.attribute_names) for p in people])
     for i, name in enumerate(head.attribute_names):
         r = np.corrcoef(shapes @ gain[i], values[:, i])[0, 1]
         assert 0.5 < r < 0.95, (name, r)

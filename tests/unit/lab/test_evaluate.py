@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from fitdiff_core.errors import UserError
-from fitdiff_lab.evaluate import coverage, metrics, report
+from fitdiff_lab.evaluate import coverage, figures, metrics, report
 from fitdiff_lab.evaluate import model as evaluate_model
 from fitdiff_lab.evaluate.training_latents import training_latents
 from fitdiff_lab.train import release
@@ -136,11 +136,11 @@ def test_likeness_knows_who_is_who():
     truth = torch.eye(4, dtype=D)
     own = truth.clone()
     own[3] = torch.nan  # no face found
-    r, each = evaluate_model.likeness(own, truth, truth, lambda x, y: (x * y).sum(-1))
+    r, each = figures.likeness(own, truth, truth, lambda x, y: (x * y).sum(-1))
     assert r["own"] == r["ceiling"] == r["identified"] == 1 and r["other_person"] == r["other_sample"] == 0
     assert r["chance"] == pytest.approx(1 / 3) and each[:3].tolist() == [1, 1, 1] and bool(each[3].isnan())
     swapped = truth[[1, 0, 2, 3]]
-    r, _ = evaluate_model.likeness(swapped, truth, truth, lambda x, y: (x * y).sum(-1))
+    r, _ = figures.likeness(swapped, truth, truth, lambda x, y: (x * y).sum(-1))
     assert r["own"] == r["identified"] == 0.5
 
 
@@ -175,10 +175,8 @@ def test_a_copy_of_the_training_set_is_found():
     def heads(latent):
         return SimpleNamespace(latent=latent)
 
-    same = evaluate_model.memorisation(heads(training[:20] + 0.01), training, fresh, "test")["nearest_training"]
-    new = evaluate_model.memorisation(heads(torch.randn(20, 30, generator=g)), training, fresh, "test")[
-        "nearest_training"
-    ]
+    same = figures.memorisation(heads(training[:20] + 0.01), training, fresh, "test")["nearest_training"]
+    new = figures.memorisation(heads(torch.randn(20, 30, generator=g)), training, fresh, "test")["nearest_training"]
     assert same["ratio"] < 0.05 and 0.8 < new["ratio"] < 1.25
 
 

@@ -131,7 +131,7 @@ def test_expressions_are_arkits_and_each_has_its_source():
 def test_a_missing_or_foreign_ict_file_is_named(tmp_path):
     from safetensors.numpy import save_file
 
-    with pytest.raises(UserError, match="no ICT-FaceKit file"):
+    with pytest.raises(UserError, match="No ICT-FaceKit file"):
         load_ict(tmp_path / "nothing.safetensors")
     save_file({"vertices": np.zeros((4, 3), np.float32)}, str(tmp_path / "other.safetensors"))
     with pytest.raises(UserError, match="identity"):

