@@ -33,7 +33,7 @@ from .model.checkpoint import FitDiffModel, load_model
 from .model.denoiser import unpack_latent
 from .model.samplers import SAMPLERS, sigmas
 from .render import Camera, Light, render
-from .sampling import ConditionedDenoiser, SampleSettings, SamplingRun, condition, noise
+from .sampling import ConditionedDenoiser, SampleSettings, SamplingRun, check_faces, condition, noise
 from .scene import Scene
 
 __all__ = [
@@ -70,7 +70,7 @@ def find_faces(
     """The face that is meant in each photo. All later steps take these faces, so a photo is searched only once.
 
     photos: `[B, 3, H, W]`, or a list of `[3, H, W]` or `[1, 3, H, W]` of any sizes
-    which: "largest", or an index from 0, largest first
+    which: an index from 0 (largest first), "largest", "left-to-right", or "left-to-right:2"
     landmarks, boxes: FACE_LANDMARKS and BOUNDING_BOX of ComfyUI's nodes (see `face.external`), None for none
     detector: None loads the built-in one
 
@@ -156,8 +156,10 @@ def sample_scenes(
     settings: fields of `SampleSettings`
 
     Returns the latent `[B, C + 1, h, w]` (texture, and the shape vector in the last plane), and the refined scenes of
-    the guidance's photos in their order, or one studio portrait. Raises UserError for values out of range.
+    the guidance's photos in their order, or one studio portrait. Raises UserError for values out of range, and for an
+    identity and a guidance of different faces of one photo.
     """
+    check_faces(identity, guidance)
     s = SampleSettings(**settings)
     if batch < 1:
         raise UserError(f"batch must be at least 1 (got {batch}).")

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from .errors import UserError
-from .guidance import Guidance, GuidedDenoiser
+from .face import check_same_face
+from .guidance import Guidance, GuidedDenoiser, as_guidances
 from .identity import Identity
 from .model.checkpoint import FitDiffModel
 from .model.denoiser import Condition, pack_latent, unpack_latent
@@ -76,6 +77,13 @@ def condition(model: FitDiffModel, identity: Identity | None) -> Condition | Non
         raise UserError("The identity holds NaN or infinite values; encode the photo again.")
     identity = identity.to(model.device)
     return Condition(identity.embedding, identity.activations, identity.views)
+
+
+def check_faces(identity: Identity | None, guidance: Guidance | Sequence[Guidance] | None) -> None:
+    """Raise UserError if identity and guidance were taken from different faces of one photo."""
+    if identity is not None and guidance is not None:
+        guided = [g.target.photo.source for g in as_guidances(guidance)]
+        check_same_face(identity.sources, [s for s in guided if s is not None], ("The identity", "the guidance"))
 
 
 def noise(model: FitDiffModel, seed: int, batch: int = 1) -> Tensor:

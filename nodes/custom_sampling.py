@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ..fitdiff_core.errors import UserError
 from ..fitdiff_core.model.samplers import sigmas
-from ..fitdiff_core.sampling import ConditionedDenoiser
+from ..fitdiff_core.sampling import ConditionedDenoiser, check_faces
 from . import host, types
 from .guider import Guider as CoreGuider
 from .sampling import DEFAULT, cfg_input, diffuse_preview, goal_inputs
@@ -35,6 +35,7 @@ class Guider(io.ComfyNode):
     @classmethod
     @host.with_gradients
     def execute(cls, model, cfg, identity=None, guidance=None, variation=DEFAULT.variation):
+        check_faces(identity, guidance)
         return io.NodeOutput(
             CoreGuider(ConditionedDenoiser(model, identity, cfg), guidance, variation, diffuse_preview(model))
         )

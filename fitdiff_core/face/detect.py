@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +33,7 @@ MIN_SCORE = 0.5  # lowest score of a detection and of the mesh network's confirm
 OVERLAP = 0.3  # intersection over union above which two detections are one face
 ROI_SCALE = 1.5  # side of the mesh network's input region, in sides of the face's box
 MAX_FACES = 64
+EQUAL_AREA = 0.9  # faces whose areas have a larger ratio count as equally large
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Face:
     keypoints: `[6, 2]`, right eye, left eye, nose tip, mouth, right ear, left ear (the subject's right)
     mesh: `[468, 3]`, MediaPipe's face mesh; z in pixels, negative towards the camera
     mesh_score: confidence of the mesh network that this is a face, 0..1
+    photo: `photo_digest` of the photo, set where the face is chosen; empty if unknown
     """
 
     box: Tensor
@@ -51,6 +53,7 @@ class Face:
     keypoints: Tensor
     mesh: Tensor
     mesh_score: float
+    photo: str = ""
 
     @property
     def points5(self) -> Tensor:
@@ -101,7 +104,7 @@ class FaceDetector(nn.Module):
     @torch.inference_mode(False)  # the result may become part of a computation that is differentiated
     @torch.no_grad()
     def detect(self, image: Tensor) -> list[Face]:
-        """All faces in an image `[3, H, W]` or `[1, 3, H, W]`, sRGB 0..1; largest first, at most `MAX_FACES`.
+        """All faces in an image `[3, H, W]` or `[1, 3, H, W]`, sRGB 0..1; in `box_order`, at most `MAX_FACES`.
 
         Raises UserError for another shape.
         """
@@ -115,7 +118,7 @@ class FaceDetector(nn.Module):
             if not faces or max(face.area for face in faces) ** 0.5 < enough:
                 found = torch.cat([self._candidates(image, name, regions) for name in networks])
                 faces += self._confirm(image, merge(found), faces)
-        return sorted(faces, key=lambda face: -face.area)[:MAX_FACES]
+        return [faces[i] for i in box_order([face.box for face in faces])[:MAX_FACES]]
 
     def _candidates(self, image: Tensor, name: str, regions: Tensor) -> Tensor:
         """Candidates `[N, 17]` of one BlazeFace network: score and 8 image points (2 box corners, 6 keypoints).
@@ -192,8 +195,9 @@ def search_plan(height: int, width: int) -> Iterator[tuple[tuple[str, ...], Tens
     yield networks, torch.tensor([[*center, side, 0.0]]), math.inf
     if side >= 320:  # small faces
         yield networks[:1], tiles(height, width, 0.55), math.inf
-    # faces cut by the frame; sideways photos
-    yield networks, torch.tensor([[*center, side * 1.7, 0.0]]), 0.0
+    # faces cut by the frame: also where a whole face is found, because the cut one may be larger
+    yield networks, torch.tensor([[*center, side * 1.7, 0.0]]), math.inf
+    # sideways photos
     yield networks, torch.tensor([[*center, side * 1.1, turn * math.pi / 2] for turn in (1, 3, 2)]), 0.0
     if side >= 640:  # groups: if all faces so far are small, there may be more
         yield networks[:1], tiles(height, width, 0.3), 0.1 * side
@@ -244,6 +248,28 @@ def same_face(a: Tensor, b: Tensor) -> bool:
     return float(_intersection(a, b)) > 0.5 * smaller
 
 
+def box_order(boxes: Sequence[Tensor], left_to_right: bool = False) -> list[int]:
+    """Indices of boxes `[4]`, largest first, or from left to right by their centres.
+
+    Boxes of about the same area (within 10 %) stand from left to right, so that a change of a few pixels does not
+    change their order.
+    """
+
+    def across(i: int) -> tuple[float, float]:
+        x0, y0, x1, y1 = boxes[i].tolist()
+        return x0 + x1, y0 + y1
+
+    if left_to_right:
+        return sorted(range(len(boxes)), key=across)
+    areas = [float((box[2:] - box[:2]).prod()) for box in boxes]
+    rest, order = sorted(range(len(boxes)), key=lambda i: -areas[i]), []
+    while rest:
+        equal = [i for i in rest if areas[i] >= EQUAL_AREA * areas[rest[0]]]
+        order += sorted(equal, key=across)
+        rest = rest[len(equal) :]
+    return order
+
+
 def _box(candidate: Tensor) -> Tensor:
     """Box `[4]` of a candidate `[17]`. In a turned region the first corner is not always the top left one."""
     corners = candidate[1:5].reshape(2, 2)
@@ -275,24 +301,3 @@ def load_detector(path: str | os.PathLike | None = None, device: torch.device | 
     Raises UserError if the file is missing or damaged.
     """
     return FaceDetector(load_graphs(path)).train(False).to(device)
-
-
-def select_face(faces: list[Face], which: str | int = "largest") -> Face:
-    """The face that `which` selects: "largest" or an index (0 = largest). Raises UserError if there is none."""
-    if not faces:
-        raise UserError(
-            "No face was found in the photo. Use one in which the face is visible, upright and at least about "
-            "40 pixels wide."
-        )
-    if which == "largest":
-        return faces[0]
-    try:
-        index = int(which)
-    except (TypeError, ValueError):
-        raise UserError(f"Which face? Give 'largest' or an index from 0 to {len(faces) - 1}, not {which!r}.") from None
-    if not 0 <= index < len(faces):
-        n = f"{len(faces)} faces were" if len(faces) > 1 else "only one face was"
-        raise UserError(
-            f"There is no face number {index}: {n} found. Use an index from 0 to {len(faces) - 1}, largest first."
-        )
-    return faces[index]

@@ -7,13 +7,15 @@ BOUNDING_BOX (the same node, SDPose, RT-DETR, SAM3, a box drawn by hand) only se
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .detect import Face, FaceDetector, box_overlap, same_face, select_face
+from .choice import ORDERS, ChosenFaces, order_faces, parse_choice, photo_digest, select_face
+from .detect import Face, FaceDetector, box_order, box_overlap, same_face
 from .mesh_points import EAR_LEFT, EAR_RIGHT, MOUTH_LEFT, MOUTH_RIGHT, N_IRIS_POINTS, N_POINTS, five_points
 
 MARGIN = 0.5  # around a box, in box sides: the region searched for a face too small to be found in the whole photo
@@ -26,11 +28,22 @@ def meant_faces(
     landmarks: Mapping[str, Any] | None = None,
     boxes: Any = None,
 ) -> list[Face]:
-    """The face that is meant in each photo, one for each.
+    """The face that is meant in each photo, one for each: `choose_faces(...).chosen`."""
+    return list(choose_faces(photos, detector, which, landmarks, boxes).chosen)
+
+
+def choose_faces(
+    photos: Sequence[Tensor],
+    detector: FaceDetector,
+    which: str | int = "largest",
+    landmarks: Mapping[str, Any] | None = None,
+    boxes: Any = None,
+) -> ChosenFaces:
+    """The faces of each photo, and the one that is meant. The chosen faces know their photo (`Face.photo`).
 
     photos: `[3, H, W]` each, sRGB 0..1
     detector: searches the photos, unless landmarks are given
-    which: "largest" or an index, largest first; of the boxes where there are boxes, else of the faces
+    which: see `parse_choice`; of the boxes where there are boxes, else of the faces
     landmarks: FACE_LANDMARKS, `{"frames": [[face, ...], ...], "image_size": (H, W)}`, a frame for each photo; a face
         has "landmarks_xy" `[468 or 478, 2]` px and "landmarks_3d" of the same length
     boxes: BOUNDING_BOX, `{"x", "y", "width", "height"}` px or a list of them for each photo; one list serves all photos
@@ -39,23 +52,27 @@ def meant_faces(
     """
     frames = None if landmarks is None else parse_landmarks(landmarks, len(photos), tuple(photos[0].shape[-2:]))
     rows = None if boxes is None else parse_boxes(boxes, len(photos))
-    chosen = []
+    order, _ = parse_choice(which)
+    all_found, chosen = [], []
     for i, photo in enumerate(photos):
         where = f"Photo {i + 1} of {len(photos)}: " if len(photos) > 1 else ""
         try:
             found = detector.detect(photo) if frames is None else frames[i]
             if rows is not None:
-                chosen.append(face_in_box(_select_box(rows[i], which), found, photo, None if frames else detector))
+                face = face_in_box(_select_box(rows[i], which), found, photo, None if frames else detector)
             elif frames is not None and not found:
                 raise UserError(
                     "The face landmarks hold no face; lower min_confidence of the node that found them, or "
                     "disconnect them."
                 )
             else:
-                chosen.append(select_face(found, which))
+                face = select_face(found, which)
         except UserError as e:
             raise UserError(f"{where}{e}") from None
-    return chosen
+        known = any(other is face for other in found)
+        all_found.append(tuple(order_faces(found if known else [*found, face], order)))
+        chosen.append(replace(face, photo=photo_digest(photo)))
+    return ChosenFaces(tuple(all_found), tuple(chosen))
 
 
 def parse_landmarks(landmarks: Any, count: int, size: tuple[int, int]) -> list[list[Face]]:
@@ -80,7 +97,7 @@ def parse_landmarks(landmarks: Any, count: int, size: tuple[int, int]) -> list[l
             f"The face landmarks were found in an image of {seen[1]} x {seen[0]} pixels, this one has {size[1]} x "
             f"{size[0]}; connect the same image to both nodes."
         )
-    return [sorted((face_from_landmarks(face) for face in frame), key=lambda face: -face.area) for frame in frames]
+    return [order_faces([face_from_landmarks(face) for face in frame]) for frame in frames]
 
 
 def face_from_landmarks(entry: Any) -> Face:
@@ -126,7 +143,7 @@ def _landmark_points(face: Any, name: str, width: int) -> Tensor:
 
 
 def parse_boxes(boxes: Any, count: int) -> list[list[Tensor]]:
-    """Boxes `[4]` (x0, y0, x1, y1 in pixels) of each of `count` photos, largest first, from BOUNDING_BOX.
+    """Boxes `[4]` (x0, y0, x1, y1 in pixels) of each of `count` photos, in `box_order`, from BOUNDING_BOX.
 
     boxes: as in `external_faces`
     Raises UserError for another form or another number of photos.
@@ -147,7 +164,8 @@ def parse_boxes(boxes: Any, count: int) -> list[list[Tensor]]:
         )
     if len(boxes) > 1:
         _check_count("boxes", len(boxes), count)
-    rows = [sorted((_box_corners(box) for box in row), key=lambda b: -float((b[2:] - b[:2]).prod())) for row in boxes]
+    rows = [[_box_corners(box) for box in row] for row in boxes]
+    rows = [[row[i] for i in box_order(row)] for row in rows]
     return rows * count if len(rows) == 1 else rows
 
 
@@ -209,10 +227,11 @@ def detect_near_box(box: Tensor, photo: Tensor, detector: FaceDetector) -> list[
 
 def _select_box(boxes: list[Tensor], which: str | int) -> Tensor:
     """The box that `which` selects. Raises UserError if there is none."""
-    index = 0 if which == "largest" else int(which)
-    if index >= len(boxes):
-        raise UserError(f"There is no box number {index}: there are {len(boxes)}. Count from 0, largest first.")
-    return boxes[index]
+    order, index = parse_choice(which)
+    if not 0 <= index < len(boxes):
+        first = "largest first" if order == ORDERS[0] else "from left to right"
+        raise UserError(f"There is no box number {index}: there are {len(boxes)}. Count from 0, {first}.")
+    return boxes[box_order(boxes, left_to_right=order == ORDERS[1])[index]]
 
 
 def _check_count(what: str, count: int, photos: int) -> None:

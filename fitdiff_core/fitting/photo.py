@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..autograd import without_inference_mode
 from ..errors import UserError
-from ..face import Face
+from ..face import Face, FaceSource
 from ..head import HeadModel
 from ..render import Light
 from ..scene import Scene
@@ -38,6 +38,7 @@ class FittedPhoto:
     mesh_weights: `[468]` weight of each point, mean 1
     regions: `[1, 4, h, w]` in UV: photometric weight, plain skin, features, mouth (`region_weights`)
     key_light: the one strong directional light, None where there is none
+    source: the photo and the face in it, None if unknown
     """
 
     image: Tensor
@@ -48,6 +49,7 @@ class FittedPhoto:
     mesh_weights: Tensor
     regions: Tensor
     key_light: KeyLight | None = None
+    source: FaceSource | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -101,9 +103,9 @@ def fit_photo(
     visible = visible if mask is None else usable
     key_light, light = fit_key_light(crop.image, visible, vertices, head, scene, regions, light)
     scene = replace(scene, light=light)
-    return FittedPhoto(
-        crop.image, visible, scene, shape, mesh, landmark_weights(head, "mesh", mesh), regions, key_light
-    )
+    weights = landmark_weights(head, "mesh", mesh)
+    source = FaceSource.of(face)
+    return FittedPhoto(crop.image, visible, scene, shape, mesh, weights, regions, key_light, source)
 
 
 def fit_key_light(

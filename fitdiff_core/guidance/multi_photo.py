@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from ..errors import UserError
+from ..identity import embedding_outliers
 from .objective import Guidance
 
 # standard deviations of the light of all photos but the first, as shares of its level
@@ -55,12 +56,7 @@ def identity_outliers(guidance: Guidance | Sequence[Guidance]) -> list[tuple[int
         index = [i for i, t in enumerate(targets) if t.recognizer.name == name]
         first = targets[index[0]]
         embedding = torch.cat([targets[i].embedding.to(first.embedding) for i in index])
-        n = len(index)
-        pairs = embedding.repeat_interleave(n, 0), embedding.repeat(n, 1)
-        distance = first.recognizer.distance(*pairs).view(n, n)
-        centre = min(range(n), key=distance.sum(1).tolist().__getitem__)  # the first of equals
-        share = (distance[centre] / first.recognizer.same_threshold).tolist()
-        out += [(index[k], index[centre], s) for k, s in enumerate(share) if k != centre and s > 1]
+        out += [(index[i], index[k], share) for i, k, share in embedding_outliers(embedding, first.recognizer)]
     return sorted(out)
 
 

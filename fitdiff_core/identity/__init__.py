@@ -1,6 +1,15 @@
 """Identity of a person in photos: embedding and activation layers of a face recogniser, differentiable."""
 
-from .embedding import Identity, PhotoFeatures, blend_identities, encode_crops, encode_identity, walk_identities
+from .embedding import (
+    Identity,
+    PhotoFeatures,
+    blend_identities,
+    embedding_outliers,
+    encode_crops,
+    encode_identity,
+    identity_outliers,
+    walk_identities,
+)
 from .packs import list_packs, load_recognizer
 from .recognizer import Features, Recognizer
 
@@ -10,8 +19,10 @@ __all__ = [
     "Recognizer",
     "PhotoFeatures",
     "blend_identities",
-    "encode_identity",
+    "embedding_outliers",
     "encode_crops",
+    "encode_identity",
+    "identity_outliers",
     "list_packs",
     "load_recognizer",
     "walk_identities",

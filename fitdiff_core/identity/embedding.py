@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
-from ..face.detect import Face
+from ..face import Face, FaceSource
 from .recognizer import Features, Recognizer
 
 
@@ -46,6 +46,7 @@ class Identity:
     crop: `[B, 3, S, S]`, sRGB 0..1, the aligned photo
     recognizer: name of the recogniser; identities of different recognisers cannot be mixed
     views: features of the single photos; empty if unknown
+    sources: the faces that it was encoded from; empty if unknown, and for a person between two
     """
 
     embedding: Tensor
@@ -53,6 +54,7 @@ class Identity:
     crop: Tensor
     recognizer: str
     views: tuple[PhotoFeatures, ...] = ()
+    sources: tuple[FaceSource, ...] = ()
 
     def __len__(self) -> int:
         return self.embedding.shape[0]
@@ -63,7 +65,8 @@ class Identity:
             tuple(a.to(device) for a in self.activations),
             tuple(v.map(lambda t: t.to(device)) for v in self.views),
         )
-        return Identity(self.embedding.to(device), activations, self.crop.to(device), self.recognizer, views)
+        moved = {"embedding": self.embedding.to(device), "crop": self.crop.to(device)}
+        return replace(self, activations=activations, views=views, **moved)
 
 
 @torch.no_grad()
@@ -100,9 +103,30 @@ def encode_identity(photos: Sequence[Tensor], recognizer: Recognizer, faces: Seq
     nearest = int((each.embedding @ mean[0]).argmax())
     view, n = each.views[0], len(crops)
     views = tuple(replace(view, weight=view.weight / n).map(lambda t, i=i: t[i : i + 1]) for i in range(n))
-    return Identity(
-        mean, tuple(a.mean(0, keepdim=True) for a in each.activations), crops[nearest], recognizer.name, views
-    )
+    activations = tuple(a.mean(0, keepdim=True) for a in each.activations)
+    sources = tuple(map(FaceSource.of, faces))
+    return Identity(mean, activations, crops[nearest], recognizer.name, views, sources)
+
+
+@torch.no_grad()
+def embedding_outliers(embedding: Tensor, recognizer: Recognizer) -> list[tuple[int, int, float]]:
+    """Photos that seem to show another person: (index, index of the photo compared with, distance / threshold above 1).
+
+    embedding: `[N, D]`, one photo each. Each photo is compared with the one that is nearest to all others; of two
+    photos, the second with the first.
+    """
+    n = len(embedding)
+    distance = recognizer.distance(embedding.repeat_interleave(n, 0), embedding.repeat(n, 1)).view(n, n)
+    centre = min(range(n), key=distance.sum(1).tolist().__getitem__)  # the first of equals
+    share = (distance[centre] / recognizer.same_threshold).tolist()
+    return [(i, centre, s) for i, s in enumerate(share) if i != centre and s > 1]
+
+
+def identity_outliers(identity: Identity, recognizer: Recognizer) -> list[tuple[int, int, float]]:
+    """`embedding_outliers` of the photos that an identity of one person was encoded from."""
+    if len(identity.views) < 2:
+        return []
+    return embedding_outliers(torch.cat([view.photo.embedding for view in identity.views]), recognizer)
 
 
 def blend_identities(a: Identity, b: Identity, weight: float) -> Identity:
