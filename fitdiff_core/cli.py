@@ -21,8 +21,7 @@ if TYPE_CHECKING:  # torch is imported under the clock
 
     from .avatar import Avatar
     from .guidance import Guidance
-    from .identity import Identity, Recognizer
-    from .model.checkpoint import FitDiffModel
+    from .heads import HeadSettings, Networks
     from .scene import Scene
 
 
@@ -37,16 +36,11 @@ class Stopwatch(dict):
 
 
 class Inputs(NamedTuple):
-    """What a run works on: photos `[1, 3, H, W]`, a mask `[1, 1, H, W]` for each or None, and the networks.
-
-    conditioner: the recogniser that the model was trained with; recognizer: the one that guides, often the same.
-    """
+    """What a run works on: photos `[1, 3, H, W]`, a mask `[1, 1, H, W]` for each or None, and the networks."""
 
     photos: list[Tensor]
     masks: list[Tensor] | None
-    model: FitDiffModel
-    recognizer: Recognizer
-    conditioner: Recognizer
+    networks: Networks
 
 
 class Made(NamedTuple):
@@ -84,6 +78,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         metavar="FILE",
         help="picture of the photo's size, white where the photo may be used (default: hair and hands are found); with "
         "several photos one for each",
+    )
+    p.add_argument(
+        "--face",
+        metavar="WHICH",
+        help="which face, where a photo shows several: a number from 0 (largest first), left-to-right (the leftmost), "
+        "or left-to-right:N (default: largest)",
     )
     p.add_argument("--device", default="cpu", help="cpu, cuda, mps, ... (default: %(default)s)")
     add_file_options(p.add_argument_group("files"))
@@ -151,32 +151,20 @@ def progress_bar(total: int):
 
 def load(args: argparse.Namespace, config: dict[str, Any]) -> Inputs:
     """Read the photos and masks, and load the networks."""
-    from . import pipeline
+    from .heads import load_networks
     from .image import load_photo
 
     photos = [load_photo(path).to(args.device) for path in args.photo]
     masks = [load_photo(path).mean(1, keepdim=True).to(args.device) for path in args.mask or []] or None
-    model = pipeline.load_model(config["checkpoint"], args.device)
-    recognizer = conditioner = pipeline.load_recognizer(config["recognizer"], args.device)
-    if photos and recognizer.name != model.recognizer:
-        conditioner = pipeline.load_recognizer(model.recognizer, args.device)
-    return Inputs(photos, masks, model, recognizer, conditioner)
+    return Inputs(photos, masks, load_networks(config["checkpoint"], config["recognizer"], args.device))
 
 
-def fit(inputs: Inputs, config: dict[str, Any], clock: Stopwatch) -> tuple[Identity | None, list[Guidance]]:
-    """Identity and guidance of the photos; None and an empty list without a photo. Each photo is searched once."""
-    from . import pipeline
+def head_settings(args: argparse.Namespace, config: dict[str, Any]) -> HeadSettings:
+    """Settings of the head from flags and config."""
+    from .heads import HeadSettings
 
-    photos = inputs.photos
-    if not photos:
-        return None, []
-    settings = guidance_settings(config)
-    with clock.stage("identity"):
-        faces = pipeline.find_faces(photos, config["which"])
-        identity = pipeline.encode(photos, inputs.conditioner, faces)
-    with clock.stage("scene"):
-        fitted = pipeline.fit_photos(photos, inputs.model.head, faces, inputs.masks)
-        return identity, pipeline.prepare_guidance(fitted, inputs.recognizer, settings)
+    sampling, guidance = sample_settings(config), guidance_settings(config)
+    return HeadSettings(args.seed, not args.no_guidance, args.photo_detail, config["texture_size"], sampling, guidance)
 
 
 def outlier_warnings(paths: list[str], guidance: list[Guidance]) -> list[str]:
@@ -186,46 +174,6 @@ def outlier_warnings(paths: list[str], guidance: list[Guidance]) -> list[str]:
     names = [f"{os.path.basename(p)} (photo {i} of {len(paths)})" for i, p in enumerate(paths, 1)]
     found = identity_outliers(guidance) if guidance else []
     return [describe_outlier(names[i], names[k], share) for i, k, share in found]
-
-
-def sample(
-    args: argparse.Namespace,
-    config: dict[str, Any],
-    inputs: Inputs,
-    identity: Identity | None,
-    guidance: list[Guidance],
-) -> tuple[Tensor, list[Scene]]:
-    """Latent of the head, and the scene of each photo."""
-    from . import pipeline
-
-    with progress_bar(config["steps"]) as bar:
-        latent, scenes = pipeline.sample_scenes(
-            inputs.model,
-            identity,
-            None if args.no_guidance else guidance or None,
-            args.seed,
-            callback=lambda i, n, denoised: bar.update(),
-            **vars(sample_settings(config)),
-        )
-    if guidance and args.no_guidance:
-        scenes = [g.scene for g in guidance]
-    return latent, scenes
-
-
-def render(avatar: Avatar, scenes: list[Scene], guidance: list[Guidance], size: int) -> tuple[Tensor, list[Tensor]]:
-    """The preview (a row per photo: crop, render, render under side light), and the renders alone."""
-    import torch
-    import torch.nn.functional as F
-
-    from . import pipeline
-    from .render import Light
-
-    side_light = Light.preset("side").to(avatar.shape.device)
-    images = [pipeline.render_avatar(avatar, scene, size)[0] for scene in scenes]
-    relit = [pipeline.render_avatar(avatar, scene, size, light=side_light)[0] for scene in scenes]
-    crops = [F.interpolate(g.target.photo.image, (size, size), mode="bicubic").clamp(0, 1) for g in guidance]
-    columns = [crops, images, relit] if crops else [images, relit]
-    return torch.cat([torch.cat(column, 2) for column in columns], 3), images
 
 
 def export(args: argparse.Namespace, out: Path, formats: list[tuple[str, str]], avatar: Avatar, scene: Scene) -> None:
@@ -265,39 +213,34 @@ def make(args: argparse.Namespace) -> Made:
     """`run`, with the head and its scenes kept: evaluations look at them from other sides."""
     clock = Stopwatch()
     with clock.stage("import"):
-        from . import pipeline
         from .files import write_atomic
+        from .heads import fit_head, make_head, preview
         from .image import save_png
-    config, formats = read_config(args.config, args.steps), mesh_formats(args)
+    config, formats = read_config(args.config, args.steps, args.face), mesh_formats(args)
     check_device(args.device)
     out = Path(args.out)
     check_out(out)
 
+    settings = head_settings(args, config)
     with clock.stage("load"):
-        inputs = load(args, config)
-    identity, guidance = fit(inputs, config, clock)
+        photos, masks, networks = inputs = load(args, config)
+    fitted = fit_head(photos, networks, settings.guidance, config["which"], masks=masks, stage=clock.stage)
+    guidance = fitted.guidance
     warnings = outlier_warnings(args.photo, guidance)
     for line in warnings:
         print(f"warning: {line}", file=sys.stderr)
-    with clock.stage("sample"):
-        latent, scenes = sample(args, config, inputs, identity, guidance)
-    with clock.stage("decode"):
-        avatar = pipeline.decode(inputs.model, latent, config["texture_size"])
-    if args.photo_detail:
-        with clock.stage("detail"):
-            mask = inputs.masks and inputs.masks[0]
-            avatar = pipeline.add_photo_detail(
-                inputs.model, avatar, scenes[0], inputs.photos[0], mask, args.photo_detail, None, identity, args.seed
-            ).avatar
+    with progress_bar(config["steps"]) as bar:
+        head = make_head(photos, networks, fitted, settings, masks, clock.stage, lambda i, n, denoised: bar.update())
+    avatar, scenes = head
     with clock.stage("render"):
-        preview, images = render(avatar, scenes, guidance, config["render_size"])
+        picture, images = preview(head, guidance, config["render_size"])
     similarity = []
     if guidance:
         with clock.stage("similarity"):
             similarity = [round(g.target.similarity(image), 4) for g, image in zip(guidance, images, strict=True)]
     with clock.stage("export"):
         out.mkdir(parents=True, exist_ok=True)
-        save_png(out / "render.png", preview)
+        save_png(out / "render.png", picture)
         export(args, out, formats, avatar, scenes[0])
     report = make_report(args, config, inputs, similarity, warnings, clock)
     write_atomic(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
@@ -327,9 +270,9 @@ def make_report(
         "steps": config["steps"],
         "guided": bool(args.photo) and not args.no_guidance,
         "photo_detail": args.photo_detail,
-        "similarity": {inputs.recognizer.name: similarity[0]} if similarity else {},
+        "similarity": {inputs.networks.recognizer.name: similarity[0]} if similarity else {},
         "seconds": dict(clock, total=round(sum(clock.values()), 3)),
-        "checkpoint": inputs.model.id,
+        "checkpoint": inputs.networks.model.id,
         "device": str(args.device),
         "versions": {"fitdiff": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }

@@ -30,9 +30,9 @@ def default_config() -> dict[str, Any]:
     }
 
 
-def read_config(path: str | None, steps: int | None = None) -> dict[str, Any]:
-    """The defaults, overridden by the JSON file at `path`, then by `steps`. Raises UserError for unknown keys and
-    wrong values."""
+def read_config(path: str | None, steps: int | None = None, which: str | None = None) -> dict[str, Any]:
+    """The defaults, overridden by the JSON file at `path`, then by `steps` and `which`. Raises UserError for unknown
+    keys and wrong values."""
     config = default_config()
     if path:
         try:
@@ -46,6 +46,8 @@ def read_config(path: str | None, steps: int | None = None) -> dict[str, Any]:
         config.update(given)
     if steps is not None:
         config["steps"] = steps
+    if which is not None:
+        config["which"] = which
     check_config(config)
     return config
 
@@ -64,6 +66,9 @@ def check_config(config: dict[str, Any]) -> None:
             raise UserError(f"{key} must be text (got {config[key]!r}).")
     if not isinstance(config["weights"], dict):
         raise UserError(f'weights must be an object such as {{"identity": 1.0}} (got {config["weights"]!r}).')
+    from .face import parse_choice
+
+    parse_choice(config["which"])
     sample_settings(config)
     window = config["sigma_window"]
     if window is not None and not (isinstance(window, list) and len(window) == 2 and all(map(is_number, window))):

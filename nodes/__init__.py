@@ -9,11 +9,14 @@ from .avatar import DecodeUV, ReplaceMaps
 from .custom_sampling import EmptyLatent, FittedScene, Guider, Sigmas
 from .detail import PhotoDetail
 from .export import ExportMesh
+from .faces import FindFaces
 from .guidance import CombineGuidance, Guidance
 from .host import register_folders
 from .identity import BlendIdentities, EncodeIdentity, WalkIdentities
 from .lights import DirectionalLight, EnvironmentLight, LoadEnvironment, SceneLight
+from .load_photo import LoadPhoto
 from .models import LoadModel, LoadRecognizer
+from .photo_to_head import PhotoToHead
 from .render import Render
 from .sampling import Sampler
 from .views import RenderPasses, Turntable
@@ -44,6 +47,9 @@ NODES = [
     LoadEnvironment,
     Turntable,
     RenderPasses,
+    LoadPhoto,
+    PhotoToHead,
+    FindFaces,
 ]
 
 

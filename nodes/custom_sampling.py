@@ -102,7 +102,7 @@ class FittedScene(io.ComfyNode):
     def define_schema(cls):
         return host.schema(
             "FittedScene",
-            "FitDiff Fitted Scene",
+            "FitDiff Fitted Scene (camera, light, expression)",
             description="The photo's camera, light and expression as the guidance refined them during the sampling. "
             "Its light "
             "is the light estimated from the photo.",

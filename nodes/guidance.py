@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import torch
 from comfy_api.latest import io
 
@@ -32,6 +30,7 @@ class Guidance(io.ComfyNode):
         return host.schema(
             "Guidance",
             "FitDiff Guidance",
+            search_aliases=["match photo", "fit face", "likeness"],
             description="Fits camera, light and expression to the photo. While sampling, each step then renders the "
             "head in "
             "that scene, compares it with the photo and moves the latent by the gradient.",
@@ -50,6 +49,7 @@ class Guidance(io.ComfyNode):
                 types.face_input(),
                 *types.given_face_inputs(),
                 types.photo_mask_input("One for each image, or one for all."),
+                types.faces_input(),
             ],
             outputs=[
                 types.Guidance.Output("guidance", display_name="guidance"),
@@ -60,6 +60,7 @@ class Guidance(io.ComfyNode):
                     "Mend it and put it back, or give it to FitDiff Photo Detail.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -86,23 +87,25 @@ class Guidance(io.ComfyNode):
         face_landmarks=None,
         bboxes=None,
         mask=None,
+        faces=None,
     ):
         weights = core.GuidanceWeights(identity, perceptual, photometric, landmark)
         settings = core.GuidanceSettings(weights, (sigma_start, sigma_end))
         photos, recognizer = host.image_in(image), as_recognizer(recognizer)
-        faces = faces_in(photos, face, face_landmarks, bboxes)
-        fitted = pipeline.fit_photos(photos, host.head(), faces, host.masks_in(mask, len(photos)))
+        chosen = faces_in(photos, face, face_landmarks, bboxes, faces)
+        fitted = pipeline.fit_photos(photos, host.head(), chosen, host.masks_in(mask, len(photos)))
         found = pipeline.prepare_guidance(fitted, recognizer, settings)
         visible = [photo.visible_mask(photos.shape[-2:])[:, 0].float().cpu() for photo in fitted]
-        return io.NodeOutput(together(found), torch.cat(visible))
+        return io.NodeOutput(core.as_guidances(found), torch.cat(visible), ui=host.say(cls, outlier_lines(found)))
 
 
-def together(photos) -> tuple[core.Guidance, ...]:
-    """What a FITDIFF_GUIDANCE holds. Logs a warning for each photo that seems to show another person."""
-    for photo, other, share in core.identity_outliers(photos):
-        names = f"guidance photo {photo + 1} of {len(photos)}", f"photo {other + 1}"
-        logging.warning("FitDiff: %s", core.describe_outlier(*names, share))
-    return core.as_guidances(photos)
+def outlier_lines(photos) -> list[str]:
+    """A warning for each photo of a guidance that seems to show another person."""
+    photos = core.as_guidances(photos)
+    return [
+        core.describe_outlier(f"guidance photo {i + 1} of {len(photos)}", f"photo {k + 1}", share)
+        for i, k, share in core.identity_outliers(photos)
+    ]
 
 
 class CombineGuidance(io.ComfyNode):
@@ -125,9 +128,11 @@ class CombineGuidance(io.ComfyNode):
                 ),
             ],
             outputs=[types.Guidance.Output("guidance", display_name="guidance")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     @host.with_gradients
     def execute(cls, guidance_1, guidance_2):
-        return io.NodeOutput(together([*core.as_guidances(guidance_1), *core.as_guidances(guidance_2)]))
+        found = core.as_guidances([*core.as_guidances(guidance_1), *core.as_guidances(guidance_2)])
+        return io.NodeOutput(found, ui=host.say(cls, outlier_lines(found)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import logging
 import math
 import os
 from collections import OrderedDict
@@ -21,8 +22,8 @@ from PIL import Image
 from ..fitdiff_core.errors import UserError, out_of_memory
 from ..fitdiff_core.head import HeadModel, load_head
 from ..fitdiff_core.image import from_image
+from .categories import category_of
 
-CATEGORY = "FitDiff"
 MODEL_FOLDER = "fitdiff"
 MODEL_SUFFIX = ".safetensors"
 BUILT_IN = "built-in"
@@ -33,7 +34,7 @@ LOADED_AT_MOST = 5  # models kept between prompts, in addition to those that the
 def schema(node_id: str, display_name: str, **kw) -> io.Schema:
     """`io.Schema` with the keywords that this host knows. Older hosts do not know search_aliases and others."""
     known = inspect.signature(io.Schema).parameters
-    kw = {"node_id": f"FitDiff_{node_id}", "display_name": display_name, "category": CATEGORY, **kw}
+    kw = {"node_id": f"FitDiff_{node_id}", "display_name": display_name, "category": category_of(node_id), **kw}
     return io.Schema(**{k: v for k, v in kw.items() if k in known})
 
 
@@ -148,3 +149,24 @@ class Progress:
             pixels = self.preview(denoised).clamp(0, 1).mul(255).byte().permute(1, 2, 0).cpu().numpy()
             picture = ("JPEG", Image.fromarray(pixels), 512)
         self.bar.update_absolute(i + 1, n, picture)
+
+
+_said_by: set[str] = set()  # nodes whose text on the page is not empty
+
+
+def say(node: Any, lines: list[str]) -> dict[str, list[str]]:
+    """Show warnings on a node of the page, in the log, and in the history: what this returns belongs into `ui`.
+
+    node: the class that ComfyUI executes, with `io.Hidden.unique_id` in its schema. Without lines, the text of an
+    earlier run is removed.
+    """
+    for line in lines:
+        logging.warning("FitDiff: %s", line)
+    number = getattr(getattr(node, "hidden", None), "unique_id", None)
+    if number is not None and (lines or number in _said_by):
+        with contextlib.suppress(ImportError, AttributeError):  # outside a server
+            from server import PromptServer
+
+            PromptServer.instance.send_progress_text("\n".join(lines), number)
+        (_said_by.add if lines else _said_by.discard)(number)
+    return {"text": lines} if lines else {}

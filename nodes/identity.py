@@ -7,7 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..fitdiff_core import pipeline
-from ..fitdiff_core.identity import Recognizer, blend_identities, walk_identities
+from ..fitdiff_core.guidance import describe_outlier
+from ..fitdiff_core.identity import Recognizer, blend_identities, identity_outliers, walk_identities
 from ..fitdiff_core.identity.packs import face_analysis_file
 from ..fitdiff_core.image import to_image
 from . import host, types
@@ -41,19 +42,25 @@ class EncodeIdentity(io.ComfyNode):
                 types.recognizer_input("Recognition network; it must be the one that the model was trained with."),
                 types.face_input(),
                 *types.given_face_inputs(),
+                types.faces_input(),
             ],
             outputs=[
                 types.Identity.Output("identity", display_name="identity"),
                 io.Image.Output("crop", display_name="crop", tooltip="What the network looked at."),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     @host.with_gradients
-    def execute(cls, image, recognizer, face, face_landmarks=None, bboxes=None):
+    def execute(cls, image, recognizer, face=0, face_landmarks=None, bboxes=None, faces=None):
         photos, recognizer = host.image_in(image), as_recognizer(recognizer)
-        identity = pipeline.encode(photos, recognizer, faces_in(photos, face, face_landmarks, bboxes))
-        return io.NodeOutput(identity, to_image(identity.crop))
+        identity = pipeline.encode(photos, recognizer, faces_in(photos, face, face_landmarks, bboxes, faces))
+        lines = [
+            describe_outlier(f"Photo {i + 1} of {len(photos)}", f"photo {k + 1}", share)
+            for i, k, share in identity_outliers(identity, recognizer)
+        ]
+        return io.NodeOutput(identity, to_image(identity.crop), ui=host.say(cls, lines))
 
 
 class BlendIdentities(io.ComfyNode):

@@ -23,7 +23,7 @@ class Render(io.ComfyNode):
     def define_schema(cls):
         return host.schema(
             "Render",
-            "FitDiff Render",
+            "FitDiff Render (relight)",
             description="Renders the avatar: from the photo's view or any other, in the photo's light, a preset "
             "or a panorama.",
             inputs=[

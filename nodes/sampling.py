@@ -25,6 +25,27 @@ def cfg_input():
     )
 
 
+def seed_input():
+    return io.Int.Input(
+        "seed",
+        default=0,
+        min=0,
+        max=0xFFFFFFFFFFFFFFFF,
+        control_after_generate=True,
+        tooltip="The same seed gives the same head. Entry i of a batch takes seed + i.",
+    )
+
+
+def steps_input():
+    return io.Int.Input(
+        "steps",
+        default=DEFAULT.steps,
+        min=1,
+        max=1000,
+        tooltip="50 as in the paper. dpmpp_2m is done in 10 to 16 without guidance.",
+    )
+
+
 def goal_inputs() -> list:
     """Who is sampled, and how closely."""
     return [
@@ -72,21 +93,8 @@ class Sampler(io.ComfyNode):
             search_aliases=["face avatar sampler", "random identity"],
             inputs=[
                 types.Model.Input("model", tooltip="From FitDiff Load Model."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="The same seed gives the same head. Entry i of a batch takes seed + i.",
-                ),
-                io.Int.Input(
-                    "steps",
-                    default=DEFAULT.steps,
-                    min=1,
-                    max=1000,
-                    tooltip="50 as in the paper. dpmpp_2m is done in 10 to 16 without guidance.",
-                ),
+                seed_input(),
+                steps_input(),
                 cfg_input(),
                 io.Int.Input(
                     "batch",

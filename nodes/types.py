@@ -11,6 +11,7 @@ Guidance = io.Custom("FITDIFF_GUIDANCE")
 Scene = io.Custom("FITDIFF_SCENE")
 Avatar = io.Custom("FITDIFF_AVATAR")
 Light = io.Custom("FITDIFF_LIGHT")
+Faces = io.Custom("FITDIFF_FACES")
 
 # insightface's FaceAnalysis object, under the names that IPAdapter, InstantID, PuLID and FaceAnalysis packs use
 FOREIGN_RECOGNIZERS = [io.Custom(name) for name in ("INSIGHTFACE", "FACEANALYSIS", "FACE_ANALYSIS", "ANALYSIS_MODELS")]
@@ -31,6 +32,15 @@ def face_input():
         min=0,
         max=99,
         tooltip="Which face, where the photo shows several: 0 is the largest, 1 the next smaller, and so on.",
+    )
+
+
+def faces_input():
+    return Faces.Input(
+        "faces",
+        optional=True,
+        tooltip="From FitDiff Find Faces, run on this image: the face is chosen there, once for all nodes, and the "
+        "other inputs about faces are not used.",
     )
 
 

@@ -48,7 +48,9 @@ def select_face(faces: Sequence[Face], which: str | int = "largest") -> Face:
     if not 0 <= index < len(faces):
         n = f"{len(faces)} faces were" if len(faces) > 1 else "only one face was"
         first = "largest first" if order == ORDERS[0] else "from left to right"
-        raise UserError(f"There is no face number {index}: {n} found. Use an index from 0 to {len(faces) - 1}, {first}.")
+        raise UserError(
+            f"There is no face number {index}: {n} found. Use an index from 0 to {len(faces) - 1}, {first}."
+        )
     return order_faces(faces, order)[index]
 
 

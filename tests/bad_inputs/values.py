@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import struct
 
+from tests.support.paths import SAMPLE_NAME
+
 from .table import Case
 
-LOAD = {"class_type": "LoadImage", "inputs": {"image": "eileen_collins.jpg"}}
+LOAD = {"class_type": "FitDiff_LoadPhoto", "inputs": {"image": SAMPLE_NAME}}
 MODEL = {"class_type": "FitDiff_LoadModel", "inputs": {"checkpoint": "built-in"}}
 RECOGNIZER = {"class_type": "FitDiff_LoadRecognizer", "inputs": {"recognizer": "built-in"}}
 SAMPLER = {

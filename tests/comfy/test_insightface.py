@@ -11,7 +11,7 @@ from fitdiff_core.face import load_detector
 from tests.host import server
 from tests.host.client import Client
 from tests.support.insightface_pack import write_pack
-from tests.support.paths import SAMPLE
+from tests.support.paths import SAMPLE_NAME
 
 pytest.importorskip("onnx")
 insightface = pytest.importorskip("insightface")
@@ -37,9 +37,9 @@ def running(tmp_path_factory, photo):
 
 
 def graph(slot: int, modules: str = "all") -> dict:
-    """LoadImage and another pack's loader into Encode Identity."""
+    """Load Photo and another pack's loader into Encode Identity."""
     return {
-        "1": {"class_type": "LoadImage", "inputs": {"image": SAMPLE.name}},
+        "1": {"class_type": "FitDiff_LoadPhoto", "inputs": {"image": SAMPLE_NAME}},
         "2": {"class_type": "TestInsightFaceLoader", "inputs": {"pack": "offline", "modules": modules}},
         "3": {
             "class_type": "FitDiff_EncodeIdentity",

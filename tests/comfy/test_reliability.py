@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.host import server as host
-from tests.support.paths import ROOT
+from tests.support.paths import ROOT, SAMPLE_NAME
 
 pytestmark = [pytest.mark.comfy, pytest.mark.timeout(400)]
 
@@ -232,7 +232,7 @@ def picture(client, run) -> list[bytes]:
 def test_prompts_with_one_model_share_no_state(client):
     """A, then B with other settings and a guided photo, then A again: as if the other had never been."""
     photo = {
-        "7": {"class_type": "LoadImage", "inputs": {"image": "eileen_collins.jpg"}},
+        "7": {"class_type": "FitDiff_LoadPhoto", "inputs": {"image": SAMPLE_NAME}},
         "8": {"class_type": "FitDiff_LoadRecognizer", "inputs": {"recognizer": "built-in"}},
         "9": {"class_type": "FitDiff_EncodeIdentity", "inputs": {"image": ["7", 0], "recognizer": ["8", 0], "face": 0}},
         "10": {

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.support.paths import SAMPLE_NAME
 from tests.support.workflows import pictures
 
 pytestmark = [pytest.mark.comfy, pytest.mark.timeout(400)]
@@ -183,7 +184,7 @@ def test_latents_survive_save_load_blend_and_batch(client, comfy):
 def test_guidance_works_through_the_core_sampler(client, comfy):
     """Same noise, same steps: the guided latents agree, and the fitted scene is the sampler's."""
     photo = {
-        "30": {"class_type": "LoadImage", "inputs": {"image": "eileen_collins.jpg"}},
+        "30": {"class_type": "FitDiff_LoadPhoto", "inputs": {"image": SAMPLE_NAME}},
         "31": {"class_type": "FitDiff_LoadRecognizer", "inputs": {"recognizer": "built-in"}},
         "32": {
             "class_type": "FitDiff_EncodeIdentity",
@@ -267,7 +268,7 @@ def test_a_guider_that_did_not_sample_has_no_scene(client):
 def test_a_walk_shares_its_noise_through_core_too(client, comfy):
     """FitDiff Sampler with batch 1 and core's fixed batch seed give the same heads. Another batch size is refused."""
     people = {
-        "30": {"class_type": "LoadImage", "inputs": {"image": "eileen_collins.jpg"}},
+        "30": {"class_type": "FitDiff_LoadPhoto", "inputs": {"image": SAMPLE_NAME}},
         "31": {"class_type": "ImageFlip", "inputs": {"image": ["30", 0], "flip_method": "y-axis: horizontally"}},
         "32": {"class_type": "FitDiff_LoadRecognizer", "inputs": {"recognizer": "built-in"}},
         "33": {

@@ -10,16 +10,21 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 from tests.support.layouts import LAYOUTS
 
 from .browser import open_tab
 from .install import ROOT
-from .server import NEWEST_FRONTEND, PACK, Server
+from .server import NEWEST_FRONTEND, Server
 
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+VERSION = PROJECT["project"]["version"]
+COMFYUI = PROJECT["tool"]["comfy"]["requires-comfyui"].removeprefix(">=")
 REGISTRY_NAME = "fitdiff"  # by which ComfyUI's manager offers to install the pack where it is missing
 LATER_SLOTS = {"FitDiff_ExportMesh": 2, "ImageBatch": 1}  # that hosts newer than the one of `make host` show too
+VIEW, POINTS = (1700, 900), 18  # pixels of the canvas on a usual screen; of a group's title on it
 SLOT = 24  # pixels of one input or output
 # How high nodes are as page elements (Vue nodes), title and footer included, when they may be as low as they can.
 LEAST_HEIGHTS = """async () => {
@@ -31,8 +36,8 @@ LEAST_HEIGHTS = """async () => {
 # Groups stand side by side in rows; in a group columns side by side; in a column nodes below one another, as high as
 # their widgets need and as wide as the column's widest. LiteGraph draws a node's title above its position, 30 px high.
 # `tall` is what a node takes at most in either frontend: the next one stands below that.
-PLACE = """({seed, rows, tall}) => {
-    const TITLE = 30, GAP = 40, COLUMN = 50, EDGE = 20, BETWEEN = 40, HEAD = 60;
+PLACE = """({seed, rows, tall, view, points}) => {
+    const TITLE = 30, GAP = 40, COLUMN = 50, EDGE = 20, BETWEEN = 40, HEAD = 90;
     for (const node of app.graph.nodes)
         for (const widget of node.widgets ?? [])
             if (widget.name === 'control_after_generate') widget.value = seed;
@@ -80,19 +85,36 @@ PLACE = """({seed, rows, tall}) => {
         }
         top = bottom + 2 * BETWEEN;
     }
+    // titles as large as they must be to be read when the page shows the whole graph, where their group is wide enough
+    const groups = app.graph._groups ?? app.graph.groups;
+    const right = Math.max(...groups.map(g => g.pos[0] + g.size[0]));
+    const low = Math.max(...groups.map(g => g.pos[1] + g.size[1]));
+    const zoom = Math.min(view[0] / right, view[1] / low, 1);
+    for (const g of groups)
+        g.font_size = Math.floor(Math.min(Math.max(24, points / zoom), 56, (g.size[0] - 20) / (0.56 * g.title.length)));
 }"""
 
 
-def tidy(graph: dict) -> dict:
-    """Drop what belongs to this machine: the test's folder name, the view, the random id."""
+def tidy(graph: dict, app: dict | None = None) -> dict:
+    """Drop what belongs to this machine (the view, the random id), and say which pack each node is of.
+
+    app: what the app mode of newer frontends shows: "inputs" (node id, widget) and "outputs" (node ids). With it the
+    workflow opens in app mode.
+    """
     for node in graph["nodes"]:
-        properties = node.get("properties", {})
-        for key in ("cnr_id", "aux_id"):
-            if properties.get(key) == PACK:
-                properties[key] = REGISTRY_NAME
-        if node["type"].startswith("FitDiff_"):
-            properties.pop("ver", None)
+        if node["type"] == "MarkdownNote":
+            continue
+        properties = node.setdefault("properties", {})
+        ours = node["type"].startswith("FitDiff_")
+        properties |= {"cnr_id": REGISTRY_NAME, "ver": VERSION} if ours else {"cnr_id": "comfy-core", "ver": COMFYUI}
+        properties.pop("aux_id", None)
     graph["extra"] = {}
+    if app:
+        inputs = [[int(node), widget] for node, widget in app["inputs"]]
+        graph["extra"] = {
+            "linearMode": True,
+            "linearData": {"inputs": inputs, "outputs": list(map(int, app["outputs"]))},
+        }
     return graph
 
 
@@ -120,8 +142,8 @@ def main(names: list[str]) -> None:
         for name in names:
             with open_tab(server.url) as tab:  # a fresh one: the page keeps pictures of nodes by their number
                 tab.load(twin(name))
-                tab.page.evaluate(PLACE, LAYOUTS[name] | {"tall": tall[name]})
-                graph = tidy(tab.serialize())
+                tab.page.evaluate(PLACE, LAYOUTS[name] | {"tall": tall[name], "view": VIEW, "points": POINTS})
+                graph = tidy(tab.serialize(), LAYOUTS[name].get("app"))
             text = json.dumps(graph, indent=1, ensure_ascii=False)
             (ROOT / "workflows" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
             print(f"workflows/{name}.json", flush=True)

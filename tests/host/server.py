@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -44,7 +43,7 @@ def free_port() -> int:
 
 
 class Server:
-    """ComfyUI with this repository as a custom node, beside a small foreign one.
+    """ComfyUI with this repository as a custom node, beside a small foreign one, and an empty `input/`.
 
     base: the folder of its models, input, output and log.
     frontend: a folder with index.html; None serves the one that belongs to this ComfyUI.
@@ -61,8 +60,6 @@ class Server:
             if not link.exists():
                 link.symlink_to(target, target_is_directory=True)
         (self.base / "user/default/comfy.settings.json").write_text(json.dumps(SETTINGS))
-        for photo in (pack / "samples").glob("*.jpg"):
-            shutil.copy(photo, self.base / "input")
         self.process: subprocess.Popen | None = None
 
     def start(self) -> Server:

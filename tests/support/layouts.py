@@ -26,9 +26,17 @@ def from_photo(title: str = "1  Photo, person and scene: pick a clear face", see
     ]
 
 
+HEAD_NOTE = """## A photo becomes a 3D head
+
+Run it: the sample photo becomes a head. Then choose your own photo at the left.
+
+- The GLB is in `output/fitdiff/`. It has 52 facial expressions, and opens in Blender, Unreal and three.js.
+- Several people in the photo? Put *FitDiff Find Faces* between, or set *face*.
+- *photo_to_avatar* shows the same steps as single nodes, to change them."""
+
 PHOTO_NOTE = """## One photo, one relightable head
 
-Pick a photo with a face at the left and run. The preview in the sampler shows the skin as it emerges.
+Run it with the sample, or pick your own photo at the left. The preview in the sampler shows the skin as it emerges.
 
 - **Likeness**: use a sharp, frontal, evenly lit photo; try another seed.
 - **Speed**: bypass *FitDiff Guidance* for a quick first look.
@@ -42,7 +50,7 @@ all of the batch, each photo in its own view, light and expression.
 
 - Only one photo comes with the pack, so the second is the first one mirrored. Load your own there and bypass *Image Flip*
   (Ctrl+B).
-- For a third photo copy *Load Image* and *Resize And Pad*, and chain another *Batch Images*.
+- For a third photo copy *Load Photo* and *Resize And Pad*, and chain another *Batch Images*.
 - *Resize And Pad* brings all to one size; *Batch Images* alone would crop the sides off. Photos of different sizes can also
   have a *Guidance* each, joined by *Combine Guidance*."""
 
@@ -56,7 +64,7 @@ run; set it to *fixed* to keep a cast.
 WALK_NOTE = """## Between two people
 
 The first person comes from a photo. The second is sampled at random, rendered from the front, and encoded from that
-picture; a second *Load Image* does as well.
+picture; a second *Load Photo* does as well.
 
 - *Blend Identities* gives one person between the two.
 - *Walk Identities* gives a batch of them. Its sampler has batch 1: all frames start from the same noise, so that only the
@@ -82,6 +90,20 @@ The maps are ordinary images in the avatar's UV layout: any image node may work 
 - *Replace Maps* takes any square size, and the GLB gets it."""
 
 LAYOUTS = {
+    "photo_to_head": {
+        "seed": "fixed",
+        "app": {
+            "inputs": [["1", "image"], ["2", "face"], ["2", "photo_detail"], ["2", "seed"]],
+            "outputs": ["3", "4"],
+        },
+        "rows": [
+            [
+                group("1  Your photo", INPUT, column(320, ("1", 340), (HEAD_NOTE, 240))),
+                group("2  The head", METHOD, column(360, ("2", 400))),
+                group("3  Look at it", OUTPUT, column(520, ("3", 520)), column(620, ("4", 520))),
+            ],
+        ],
+    },
     "photo_to_avatar": {
         "seed": "fixed",
         "rows": [

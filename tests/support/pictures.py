@@ -6,13 +6,14 @@ import json
 
 from tests.support.paths import ROOT
 
-PANELS = {  # workflow -> the files in input/ or the nodes whose pictures to show; one wide picture is shown as it is
-    "photo_to_avatar": ("eileen_collins.jpg", "16", "17", "13"),
+PANELS = {  # workflow -> the nodes whose pictures make its square card in the template browser; "sample": the photo
+    "photo_to_head": ("4",),
+    "photo_to_avatar": ("sample", "16", "17", "13"),
     "several_photos": ("17", "18", "19", "20"),
     "random_cast": ("7",),
     "identity_walk": ("21",),
-    "avatar_relit_passes": ("16", "17", "18", "19", "20"),
-    "maps_upscaled": ("19", "17", "18"),
+    "avatar_relit_passes": ("16", "17", "19", "20"),
+    "maps_upscaled": ("17", "18"),
 }
 FOLDER = ROOT / "web" / "docs" / "pictures"  # below web/, because help pages in ComfyUI can show nothing else
 WIDTH = 330  # page pixels of a node

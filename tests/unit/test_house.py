@@ -16,7 +16,7 @@ from tests.support.archive import archive_files
 from tests.support.paths import ROOT
 
 PACKAGES = ("fitdiff_core", "fitdiff_lab", "nodes")
-HOST = {"comfy", "comfy_api", "folder_paths"}  # what nodes may import of ComfyUI
+HOST = {"comfy", "comfy_api", "folder_paths", "server"}  # what nodes may import of ComfyUI
 LIBRARIES = {"torch", "numpy", "PIL"}  # and what ComfyUI brings
 SCANNED = re.compile(
     r"subprocess|exec_module|Popen|\bexec\(|\beval\(|import_module"

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 
-from fitdiff_core import cli, config, pipeline
+from fitdiff_core import cli, config, heads, pipeline
 from fitdiff_core.face.detect import FaceDetector
 from fitdiff_core.image import load_photo
 from tests.support.newer_host import PACK, newer_host
@@ -38,7 +38,8 @@ def count(monkeypatch, detector):
 def test_the_command_line_searches_each_photo_once(count, photos):
     args = cli.parse([str(SAMPLE)] * photos)
     settings = config.read_config(None)
-    identity, guidance = cli.fit(cli.load(args, settings), settings, cli.Stopwatch())
+    images, masks, networks = cli.load(args, settings)
+    identity, guidance = heads.fit_head(images, networks, None, settings["which"], masks=masks)
     assert len(identity.views) == len(guidance) == photos
     assert count == {"loads": 1, "searches": photos}
 

@@ -1,0 +1,167 @@
+"""The whole way from photos to a head: the steps of `pipeline` in their order.
+
+The command line and the node FitDiff Photo to Head run this; the other nodes run the steps one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import pipeline
+from .avatar import Avatar
+from .errors import UserError
+from .face import Face
+from .guidance import Guidance, GuidanceSettings
+from .identity import Identity, Recognizer
+from .model.checkpoint import FitDiffModel
+from .render import Light
+from .sampling import SampleSettings
+from .scene import Scene
+
+Stage = Callable[[str], AbstractContextManager[None]]
+"""Opened around each step with its name: identity, scene, sample, decode, detail. The command line takes times."""
+
+
+class Networks(NamedTuple):
+    """model; recognizer: guides; conditioner: the recogniser that the model was trained with, often the same."""
+
+    model: FitDiffModel
+    recognizer: Recognizer
+    conditioner: Recognizer
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """seed: of the sampling and the photo detail
+    guided: False samples from the identity alone
+    photo_detail: strength of the photo's own detail, 0 (off) to 1; needs a guided photo
+    texture_size: side of the maps, pixels
+    sampling, guidance: settings of these steps
+    """
+
+    seed: int = 0
+    guided: bool = True
+    photo_detail: float = 0.0
+    texture_size: int = 512
+    sampling: SampleSettings = field(default_factory=SampleSettings)
+    guidance: GuidanceSettings = field(default_factory=GuidanceSettings)
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a value out of range."""
+        if not 0 <= self.photo_detail <= 1:
+            raise UserError(f"The photo detail must be from 0 to 1 (got {self.photo_detail}).")
+
+
+class Fitted(NamedTuple):
+    """Photos of one person, fitted. Without a photo: no identity, and an empty list."""
+
+    identity: Identity | None
+    guidance: list[Guidance]
+
+
+class Head(NamedTuple):
+    """avatar: the head. scenes: one for each photo, or a studio portrait."""
+
+    avatar: Avatar
+    scenes: list[Scene]
+
+
+def untimed(name: str) -> AbstractContextManager[None]:
+    """A `Stage` that does nothing."""
+    return nullcontext()
+
+
+def load_networks(
+    checkpoint: str | None = None, recognizer: str = "built-in", device: torch.device | str = "cpu"
+) -> Networks:
+    """checkpoint: a file, None for the shipped one. recognizer: "built-in", an .onnx file, or an insightface pack."""
+    model = pipeline.load_model(checkpoint, device)
+    guiding = conditioner = pipeline.load_recognizer(recognizer, device)
+    if guiding.name != model.recognizer:
+        conditioner = pipeline.load_recognizer(model.recognizer, device)
+    return Networks(model, guiding, conditioner)
+
+
+def fit_head(
+    photos: Sequence[Tensor],
+    networks: Networks,
+    settings: GuidanceSettings | None = None,
+    which: str | int = "largest",
+    faces: Sequence[Face] | None = None,
+    masks: Sequence[Tensor] | None = None,
+    stage: Stage = untimed,
+) -> Fitted:
+    """Identity and guidance of photos of one person. Each photo is searched once.
+
+    photos: `[1, 3, H, W]` or `[3, H, W]` each, sRGB; none for an invented person
+    settings: of the guidance
+    which: which face of each photo (see `face.parse_choice`); faces: the faces themselves, None searches
+    masks: `[1, 1, H, W]` for each photo, 1 where it may be used; None finds hair, hands and glasses
+    """
+    if not photos:
+        return Fitted(None, [])
+    with stage("identity"):
+        faces = pipeline.find_faces(photos, which) if faces is None else faces
+        identity = pipeline.encode(photos, networks.conditioner, faces)
+    with stage("scene"):
+        fitted = pipeline.fit_photos(photos, networks.model.head, faces, masks)
+        return Fitted(identity, pipeline.prepare_guidance(fitted, networks.recognizer, settings))
+
+
+def make_head(
+    photos: Sequence[Tensor],
+    networks: Networks,
+    fitted: Fitted,
+    settings: HeadSettings,
+    masks: Sequence[Tensor] | None = None,
+    stage: Stage = untimed,
+    callback: pipeline.Callback | None = None,
+) -> Head:
+    """Sample, decode, and add the first photo's detail.
+
+    photos, masks: as in `fit_head`. fitted: what it gave. callback: of the sampling
+    """
+    model, (identity, guidance) = networks.model, fitted
+    with stage("sample"):
+        guided = guidance if settings.guided and guidance else None
+        latent, scenes = pipeline.sample_scenes(
+            model, identity, guided, settings.seed, callback=callback, **vars(settings.sampling)
+        )
+        if guidance and not settings.guided:
+            scenes = [g.scene for g in guidance]
+    with stage("decode"):
+        avatar = pipeline.decode(model, latent, settings.texture_size)
+    if settings.photo_detail and photos:
+        with stage("detail"):
+            photo = photos[0] if photos[0].ndim == 4 else photos[0][None]
+            avatar = pipeline.add_photo_detail(
+                model,
+                avatar,
+                scenes[0],
+                photo,
+                masks[0] if masks else None,
+                settings.photo_detail,
+                identity=identity,
+                seed=settings.seed,
+            ).avatar
+    return Head(avatar, scenes)
+
+
+def preview(head: Head, guidance: Sequence[Guidance], size: int) -> tuple[Tensor, list[Tensor]]:
+    """The preview `[1, 3, H, W]` (a row for each photo: crop, render, render under side light), and the renders alone.
+
+    guidance: of the photos, empty without a photo. size: side of each picture, pixels
+    """
+    side_light = Light.preset("side").to(head.avatar.shape.device)
+    images = [pipeline.render_avatar(head.avatar, scene, size)[0] for scene in head.scenes]
+    relit = [pipeline.render_avatar(head.avatar, scene, size, light=side_light)[0] for scene in head.scenes]
+    crops = [F.interpolate(g.target.photo.image, (size, size), mode="bicubic").clamp(0, 1) for g in guidance]
+    columns = [crops, images, relit] if crops else [images, relit]
+    return torch.cat([torch.cat(column, 2) for column in columns], 3), images

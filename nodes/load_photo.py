@@ -1,0 +1,83 @@
+"""Node that loads a photo: a file of the user's input folder, or the sample that comes with the pack."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..fitdiff_core.image import load_photo, to_image
+from . import host
+
+SAMPLE_FILE = Path(__file__).resolve().parents[1] / "samples" / "eileen_collins.jpg"
+# The page shows what is chosen by asking the host for the file, and the host serves only input, output and temp.
+SAMPLE = "fitdiff/sample.jpg [temp]"
+
+
+def offer_sample() -> None:
+    """Put a copy of the sample into the temp folder, for the page's preview. The node itself reads the pack's file."""
+    copy = Path(folder_paths.get_annotated_filepath(SAMPLE))
+    with contextlib.suppress(OSError):  # without a copy there is only no preview
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(SAMPLE_FILE, copy)
+
+
+def photos() -> list[str]:
+    """The sample, then the pictures of the input folder."""
+    offer_sample()
+    folder = folder_paths.get_input_directory()
+    files = [f for f in os.listdir(folder) if os.path.isfile(os.path.join(folder, f))] if os.path.isdir(folder) else []
+    return [SAMPLE, *sorted(folder_paths.filter_files_content_types(files, ["image"]))]
+
+
+def photo_path(image: str) -> str | None:
+    """Path of the chosen photo; None if it is not a file in one of ComfyUI's folders."""
+    if image == SAMPLE:
+        return str(SAMPLE_FILE)
+    path = os.path.abspath(folder_paths.get_annotated_filepath(image))
+    _, folder = folder_paths.annotated_filepath(image)
+    folder = os.path.abspath(folder or folder_paths.get_input_directory())
+    return path if path.startswith(os.path.join(folder, "")) and os.path.isfile(path) else None
+
+
+class LoadPhoto(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            "LoadPhoto",
+            "FitDiff Load Photo",
+            description="Loads a photo of a face: your own, or the sample that comes with this pack. It is turned "
+            "upright, and shrunk to 2048 pixels if it is larger.",
+            search_aliases=["face photo", "portrait", "sample photo"],
+            inputs=[
+                io.Combo.Input(
+                    "image",
+                    options=photos(),
+                    default=SAMPLE,
+                    upload=io.UploadType.image,
+                    tooltip="A file of the input folder, or the sample. Choose your own by the button below.",
+                ),
+            ],
+            outputs=[io.Image.Output("photo", display_name="image")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, image):
+        if image is None or photo_path(image):
+            return True
+        return f"There is no photo '{image}' in the input folder; upload it, or choose another."
+
+    @classmethod
+    def fingerprint_inputs(cls, image):
+        path = photo_path(image)
+        return (image, os.stat(path).st_mtime_ns if path else 0)
+
+    @classmethod
+    @host.with_gradients
+    def execute(cls, image):
+        return io.NodeOutput(to_image(load_photo(photo_path(image) or image)))

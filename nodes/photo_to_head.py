@@ -1,0 +1,114 @@
+"""The main job in one node: a photo in, a head with its maps, pictures and a GLB out."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..fitdiff_core import heads, pipeline
+from ..fitdiff_core.export.textures import map_batch_images
+from ..fitdiff_core.files import bad_prefix
+from ..fitdiff_core.image import to_image
+from . import host, types
+from .export import ExportMesh
+from .faces import faces_in
+from .guidance import outlier_lines
+from .sampling import DEFAULT, diffuse_preview, seed_input, steps_input
+
+PICTURE_SIZE = 512  # pixels a side of each picture in the preview
+
+
+def networks() -> heads.Networks:
+    """The built-in networks, shared with the nodes that load them."""
+    model = host.load_once(lambda: pipeline.load_model(None, host.device()), "model", None)
+    recognizer = host.load_once(
+        lambda: pipeline.load_recognizer(device=host.device()), f"recognizer {host.BUILT_IN}", None
+    )
+    return heads.Networks(model, recognizer, recognizer)
+
+
+class PhotoToHead(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            "PhotoToHead",
+            "FitDiff Photo to Head (3D face avatar)",
+            description="One photo of a face becomes a relightable 3D head: an avatar with its maps, pictures of it, "
+            "and a GLB with 52 facial expressions. It does what the single FitDiff nodes do, with their defaults.",
+            search_aliases=[
+                "photo to 3d head",
+                "face to 3d",
+                "avatar",
+                "relight face",
+                "facial expression",
+                "portrait",
+            ],
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("image", tooltip="A photo. A batch is taken as photos of one person."),
+                seed_input(),
+                steps_input(),
+                io.Float.Input(
+                    "photo_detail",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="How much of the photo's own fine detail goes into the maps. 0 is pure FitDiff; faster.",
+                ),
+                types.face_input(),
+                io.String.Input(
+                    "filename_prefix",
+                    default="fitdiff/head",
+                    tooltip="Folder and name of the GLB below output/; a number is added.",
+                ),
+                types.faces_input(),
+                types.photo_mask_input("One for each image, or one for all."),
+            ],
+            outputs=[
+                types.Avatar.Output("avatar", display_name="avatar"),
+                types.Scene.Output("scene", display_name="scene", tooltip="Camera, light and expression of the photo."),
+                io.Image.Output("diffuse", display_name="diffuse", tooltip="Diffuse albedo in UV, free of light."),
+                io.Image.Output("specular", display_name="specular", tooltip="Specular albedo in UV."),
+                io.Image.Output("normal", display_name="normal", tooltip="Tangent-space normals in UV."),
+                io.Image.Output(
+                    "picture",
+                    display_name="picture",
+                    tooltip="Side by side: the photo, the head in the photo's light, the head lit from the side.",
+                ),
+                io.String.Output("model_file", display_name="model_file", tooltip="Path of the GLB, for Preview 3D."),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix):
+        return True if filename_prefix is None else bad_prefix(filename_prefix) or True
+
+    @classmethod
+    @host.with_gradients
+    def execute(
+        cls,
+        image,
+        seed=0,
+        steps=DEFAULT.steps,
+        photo_detail=1.0,
+        face=0,
+        filename_prefix="fitdiff/head",
+        faces=None,
+        mask=None,
+    ):
+        photos, nets = host.image_in(image), networks()
+        batch = list(photos)
+        masks = host.masks_in(mask, len(batch))
+        chosen = faces_in(photos, face, faces=faces)
+        settings = heads.HeadSettings(seed, photo_detail=photo_detail, sampling=pipeline.SampleSettings(steps))
+        fitted = heads.fit_head(batch, nets, settings.guidance, faces=chosen, masks=masks)
+        said = host.say(cls, outlier_lines(fitted.guidance))
+        progress = host.Progress(steps, diffuse_preview(nets.model))
+        head = heads.make_head(batch, nets, fitted, settings, masks, callback=progress)
+        picture, _ = heads.preview(head, fitted.guidance, PICTURE_SIZE)
+        saved = ExportMesh.execute(head.avatar, filename_prefix, "glb")
+        maps = map(to_image, map_batch_images(head.avatar.maps).values())
+        return io.NodeOutput(
+            head.avatar, head.scenes[0], *maps, to_image(picture), saved.args[0], ui={**saved.ui, **said}
+        )
