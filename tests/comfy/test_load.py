@@ -8,7 +8,7 @@ import re
 import pytest
 
 from tests.host.server import PACK
-from tests.support.paths import GOLDEN, ROOT
+from tests.support.paths import GOLDEN, ROOT, SAMPLE, SAMPLE_NAME
 
 pytestmark = [pytest.mark.comfy, pytest.mark.timeout(240)]
 WORKFLOWS = [
@@ -16,6 +16,7 @@ WORKFLOWS = [
     "identity_walk",
     "maps_upscaled",
     "photo_to_avatar",
+    "photo_to_head",
     "random_cast",
     "several_photos",
 ]
@@ -52,12 +53,31 @@ def test_names_are_the_frozen_ones(nodes):
 
 def test_every_node_explains_itself(nodes):
     for node, info in nodes.items():
-        assert info["category"] == "FitDiff" and info["display_name"].startswith("FitDiff ") and info["description"], (
-            node
-        )
+        assert info["category"].split("/")[0] == "FitDiff" and info["description"], node
+        assert info["display_name"].startswith("FitDiff "), node
         for kind in ("required", "optional"):
             for name, (_, options) in info["input"].get(kind, {}).items():
                 assert options.get("tooltip"), f"{node}.{name} has no tooltip"
+
+
+def test_nodes_stand_in_groups_and_the_main_one_above(nodes):
+    assert nodes["FitDiff_PhotoToHead"]["category"] == "FitDiff"
+    groups = {info["category"] for node, info in nodes.items() if node != "FitDiff_PhotoToHead"}
+    assert groups == {f"FitDiff/{g}" for g in ("photo", "sampling", "maps", "light and pictures", "export")}
+
+
+@pytest.mark.parametrize("word", ["face", "avatar", "head", "3d", "expression", "relight"])
+def test_search_finds_us_by_name(nodes, word):
+    """Hosts of the 0.3 series drop `search_aliases`, and the page searches ids and names only."""
+    assert any(word in f"{node} {info['display_name']}".lower() for node, info in nodes.items())
+
+
+def test_the_sample_is_offered_first_and_the_page_can_show_it(nodes, client, comfy):
+    options = nodes["FitDiff_LoadPhoto"]["input"]["required"]["image"][1]
+    assert options["default"] == options["options"][0] == SAMPLE_NAME and options["image_upload"] is True
+    file, folder = SAMPLE_NAME.removesuffix(" [temp]").split("/")[::-1]
+    assert client.get("/view", filename=file, subfolder=folder, type="temp") == SAMPLE.read_bytes()
+    assert not any((comfy.base / "input").glob("*.jpg")), "nothing of ours in the user's folder"
 
 
 def test_every_node_has_a_help_page(nodes, client):
@@ -141,7 +161,9 @@ def test_translations_are_complete(language, client, nodes):
             output = texts["outputs"][str(i)]
             assert output["name"] and bool(output.get("tooltip")) == bool(tooltip), f"{node} output {i}"
     types = {t for info in nodes.values() for t in info["output"] if t.startswith("FITDIFF_")}
-    assert set(content["dataTypes"]) == types and set(content["nodeCategories"]) == {"FitDiff"}
+    groups = {part for info in nodes.values() for part in info["category"].split("/")}
+    # the page itself has translations of "sampling"
+    assert set(content["dataTypes"]) == types and set(content["nodeCategories"]) == groups - {"sampling"}
 
 
 def test_help_pages_name_every_input_and_output(nodes):
