@@ -17,12 +17,12 @@ def group(title: str, color: str, *columns: dict) -> dict:
     return {"title": title, "color": color, "columns": list(columns)}
 
 
-def from_photo(title: str = "1  Photo, person and scene: pick a clear face", see_face: str | None = None) -> list[dict]:
+def from_photo(title: str = "1  Photo, person and scene", see_face: str | None = None) -> list[dict]:
     """The steps that several workflows share: nodes 1 to 7, photo to decoded avatar."""
     face = ((see_face, 240),) if see_face else ()
     return [
         group(title, INPUT, column(320, ("1", 340), ("2", 60), ("3", 60)), column(320, ("4", 100), *face, ("5", 240))),
-        group("2  Sample and decode", METHOD, column(340, ("6", 520), ("7", 100))),
+        group("2  Sample, decode", METHOD, column(340, ("6", 520), ("7", 100))),
     ]
 
 
@@ -109,8 +109,8 @@ LAYOUTS = {
         "rows": [
             [
                 group("1  Photo and networks", INPUT, column(320, ("1", 340), ("2", 60), ("3", 60))),
-                group("2  Who it is, and the scene", METHOD, column(320, ("4", 100), ("12", 300), ("5", 240))),
-                group("3  Sample and decode", METHOD, column(340, ("6", 520), ("7", 100))),
+                group("2  Person and scene", METHOD, column(320, ("4", 100), ("12", 300), ("5", 240))),
+                group("3  Sample, decode", METHOD, column(340, ("6", 520), ("7", 100))),
                 group("4  Render", OUTPUT, column(320, ("8", 300), ("9", 300)), column(380, ("16", 390), ("17", 390))),
                 group("5  Export", OUTPUT, column(420, ("10", 260), ("11", 440))),
             ],
@@ -137,7 +137,7 @@ LAYOUTS = {
                     column(340, ("4", 150), ("5", 150), ("6", 60), ("17", 300)),
                 ),
                 group("2  Identity and scene", METHOD, column(320, ("8", 60), ("9", 100), ("18", 300), ("10", 240))),
-                group("3  Sample and decode", METHOD, column(340, ("7", 60), ("11", 520), ("12", 100))),
+                group("3  Sample, decode", METHOD, column(340, ("7", 60), ("11", 520), ("12", 100))),
                 group(
                     "4  Render", OUTPUT, column(340, ("13", 300), ("14", 300)), column(400, ("19", 420), ("20", 420))
                 ),
@@ -171,7 +171,7 @@ LAYOUTS = {
         "seed": "fixed",
         "rows": [
             [
-                group("1  The first person", INPUT, column(320, ("1", 340), ("2", 60), ("3", 60), ("4", 100))),
+                group("1  First person", INPUT, column(320, ("1", 340), ("2", 60), ("3", 60), ("4", 100))),
                 group(
                     "2  The second person, at random: sampled, rendered, encoded",
                     INPUT,
@@ -238,7 +238,7 @@ LAYOUTS = {
                     column(340, ("8", 80), ("9", 110), ("10", 110), ("11", 150)),
                     column(380, ("12", 80), ("13", 80), ("14", 80), ("19", 400)),
                 ),
-                group("4  Export with the new maps", OUTPUT, column(420, ("20", 260), ("21", 440))),
+                group("4  Export new maps", OUTPUT, column(420, ("20", 260), ("21", 440))),
             ],
             [
                 group("Read me", INPUT, column(680, (UPSCALE_NOTE, 260))),
