@@ -23,6 +23,9 @@ FEWER_STEPS = (
     "() => { for (const n of app.graph.nodes) for (const w of n.widgets ?? []) if (w.name === 'steps') w.value = 3; }"
 )
 UNKNOWN = "() => app.graph.nodes.map(n => n.type).filter(t => !LiteGraph.registered_node_types[t])"
+IN_APP_MODE = "() => !!document.querySelector('[data-testid=\"linear-run-button\"]')"  # newer frontends only
+GRAPH_MODE = "() => app.extensionManager.command.execute('Comfy.ToggleLinear')"
+SAMPLE_WIDTH = "() => app.graph.nodes.find(n => n.type === 'FitDiff_LoadPhoto').imgs?.[0]?.naturalWidth"
 HAS = "(types) => types.every(t => app.graph.nodes.some(n => n.type === t))"
 
 
@@ -53,10 +56,14 @@ def tab(page):
 
 
 def load(tab, path: Path) -> dict:
-    """Drop the file on the page; what it holds."""
+    """Drop the file on the page, and look at its graph if it opens as an app; what it holds."""
     graph = json.loads(path.read_text())
     tab.load_file(path)
     tab.page.wait_for_function(HAS, arg=[n["type"] for n in graph["nodes"]])
+    tab.page.wait_for_timeout(1000)
+    if tab.page.evaluate(IN_APP_MODE):
+        tab.page.keyboard.press("Escape")  # the page's own tour of apps
+        tab.page.evaluate(GRAPH_MODE)
     tab.page.wait_for_timeout(1000)  # a complaint needs a moment to appear
     return graph
 
@@ -114,6 +121,31 @@ def test_a_mistake_is_shown_on_the_page(tab):
     assert tab.page.evaluate(
         "() => app.graph.nodes.filter(n => (app.lastNodeErrors ?? {})[n.id]).map(n => n.type)"
     ) == ["FitDiff_ExportMesh"]
+
+
+def test_the_first_run_needs_nothing_but_the_run_button(tab, request, comfy):
+    """The short workflow on an empty input folder: the sample is there, a head comes out. Newer pages open an app."""
+    graph = json.loads((ROOT / "workflows" / "photo_to_head.json").read_text())
+    tab.load_file(ROOT / "workflows" / "photo_to_head.json")
+    tab.page.wait_for_function(HAS, arg=[n["type"] for n in graph["nodes"]])
+    tab.page.wait_for_timeout(3000)
+    name = request.node.callspec.id
+    if name == "newest":
+        assert tab.page.evaluate(IN_APP_MODE)
+    tab.page.screenshot(path=PICTURES / f"first run opens {name}.png", timeout=120_000)
+    tab.page.keyboard.press("Escape")
+    tab.page.evaluate(FEWER_STEPS)
+    assert tab.queue(timeout=400) == "execution_success"
+    tab.page.wait_for_timeout(5000)
+    tab.page.screenshot(path=PICTURES / f"first run {name}.png", timeout=120_000)
+    assert tab.alerts() == []
+    if tab.page.evaluate(IN_APP_MODE):
+        tab.page.evaluate(GRAPH_MODE)
+        tab.page.wait_for_timeout(3000)
+    shown = tab.page.evaluate(SHOWN)
+    assert shown == {"Photo, head, head in another light": [3 * 512]}
+    sample = tab.page.evaluate(SAMPLE_WIDTH)
+    assert sample == 512 or name == "newest", "the page shows the sample"
 
 
 def test_photo_workflow_runs_in_the_browser(tab, request):
