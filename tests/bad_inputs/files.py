@@ -169,6 +169,13 @@ PHOTOS = [
         at_index(3, saved(lambda im: im)),
     ),
     ("face 5 of two", "exit 2", "There is no face number 5: 2 faces were found", at_index(5, two_faces)),
+    (
+        "`--face left-to-right:4` of two",
+        "exit 2",
+        "There is no face number 4: 2 faces were found. Use an index from 0 to 1, from left to right",
+        lambda folder: [*photo("faces.png", two_faces)(folder), "--face", "left-to-right:4"],
+    ),
+    ("`--face smiling`", "exit 2", "Give 'largest' or an index", lambda folder: [SAMPLE, "--face", "smiling"]),
     ('face "second"', "exit 2", "Give 'largest' or an index", at_index("second", two_faces)),
     ("a TIFF with NaN", "exit 2", "holds NaN or infinite values", photo("a.tiff", float_nan)),
     ("greyscale", "works", "the same person", photo("a.png", saved(lambda im: im.convert("L")))),

@@ -5,7 +5,22 @@ from __future__ import annotations
 import math
 
 from .table import Case
-from .values import DECODE, EXPORT, HEAD, LOAD, MODEL, PHOTO, RECOGNIZER, RENDER, SAMPLER, node, prompt, show
+from .values import (
+    DECODE,
+    ENCODE,
+    EXPORT,
+    HEAD,
+    LOAD,
+    MODEL,
+    PHOTO,
+    RECOGNIZER,
+    RENDER,
+    SAMPLER,
+    node,
+    prompt,
+    show,
+    spoil,
+)
 
 CASES = []
 
@@ -48,6 +63,13 @@ def custom(**inputs):
         avatar=DECODE,
         out=show("avatar", 1),
     )
+
+
+FACES = {"class_type": "FitDiff_FindFaces", "inputs": {"image": ["photo", 0], "face": 0, "order": "largest"}}
+
+
+def faces(**inputs):
+    return prompt(photo=LOAD, faces=node(FACES, **inputs))
 
 
 def guidance(others=None, **inputs):
@@ -138,9 +160,34 @@ add(
     ("a guidance weight of -1", "refused", "smaller than min", guidance(identity=-1.0)),
     ("a guidance weight of NaN", "stops", "identity is nan; give a finite number", guidance(identity=math.nan)),
     ("face 7 of one", "stops", "There is no face number 7", guidance(face=7)),
+    ("face 7 of one, in Find Faces", "stops", "There is no face number 7", faces(face=7)),
+    (
+        "faces of another photo",
+        "stops",
+        "The faces were found in another image",
+        prompt(
+            **PHOTO | {"person": node(ENCODE, faces=["faces", 0])},
+            other=spoil("image: odd size", "photo"),
+            faces=node(FACES, image=["other", 0]),
+            out=show("person", 1),
+        ),
+    ),
 )
 add(
     "Choices",
+    ("order `prettiest`", "refused", "Unknown order 'prettiest'", faces(order="prettiest")),
+    (
+        "a photo that is not there",
+        "refused",
+        "There is no photo 'gone.jpg'",
+        prompt(photo=node(LOAD, image="gone.jpg"), out=show("photo")),
+    ),
+    (
+        "a photo outside the input folder",
+        "refused",
+        "There is no photo",
+        prompt(photo=node(LOAD, image="../a.jpg"), out=show("photo")),
+    ),
     ("sampler `magic`", "refused", "Unknown sampler 'magic'", sampler(sampler="magic")),
     ("light `disco`", "refused", "Unknown light 'disco'", render(light="disco")),
     ("camera `selfie`", "refused", "Unknown camera 'selfie'", render(camera="selfie")),

@@ -23,7 +23,7 @@ FEWER_STEPS = (
     "() => { for (const n of app.graph.nodes) for (const w of n.widgets ?? []) if (w.name === 'steps') w.value = 3; }"
 )
 UNKNOWN = "() => app.graph.nodes.map(n => n.type).filter(t => !LiteGraph.registered_node_types[t])"
-IN_APP_MODE = "() => !!document.querySelector('[data-testid=\"linear-run-button\"]')"  # newer frontends only
+IN_APP_MODE = "() => !!document.querySelector('[data-testid=\"linear-widgets\"]')"  # newer frontends only
 GRAPH_MODE = "() => app.extensionManager.command.execute('Comfy.ToggleLinear')"
 SAMPLE_WIDTH = "() => app.graph.nodes.find(n => n.type === 'FitDiff_LoadPhoto').imgs?.[0]?.naturalWidth"
 HAS = "(types) => types.every(t => app.graph.nodes.some(n => n.type === t))"
