@@ -48,8 +48,10 @@ def _fill(points, usable, tri, columns, rows, nearest):
                         nearest[b, py, px] = key
 
 
+# The cache on disk keeps the module's name. ComfyUI imports this file under another name, and a cache that was written
+# under one name cannot be read under the other. So only the installed package keeps compiled code.
 try:
-    _fill = numba.njit(cache=True)(_fill)
+    _fill = numba.njit(cache=__name__.startswith("fitdiff_core."))(_fill)
 except RuntimeError:  # numba has no folder to keep compiled code in
     _fill = numba.njit(_fill)
 
