@@ -2,9 +2,9 @@
 
 python -m fitdiff_lab.evaluate.regression REVISION [--case NAME]
 
-Runs the command line of this working tree and of REVISION (a git checkout in a temporary folder) with five fixed seeds and
-settings, one thread each, and compares the files byte for byte. `report.json` is compared without its timings. A refactoring
-must change nothing. Takes about two minutes.
+Runs the command line of this working tree and of REVISION (a git checkout in a temporary folder) with five fixed seeds
+and settings, one thread each, and compares the files byte for byte. `report.json` is compared without its timings. A
+refactoring must change nothing. Takes about two minutes.
 """
 
 from __future__ import annotations
