@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,12 @@ from .render.light import Light
 N_EXPRESSION = 52
 
 Part = TypeVar("Part", Camera, Light, Tensor)
+
+
+class _PartFunction(Protocol):
+    """A function of a camera, a light or a tensor that returns the same type."""
+
+    def __call__(self, part: Part, /) -> Part: ...
 
 
 @dataclass
@@ -81,9 +87,11 @@ class Scene:
 
     def expand(self, batch: int) -> Scene:
         """Parts of batch 1 copied `batch` times; parts of that batch stay. Raises RuntimeError for other parts."""
-        return self._map(
-            lambda part: repeat(part, batch) if isinstance(part, Tensor) else part.map(lambda x: repeat(x, batch))
-        )
+
+        def repeated(part: Part) -> Part:
+            return repeat(part, batch) if isinstance(part, Tensor) else part.map(lambda x: repeat(x, batch))
+
+        return self._map(repeated)
 
     def to(self, device: torch.device | str) -> Scene:
         return self._map(lambda part: part.to(device))
@@ -91,7 +99,7 @@ class Scene:
     def detach(self) -> Scene:
         return self._map(lambda part: part.detach())
 
-    def _map(self, f: Callable[[Part], Part]) -> Scene:
+    def _map(self, f: _PartFunction) -> Scene:
         """`f` of camera, light and each tensor."""
         return replace(
             self,
