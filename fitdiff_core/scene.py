@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .batching import entry, repeat
+from .errors import UserError
 from .render.camera import Camera
 from .render.light import Light
 
@@ -70,6 +71,14 @@ class Scene:
             scenes[0].size,
             torch.cat(crops) if len(crops) == len(scenes) else None,
         )
+
+    def photo_crop(self) -> Tensor:
+        """`crop`. Raises UserError where it is None."""
+        if self.crop is None:
+            raise UserError(
+                "This scene was not fitted to a photo; use the scene of a guided sampler, not a portrait or turntable."
+            )
+        return self.crop
 
     def __len__(self) -> int:
         """The number of pictures: the largest batch among camera, light, expression and gaze."""
