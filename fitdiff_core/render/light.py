@@ -139,7 +139,7 @@ class Light:
         radiance = environment.flatten(2).mT  # [B, N, 3]
         found = []
         for _ in range(lights):
-            toward_light, energy, radiance = _take_brightest(radiance, direction, solid, environment.shape[2:])
+            toward_light, energy, radiance = _take_brightest(radiance, direction, solid, (height, 2 * height))
             found.append((toward_light, energy))
         sh = (sh_basis(direction) * solid[:, None]).T @ radiance
         empty = sh.new_zeros(sh.shape[0], 0, 3)
@@ -220,7 +220,9 @@ def panorama_directions(height: int, like: Tensor) -> tuple[Tensor, Tensor]:
     return toward(yaw.flatten(), pitch.flatten()), solid * (4 * math.pi / solid.sum())
 
 
-def _take_brightest(radiance: Tensor, direction: Tensor, solid: Tensor, size) -> tuple[Tensor, Tensor, Tensor]:
+def _take_brightest(
+    radiance: Tensor, direction: Tensor, solid: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Split the brightest 20-degree cap off panoramas `[B, N, 3]`: direction, irradiance `[B, 3]`, remainder."""
     luminance = radiance.detach() @ radiance.new_tensor(LUMINANCE)
     n_batch, (height, width) = len(radiance), size
