@@ -285,7 +285,7 @@ def make(args: argparse.Namespace) -> Made:
         avatar = pipeline.decode(inputs.model, latent, config["texture_size"])
     if args.photo_detail:
         with clock.stage("detail"):
-            mask = inputs.masks and inputs.masks[0]
+            mask = inputs.masks[0] if inputs.masks else None
             avatar = pipeline.add_photo_detail(
                 inputs.model, avatar, scenes[0], inputs.photos[0], mask, args.photo_detail, None, identity, args.seed
             ).avatar

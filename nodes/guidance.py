@@ -93,7 +93,8 @@ class Guidance(io.ComfyNode):
         faces = faces_in(photos, face, face_landmarks, bboxes)
         fitted = pipeline.fit_photos(photos, host.head(), faces, host.masks_in(mask, len(photos)))
         found = pipeline.prepare_guidance(fitted, recognizer, settings)
-        visible = [photo.visible_mask(photos.shape[-2:])[:, 0].float().cpu() for photo in fitted]
+        height, width = photos.shape[-2:]
+        visible = [photo.visible_mask((height, width))[:, 0].float().cpu() for photo in fitted]
         return io.NodeOutput(together(found), torch.cat(visible))
 
 

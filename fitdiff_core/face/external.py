@@ -37,7 +37,10 @@ def meant_faces(
 
     Raises UserError where an object is of another form, or belongs to other photos, or shows no such face.
     """
-    frames = None if landmarks is None else parse_landmarks(landmarks, len(photos), tuple(photos[0].shape[-2:]))
+    frames = None
+    if landmarks is not None:
+        height, width = photos[0].shape[-2:]
+        frames = parse_landmarks(landmarks, len(photos), (height, width))
     rows = None if boxes is None else parse_boxes(boxes, len(photos))
     chosen = []
     for i, photo in enumerate(photos):

@@ -61,8 +61,8 @@ def triangle_ids(pos: Tensor, tri: Tensor, height: int, width: int) -> Tensor:
     """See `raster_torch.triangle_ids`; CPU tensors only."""
     points, usable = window(pos, height, width)
     nearest = np.full((pos.shape[0], height, width), NO_HIT, np.int64)
-    points = points.contiguous().numpy()
-    columns, rows = np.arange(width, dtype=points.dtype), np.arange(height, dtype=points.dtype)
-    _fill(points, usable.contiguous().numpy(), tri.contiguous().numpy(), columns, rows, nearest)
+    corners = points.contiguous().numpy()
+    columns, rows = np.arange(width, dtype=corners.dtype), np.arange(height, dtype=corners.dtype)
+    _fill(corners, usable.contiguous().numpy(), tri.contiguous().numpy(), columns, rows, nearest)
     ids = torch.from_numpy(nearest)
     return torch.where(ids == NO_HIT, -1, ids & 0xFFFFFFFF)
