@@ -109,9 +109,9 @@ def _decode(path: Path) -> Image.Image:
             raise UserError(
                 f"The photo {path} of {im.width}x{im.height} px is too large; scale it down to {MAX_SIDE} px."
             )
-        im = ImageOps.exif_transpose(im)
-        im.load()
-    return im
+        upright = ImageOps.exif_transpose(im)
+        upright.load()
+    return upright
 
 
 def encode_png(image: Tensor, bits: int = 8) -> bytes:
@@ -120,15 +120,15 @@ def encode_png(image: Tensor, bits: int = 8) -> bytes:
     Values are stored as they are. Raises UserError for other bits.
     """
     x = image.detach().float().cpu()
-    x = (x[0] if x.ndim == 4 else x).clamp(0, 1).permute(1, 2, 0).numpy()
+    values = (x[0] if x.ndim == 4 else x).clamp(0, 1).permute(1, 2, 0).numpy()
     if bits == 8:
         buffer = io.BytesIO()
-        a = (x * 255 + 0.5).astype(np.uint8)
+        a = (values * 255 + 0.5).astype(np.uint8)
         Image.fromarray(a if a.shape[2] == 3 else a[..., 0]).save(buffer, "PNG", compress_level=6)
         return buffer.getvalue()
     if bits != 16:
         raise UserError(f"PNG bit depth must be 8 or 16, not {bits}.")
-    a = (x * 65535 + 0.5).astype(">u2")  # Pillow cannot write 16-bit RGB
+    a = (values * 65535 + 0.5).astype(">u2")  # Pillow cannot write 16-bit RGB
     rows = b"".join(b"\0" + row.tobytes() for row in a)
 
     def chunk(kind: bytes, data: bytes) -> bytes:

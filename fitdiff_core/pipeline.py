@@ -247,7 +247,7 @@ def render_avatar(
     size: int | tuple[int, int] = 512,
     light: Light | None = None,
     camera: Camera | None = None,
-    background: Sequence[float] | None = (0.18, 0.18, 0.18),
+    background: tuple[float, float, float] | None = (0.18, 0.18, 0.18),
 ) -> tuple[Tensor, Tensor]:
     """Render an avatar in a scene -> (sRGB `[B, 3, H, W]`, mask `[B, 1, H, W]`).
 

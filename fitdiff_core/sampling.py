@@ -15,7 +15,7 @@ from torch import Tensor
 from .errors import UserError
 from .face import check_same_face
 from .guidance import Guidance, GuidedDenoiser, as_guidances
-from .identity import Identity
+from .identity import Features, Identity
 from .model.checkpoint import FitDiffModel
 from .model.denoiser import Condition, pack_latent, unpack_latent
 from .model.samplers import SAMPLERS
@@ -72,7 +72,7 @@ def condition(model: FitDiffModel, identity: Identity | None) -> Condition | Non
             f"Encode "
             "the photo again, with the recogniser of this release."
         )
-    features = [identity, *(f for v in identity.views for f in (v.photo, v.mirrored))]
+    features: list[Identity | Features] = [identity, *(f for v in identity.views for f in (v.photo, v.mirrored))]
     if not all(torch.isfinite(x).all() for f in features for x in (f.embedding, *f.activations)):
         raise UserError("The identity holds NaN or infinite values; encode the photo again.")
     identity = identity.to(model.device)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from .batching import entry, repeat
+from .errors import UserError
 from .render.camera import Camera
 from .render.light import Light
 
 N_EXPRESSION = 52
 
 Part = TypeVar("Part", Camera, Light, Tensor)
+
+
+class _PartFunction(Protocol):
+    """A function of a camera, a light or a tensor that returns the same type."""
+
+    def __call__(self, part: Part, /) -> Part: ...
 
 
 @dataclass
@@ -65,6 +72,14 @@ class Scene:
             torch.cat(crops) if len(crops) == len(scenes) else None,
         )
 
+    def photo_crop(self) -> Tensor:
+        """`crop`. Raises UserError where it is None."""
+        if self.crop is None:
+            raise UserError(
+                "This scene was not fitted to a photo; use the scene of a guided sampler, not a portrait or turntable."
+            )
+        return self.crop
+
     def __len__(self) -> int:
         """The number of pictures: the largest batch among camera, light, expression and gaze."""
         return max(len(part) for part in (self.camera, self.light, self.expression, self.gaze))
@@ -81,9 +96,11 @@ class Scene:
 
     def expand(self, batch: int) -> Scene:
         """Parts of batch 1 copied `batch` times; parts of that batch stay. Raises RuntimeError for other parts."""
-        return self._map(
-            lambda part: repeat(part, batch) if isinstance(part, Tensor) else part.map(lambda x: repeat(x, batch))
-        )
+
+        def repeated(part: Part) -> Part:
+            return repeat(part, batch) if isinstance(part, Tensor) else part.map(lambda x: repeat(x, batch))
+
+        return self._map(repeated)
 
     def to(self, device: torch.device | str) -> Scene:
         return self._map(lambda part: part.to(device))
@@ -91,7 +108,7 @@ class Scene:
     def detach(self) -> Scene:
         return self._map(lambda part: part.detach())
 
-    def _map(self, f: Callable[[Part], Part]) -> Scene:
+    def _map(self, f: _PartFunction) -> Scene:
         """`f` of camera, light and each tensor."""
         return replace(
             self,

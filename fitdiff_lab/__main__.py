@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate.photos": "measure likeness, time and memory on real photos",
     "evaluate.photos.ablation": "measure what each part of the guidance contributes",
     "evaluate.photos.step_cost": "measure the time of a guided step and of its parts",
+    "evaluate.regression": "compare the files of the command line with those of another revision",
     "evaluate.photos.worker": "run one photo and render the head from other sides (evaluate.photos starts it)",
     "experiments.fusion": "compare two ways of joining shape and texture in the denoiser",
     "experiments.several_photos": "measure what more photos of a person contribute",

@@ -21,7 +21,7 @@ from .render import Render
 from .sampling import Sampler
 from .views import RenderPasses, Turntable
 
-NODES = [
+NODES: list[type] = [
     LoadModel,
     LoadRecognizer,
     EncodeIdentity,

@@ -49,6 +49,6 @@ class PhotoDetail(io.ComfyNode):
     def execute(cls, model, avatar, scene, image, strength, mask=None, identity=None):
         masks = host.masks_in(mask)
         found = pipeline.add_photo_detail(
-            model, avatar, scene, host.image_in(image[:1]), masks and masks[0], strength, identity=identity
+            model, avatar, scene, host.image_in(image[:1]), masks[0] if masks else None, strength, identity=identity
         )
         return io.NodeOutput(found.avatar, found.weight[:, 0].float().cpu())

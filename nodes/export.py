@@ -187,7 +187,7 @@ class ExportMesh(io.ComfyNode):
         files, progress = [], host.Progress(n)
         for i in range(n):
             file = f"{name}_{counter + i:05}_.{suffix}"
-            write_avatar(os.path.join(folder, file), avatar[i], options, scenes and scenes[i])
+            write_avatar(os.path.join(folder, file), avatar[i], options, scenes[i] if scenes else None)
             files.append({"filename": file, "subfolder": subfolder, "type": "output"})
             progress(i, n)
         first = "/".join(filter(None, (subfolder, files[0]["filename"])))

@@ -95,7 +95,8 @@ class Guidance(io.ComfyNode):
         chosen = faces_in(photos, face, face_landmarks, bboxes, faces)
         fitted = pipeline.fit_photos(photos, host.head(), chosen, host.masks_in(mask, len(photos)))
         found = pipeline.prepare_guidance(fitted, recognizer, settings)
-        visible = [photo.visible_mask(photos.shape[-2:])[:, 0].float().cpu() for photo in fitted]
+        height, width = photos.shape[-2:]
+        visible = [photo.visible_mask((height, width))[:, 0].float().cpu() for photo in fitted]
         return io.NodeOutput(core.as_guidances(found), torch.cat(visible), ui=host.say(cls, outlier_lines(found)))
 
 

@@ -59,7 +59,8 @@ class HostPatcher:
     """The model's patcher as samplers and previews see it."""
 
     def __init__(self, model):
-        self.model, self.model_options = HostModel(model), {"transformer_options": {}}
+        self.model = HostModel(model)
+        self.model_options: dict[str, dict] = {"transformer_options": {}}
         self.load_device = self.offload_device = model.device
 
     def get_model_object(self, name: str):
@@ -81,7 +82,7 @@ class Guider:
         self.model_options = self.model_patcher.model_options
         self.inner_model = self.model_patcher.model
         self.runs: list[tuple[torch.Tensor, Scene]] = []
-        self.predict = self.denoiser
+        self.predict: ConditionedDenoiser | SamplingRun = self.denoiser
 
     def __call__(self, x, sigma, model_options=None, seed=None):
         """x `[B, C + 1, h, w]`, sigma `[B]` -> denoised. CFG++ samplers pass functions that are given both

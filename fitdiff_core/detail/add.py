@@ -12,7 +12,9 @@ from torch import Tensor
 from ..avatar import Avatar
 from ..errors import UserError
 from ..fitting.regions import regions
+from ..head import HeadModel
 from ..maps import ALBEDO_EPSILON, TextureMaps
+from ..model.checkpoint import FitDiffModel
 from ..model.denoiser import Condition
 from ..scene import Scene
 from .blend import multiband
@@ -36,7 +38,7 @@ class PhotoDetail:
 
 @torch.no_grad()
 def photo_detail(
-    model,
+    model: FitDiffModel | None,
     avatar: Avatar,
     scene: Scene,
     photo: Tensor,
@@ -115,18 +117,18 @@ def add_log(maps: TextureMaps, ratio: Tensor) -> TextureMaps:
     return TextureMaps(diffuse, maps.specular, maps.normal)
 
 
-def features(head, size: int) -> Tensor:
+def features(head: HeadModel, size: int) -> Tensor:
     """Brows, lids and lips, `[1, 1, size, size]`."""
     return regions(head, FEATURES, size)
 
 
-def fillable(head, size: int) -> Tensor:
+def fillable(head: HeadModel, size: int) -> Tensor:
     """Skin that a photo could have shown, `[1, 1, size, size]`."""
     skin = regions(head, ("face", "nose", "ears"), size)
     return skin * (1 - regions(head, ("scalp", "mouth_interior", "eyes"), size))
 
 
-def plain_skin(head, size: int) -> Tensor:
+def plain_skin(head: HeadModel, size: int) -> Tensor:
     """Skin of the face at a distance from brows, lids, lips and hairline, `[1, 1, size, size]`."""
     near = regions(head, (*FEATURES, "mouth_interior", "eyes"), size)
     reach = round(0.012 * size)
@@ -134,7 +136,7 @@ def plain_skin(head, size: int) -> Tensor:
     return regions(head, ("face",), size) * (1 - near) * (1 - regions(head, ("scalp", "ears", "neck"), size))
 
 
-def above_nose(head, position: Tensor, size: int) -> Tensor:
+def above_nose(head: HeadModel, position: Tensor, size: int) -> Tensor:
     """1 above the lower third of the nose, 0 below, `[1, 1, S, S]`. position: of the texels, `[1, 3, S, S]` metres."""
     nose = regions(head, ("nose",), size).to(position) > 0.5
     if not nose.any():

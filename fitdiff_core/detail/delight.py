@@ -48,7 +48,7 @@ def shading(unwrapped: Unwrapped, maps: TextureMaps, scene: Scene) -> tuple[Tens
     one, none = torch.ones_like(normal), torch.zeros_like(normal)
     matte = shade(one, none, normal, view, scene.light, rough, occlusion=occlusion, visibility=visibility)
     gloss = shade(none, specular, normal, view, scene.light, rough, occlusion=occlusion, visibility=visibility)
-    return tuple(x.mT.reshape(g.normal.shape) for x in (matte, gloss))
+    return matte.mT.reshape(g.normal.shape), gloss.mT.reshape(g.normal.shape)
 
 
 @torch.no_grad()

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..render import Light, interpolate, rasterize
+from ..head import HeadModel
+from ..render import Camera, Light, interpolate, rasterize
 from ..render.normals import frames
 from ..render.orientation import raster_to_image
 from ..render.shadow import light_visibility
@@ -34,7 +35,7 @@ class AtlasGeometry:
 
     @classmethod
     @torch.no_grad()
-    def bake(cls, vertices: Tensor, head, size: int, light: Light) -> AtlasGeometry:
+    def bake(cls, vertices: Tensor, head: HeadModel, size: int, light: Light) -> AtlasGeometry:
         """Vertices `[1, V, 3]` metres of `head`, in a light of batch 1 -> its geometry in UV, `size` texels a side."""
         tri, uv = head.triangles.long(), head.uv.to(vertices)
         skin = tri[(tri < head.n_skin).all(1)]
@@ -50,7 +51,7 @@ class AtlasGeometry:
         covered = raster_to_image(rast[..., 3:] > 0).to(vertices)
         return cls(covered, position, F.normalize(normal, dim=1), tangent, occlusion, roughness, visibility)
 
-    def view(self, camera) -> Tensor:
+    def view(self, camera: Camera) -> Tensor:
         """Unit vectors to the camera, `[1, 3, S, S]`."""
         return F.normalize(camera.position()[:, :, None, None] - self.position, dim=1)
 

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..maps import TextureMaps
+from ..model.checkpoint import FitDiffModel
 from ..model.denoiser import Condition, pack_latent
-from ..model.samplers import SIGMA_MIN, ddim, sigmas
+from ..model.samplers import SIGMA_MIN, Model, ddim, sigmas
 
 START = 0.7  # initial noise level: hidden parts may change their detail, but not the identity
 STEPS = 12
@@ -22,7 +23,7 @@ STEPS = 12
 class KnownCells:
     """`(x, sigma) -> denoised`: wraps a denoiser and replaces the known part of the latent."""
 
-    def __init__(self, denoise, known: Tensor, share: Tensor):
+    def __init__(self, denoise: Model, known: Tensor, share: Tensor):
         """known: latent `[1, C + 1, h, w]`. share: `[1, C + 1, h, w]`, 0..1, how well each element is known."""
         self.denoise, self.known, self.share = denoise, known, share
 
@@ -32,7 +33,7 @@ class KnownCells:
 
 @torch.no_grad()
 def inpaint(
-    model,
+    model: FitDiffModel,
     maps: TextureMaps,
     weight: Tensor,
     shape: Tensor,

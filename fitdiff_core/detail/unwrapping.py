@@ -16,6 +16,7 @@ from ..fitting.gbuffer import GBuffer
 from ..fitting.occlusion import visible_skin
 from ..fitting.regions import region_weights, regions
 from ..fitting.sh_light import CLIPPED
+from ..head import HeadModel
 from ..image import srgb_to_linear
 from ..render import interpolate, rasterize
 from ..render.orientation import raster_to_image
@@ -72,7 +73,7 @@ def unwrap(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None = No
     cosine = (geometry.normal * geometry.view(scene.camera)).sum(1, keepdim=True)
     facing = ((cosine - GRAZING) / (FRONTAL - GRAZING)).clamp(0, 1)
 
-    at = to_photo(pixels, scene.crop)
+    at = to_photo(pixels, scene.photo_crop())
     sharp = prefilter(photo, at, geometry.covered)
     picture = sample_at(sharp, at, photo.shape)
     # bright skin often clips in red alone, and keeps its detail in green and blue
@@ -107,10 +108,7 @@ def _check(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None) -> 
         raise UserError(
             f"Photo detail needs one photo [1,3,H,W], not {tuple(photo.shape)}; pick one image of the batch."
         )
-    if scene.crop is None:
-        raise UserError(
-            "This scene was not fitted to a photo; use the scene of a guided sampler, not a portrait or turntable."
-        )
+    scene.photo_crop()  # raises UserError where there is none
     if not torch.isfinite(photo).all():
         raise UserError("The photo holds NaN or infinite values; load it again.")
     if not torch.isfinite(avatar.maps.stack()).all():
@@ -156,7 +154,7 @@ def prefilter(photo: Tensor, at: Tensor, covered: Tensor) -> Tensor:
     return F.interpolate(photo, size, mode="bilinear", antialias=True, align_corners=False)
 
 
-def visible(geometry: AtlasGeometry, vertices: Tensor, head, scene: Scene, pixels: Tensor) -> Tensor:
+def visible(geometry: AtlasGeometry, vertices: Tensor, head: HeadModel, scene: Scene, pixels: Tensor) -> Tensor:
     """1 where no other part of the head lies between texel and camera (depth test), `[1, 1, S, S]`."""
     height, width = DEPTH_SIZE, max(1, round(DEPTH_SIZE * scene.size[1] / scene.size[0]))
     tri = head.triangles.long()
@@ -170,7 +168,7 @@ def visible(geometry: AtlasGeometry, vertices: Tensor, head, scene: Scene, pixel
     return ((own < front + TOLERANCE) & (own > 0)).to(vertices) * geometry.covered
 
 
-def usable_regions(head, size: int) -> Tensor:
+def usable_regions(head: HeadModel, size: int) -> Tensor:
     """Skin and features of the face, `[1, 1, size, size]`."""
     if not head.region_names:
         return torch.ones(1, 1, size, size)
@@ -180,7 +178,7 @@ def usable_regions(head, size: int) -> Tensor:
 def occluders(avatar: Avatar, vertices: Tensor, scene: Scene, photo: Tensor) -> Tensor:
     """`[1, 1, h, w]` at the scene's size: 0 where hair, a hand or glasses hide the skin, and outside the photo."""
     head = avatar.head
-    crop = crop_image(photo, scene.crop, scene.size[0])
+    crop = crop_image(photo, scene.photo_crop(), scene.size[0])
     if not head.region_names:
         return crop.mask
     gbuffer = GBuffer.render(vertices, head, scene, scene.size)

@@ -64,7 +64,7 @@ def face_targets(avatar: Avatar, parts: list[Part]) -> dict[str, list[Target]]:
     head = head if head.uv.device.type == "cpu" else _on_cpu(head)
     neutral, tri = head(shape), head.triangles.long()
     normals = vertex_normals(neutral, tri)
-    targets = {part.name: [] for part in parts}
+    targets: dict[str, list[Target]] = {part.name: [] for part in parts}
     for i, name in enumerate(head.expression_names):
         moved = head(shape, torch.eye(head.n_expression, dtype=torch.float64)[i : i + 1])
         offsets, turns = (moved - neutral)[0], (vertex_normals(moved, tri) - normals)[0]

@@ -73,7 +73,9 @@ def encode_glb(
     of_face = face_targets(avatar, [part for part in parts if part.pivot is None]) if blendshapes else {}
     meshes, nodes = [], []
     for material, part in enumerate(parts):
-        node, targets, weights = {"name": part.object, "mesh": material}, (), None
+        node: dict[str, object] = {"name": part.object, "mesh": material}
+        targets: Iterable[Target] = ()
+        weights: dict[str, float] | None = None
         if part.name in of_face:
             targets = of_face[part.name]
             if scene is not None:
@@ -164,7 +166,7 @@ def _mesh(part: Part, material: int, binary: Binary, targets: Iterable[Target], 
         ),
         "material": material,
     }
-    mesh = {"name": part.object, "primitives": [primitive]}
+    mesh: dict[str, object] = {"name": part.object, "primitives": [primitive]}
     names, moves, n = [], [], len(part.positions)
     for target in targets:
         names.append(target.name)

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from ..avatar import Avatar
     from ..scene import Scene
 
-VERTEX = np.dtype(
-    [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz", "s", "t")]
-    + [(c, "u1") for c in ("red", "green", "blue")]
-)
+PROPERTIES = [(name, "<f4") for name in ("x", "y", "z", "nx", "ny", "nz", "s", "t")]
+PROPERTIES += [(name, "u1") for name in ("red", "green", "blue")]
+VERTEX = np.dtype(PROPERTIES)
 FACE = np.dtype([("count", "u1"), ("indices", "<i4", 3)])
 
 
@@ -63,14 +62,14 @@ def write_ply(
     triangles = np.concatenate([p.indices + start for p, start in zip(parts, starts, strict=True)])
     faces = np.zeros(len(triangles), FACE)
     faces["count"], faces["indices"] = 3, triangles
-    types = {"<f4": "float", "|u1": "uchar"}
+    types = {"<f4": "float", "u1": "uchar"}
     header = [
         "ply",
         "format binary_little_endian 1.0",
         f"comment FitDiff {__version__}: {unit}, y up, facing +z",
         f"comment TextureFile {pictures['diffuse'].name}",
         f"element vertex {len(vertices)}",
-        *(f"property {types[VERTEX[name].str]} {name}" for name in VERTEX.names),
+        *(f"property {types[kind]} {name}" for name, kind in PROPERTIES),
         f"element face {len(faces)}",
         "property list uchar int vertex_indices",
         "end_header\n",

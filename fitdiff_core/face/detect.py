@@ -88,6 +88,8 @@ class FaceDetector(nn.Module):
     graphs: name -> (network, side of its input in pixels), as `load_graphs` gives them
     """
 
+    anchors_blazeface_full: Tensor
+
     def __init__(self, graphs: dict[str, tuple[Graph, int]]):
         super().__init__()
         self.networks = nn.ModuleDict({name: graph for name, (graph, _) in graphs.items()})

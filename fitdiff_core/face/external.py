@@ -50,7 +50,10 @@ def choose_faces(
 
     Raises UserError where an object is of another form, or belongs to other photos, or shows no such face.
     """
-    frames = None if landmarks is None else parse_landmarks(landmarks, len(photos), tuple(photos[0].shape[-2:]))
+    frames = None
+    if landmarks is not None:
+        height, width = photos[0].shape[-2:]
+        frames = parse_landmarks(landmarks, len(photos), (height, width))
     rows = None if boxes is None else parse_boxes(boxes, len(photos))
     order, _ = parse_choice(which)
     all_found, chosen = [], []

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..face.mesh_points import LIDS_LEFT, LIDS_RIGHT
+from ..head import HeadModel
 from ..render import Camera
 from .pose import axis_angle_to_matrix
 
@@ -65,7 +66,7 @@ def iris_score(image: Tensor, lids: Tensor, origin: Tensor, radius: float) -> tu
     return (score * (bright - dark))[0, 0], offset
 
 
-def eye_centres(vertices: Tensor, head) -> Tensor | None:
+def eye_centres(vertices: Tensor, head: HeadModel) -> Tensor | None:
     """Centres of the left and right eyeball `[2, 3]` in metres, None where the head has no eyes."""
     count = (vertices.shape[1] - head.n_skin) // 2
     if count < 4:
@@ -75,7 +76,9 @@ def eye_centres(vertices: Tensor, head) -> Tensor | None:
 
 
 @torch.no_grad()
-def fit_gaze(image: Tensor, mesh: Tensor, vertices: Tensor, head, camera: Camera, size: tuple[int, int]) -> Tensor:
+def fit_gaze(
+    image: Tensor, mesh: Tensor, vertices: Tensor, head: HeadModel, camera: Camera, size: tuple[int, int]
+) -> Tensor:
     """Gaze `[1, 2]` (yaw, pitch in radians) of both eyes together; 0 where it cannot be seen.
 
     image: crop `[1, 3, S, S]` sRGB. mesh: `[468, 2+]` in its pixels. vertices: `[1, V, 3]` posed, metres
@@ -89,7 +92,7 @@ def fit_gaze(image: Tensor, mesh: Tensor, vertices: Tensor, head, camera: Camera
     at = camera.project(centres[None], size)[0]
     depth = -(centres @ rotation.T + camera.translation[0])[:, 2]
     scale = camera.focal[0] / depth * size[0] / 2  # px per metre
-    total = 0.0
+    total = at.new_zeros(())
     for i, lids in enumerate((LIDS_LEFT, LIDS_RIGHT)):
         score, offset = iris_score(image, mesh[list(lids), :2].to(at), at[i], float(scale[i]) * IRIS_RADIUS)
         total = total + score

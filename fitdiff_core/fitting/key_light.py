@@ -44,7 +44,7 @@ def find_key_light(
 
     def error(direction: Tensor, visibility: Tensor | float = 1.0) -> float:
         found = solve_light(pixels, prior, directional_basis(pixels.normal, direction) * visibility)
-        return found.energy if found.key.max() > 0 else math.inf
+        return found.energy if found.key is not None and found.key.max() > 0 else math.inf
 
     def with_shadows(angles: list[tuple[int, int]]) -> tuple[float, KeyLight, tuple[int, int]]:
         """Cast the shadows of each candidate (yaw, pitch); the best one's error, light and angles (the first of

@@ -8,6 +8,7 @@ and expression, so all Jacobians are analytic. The light comes from `sh_light.py
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -128,6 +129,12 @@ class LandmarkProblem:
         self.precision[7 : 7 + self.k], self.precision[7 + self.k :] = 1.0, prior.expression_std**-2
         self.linear = torch.zeros_like(theta)
         self.linear[7 + self.k :] = prior.expression_l1
+
+    @overload
+    def project(self, theta: Tensor, need_jacobian: Literal[True] = True) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def project(self, theta: Tensor, need_jacobian: Literal[False]) -> tuple[Tensor, None]: ...
 
     def project(self, theta: Tensor, need_jacobian: bool = True) -> tuple[Tensor, Tensor | None]:
         """Normalised device coordinates `[N, 2]` of the landmarks, and their Jacobian `[N, 2, 7 + K + 52]` or None."""

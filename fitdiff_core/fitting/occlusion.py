@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..face.mesh_points import CHIN, FOREHEAD, NOSE_TIP, SUBNASALE
 from ..filters import gaussian_blur
+from ..head import HeadModel
 from ..image import srgb_to_linear
 from ..render import Light
 from .gbuffer import GBuffer
@@ -29,7 +30,7 @@ SHARP = 0.3  # least step of the log ratio across the edge of hair
 
 @torch.no_grad()
 def visible_skin(
-    photo: Tensor, valid: Tensor, mesh: Tensor, gbuffer: GBuffer, head, regions: Tensor
+    photo: Tensor, valid: Tensor, mesh: Tensor, gbuffer: GBuffer, head: HeadModel, regions: Tensor
 ) -> tuple[Light, Tensor]:
     """Light and visible skin of a photo to which the head is fitted already.
 

@@ -58,7 +58,7 @@ class FittedPhoto:
 
     def visible_mask(self, size: tuple[int, int]) -> Tensor:
         """`visible` in the pixels of the photo, `[1, 1, H, W]`; size: (H, W) of the photo."""
-        return uncrop(self.visible, self.scene.crop, size)
+        return uncrop(self.visible, self.scene.photo_crop(), size)
 
 
 @torch.inference_mode(False)
@@ -116,7 +116,7 @@ def fit_key_light(
     image, visible, scene, regions: as in `FittedPhoto`. vertices: `[1, V, 3]` metres, posed.
     light: the fit without a key light, returned unchanged where none is found.
     """
-    half = tuple(n // 2 for n in scene.size)
+    half = (scene.size[0] // 2, scene.size[1] // 2)
     gbuffer = GBuffer.render(vertices, head, scene, half)
     image, visible = (F.interpolate(x, half, mode="area") for x in (image, visible))
     weight = gbuffer.sample(regions)[:, 1:2] * gbuffer.facing * visible

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..head import HeadModel
+
 # weight of each region in the photometric loss; others have none (scalp: hair, neck: collars)
 PHOTOMETRIC = {"face": 1.0, "nose": 1.0, "lips": 1.0, "brows": 1.0, "eyelids": 1.0, "ears": 0.3, "eyes": 0.5}
 FEATURES = ("lips", "brows", "eyelids", "mouth_interior", "eyes")
@@ -13,7 +15,7 @@ COVERED, NOT_COVERED = ("face", "nose", "brows"), ("eyes", "eyelids", "lips", "m
 
 
 @torch.no_grad()
-def region_weights(head, size: int = 256) -> Tensor:
+def region_weights(head: HeadModel, size: int = 256) -> Tensor:
     """Weights in UV, `[1, 4, size, size]`, image orientation. The four planes are:
 
     0: photometric weight
@@ -40,7 +42,7 @@ def region_weights(head, size: int = 256) -> Tensor:
 
 
 @torch.no_grad()
-def hair_regions(head, size: int = 256) -> Tensor:
+def hair_regions(head: HeadModel, size: int = 256) -> Tensor:
     """Scalp, and the part of the face that hair may cover, in UV, `[1, 2, size, size]`, image orientation.
 
     Brows are included. Eyes and mouth are not: they are dark themselves.
@@ -49,7 +51,7 @@ def hair_regions(head, size: int = 256) -> Tensor:
     return torch.cat([scalp, regions(head, COVERED, size) * (1 - regions(head, NOT_COVERED, size)) * (1 - scalp)], 1)
 
 
-def regions(head, names: tuple[str, ...], size: int) -> Tensor:
+def regions(head: HeadModel, names: tuple[str, ...], size: int) -> Tensor:
     """Union of the named regions in UV, `[1, 1, size, size]`; regions that the head does not have are left out."""
     known = [n for n in names if n in head.region_names]
     found = [torch.as_tensor(head.region(n, size)).float() for n in known]

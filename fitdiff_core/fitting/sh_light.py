@@ -169,10 +169,11 @@ def fit_light(
             pixels, prior, None if key is None else directional_basis(pixels.normal, key) * pixels.visibility
         )
         direction = found.sh.new_zeros(0, 3) if key is None else key.to(found.sh)[None]
-        color = direction if key is None else math.pi * found.key[None]
+        color = direction if found.key is None else math.pi * found.key[None]
         trust = torch.full_like(weight[0, :, ::stride, ::stride], float("nan"))
         trust[0][pixels.used] = found.trust.to(trust)
-        lights.append(Light(*(x[None].to(photo) for x in (found.sh, direction, color)), shadows=key is not None))
+        sh, direction, color = (x[None].to(photo) for x in (found.sh, direction, color))
+        lights.append(Light(sh, direction, color, shadows=key is not None))
         trusts.append(trust)
     return Light.cat(lights), torch.stack(trusts)
 

@@ -40,6 +40,13 @@ def _graph_message(data: memoryview) -> memoryview:
     raise ValueError("it holds no graph")
 
 
+def _block(value: int | memoryview) -> memoryview:
+    """The value of a field that holds a message. Raises ValueError for a number."""
+    if isinstance(value, int):
+        raise ValueError("a number stands where a message should be")
+    return value
+
+
 def _value_info(data: memoryview) -> tuple[str, list[int]]:
     """ValueInfoProto -> (name, shape)."""
     info = message(data)
@@ -54,16 +61,18 @@ def _value_info(data: memoryview) -> tuple[str, list[int]]:
 def read_signature(path: str | os.PathLike) -> Signature:
     """Inputs (without weights) and outputs of an ONNX file. Weights are not read. Raises UserError."""
     path = Path(path)
-    inputs, outputs, weights = {}, {}, set()
+    inputs: dict[str, list[int]] = {}
+    outputs: dict[str, list[int]] = {}
+    weights: set[str] = set()
     try:
         with path.open("rb") as f:  # the mapping closes itself with its last view
             data = memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))
         for number, value in fields(_graph_message(data)):
             if number in (11, 12):
-                name, shape = _value_info(value)
+                name, shape = _value_info(_block(value))
                 (inputs if number == 11 else outputs)[name] = shape
             elif number == 5:
-                weights.add(next((bytes(v).decode() for n, v in fields(value) if n == 8), ""))
+                weights.add(next((bytes(v).decode() for n, v in fields(_block(value)) if n == 8), ""))
     except DAMAGE as e:
         raise _damaged(path, e) from e
     return Signature({k: v for k, v in inputs.items() if k not in weights}, outputs)
@@ -147,6 +156,7 @@ def _attribute(data: memoryview) -> tuple[str, Any]:
     a: Message = message(data)
     present = next((n for n in (2, 3, 4, 5, 7, 8, 9) if a[n]), 0)
     kind = a[20][-1] if a[20] else {2: 1, 3: 2, 4: 3, 5: 4, 7: 6, 8: 7, 9: 8}.get(present, 0)
+    value: Any
     if kind == 1:
         value = float32(a[2])
     elif kind == 2:

@@ -123,9 +123,9 @@ def gemm(a: Attributes, x: Tensor, w: Tensor, c: Tensor | None = None) -> Tensor
 
 @op("Clip")
 def clip(a: Attributes, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
-    low = a.get("min") if low is None else low.item()
-    high = a.get("max") if high is None else high.item()
-    return x if low is None and high is None else x.clamp(low, high)
+    least = a.get("min") if low is None else low.item()
+    most = a.get("max") if high is None else high.item()
+    return x if least is None and most is None else x.clamp(least, most)
 
 
 @op("Flatten")
@@ -162,6 +162,8 @@ def resize(a: Attributes, x: Tensor, *inputs: Tensor | None) -> Tensor:
     scales, sizes = (optional + [None] * 3)[1:3]
     if sizes is not None and sizes.numel():
         size = tuple(_ints(sizes)[2:])
+    elif scales is None:
+        raise _unsupported("Resize without scales and sizes")
     else:
         size = tuple(int(n * s) for n, s in zip(x.shape[2:], scales.tolist()[2:], strict=True))
     mode, where = a.get("mode", "nearest"), a.get("coordinate_transformation_mode", "half_pixel")

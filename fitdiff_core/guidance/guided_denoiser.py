@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ..autograd import without_inference_mode
+from ..model.checkpoint import FitDiffModel
 from ..model.denoiser import pack_latent, unpack_latent
 from ..scene import Scene
 from .multi_photo import as_guidances, with_colour_reference
@@ -49,7 +50,8 @@ class CachedDecoder:
     """A decoder that keeps its last result: the photos of one step share it, and its backward pass."""
 
     def __init__(self, decode: Callable[[Tensor], Tensor]):
-        self.decode, self.last = decode, None
+        self.decode = decode
+        self.last: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, latent: Tensor) -> Tensor:
         if self.last is None or self.last[0] is not latent:
@@ -76,9 +78,13 @@ class GuidedDenoiser:
     """
 
     def __init__(
-        self, denoise: Denoise, model, guidance: Guidance | Sequence[Guidance], objective: Objective | None = None
+        self,
+        denoise: Denoise,
+        model: FitDiffModel,
+        guidance: Guidance | Sequence[Guidance],
+        objective: Objective | None = None,
     ):
-        """denoise: the conditioned denoiser. model: a `FitDiffModel`. objective: another objective, for tests.
+        """denoise: the conditioned denoiser. objective: another objective, for tests.
 
         Raises UserError where there is no photo.
         """
@@ -87,7 +93,7 @@ class GuidedDenoiser:
         self.settings = photos[0].settings
         self.skin = photos[0].target.photo.regions[:, 1:2]
         self.identity_size = model.head.n_identity
-        self.decode = None
+        self.decode: CachedDecoder | None = None
         if objective is None:
             head, autoencoder = without_inference_mode(model.head), without_inference_mode(model.autoencoder)
             self.decode = CachedDecoder(lambda z: autoencoder.decode(z, size=256))
@@ -163,9 +169,11 @@ class GuidedDenoiser:
         parts = [head, *(view.unknowns() for view in views)]
         leaves = [x.requires_grad_(True) for part in parts for x in part.values()]
         with torch.enable_grad():
-            losses = [view.loss(*head.values(), unknowns) for view, unknowns in zip(views, parts[1:], strict=True)]
+            losses = [
+                view.loss(head["texture"], head["shape"], part) for view, part in zip(views, parts[1:], strict=True)
+            ]
             loss = torch.stack(losses).mean(0)
-            if self.tone is not None:
+            if self.tone is not None and self.decode is not None:
                 tone = skin_tone(self.decode(head["texture"]), self.skin)
                 loss = loss + self.settings.weights.tone * tone_loss(tone, self.tone)
             grads = iter(torch.autograd.grad(loss.sum(), leaves, allow_unused=True))
@@ -174,8 +182,8 @@ class GuidedDenoiser:
         head_grad, *scene_grads = [{name: finite(next(grads), x) for name, x in part.items()} for part in parts]
         for view, grad in zip(views, scene_grads, strict=True):
             view.move(grad)
-        head_grad = self.prior.gradient(head_grad["texture"], head_grad["shape"], sigma)
-        return tuple(x + self.steps[n](g) for (n, x), g in zip(head.items(), head_grad, strict=True))
+        texture_grad, shape_grad = self.prior.gradient(head_grad["texture"], head_grad["shape"], sigma)
+        return head["texture"] + self.steps["texture"](texture_grad), head["shape"] + self.steps["shape"](shape_grad)
 
 
 def finite(grad: Tensor | None, value: Tensor) -> Tensor:

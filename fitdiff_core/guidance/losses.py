@@ -26,7 +26,7 @@ def identity_loss(distance: Tensor, threshold: float) -> Tensor:
 
 def perceptual_loss(activations: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
     """Mean over layers of |a - b|^2 / |b - mean b|^2: 1 is as far as the layer's average answer."""
-    total = 0.0
+    total = activations[0].new_zeros(())
     for a, b in zip(activations, targets, strict=True):
         spread = (b - b.mean((2, 3), keepdim=True)).square().mean((1, 2, 3)).clamp(min=1e-8)
         total = total + (a - b).square().mean((1, 2, 3)) / spread
@@ -40,7 +40,7 @@ def photometric_loss(image: Tensor, photo: Tensor, weight: Tensor, levels: int =
     """
     image = torch.where(photo >= CLIPPED, torch.minimum(image, photo), image)
     difference = (image - photo) * weight
-    total = 0.0
+    total = image.new_zeros(())
     for level in range(levels):
         if level:
             difference, weight = F.avg_pool2d(difference, 2), F.avg_pool2d(weight, 2)

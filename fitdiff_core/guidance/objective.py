@@ -87,7 +87,7 @@ class PhotoObjective:
         seen = gbuffer.sample(p.regions)
         regions = seen * gbuffer.facing
         scene = replace(scene, light=self.relight(gbuffer, maps, scene, regions[:, 1:2]))
-        visibility = p.key_light and p.key_light.visibility
+        visibility = None if p.key_light is None else p.key_light.visibility
         out = render(vertices, self.head, maps, scene.camera, scene.light, size=p.size, visibility=visibility)
         weight, mouth, skin = F.interpolate(
             torch.cat([regions[:, :1], seen[:, 3:] * gbuffer.mask, regions[:, 1:2]], 1),

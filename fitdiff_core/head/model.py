@@ -46,6 +46,26 @@ class HeadModel(nn.Module):
             at 25 years and 1 at 90; ancestries, shares that sum to 1. Both are empty for a file without attributes.
     """
 
+    # the buffers
+    mean: Tensor
+    identity: Tensor
+    expression: Tensor
+    subdivision: Tensor
+    teeth_mean: Tensor
+    teeth_identity: Tensor
+    teeth_expression: Tensor
+    eyeball: Tensor
+    triangles: Tensor
+    uv: Tensor
+    occlusion: Tensor
+    roughness: Tensor
+    fields: Tensor
+    landmark_ids: Tensor
+    mesh_triangles: Tensor | None
+    mesh_barycentric: Tensor | None
+    mesh_weights: Tensor
+    attribute_directions: Tensor
+
     def __init__(self, tensors: dict[str, Tensor], metadata: dict):
         super().__init__()
         self.metadata = metadata
@@ -133,7 +153,7 @@ class HeadModel(nn.Module):
         Raises UserError for another set, and for "mesh" where the head file has none.
         """
         if which == "mesh":
-            if self.mesh_triangles is None:
+            if self.mesh_triangles is None or self.mesh_barycentric is None:
                 raise UserError(
                     "This head file has no face-mesh landmarks; rebuild it: python -m fitdiff_lab.assets.head"
                 )

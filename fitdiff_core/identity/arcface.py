@@ -55,7 +55,7 @@ def pick_activations(graph: Graph, size: int) -> list[str]:
     kinds = {node.outputs[0]: node.op for node in graph.nodes}
     for name, shape in graph.shapes(torch.zeros(1, 3, size, size)).items():
         if len(shape) == 4 and shape[2] == shape[3] and 4 <= shape[2] <= size // 3:
-            if kinds[name] == "Add" or kinds.get(last.get(shape[2])) != "Add":
+            if kinds[name] == "Add" or kinds.get(last.get(shape[2], "")) != "Add":
                 last[shape[2]] = name
     return [last[n] for n in sorted(last, reverse=True)[-N_ACTIVATIONS:]]
 

@@ -9,6 +9,7 @@ size, the smaller one is zero-padded (channels at the end, pixels at the bottom 
 from __future__ import annotations
 
 import os
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +44,8 @@ class ResidualBlock(nn.Module):
 class DlibResNet(nn.Module):
     """Crop `[B, 3, 150, 150]`, sRGB 0..1 -> embedding `[B, 128]` (length about 1.4) and the output of each block."""
 
+    mean: Tensor
+
     def __init__(self):
         super().__init__()
         self.register_buffer("mean", torch.zeros(3))
@@ -53,7 +56,8 @@ class DlibResNet(nn.Module):
 
     def convolutions(self) -> list[nn.Conv2d]:
         """The 29 convolutions in the order of the forward pass."""
-        return [self.stem] + [c for b in self.blocks for c in (b.conv1, b.conv2)]
+        blocks = [cast(ResidualBlock, block) for block in self.blocks]
+        return [self.stem] + [c for b in blocks for c in (b.conv1, b.conv2)]
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         x = (x * 255 - self.mean.view(3, 1, 1)) / 256

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..batching import entry
 from ..errors import UserError
 from ..face import Face, FaceSource
 from .recognizer import Features, Recognizer
@@ -73,9 +75,8 @@ class Identity:
 def encode_crops(crop: Tensor, recognizer: Recognizer) -> Identity:
     """Aligned crops `[B, 3, S, S]` of B people, sRGB 0..1 -> their identities, batch B."""
     photo = recognizer(crop)
-    return Identity(
-        *photo, crop, recognizer.name, (PhotoFeatures(photo, recognizer(crop.flip(3)), crop.new_ones(len(crop))),)
-    )
+    view = PhotoFeatures(photo, recognizer(crop.flip(3)), crop.new_ones(len(crop)))
+    return Identity(photo.embedding, photo.activations, crop, recognizer.name, (view,))
 
 
 @torch.inference_mode(False)  # the identity may later condition a guided sampler, which differentiates
@@ -102,7 +103,7 @@ def encode_identity(photos: Sequence[Tensor], recognizer: Recognizer, faces: Seq
     mean = F.normalize(each.embedding.mean(0, keepdim=True), dim=-1)
     nearest = int((each.embedding @ mean[0]).argmax())
     view, n = each.views[0], len(crops)
-    views = tuple(replace(view, weight=view.weight / n).map(lambda t, i=i: t[i : i + 1]) for i in range(n))
+    views = tuple(replace(view, weight=view.weight / n).map(partial(entry, i=i)) for i in range(n))
     activations = tuple(a.mean(0, keepdim=True) for a in each.activations)
     sources = tuple(map(FaceSource.of, faces))
     return Identity(mean, activations, crops[nearest], recognizer.name, views, sources)
@@ -145,7 +146,8 @@ def blend_identities(a: Identity, b: Identity, weight: float) -> Identity:
         raise UserError(f"Cannot blend {len(a)} identities with {len(b)}; give as many of each, or one.")
     b = b.to(a.embedding.device)
     activations = tuple(torch.lerp(x, y, weight) for x, y in zip(a.activations, b.activations, strict=True))
-    embedding, views = slerp(a.embedding, b.embedding, weight), ()
+    embedding = slerp(a.embedding, b.embedding, weight)
+    views: tuple[PhotoFeatures, ...] = ()
     if a.views and b.views:
         n = len(embedding)
         views = tuple(

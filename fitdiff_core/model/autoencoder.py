@@ -13,7 +13,7 @@ over each 2 x 2 block is zero. Area downsampling of the large image thus gives e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, cast, overload
 
 import torch
 import torch.nn.functional as F
@@ -84,7 +84,8 @@ def conv(i: int, o: int, kernel: int = 3, gain: float = 1.0) -> nn.Conv2d:
     """Convolution of equal output size; weights N(0, gain^2 / fan-in), bias 0."""
     layer = nn.Conv2d(i, o, kernel, padding=kernel // 2)
     init_normal_(layer.weight, gain * (i * kernel * kernel) ** -0.5)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 
@@ -147,6 +148,9 @@ class MapHead(nn.Module):
 class Decoder(nn.Module):
     """A shared trunk up to 1/4 of the maps' size, then one `MapHead` per map."""
 
+    grain_quarter: Tensor
+    grain_half: Tensor
+
     def __init__(self, c: AutoencoderConfig):
         super().__init__()
         w, n = c.widths, c.blocks
@@ -174,13 +178,14 @@ class Decoder(nn.Module):
         h = self.stem(z)
         h = self.trunk(h + crop_field(self.position, origin, h.shape[-2:]))
         h = self.tail(h + self.grain(crop_field(self.grain_quarter, origin, h.shape[-2:], 4)))
-        features = [head.features(h) for head in self.heads.values()]
-        half = torch.cat([head.coarse(f) for head, f in zip(self.heads.values(), features, strict=True)], 1)
+        heads = [cast(MapHead, head) for head in self.heads.values()]
+        features = [head.features(h) for head in heads]
+        half = torch.cat([head.coarse(f) for head, f in zip(heads, features, strict=True)], 1)
         if not detail:
             return half, None
         fine = []
         noise = crop_field(self.grain_half, origin, half.shape[-2:], 8)
-        for head, f in zip(self.heads.values(), features, strict=True):
+        for head, f in zip(heads, features, strict=True):
             fine.append(head.fine(F.silu(head.up(f) + head.grain(noise))))
         return half, torch.cat(fine, 1)
 
@@ -230,6 +235,11 @@ class MapAutoencoder(nn.Module):
 
     config: sizes; None for the defaults
     """
+
+    map_mean: Tensor
+    map_std: Tensor
+    latent_mean: Tensor
+    latent_std: Tensor
 
     def __init__(self, config: AutoencoderConfig | None = None):
         super().__init__()
@@ -315,6 +325,12 @@ class MapAutoencoder(nn.Module):
         """Mean and log variance `[B, C, H/16, W/16]` of codes `[B, 9, H, W]`."""
         centred = codes - crop_field(self.map_mean, origin, codes.shape[-2:], FACTOR)
         return self.encoder(centred / self.map_std[:, None, None], origin)
+
+    @overload
+    def _decode(self, z: Tensor, origin: Tensor | None, detail: Literal[True]) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def _decode(self, z: Tensor, origin: Tensor | None, detail: bool) -> tuple[Tensor | None, Tensor]: ...
 
     def _decode(self, z: Tensor, origin: Tensor | None, detail: bool) -> tuple[Tensor | None, Tensor]:
         """Codes at full (None unless `detail`) and half size of a latent that is not standardised."""

@@ -14,6 +14,7 @@ import os
 import struct
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -31,6 +32,8 @@ DEFAULT = Path(__file__).parents[1] / "assets" / "fitdiff.safetensors"
 MAX_HEADER = 4 << 20  # bytes; the shipped file has about 60 kB
 WIDTHS = {"F16": 2, "F32": 4}  # bytes per value of the types that can be read
 MAX_WIDTH = 4096  # largest allowed value of a config field
+
+Config = TypeVar("Config", AutoencoderConfig, DenoiserConfig)
 
 
 @dataclass
@@ -154,8 +157,8 @@ def load_model(
         "training": _json(path, metadata.get("training", "{}")),
     }
     # on a CPU convolutions are faster with channels last
-    autoencoder.to(memory_format=torch.channels_last)
-    denoiser.to(memory_format=torch.channels_last)
+    for module in (autoencoder, denoiser):
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's annotations lack it
     return FitDiffModel(head, autoencoder, denoiser, metadata["recognizer"], info).to(device)
 
 
@@ -228,12 +231,12 @@ def _json(path: Path, text: str | bytes) -> dict:
     return value
 
 
-def config_from(kind: type, values: dict) -> AutoencoderConfig | DenoiserConfig:
+def config_from(kind: type[Config], values: dict) -> Config:
     """A config dataclass from JSON. Raises ValueError for unknown or missing fields, wrong types or ranges."""
     default = asdict(kind())
     if values.keys() != default.keys():
         raise ValueError(f"fields {sorted(values.keys() ^ default.keys())} are unknown or missing")
-    out = {}
+    out: dict[str, Any] = {}
     for name, value in values.items():
         numbers = value if isinstance(value, (list, tuple)) else [value]
         wanted = len(default[name]) if isinstance(default[name], tuple) else 1

@@ -66,6 +66,9 @@ class Denoiser(nn.Module):
     config: sizes; None for the defaults
     """
 
+    embedding_mean: Tensor
+    embedding_std: Tensor
+
     def __init__(self, config: DenoiserConfig | None = None):
         super().__init__()
         self.config = c = config or DenoiserConfig()
@@ -139,7 +142,7 @@ class Denoiser(nn.Module):
 
     def _shape_mean(self, views: tuple) -> Tensor:
         """Mean of the shape `[B, K]`: weighted sum over single photos, each averaged with its mirror image."""
-        total = 0
+        total = self.prior.bias.new_zeros(())
         for view in views:
             photo, mirrored = (
                 self.prior.conditional(self.prior_features(*self.normalise(f))) for f in (view.photo, view.mirrored)
@@ -180,11 +183,12 @@ class Denoiser(nn.Module):
         texture, shape = unpack_latent(x, self.config.shape)
         s = sigma.to(x).view(-1, 1)
         c_in = (1 + s * s).rsqrt()
-        linear = self.prior.posterior(texture, shape, sigma, prepared.gaussian)
+        gaussian = prepared.gaussian
+        if gaussian is None:
+            raise ValueError("the result of UNet.prepare has no Gaussian; use Denoiser.prepare")
+        linear = self.prior.posterior(texture, shape, sigma, gaussian)
         # the network sees the shape relative to its prior: (s - m) / sqrt(v + sigma^2)
-        mean, variance = (
-            v.to(shape)[:, self.prior.n_modes :] for v in (prepared.gaussian.mean, prepared.gaussian.variance)
-        )
+        mean, variance = (v.to(shape)[:, self.prior.n_modes :] for v in (gaussian.mean, gaussian.variance))
         seen = torch.cat([texture * c_in[..., None, None], linear.texture], 1)
         f_texture, f_shape = self.net(
             seen.contiguous(memory_format=torch.channels_last),  # bfloat16 convolutions are slow without

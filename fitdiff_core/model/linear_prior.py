@@ -68,6 +68,15 @@ class LinearPrior(nn.Module):
     features: F, length of the regression's input
     """
 
+    weight: Tensor
+    bias: Tensor
+    variance: Tensor
+    texture_mean: Tensor
+    modes: Tensor
+    modes_std: Tensor
+    rest_variance: Tensor
+    mirror: Tensor
+
     def __init__(self, latent: int, size: int, shape: int, modes: int, features: int):
         super().__init__()
         n = latent * size * size

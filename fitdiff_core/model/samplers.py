@@ -67,7 +67,7 @@ def dpmpp_2m(model: Model, x: Tensor, sigmas: Tensor, callback: Callback | None 
     Two steps are of order 1: the first, and the one to sigma = 0, where the step in log SNR is infinite.
     """
     n = len(sigmas) - 1
-    old, h_old = None, None
+    last: tuple[Tensor, Tensor] | None = None  # denoised and h of the last step
     for i in range(n):
         s, s_next = sigmas[i], sigmas[i + 1]
         denoised = model(x, s.expand(len(x)))
@@ -75,11 +75,12 @@ def dpmpp_2m(model: Model, x: Tensor, sigmas: Tensor, callback: Callback | None 
             callback(i, n, x, denoised)
         h = s.log() - s_next.log()
         target = denoised
-        if old is not None and s_next > 0:
+        if last is not None and s_next > 0:
+            old, h_old = last
             ratio = h / (2 * h_old)
             target = (1 + ratio) * denoised - ratio * old
         x = s_next / s * x - torch.expm1(-h) * target
-        old, h_old = denoised, h
+        last = denoised, h
     return x
 
 

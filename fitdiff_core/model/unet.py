@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,6 +19,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .linear_prior import Gaussian
+
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Prepared:
     gaussian: Gaussian | None = None
 
 
-def zero_init(layer: nn.Module) -> nn.Module:
+def zero_init(layer: Layer) -> Layer:
     """The layer with weight and bias set to zero, so that its branch contributes nothing at first."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
@@ -98,6 +101,11 @@ class Block(nn.Module):
         self.conv2 = zero_init(nn.Conv2d(o, o, 3, padding=1))
         self.skip = nn.Conv2d(i, o, 1) if i != o else nn.Identity()
 
+    def modulation(self, cond: Tensor) -> tuple[Tensor, Tensor]:
+        """Condition map `[B, cond, h, w]` -> (scale, shift) of SPADE, `[B, i, h, w]` each."""
+        scale, shift = self.spade(cond).chunk(2, 1)
+        return scale, shift
+
     def forward(self, x: Tensor, emb: Tensor, spade: tuple[Tensor, Tensor]) -> Tensor:
         scale1, shift1, scale2, shift2 = self.emb(emb)[:, :, None, None].split(self.split, 1)
         h = self.conv1(F.silu(modulate(self.norm1(x), scale1 + spade[0], shift1 + spade[1])))
@@ -119,6 +127,11 @@ class Attention(nn.Module):
     def tokens(self, x: Tensor) -> Tensor:
         """`[B, heads * d, h, w]` -> `[B, heads, h * w, d]`."""
         return rearrange(x, "b (heads d) h w -> b heads (h w) d", heads=self.heads)
+
+    def photo_tokens(self, cond: Tensor) -> tuple[Tensor, Tensor]:
+        """Condition map `[B, cond, h, w]` -> (key, value) of the photo, `[B, heads, h * w, d]` each."""
+        key, value = self.photo(cond).chunk(2, 1)
+        return self.tokens(key), self.tokens(value)
 
     def forward(self, x: Tensor, photo: tuple[Tensor, Tensor]) -> Tensor:
         q, k, v = (self.tokens(t) for t in self.qkv(self.norm(x)).chunk(3, 1))
@@ -163,7 +176,7 @@ class ConditionEncoder(nn.Module):
     def forward(self, embedding: Tensor, activations: list[Tensor]) -> list[Tensor]:
         """Standardised features -> condition maps `[B, cond, s, s]`, one per level, fine to coarse."""
         coarse = self.embedding(embedding)[:, :, None, None]
-        levels = []
+        levels: list[Tensor] = []
         for read, mix, size, a in list(zip(self.reads, self.mixes, self.sizes, activations, strict=True))[::-1]:
             a = F.interpolate(a, (size, size), mode="bilinear", antialias=True)
             if levels:
@@ -179,6 +192,8 @@ class UNet(nn.Module):
 
     Attention follows the blocks of the coarsest level and, on the way up, of the middle level.
     """
+
+    frequencies: Tensor
 
     def __init__(self, c: DenoiserConfig):
         super().__init__()
@@ -228,8 +243,10 @@ class UNet(nn.Module):
 
     def _modulations(self, emb: Tensor, maps: list[Tensor]) -> Prepared:
         """Embedding `[B, E]` and condition maps of each level -> what blocks and attention layers use."""
-        spade = [tuple(b.spade(maps[i]).chunk(2, 1)) for b, i in zip(self.blocks, self.levels, strict=True)]
-        tokens = [tuple(a.tokens(t) for t in a.photo(maps[2]).chunk(2, 1)) for a in self.attentions]
+        blocks = [cast(Block, block) for block in self.blocks]
+        attentions = [cast(Attention, attention) for attention in self.attentions]
+        spade = [block.modulation(maps[i]) for block, i in zip(blocks, self.levels, strict=True)]
+        tokens = [attention.photo_tokens(maps[2]) for attention in attentions]
         return Prepared(emb, spade, tokens)
 
     def forward(self, x: Tensor, s: Tensor, c_noise: Tensor, cond: Prepared) -> tuple[Tensor, Tensor]:

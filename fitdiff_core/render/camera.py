@@ -93,9 +93,11 @@ class Camera:
     def rays(self, size: tuple[int, int]) -> Tensor:
         """Unit world directions from the camera through the pixel centres, `[B, H, W, 3]`, row 0 at the BOTTOM."""
         height, width = size
-        focal, like = self.focal[:, None, None], {"dtype": self.focal.dtype, "device": self.focal.device}
-        y = ((torch.arange(height, **like) + 0.5) * (2 / height) - 1)[:, None] / focal
-        x = ((torch.arange(width, **like) + 0.5) * (2 / width) - 1) * (width / height) / focal
+        focal = self.focal[:, None, None]
+        row = torch.arange(height, dtype=focal.dtype, device=focal.device)
+        column = torch.arange(width, dtype=focal.dtype, device=focal.device)
+        y = ((row + 0.5) * (2 / height) - 1)[:, None] / focal
+        x = ((column + 0.5) * (2 / width) - 1) * (width / height) / focal
         rays = torch.stack(torch.broadcast_tensors(x, y, -torch.ones_like(focal)), -1)
         return torch.nn.functional.normalize(torch.einsum("bhwi,bij->bhwj", rays, self.matrix()), dim=-1)
 

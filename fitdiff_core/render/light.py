@@ -80,8 +80,8 @@ class Light:
         """One of `PRESETS`. A face of average skin is well exposed in it. Raises UserError for an unknown name."""
         if name not in PRESETS:
             raise UserError(f"Unknown light {name!r}; choose one of {', '.join(PRESETS)}.")
-        sky, ground, lamps = PRESETS[name]
-        sky, ground = torch.tensor(sky), torch.tensor(ground)
+        above, below, lamps = PRESETS[name]
+        sky, ground = torch.tensor(above), torch.tensor(below)
         sh = torch.zeros(9, 3)
         sh[0] = (sky + ground) / 2 / Y00
         # the linear ramp whose irradiance, seen from above and below, is that of the two half spheres
@@ -139,7 +139,7 @@ class Light:
         radiance = environment.flatten(2).mT  # [B, N, 3]
         found = []
         for _ in range(lights):
-            toward_light, energy, radiance = _take_brightest(radiance, direction, solid, environment.shape[2:])
+            toward_light, energy, radiance = _take_brightest(radiance, direction, solid, (height, 2 * height))
             found.append((toward_light, energy))
         sh = (sh_basis(direction) * solid[:, None]).T @ radiance
         empty = sh.new_zeros(sh.shape[0], 0, 3)
@@ -211,15 +211,18 @@ def _points() -> Tensor:
 
 def panorama_directions(height: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """Directions `[N, 3]` and solid angles `[N]` (sum 4 pi) of the pixels of a `height` x 2*`height` panorama."""
-    steps = {"dtype": like.dtype, "device": like.device}
-    pitch = (0.5 - (torch.arange(height, **steps) + 0.5) / height) * math.pi
-    yaw = (0.5 - (torch.arange(2 * height, **steps) + 0.5) / (2 * height)) * (2 * math.pi)
+    rows = torch.arange(height, dtype=like.dtype, device=like.device)
+    columns = torch.arange(2 * height, dtype=like.dtype, device=like.device)
+    pitch = (0.5 - (rows + 0.5) / height) * math.pi
+    yaw = (0.5 - (columns + 0.5) / (2 * height)) * (2 * math.pi)
     pitch, yaw = torch.meshgrid(pitch, yaw, indexing="ij")
     solid = torch.cos(pitch).flatten()
     return toward(yaw.flatten(), pitch.flatten()), solid * (4 * math.pi / solid.sum())
 
 
-def _take_brightest(radiance: Tensor, direction: Tensor, solid: Tensor, size) -> tuple[Tensor, Tensor, Tensor]:
+def _take_brightest(
+    radiance: Tensor, direction: Tensor, solid: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Split the brightest 20-degree cap off panoramas `[B, N, 3]`: direction, irradiance `[B, 3]`, remainder."""
     luminance = radiance.detach() @ radiance.new_tensor(LUMINANCE)
     n_batch, (height, width) = len(radiance), size

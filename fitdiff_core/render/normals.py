@@ -78,10 +78,10 @@ def _sums(vertices: Tensor, tri: Tensor, weight: Tensor | None) -> Tensor:
     corner = [rows.index_select(1, index).view(n_batch, 3, -1) for index in column]
     edge1, edge2 = corner[1] - corner[0], corner[2] - corner[0]
     (x1, y1, z1), (x2, y2, z2) = edge1.unbind(1), edge2.unbind(1)
-    values = [torch.stack([y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2], 1)]
+    parts = [torch.stack([y1 * z2 - z1 * y2, z1 * x2 - x1 * z2, x1 * y2 - y1 * x2], 1)]
     if weight is not None:
-        values.append(edge1 * weight[0] + edge2 * weight[1])
-    values = torch.cat(values, 1)
+        parts.append(edge1 * weight[0] + edge2 * weight[1])
+    values = torch.cat(parts, 1)
     channels = values.shape[1]
     values = values.reshape(n_batch * channels, -1)
     total = rows.new_zeros(n_batch * channels, n_vertex)

@@ -32,7 +32,7 @@ LINE_WIDTH = 1.6 / 512  # of the picture's height
 STEP = 0.003  # metres: a larger jump in depth makes a line
 CREASE = 0.28  # radians: a larger turn of the surface within one line's width makes a line
 EDGE_ON = 0.16  # a surface with a smaller cosine to the view counts as seen edge-on and makes a line
-_region_maps = WeakKeyDictionary()  # head -> its regions as a texture, drawn once
+_region_maps: WeakKeyDictionary[HeadModel, Tensor] = WeakKeyDictionary()  # head -> its regions as a texture, drawn once
 
 
 @dataclass
@@ -90,7 +90,8 @@ def render_passes(
     smooth = F.normalize(normal, dim=-1, eps=1e-8)
     if maps is not None:
         bend = maps.normal.to(vertices)
-        smooth_map = filtered_texture(bend, at, texture_level(at, seen[..., 0], bend.shape[-2:]).clamp(max=4))
+        level = texture_level(at, seen[..., 0], (bend.shape[-2], bend.shape[-1]))
+        smooth_map = filtered_texture(bend, at, level.clamp(max=4))
         normal = perturb_normal(normal, tangent, F.normalize(smooth_map, dim=-1, eps=1e-8))
     turn = camera.matrix().mT[:, None]
     flat, normal = smooth @ turn, F.normalize(normal, dim=-1, eps=1e-8) @ turn

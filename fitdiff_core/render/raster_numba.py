@@ -48,8 +48,10 @@ def _fill(points, usable, tri, columns, rows, nearest):
                         nearest[b, py, px] = key
 
 
+# The cache on disk keeps the module's name. ComfyUI imports this file under another name, and a cache that was written
+# under one name cannot be read under the other. So only the installed package keeps compiled code.
 try:
-    _fill = numba.njit(cache=True)(_fill)
+    _fill = numba.njit(cache=__name__.startswith("fitdiff_core."))(_fill)
 except RuntimeError:  # numba has no folder to keep compiled code in
     _fill = numba.njit(_fill)
 
@@ -59,8 +61,8 @@ def triangle_ids(pos: Tensor, tri: Tensor, height: int, width: int) -> Tensor:
     """See `raster_torch.triangle_ids`; CPU tensors only."""
     points, usable = window(pos, height, width)
     nearest = np.full((pos.shape[0], height, width), NO_HIT, np.int64)
-    points = points.contiguous().numpy()
-    columns, rows = np.arange(width, dtype=points.dtype), np.arange(height, dtype=points.dtype)
-    _fill(points, usable.contiguous().numpy(), tri.contiguous().numpy(), columns, rows, nearest)
+    corners = points.contiguous().numpy()
+    columns, rows = np.arange(width, dtype=corners.dtype), np.arange(height, dtype=corners.dtype)
+    _fill(corners, usable.contiguous().numpy(), tri.contiguous().numpy(), columns, rows, nearest)
     ids = torch.from_numpy(nearest)
     return torch.where(ids == NO_HIT, -1, ids & 0xFFFFFFFF)

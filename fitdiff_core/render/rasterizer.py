@@ -84,19 +84,21 @@ def _id_pass(backend: str, device: str) -> IdPass:
     if backend not in BACKENDS:
         raise UserError(f"Unknown rasterizer {backend!r}; choose one of {', '.join(BACKENDS)}.")
     if backend == "nvdiffrast":
-        reason = "it runs on CUDA only" if device != "cuda" else "" if _nvdiffrast() else "it is not installed"
-        if not reason:
-            return _nvdiffrast()
+        found = _nvdiffrast() if device == "cuda" else None
+        if found is not None:
+            return found
+        reason = "it runs on CUDA only" if device != "cuda" else "it is not installed"
         _warn_once(f"nvdiffrast cannot be used ({reason}); rendering with the built-in rasterizer instead.")
         backend = "auto"
     if backend == "numba":
         if device != "cpu":
             raise UserError("The numba rasterizer runs on the CPU only; choose 'torch' or 'auto'.")
-        if _numba() is None:
+        compiled = _numba()
+        if compiled is None:
             raise UserError("The numba rasterizer needs numba: `pip install numba`, or choose 'torch'.")
-        return _numba()
-    if backend == "auto" and device == "cpu" and _numba():
-        return _numba()
+        return compiled
+    if backend == "auto" and device == "cpu" and (compiled := _numba()):
+        return compiled
     return raster_torch.triangle_ids
 
 

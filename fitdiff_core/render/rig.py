@@ -47,11 +47,11 @@ def combine_lights(*lights: Light) -> Light:
         raise UserError(
             f"Lights of {', '.join(str(len(x)) for x in lights)} pictures cannot be added; connect equal batches."
         )
-    lights = [x.to(lights[0].sh).expand(batch) for x in lights]
+    parts = [x.to(lights[0].sh).expand(batch) for x in lights]
     return Light(
-        sum(x.sh for x in lights),
-        torch.cat([x.direction for x in lights], 1),
-        torch.cat([x.color for x in lights], 1),
+        sum((x.sh for x in parts), torch.zeros_like(parts[0].sh)),
+        torch.cat([x.direction for x in parts], 1),
+        torch.cat([x.color for x in parts], 1),
         any(x.shadows for x in lights),
     )
 

@@ -49,14 +49,14 @@ def shade(
 
     matte = light.irradiance(normal).clamp(min=0)
     gloss = environment_brdf(f0, n_v, rough) * _blurred(lobe_direction(normal, view, n_v, rough), light, rough)
-    wrap = normal.new_tensor(wrap)
+    reach = normal.new_tensor(wrap)
     for k in range(light.direction.shape[1]):  # one light at a time keeps the memory flat
         toward, color = light.direction[:, k : k + 1], light.color[:, k : k + 1]
         if visibility is not None:
             color = color * visibility[..., k : k + 1]
         cosine = (normal * toward).sum(-1, keepdim=True)
         # (1 + w)^2 keeps the reflected energy (McAuley 2011)
-        matte = matte + color * ((cosine + wrap).clamp(min=0) / ((1 + wrap) ** 2 * math.pi))
+        matte = matte + color * ((cosine + reach).clamp(min=0) / ((1 + reach) ** 2 * math.pi))
         n_l = cosine.clamp(min=0)
         gloss = gloss + color * (n_l * ggx(f0, normal, view, toward, n_l, n_v, rough))
     if occlusion is None:

@@ -84,7 +84,8 @@ def main(names: list[str]) -> None:
         }
         with open_tab(server.url, vue=True, scale=SCALE) as tab:
             tab.page.evaluate(CALM, CANVAS)
-            for node in names or nodes:
+            # Load Photo last: the page keeps its photo by the node's number, and would show it on the next node
+            for node in sorted(names or nodes, key="FitDiff_LoadPhoto".__eq__):
                 text = PngImagePlugin.PngInfo()
                 text.add_text("shows", shows(nodes[node]))
                 file = FOLDER / f"{node}.png"
