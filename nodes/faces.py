@@ -38,8 +38,8 @@ class RememberingDetector:
         return self.found[key]
 
 
-def detector() -> RememberingDetector:
-    """The one detector of this host."""
+def detector() -> FaceDetector:
+    """The one detector of this host; it remembers, and answers as a FaceDetector does."""
     return host.load_once(lambda: RememberingDetector(load_detector(device=host.device())), "detector", None)
 
 

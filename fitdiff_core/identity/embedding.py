@@ -67,8 +67,8 @@ class Identity:
             tuple(a.to(device) for a in self.activations),
             tuple(v.map(lambda t: t.to(device)) for v in self.views),
         )
-        moved = {"embedding": self.embedding.to(device), "crop": self.crop.to(device)}
-        return replace(self, activations=activations, views=views, **moved)
+        embedding, crop = self.embedding.to(device), self.crop.to(device)
+        return replace(self, embedding=embedding, activations=activations, crop=crop, views=views)
 
 
 @torch.no_grad()
