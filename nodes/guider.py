@@ -154,6 +154,7 @@ class Guider:
             )
         finally:
             self.predict = self.denoiser
+        latent = run.finish(latent)
         self.runs = [*self.runs, (latent.cpu(), run.scenes(len(noise))[0])][-RUNS_KEPT:]
         return latent
 
