@@ -106,7 +106,7 @@ class GuidedDenoiser:
         if objective is None:
             head, autoencoder = without_inference_mode(model.head), without_inference_mode(model.autoencoder)
             self.decode = CachedDecoder(lambda z: autoencoder.decode(z, size=256))
-            self.encode = autoencoder.encode
+            self.autoencoder = autoencoder
             self.views = [PhotoView(g, PhotoObjective(head, self.decode, g)) for g in photos]
             if texture_mean is not None and self.settings.broad_colour.sigma > 0:
                 self.decode.low_band = self._low_band(texture_mean)
@@ -170,12 +170,13 @@ class GuidedDenoiser:
         """
         if not self._holds_colour:
             return latent
-        texture, shape = unpack_latent(latent.detach().clone(), self.identity_size)
+        texture = latent[:, :-1].detach().clone()
         maps = self.decode.decode(texture)
         size = tuple(2 * n for n in maps.shape[-2:])
         pair = torch.cat([self.decode.low_band.impose(maps), maps])
-        changed, plain = self.encode(F.interpolate(pair, size, mode="bilinear", align_corners=False)).chunk(2)
-        return pack_latent(texture + changed - plain, shape).to(latent.dtype)
+        pair = F.interpolate(pair, size, mode="bilinear", align_corners=False)
+        changed, plain = self.autoencoder.encode(pair).chunk(2)
+        return torch.cat([texture + changed - plain, latent[:, -1:]], 1).to(latent.dtype)
 
     def refine(self, texture: Tensor, shape: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """The denoiser's texture latent `[B, C, h, w]` and shape `[B, K]` -> the guided ones."""

@@ -25,9 +25,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fitdiff_core.avatar import Avatar
-from fitdiff_core.delight.classes import BEARD, BROW, GLASSES, HAIR, LIP, OTHER, SCALP, SKIN
-from fitdiff_core.delight.network import COARSE, log_albedo
-from fitdiff_core.delight.unwrapping import SIZE, CoarseUnwrapper
+from ..delight.classes import BEARD, BROW, GLASSES, HAIR, LIP, OTHER, SCALP, SKIN
+from ..delight.network import COARSE, log_albedo
+from ..delight.unwrapping import SIZE, CoarseUnwrapper
 from fitdiff_core.errors import UserError, command
 from fitdiff_core.files import atomic_path
 from fitdiff_core.fitting.landmarks import FitPrior, fit_landmarks

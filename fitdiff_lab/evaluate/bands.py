@@ -164,7 +164,9 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--photos", type=int, default=24, help="two of each person (24)")
     p.add_argument("--steps", type=int, default=20, help="of the sampler (20)")
     p.add_argument("--seed", type=int, default=91, help="of the held-out people (91)")
-    p.add_argument("--sigma", type=float, default=d.sigma, help=f"of the broad band; 0 lets guidance paint it ({d.sigma})")
+    p.add_argument(
+        "--sigma", type=float, default=d.sigma, help=f"of the broad band; 0 lets guidance paint it ({d.sigma})"
+    )
     p.add_argument("--keep", action="store_true", help="keep the tensors of each photo")
     a = p.parse_args(argv)
     settings = replace(GuidanceSettings(), broad_colour=replace(d, sigma=a.sigma))

@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fitdiff_core.delight.classes import CLASSES, HIDING
-from fitdiff_core.delight.network import COARSE, LEAST_COLOUR, Delighted, Delighter, coarse_photo
-from fitdiff_core.delight.unwrapping import SIZE
+from ..delight.classes import CLASSES, HIDING
+from ..delight.network import COARSE, LEAST_COLOUR, Delighted, Delighter, coarse_photo
+from ..delight.unwrapping import SIZE
 from fitdiff_core.errors import command
 from fitdiff_core.files import atomic_path
 from fitdiff_core.head import load_head
@@ -172,7 +172,9 @@ def losses(answer: Delighted, b: Batch, weight: Tensor) -> dict[str, Tensor]:
     entropy = F.cross_entropy(answer.classes, b.classes, torch.tensor(CLASS_WEIGHT), reduction="none")[:, None]
     found["classes"] = (entropy * fine).sum() / fine.sum()
     miss = [(x.detach() - b.albedo).abs().mean(1, keepdim=True) + 1e-2 for x in (albedo, b.prior)]
-    found["errors"] = sum((m * (-e).exp() + e).mean() for m, e in zip(miss, (answer.error, answer.prior_error), strict=True))
+    found["errors"] = sum(
+        (m * (-e).exp() + e).mean() for m, e in zip(miss, (answer.error, answer.prior_error), strict=True)
+    )
     return found
 
 

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..head import HeadModel
-from ..image import srgb_to_linear
-from ..render import Camera, interpolate, rasterize, vertex_normals
-from ..render.orientation import raster_to_image
+from fitdiff_core.head import HeadModel
+from fitdiff_core.image import srgb_to_linear
+from fitdiff_core.render import Camera, interpolate, rasterize, vertex_normals
+from fitdiff_core.render.orientation import raster_to_image
 
 SIZE = 128  # texels a side of what the network sees
 FINE = 2 * SIZE  # the photo is sampled at this size and averaged
