@@ -1,9 +1,9 @@
 """The broad colour of the skin belongs to the identity's prior; guidance may not repaint it.
 
-A photo tells the broad colour of the skin badly: exposure, white balance and light that the scene's model cannot express
-look the same, and hats, glasses and fringes are painted into the skin. The mean of the identity's linear prior tells it
-better (figures in docs/design.md). So the low band of the log albedo over the face is taken from there. What lies above
-this band, features and detail, is the photo's.
+A photo tells the broad colour of the skin badly: exposure, white balance and light that the scene's model cannot
+express look the same, and hats, glasses and fringes are painted into the skin. The mean of the identity's linear prior
+tells it better (figures in docs/design.md). So the low band of the log albedo over the face is taken from there. What
+lies above this band, features and detail, is the photo's.
 """
 
 from __future__ import annotations

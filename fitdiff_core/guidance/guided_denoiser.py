@@ -165,8 +165,9 @@ class GuidedDenoiser:
     def finish(self, latent: Tensor) -> Tensor:
         """The sampled latent `[B, C + 1, h, w]` with the broad colour of the identity's prior.
 
-        The maps are decoded, their low band is replaced, and both are encoded. The difference of the two codes is added,
-        so what the autoencoder does not reproduce is not lost. Half the resolution is enough: the change is smooth.
+        The maps are decoded, their low band is replaced, and both are encoded. The difference of the two codes is
+        added, so what the autoencoder does not reproduce is not lost. Half the resolution is enough: the change is
+        smooth.
         """
         if not self._holds_colour:
             return latent

@@ -4,8 +4,8 @@
 
 Each photo is rendered, covered by random things (`synthetic.occluders`), developed, and fitted as the pipeline fits it:
 to landmarks with a detector's errors. The photo is unwrapped through this fit. The truth is laid out in the same way:
-each texel holds the true albedo and class of what the photo shows there, so that the network need not learn to register.
-The mean of the identity's linear prior is stored beside it.
+each texel holds the true albedo and class of what the photo shows there. So the network need not learn to register. The
+mean of the identity's linear prior is stored beside it.
 
 Files hold `SHARD` pairs. A repeated command makes only the files that are missing.
 """
@@ -24,10 +24,6 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fitdiff_core.avatar import Avatar
-from ..delight.classes import BEARD, BROW, GLASSES, HAIR, LIP, OTHER, SCALP, SKIN
-from ..delight.network import COARSE, log_albedo
-from ..delight.unwrapping import SIZE, CoarseUnwrapper
 from fitdiff_core.errors import UserError, command
 from fitdiff_core.files import atomic_path
 from fitdiff_core.fitting.landmarks import FitPrior, fit_landmarks
@@ -39,6 +35,9 @@ from fitdiff_core.render import interpolate, rasterize, render, vertex_normals
 from fitdiff_core.render.orientation import raster_to_image
 from fitdiff_core.scene import Scene
 
+from ..delight.classes import BEARD, BROW, GLASSES, HAIR, LIP, OTHER, SCALP, SKIN
+from ..delight.network import COARSE, log_albedo
+from ..delight.unwrapping import SIZE, CoarseUnwrapper
 from ..synthetic import occluders as draw
 from ..synthetic.background import hair_volume, random_background, shoulders
 from ..synthetic.long_hair import Mane
@@ -72,8 +71,7 @@ COVERED = 0.55  # share of the photos with anything before the face
 
 @dataclass(frozen=True)
 class Person:
-    """attributes, shape `[1, K]`, maps as photographed, albedo `[1, 3, S, S]` without a painted fringe, classes `[1, 1, S,
-    S]` of the texels."""
+    """shape: `[1, K]`. maps: as photographed. albedo: `[1, 3, S, S]` without a fringe. classes: `[1, 1, S, S]`."""
 
     attributes: SkinAttributes
     shape: Tensor
@@ -84,7 +82,8 @@ class Person:
 
 @dataclass(frozen=True)
 class Photo:
-    """image `[1, 3, S, S]` sRGB; covers `[1, 3, S, S]`, opacity of hair, glasses and other things; kind: what was drawn."""
+    """image: `[1, 3, S, S]` sRGB. covers: `[1, 3, S, S]`, opacity of hair, glasses and other things. vertices: posed.
+    kind: the first thing that was drawn. strong: hard or coloured light."""
 
     image: Tensor
     covers: Tensor
@@ -236,7 +235,7 @@ class PairMaker:
         }
 
     def drift(self, grid: Tensor, seen: Tensor, photo: Photo) -> Tensor:
-        """Where in the atlas each texel's content truly lies: shift `[1, 2, SIZE, SIZE]` (right, down), shares of the side.
+        """Where in the atlas each texel's content truly lies: shift `[1, 2, SIZE, SIZE]` (right, down), in sides.
 
         Unseen texels continue their neighbours'. grid, seen: of `UVPhoto`.
         """
@@ -318,8 +317,10 @@ def patchy(image: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def cover(image: Tensor, sitter: draw.Sitter, hair: Tensor) -> tuple[Tensor, Tensor, str]:
-    """Draw up to two things before the face -> picture, opacity `[1, 3, H, W]` of hair, glasses and others, and the first's
-    name."""
+    """Draw up to two things before the face.
+
+    Returns the picture, the opacity `[1, 3, H, W]` of hair, glasses and other things, and the name of the first thing.
+    """
     rng = sitter.rng
     planes, kind = {"hair": hair, "glasses": torch.zeros_like(hair), "other": torch.zeros_like(hair)}, "nothing"
     for n in range(0 if rng.random() > COVERED else 1 + (rng.random() < 0.25)):

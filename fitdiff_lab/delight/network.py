@@ -1,8 +1,8 @@
 """A small UNet that says what the unwrapped photo shows: albedo, light, and what is not this person's skin.
 
-It starts from the albedo that the identity's prior expects and answers how the log albedo differs from it, how sure it is,
-what the log shading is, and the class of each texel. Albedo and shading have `COARSE` texels a side: only the broad bands
-are wanted of it. The classes have `SIZE`.
+It starts from the albedo that the identity's prior expects. It answers how the log albedo differs from it, how sure it
+is, what the log shading is, and the class of each texel. Albedo and shading have `COARSE` texels a side, because only
+their broad bands are wanted. The classes have `SIZE`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def log_albedo(albedo: Tensor) -> Tensor:
 
 
 def coarse_photo(photo: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Linear colour `[B, 3, 128, 128]` and share seen -> log colour `[B, 3, 64, 64]`, 0 where unseen, and share seen."""
+    """Linear colour `[B, 3, 128, 128]`, share seen -> log colour `[B, 3, 64, 64]`, 0 where unseen, and share seen."""
     share = F.avg_pool2d(seen, SIZE // COARSE)
     share = share * (share > SURE)
     mean = F.avg_pool2d(photo * seen, SIZE // COARSE) / share.clamp(min=SURE)

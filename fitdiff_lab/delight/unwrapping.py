@@ -1,4 +1,4 @@
-"""The photo in the atlas, coarse: colour, what is seen, facing and normals of each texel, for the delighting network."""
+"""The photo in the atlas, coarse: colour, share seen, facing and normal of each texel, for the delighting network."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def spectacles(image: Tensor, s: Sitter, dark: bool = False) -> Drawn:
 
 
 def strands(image: Tensor, s: Sitter, fringe: bool = False) -> Drawn:
-    """Strands over forehead and cheeks, of any hair colour; `fringe` covers the forehead down to the brows or the eyes."""
+    """Strands over forehead and cheeks, of any hair colour; `fringe` covers the forehead down to brows or eyes."""
     rng, size = s.rng, image.shape[-1]
     frame, draw = canvas(size)
     side, x0 = rng.choice([-1.0, 1.0]), rng.normal(0, 0.02)

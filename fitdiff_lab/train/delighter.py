@@ -1,8 +1,7 @@
 """Train the delighting network: python -m fitdiff_lab.train.delighter --data DIR --out RUN --minutes 35
 
-DIR holds `train` and `test`, folders of `fitdiff_lab.dataset.uv_photos`. New files in `train` are taken up as they come.
-RUN gets `config.json`, `log.csv`, `state.safetensors`, and at the end `delighter.safetensors` (fp16), which goes to
-fitdiff_core/assets.
+DIR holds `train` and `test`, folders of `fitdiff_lab.dataset.uv_photos`. New files in `train` are taken up as they
+come. RUN gets `config.json`, `log.csv`, `state.safetensors`, and at the end `delighter.safetensors` (fp16).
 
 Each step varies what it draws: another person's deviation from the prior, spoiled priors, more light, things before the
 face that come from other pairs, exposure, noise, the mirror image.
@@ -20,14 +19,14 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..delight.classes import CLASSES, HIDING
-from ..delight.network import COARSE, LEAST_COLOUR, Delighted, Delighter, coarse_photo
-from ..delight.unwrapping import SIZE
 from fitdiff_core.errors import command
 from fitdiff_core.files import atomic_path
 from fitdiff_core.head import load_head
 
 from ..dataset.uv_photos import load_pairs
+from ..delight.classes import CLASSES, HIDING
+from ..delight.network import COARSE, Delighted, Delighter, coarse_photo
+from ..delight.unwrapping import SIZE
 from .run import (
     Budget,
     Every,
@@ -50,8 +49,8 @@ LEAST_HIDDEN = 0.3  # share of a coarse texel under an occluder above which it g
 
 @dataclass
 class Batch:
-    """colour linear `[B, 3, 128, 128]`, seen, facing `[B, 1, 128, 128]`, normal, albedo, prior `[B, 3, 64, 64]` (the last two
-    logarithms), classes `[B, 128, 128]`."""
+    """colour: `[B, 3, 128, 128]` linear. seen, facing: `[B, 1, 128, 128]`. normal, albedo, prior: `[B, 3, 64, 64]`, the
+    last two logarithms. classes: `[B, 128, 128]`."""
 
     colour: Tensor
     seen: Tensor

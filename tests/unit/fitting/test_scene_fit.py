@@ -9,10 +9,9 @@ import torch
 from fitdiff_core.errors import UserError
 from fitdiff_core.face.mesh_points import LIDS_LEFT, LIDS_RIGHT
 from fitdiff_core.fitting import crop_face, fit_landmarks, fit_light, fit_scene
-from fitdiff_core.fitting.landmarks import landmark_basis
 from fitdiff_core.fitting.crop import crop_image
 from fitdiff_core.fitting.gaze import fit_gaze, inside_polygon
-from fitdiff_core.fitting.landmarks import FitPrior, LandmarkProblem
+from fitdiff_core.fitting.landmarks import FitPrior, LandmarkProblem, landmark_basis
 from fitdiff_core.fitting.pose import affine_pose, axis_angle_to_matrix, matrix_to_axis_angle, umeyama
 from fitdiff_core.fitting.sh_light import AMBIENT, directional_basis, irradiance_basis
 from fitdiff_core.image import linear_to_srgb, srgb_to_linear
