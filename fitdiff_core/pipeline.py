@@ -182,7 +182,7 @@ def sample_scenes(
     schedule = sigmas(s.steps).to(model.device)
     with torch.no_grad():
         latent = SAMPLERS[s.sampler](run, start * schedule[0], schedule, report)
-    return latent.detach(), run.scenes(len(start))
+    return run.finish(latent.detach()), run.scenes(len(start))
 
 
 def sample(

@@ -120,6 +120,10 @@ class ConditionedDenoiser:
         """Number of identities; 1 where there is none."""
         return 1 if self.condition is None else len(self.condition.embedding)
 
+    def texture_mean(self) -> Tensor | None:
+        """Most likely texture latent `[B, C, h, w]` of the identity; None where there is none."""
+        return None if self.condition is None else self.model.denoiser.texture_mean(self.condition)
+
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         return self.model.denoiser(x, sigma, self.condition, cfg_scale=self.cfg_scale)
 
@@ -130,7 +134,10 @@ class SamplingRun:
     def __init__(self, denoiser: ConditionedDenoiser, guidance: Guidance | Sequence[Guidance] | None, variation: float):
         """guidance: of one photo or of several photos of one person, None for none. variation: see `SampleSettings`."""
         self.denoiser, self.variation = denoiser, variation
-        self.guided = None if guidance is None else GuidedDenoiser(denoiser, denoiser.model, guidance)
+        self.guided = None
+        if guidance is not None:
+            mean = denoiser.texture_mean()
+            self.guided = GuidedDenoiser(denoiser, denoiser.model, guidance, texture_mean=mean)
 
     def start(self, noise: Tensor) -> Tensor:
         """Unit noise -> the noise that this run starts from. A new person (no identity) is always a full draw."""
@@ -140,6 +147,10 @@ class SamplingRun:
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
         return (self.guided or self.denoiser)(x, sigma)
+
+    def finish(self, latent: Tensor) -> Tensor:
+        """What the sampler returned `[B, C + 1, h, w]` -> the latent of the heads (`GuidedDenoiser.finish`)."""
+        return latent if self.guided is None else self.guided.finish(latent)
 
     def scenes(self, batch: int) -> list[Scene]:
         """The scenes of the photos as the run refined them, or one studio portrait where there is no photo."""

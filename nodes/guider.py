@@ -157,6 +157,8 @@ class Guider:
             )
         finally:
             self.predict = self.denoiser
+        if mask is None and float(sigmas[-1]) == 0:  # a kept part stays as it is; a noisy latent is not decoded
+            latent = run.finish(latent)
         self.runs = [*self.runs, (latent.cpu(), run.scenes(len(noise))[0])][-RUNS_KEPT:]
         return latent
 

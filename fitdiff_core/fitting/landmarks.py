@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, overload
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -63,12 +64,23 @@ class LandmarkFit:
         return Camera(self.focal[None].float(), self.rotation[None].float(), self.translation[None].float())
 
 
-@torch.no_grad()
+_BASES: WeakKeyDictionary[HeadModel, dict[str, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+
+
 def landmark_basis(head: HeadModel, which: str = "mesh") -> tuple[Tensor, Tensor]:
     """Landmarks of the mean head `[N, 3]`, and their derivatives by identity and expression `[N, 3, K + 52]`.
 
-    float64 on the CPU: the problem is small, and not every device has float64.
+    float64 on the CPU: the problem is small, and not every device has float64. Computed once for each head (0.1 s).
     """
+    known = _BASES.setdefault(head, {})
+    if which not in known:
+        known[which] = _landmark_basis(head, which)
+    return known[which]
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def _landmark_basis(head: HeadModel, which: str) -> tuple[Tensor, Tensor]:
     k, e = head.n_identity, len(head.expression_names)
     device = head.triangles.device
     identity = torch.cat(

@@ -16,12 +16,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..autograd import without_inference_mode
 from ..model.checkpoint import FitDiffModel
 from ..model.denoiser import pack_latent, unpack_latent
 from ..scene import Scene
+from .broad_colour import LowBand
 from .multi_photo import as_guidances, with_colour_reference
 from .objective import Guidance, PhotoObjective
 from .optimiser import RMSNormalisedMomentum
@@ -47,15 +49,20 @@ class Estimate:
 
 
 class CachedDecoder:
-    """A decoder that keeps its last result: the photos of one step share it, and its backward pass."""
+    """A decoder that keeps its last result: the photos of one step share it, and its backward pass.
+
+    low_band: imposed on the maps; None for none
+    """
 
     def __init__(self, decode: Callable[[Tensor], Tensor]):
         self.decode = decode
         self.last: tuple[Tensor, Tensor] | None = None
+        self.low_band: LowBand | None = None
 
     def __call__(self, latent: Tensor) -> Tensor:
         if self.last is None or self.last[0] is not latent:
-            self.last = latent, self.decode(latent)
+            stack = self.decode(latent)
+            self.last = latent, stack if self.low_band is None else self.low_band.impose(stack)
         return self.last[1]
 
     def clear(self) -> None:
@@ -83,24 +90,37 @@ class GuidedDenoiser:
         model: FitDiffModel,
         guidance: Guidance | Sequence[Guidance],
         objective: Objective | None = None,
+        texture_mean: Tensor | None = None,
     ):
         """denoise: the conditioned denoiser. objective: another objective, for tests.
+        texture_mean: `[B or 1, C, h, w]`, most likely texture of the identity, whose broad colour the sample keeps;
+        None where there is no identity
 
         Raises UserError where there is no photo.
         """
         self.denoise, self.prior = denoise, without_inference_mode(model.denoiser.prior)
         photos = with_colour_reference([without_inference_mode(g) for g in as_guidances(guidance)])
         self.settings = photos[0].settings
-        self.skin = photos[0].target.photo.regions[:, 1:2]
+        self.regions = photos[0].target.photo.regions
+        self.skin = self.regions[:, 1:2]
         self.identity_size = model.head.n_identity
         self.decode: CachedDecoder | None = None
         if objective is None:
             head, autoencoder = without_inference_mode(model.head), without_inference_mode(model.autoencoder)
             self.decode = CachedDecoder(lambda z: autoencoder.decode(z, size=256))
+            self.autoencoder = autoencoder
             self.views = [PhotoView(g, PhotoObjective(head, self.decode, g)) for g in photos]
+            if texture_mean is not None and self.settings.broad_colour.sigma > 0:
+                self.decode.low_band = self._low_band(texture_mean)
         else:
             self.views = [PhotoView(g, objective) for g in photos]
         self._restart(1)
+
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def _low_band(self, texture_mean: Tensor) -> LowBand:
+        diffuse = self.decode.decode(texture_mean.clone())[:, :3]
+        return LowBand(self.regions, diffuse, self.settings.broad_colour.sigma)
 
     @property
     def scenes(self) -> list[Scene]:
@@ -109,6 +129,10 @@ class GuidedDenoiser:
     @property
     def scene(self) -> Scene:
         return self.views[0].scene
+
+    @property
+    def _holds_colour(self) -> bool:
+        return self.decode is not None and self.decode.low_band is not None
 
     def _restart(self, batch: int) -> None:
         for view in self.views:
@@ -138,12 +162,31 @@ class GuidedDenoiser:
             guided = pack_latent(texture, shape).to(denoised.dtype)
         return guided
 
+    @torch.inference_mode(False)
+    @torch.no_grad()
+    def finish(self, latent: Tensor) -> Tensor:
+        """The sampled latent `[B, C + 1, h, w]` with the broad colour of the identity's prior.
+
+        The maps are decoded, their low band is replaced, and both are encoded. The difference of the two codes is
+        added, so what the autoencoder does not reproduce is not lost. Half the resolution is enough: the change is
+        smooth.
+        """
+        if not self._holds_colour:
+            return latent
+        texture = latent[:, :-1].detach().clone()
+        maps = self.decode.decode(texture)
+        size = tuple(2 * n for n in maps.shape[-2:])
+        pair = torch.cat([self.decode.low_band.impose(maps), maps])
+        pair = F.interpolate(pair, size, mode="bilinear", align_corners=False)
+        changed, plain = self.autoencoder.encode(pair).chunk(2)
+        return torch.cat([texture + changed - plain, latent[:, -1:]], 1).to(latent.dtype)
+
     def refine(self, texture: Tensor, shape: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """The denoiser's texture latent `[B, C, h, w]` and shape `[B, K]` -> the guided ones."""
         # posterior standard deviation of a unit-variance element
         radius = self.settings.trust_radius * sigma / (1 + sigma**2) ** 0.5
         z, s = texture, shape
-        if self.last is None and self.decode is not None and self.settings.weights.tone:
+        if self.last is None and self.decode is not None and self.settings.weights.tone and not self._holds_colour:
             self.tone = skin_tone(self.decode(texture), self.skin)
         if self.last is not None:  # continue from the estimate of the last level, as far as this level allows
             z, s = within(self.last.texture, texture, radius), within(self.last.shape, shape, radius)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ..errors import UserError
 from ..fitting import LightPrior
+from .broad_colour import BroadColour
 from .low_frequency import LowFrequency
 
 
@@ -17,7 +18,7 @@ class GuidanceWeights:
     perceptual: float = 0.5
     photometric: float = 1.0
     landmark: float = 0.25
-    tone: float = 0.03  # see `skin_tone.py`
+    tone: float = 0.03  # without an identity only, see `skin_tone.py`
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -41,6 +42,7 @@ class GuidanceSettings:
     recognizer_share: largest RMS of the recogniser's gradient, as a share of the photometric one
     light_prior: prior of the photo's light
     low_frequency: how the low-frequency residual between photo and render is treated
+    broad_colour: how the broad colour of the skin is held at that of the identity's prior
     """
 
     weights: GuidanceWeights = field(default_factory=GuidanceWeights)
@@ -54,6 +56,7 @@ class GuidanceSettings:
     recognizer_share: float = 1.0
     light_prior: LightPrior = field(default_factory=LightPrior)
     low_frequency: LowFrequency = field(default_factory=LowFrequency)
+    broad_colour: BroadColour = field(default_factory=BroadColour)
 
     def __post_init__(self) -> None:
         start, end = self.sigma_window

@@ -2,7 +2,8 @@
 
 One photo cannot tell dark skin in strong light from pale skin in weak light. The light is refitted to whatever albedo
 the guidance arrives at, so the photometric loss does not resist a drift of the tone, and the recogniser's gradient
-causes one. The tone that the identity's features suggest is already in the denoiser's estimate.
+causes one. The tone that the prior suggests is already in the denoiser's estimate. With an identity, `broad_colour.py`
+holds the tone instead.
 """
 
 from __future__ import annotations

@@ -162,6 +162,10 @@ class Denoiser(nn.Module):
         """Standardised features -> input `[B, F]` of the prior's regression; the shape encoder's features are last."""
         return torch.cat([pooled_features(embedding, activations, self.config.cells), self.reader(activations)], 1)
 
+    def texture_mean(self, cond: Condition) -> Tensor:
+        """The linear prior's most likely texture latent `[B, C, h, w]` of a condition, without the network's part."""
+        return self.prior.most_likely_texture(self._cached(cond, None).gaussian)
+
     def prepare_null(self) -> Prepared:
         """`prepare` without a condition, batch 1."""
         prepared = self.net.prepare_null()

@@ -125,6 +125,10 @@ class LinearPrior(nn.Module):
         """Mode coefficients `[B, P]` -> texture `[B, C, h, w]`."""
         return (coefficients @ self.modes).unflatten(1, self.texture_mean.shape)
 
+    def most_likely_texture(self, prior: Gaussian) -> Tensor:
+        """Texture latent `[B, C, h, w]` at the mean of `prior`: the most likely one, without any sampled detail."""
+        return self.texture_mean + self.join(prior.mean[:, : self.n_modes].to(self.modes) * self.modes_std)
+
     def posterior(self, texture: Tensor, shape: Tensor, sigma: Tensor, prior: Gaussian) -> Posterior:
         """Posterior given a noisy latent: mean m + S (S + sigma^2)^-1 (x - m), covariance sigma^2 S (S + sigma^2)^-1,
         for a prior N(m, S) and x = x0 + sigma * noise.

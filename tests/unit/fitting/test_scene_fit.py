@@ -11,7 +11,7 @@ from fitdiff_core.face.mesh_points import LIDS_LEFT, LIDS_RIGHT
 from fitdiff_core.fitting import crop_face, fit_landmarks, fit_light, fit_scene
 from fitdiff_core.fitting.crop import crop_image
 from fitdiff_core.fitting.gaze import fit_gaze, inside_polygon
-from fitdiff_core.fitting.landmarks import FitPrior, LandmarkProblem
+from fitdiff_core.fitting.landmarks import FitPrior, LandmarkProblem, landmark_basis
 from fitdiff_core.fitting.pose import affine_pose, axis_angle_to_matrix, matrix_to_axis_angle, umeyama
 from fitdiff_core.fitting.sh_light import AMBIENT, directional_basis, irradiance_basis
 from fitdiff_core.image import linear_to_srgb, srgb_to_linear
@@ -336,3 +336,8 @@ def test_shut_eyes_and_heads_without_eyes_look_ahead(head):
     image, size = torch.rand(1, 3, 512, 512), (512, 512)
     assert fit_gaze(image, torch.full((468, 2), 250.0), eyed.vertices(), eyed, camera, size).abs().max() < 0.05
     assert fit_gaze(image, torch.zeros(468, 2), head(torch.zeros(1, 20)), head, camera, size).abs().max() == 0
+
+
+def test_the_basis_of_the_landmarks_is_computed_once_for_each_head(head):
+    first, again = landmark_basis(head, "5"), landmark_basis(head, "5")
+    assert first[0] is again[0] and landmark_basis(head, "68")[0].shape[0] == 68

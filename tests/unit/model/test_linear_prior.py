@@ -196,3 +196,16 @@ def test_signs_of_the_modes_are_those_of_the_weights_a_run_begins_with():
     coefficients = set_modes(again, data, turned)
     torch.testing.assert_close(again.prior.modes, turned)
     torch.testing.assert_close(coefficients, plain * torch.tensor([1.0, -1.0, 1.0]))
+
+
+def test_the_most_likely_texture_is_the_posterior_mean_of_pure_noise():
+    g = torch.Generator().manual_seed(3)
+    prior = LinearPrior(latent=4, size=8, shape=5, modes=3, features=6)
+    prior.weight.normal_(generator=g)
+    prior.texture_mean.normal_(generator=g)
+    prior.modes.copy_(torch.linalg.qr(torch.randn(256, 3, generator=g))[0].T)
+    prior.modes_std.copy_(torch.tensor([3.0, 2.0, 1.0]))
+    gaussian = prior.conditional(torch.randn(2, 6, generator=g))
+    noisy = torch.zeros(2, 4, 8, 8), torch.zeros(2, 5)
+    expected = prior.posterior(*noisy, torch.tensor([1e6, 1e6]), gaussian).texture
+    assert torch.allclose(prior.most_likely_texture(gaussian), expected, atol=1e-4)

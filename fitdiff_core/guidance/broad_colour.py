@@ -1,0 +1,68 @@
+"""The broad colour of the skin belongs to the identity's prior; guidance may not repaint it.
+
+A photo tells the broad colour of the skin badly: exposure, white balance and light that the scene's model cannot
+express look the same, and hats, glasses and fringes are painted into the skin. The mean of the identity's linear prior
+tells it better (figures in docs/design.md). So the low band of the log albedo over the face is taken from there. What
+lies above this band, features and detail, is the photo's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import UserError
+from ..filters import gaussian_blur
+from ..maps import ALBEDO_EPSILON
+
+COARSE = 64  # texels a side at which the low band is computed
+LEAST_WEIGHT = 0.02  # weight of "no difference", which decides far from plain skin
+
+
+@dataclass(frozen=True)
+class BroadColour:
+    """How the broad colour is held.
+
+    sigma: width of the Gaussian that separates the bands, as a share of the atlas' side; 0 turns it off
+    """
+
+    sigma: float = 0.08
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sigma <= 0.5:
+            raise UserError(f"The width of the broad colour must be from 0 to 0.5, not {self.sigma}.")
+
+
+class LowBand:
+    """The low band of the log albedo over the face, and what it should be.
+
+    reference: `[B or 1, 3, COARSE, COARSE]`, low band of the reference
+    """
+
+    def __init__(self, regions: Tensor, diffuse: Tensor, sigma: float):
+        """regions: of `fitting.region_weights`, `[1, 4, h, w]` in UV. diffuse: linear albedo `[B, 3, h, w]` of the
+        reference. sigma: of `BroadColour`."""
+        small = F.interpolate(regions, (COARSE, COARSE), mode="area")
+        self.sigma, self.skin = sigma * COARSE, small[:, 1:2]
+        self.weight = gaussian_blur(self.skin, self.sigma) + LEAST_WEIGHT
+        # face, nose, lips, brows and lids have the photometric weight 1, the eyes half of it, the ears less
+        self.held = (2 * small[:, :1] - 1).clamp(0, 1)
+        self.reference = self.of(diffuse)
+
+    def of(self, diffuse: Tensor) -> Tensor:
+        """Low band `[B, 3, COARSE, COARSE]` of a linear albedo `[B, 3, h, w]`, differentiable.
+
+        A normalised convolution over plain skin: brows and lips get the value of the skin around them.
+        """
+        mean = F.interpolate(diffuse, (COARSE, COARSE), mode="area").clamp(min=0)
+        shades = (mean + ALBEDO_EPSILON).log()
+        return gaussian_blur(shades * self.skin, self.sigma) / self.weight
+
+    def impose(self, stack: Tensor) -> Tensor:
+        """Maps `[B, 9, h, w]` with the low band of the reference. Backwards, no gradient reaches the low band."""
+        gain = ((self.reference - self.of(stack[:, :3])) * self.held).exp()
+        gain = F.interpolate(gain, stack.shape[-2:], mode="bilinear", align_corners=False)
+        return torch.cat([stack[:, :3] * gain, stack[:, 3:]], 1)
