@@ -58,7 +58,8 @@ def bad_prefix(prefix: str) -> str | None:
     parts = prefix.strip().replace("\\", "/").split("/")
     if not parts[-1] or parts[-1] == ".":
         return "The file name prefix is empty; give a name such as fitdiff/avatar."
-    if ".." in parts or os.path.isabs(prefix.strip()) or ":" in prefix or parts[0] in ("", "~"):
+    drive = any(part[1:2] == ":" and part[0].isalpha() for part in parts)
+    if ".." in parts or os.path.isabs(prefix.strip()) or drive or parts[0] in ("", "~"):
         return (
             f"The file name prefix '{prefix}' leads out of the output folder; give a relative one such as "
             "fitdiff/avatar."
@@ -69,7 +70,7 @@ def bad_prefix(prefix: str) -> str | None:
         if (
             part.endswith((".", " "))
             and part != "."
-            or set(part) & set('<>"|?*')
+            or set(part) & set('<>:"|?*')
             or part.split(".")[0].lower() in RESERVED
         ):
             return f"'{part}' in the file name prefix is no name on Windows; give a plain one such as fitdiff/avatar."

@@ -59,7 +59,7 @@ def newer_host(monkeypatch, tmp_path):
     )
     folder_paths = MagicMock(
         get_output_directory=lambda: str(tmp_path),
-        get_save_image_path=lambda prefix, folder: (str(tmp_path), Path(prefix).name, 1, "", prefix),
+        get_save_image_path=lambda prefix, folder, *size: (str(tmp_path), Path(prefix).name, 1, "", prefix),
     )
     fakes = {"comfy_api": MagicMock(latest=latest), "comfy_api.latest": latest, "folder_paths": folder_paths}
     fakes |= {name: MagicMock() for name in ("comfy", "comfy.model_management", "comfy.utils")}
