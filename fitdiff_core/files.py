@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import json
 import os
 from collections.abc import Iterator
@@ -10,10 +11,30 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
+from .progress import check
 
 # names that Windows keeps for devices
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
 LONGEST = 200  # bytes of one name; file systems take 255, and a number and a suffix are added
+
+
+_new_files: contextvars.ContextVar[list[Path] | None] = contextvars.ContextVar("new_files", default=None)
+
+
+@contextlib.contextmanager
+def all_or_none() -> Iterator[None]:
+    """Removes the new files that `atomic_path` wrote inside, if an exception ends the block. Folders stay."""
+    files: list[Path] = []
+    token = _new_files.set(files)
+    try:
+        yield
+    except BaseException:
+        for path in files:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        raise
+    finally:
+        _new_files.reset(token)
 
 
 @contextlib.contextmanager
@@ -28,8 +49,13 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            check()
             yield part
+            check()
+            new, files = not path.exists(), _new_files.get()
             os.replace(part, path)
+            if new and files is not None:
+                files.append(path)
         except BaseException:  # also after an interrupt
             with contextlib.suppress(OSError):
                 part.unlink()

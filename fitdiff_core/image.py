@@ -21,6 +21,7 @@ from torch import Tensor
 from .colour_profile import to_srgb
 from .errors import UserError
 from .files import write_atomic
+from .progress import advance, in_background
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # weights of linear sRGB (IEC 61966-2-1, Rec. 709 primaries)
 MAX_SIDE = 2048  # pixels; larger photos are shrunk, because a face needs far less
@@ -155,15 +156,22 @@ def encode_png(image: Tensor, bits: int = 8) -> bytes:
 
     Values are stored as they are. Raises UserError for other bits.
     """
+    if bits not in (8, 16):
+        raise UserError(f"PNG bit depth must be 8 or 16, not {bits}.")
     x = image.detach().float().cpu()
     x = (x[0] if x.ndim == 4 else x).clamp(0, 1).permute(1, 2, 0).numpy()
+    data = in_background(lambda: _png(x, bits))
+    advance(0.3)  # of a file with three maps
+    return data
+
+
+def _png(x: np.ndarray, bits: int) -> bytes:
+    """`[H, W, C]` in 0..1 -> PNG bytes."""
     if bits == 8:
         buffer = io.BytesIO()
         a = (x * 255 + 0.5).astype(np.uint8)
         Image.fromarray(a if a.shape[2] == 3 else a[..., 0]).save(buffer, "PNG", compress_level=6)
         return buffer.getvalue()
-    if bits != 16:
-        raise UserError(f"PNG bit depth must be 8 or 16, not {bits}.")
     a = (x * 65535 + 0.5).astype(">u2")  # Pillow cannot write 16-bit RGB
     rows = b"".join(b"\0" + row.tobytes() for row in a)
 

@@ -11,9 +11,10 @@ from ..fitdiff_core.errors import UserError
 from ..fitdiff_core.export import FORMATS, MAP_FILES, UNITS, ExportOptions, format_error, write_avatar
 from ..fitdiff_core.export.mesh import whole_meshes
 from ..fitdiff_core.export.textures import map_batch_images, roughness_image
-from ..fitdiff_core.files import bad_prefix
+from ..fitdiff_core.files import all_or_none, bad_prefix
 from ..fitdiff_core.image import to_image
 from ..fitdiff_core.pictures import scenes_of_heads
+from ..fitdiff_core.progress import part
 from ..fitdiff_core.save_prefix import bad_template, replace_tokens
 from . import host, types
 
@@ -194,14 +195,16 @@ class ExportMesh(io.ComfyNode):
             map_files=map_files,
             blendshapes=blendshapes,
         )
-        files, progress = [], host.Progress(n)
-        for i in range(n):
-            file = f"{name}_{counter + i:05}_.{suffix}"
-            write_avatar(os.path.join(folder, file), avatar[i], options, scenes and scenes[i])
-            files.append({"filename": file, "subfolder": subfolder, "type": "output"})
-            progress(i, n)
+        files = []
+        with all_or_none():
+            for i in range(n):
+                file = f"{name}_{counter + i:05}_.{suffix}"
+                with part(i, n):
+                    write_avatar(os.path.join(folder, file), avatar[i], options, scenes and scenes[i])
+                files.append({"filename": file, "subfolder": subfolder, "type": "output"})
+            mesh = mesh_of(avatar, scenes)
         first = "/".join(filter(None, (subfolder, files[0]["filename"])))
-        values = [first, mesh_of(avatar, scenes)]
+        values = [first, mesh]
         if HAS_FILE_TYPE:
             file = Types.File3D(os.path.join(folder, files[0]["filename"]), suffix)
             values.append(file if suffix == "glb" else None)

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..fitdiff_core import guidance as core
 from ..fitdiff_core import pipeline
+from ..fitdiff_core.progress import part
 from . import host, types
 from .faces import faces_in
 from .identity import as_recognizer
@@ -63,7 +64,7 @@ class Guidance(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, sigma_start, sigma_end):
+    def validate_inputs(cls, sigma_start=None, sigma_end=None):
         if None in (sigma_start, sigma_end) or sigma_start > sigma_end:
             return True
         return (
@@ -90,9 +91,12 @@ class Guidance(io.ComfyNode):
         weights = core.GuidanceWeights(identity, perceptual, photometric, landmark)
         settings = core.GuidanceSettings(weights, (sigma_start, sigma_end))
         photos, recognizer = host.image_in(image), as_recognizer(recognizer)
-        faces = faces_in(photos, face, face_landmarks, bboxes)
-        fitted = pipeline.fit_photos(photos, host.head(), faces, host.masks_in(mask, len(photos)))
-        found = pipeline.prepare_guidance(fitted, recognizer, settings)
+        with part(0, 3):
+            faces = faces_in(photos, face, face_landmarks, bboxes)
+        with part(1, 3):
+            fitted = pipeline.fit_photos(photos, host.head(), faces, host.masks_in(mask, len(photos)))
+        with part(2, 3):
+            found = pipeline.prepare_guidance(fitted, recognizer, settings)
         visible = [photo.visible_mask(photos.shape[-2:])[:, 0].float().cpu() for photo in fitted]
         return io.NodeOutput(together(found), torch.cat(visible))
 

@@ -10,6 +10,7 @@ from ..fitdiff_core import pipeline
 from ..fitdiff_core.identity import Recognizer, blend_identities, walk_identities
 from ..fitdiff_core.identity.packs import face_analysis_file
 from ..fitdiff_core.image import to_image
+from ..fitdiff_core.progress import part
 from . import host, types
 from .faces import faces_in
 
@@ -52,7 +53,10 @@ class EncodeIdentity(io.ComfyNode):
     @host.with_gradients
     def execute(cls, image, recognizer, face, face_landmarks=None, bboxes=None):
         photos, recognizer = host.image_in(image), as_recognizer(recognizer)
-        identity = pipeline.encode(photos, recognizer, faces_in(photos, face, face_landmarks, bboxes))
+        with part(0, 2):
+            faces = faces_in(photos, face, face_landmarks, bboxes)
+        with part(1, 2):
+            identity = pipeline.encode(photos, recognizer, faces)
         return io.NodeOutput(identity, to_image(identity.crop))
 
 

@@ -7,18 +7,17 @@ import torch
 from ..fitdiff_core import pipeline
 from ..fitdiff_core.image import to_image
 from ..fitdiff_core.pictures import count_pictures, each_picture
-from . import host
+from ..fitdiff_core.progress import part
 
 
 def render_each(avatar, scene, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Every picture of heads and scenes (see `each_picture`) -> IMAGE and MASK, with progress."""
     images, masks, count = [], [], count_pictures(avatar, scene)
-    progress = host.Progress(count)
     for i, (head, one) in enumerate(each_picture(avatar, scene)):
-        image, mask = pipeline.render_avatar(head, one, size)
-        images.append(to_image(image))
-        masks.append(mask_out(mask))
-        progress(i, count)
+        with part(i, count):
+            image, mask = pipeline.render_avatar(head, one, size)
+            images.append(to_image(image))
+            masks.append(mask_out(mask))
     return torch.cat(images), torch.cat(masks)
 
 

@@ -67,7 +67,7 @@ class Render(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, camera, light):
+    def validate_inputs(cls, camera=None, light=None):
         return check_choices(camera=(camera, CAMERAS), light=(light, LIGHTS))
 
     @classmethod

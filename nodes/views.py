@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..fitdiff_core.image import to_image
 from ..fitdiff_core.pictures import count_pictures, each_picture
+from ..fitdiff_core.progress import part
 from ..fitdiff_core.render import Camera, Light
 from ..fitdiff_core.render.passes import NORMAL_STYLES, Passes, depth_image, normal_image, render_passes, uv_image
 from ..fitdiff_core.render.turn import SPINS, turntable
@@ -69,7 +70,7 @@ class Turntable(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, spin, light):
+    def validate_inputs(cls, spin=None, light=None):
         return check_choices(spin=(spin, SPINS), light=(light, LIGHTS))
 
     @classmethod
@@ -97,9 +98,11 @@ class Turntable(io.ComfyNode):
         lens = {"pitch_deg": pitch, "distance_m": distance, "fov_deg": fov}
         scene = replace(scene, light=lamp.to(device), size=(height, width))
         turns, images, masks = [], [], []
-        for head, one in each_picture(avatar, scene):
+        count = count_pictures(avatar, scene)
+        for i, (head, one) in enumerate(each_picture(avatar, scene)):
             turns.append(turntable(one, frames, start, end, spin, yaw, **lens).to(device))
-            image, mask = render_each(head, turns[-1], (height, width))
+            with part(i, count):
+                image, mask = render_each(head, turns[-1], (height, width))
             images.append(image)
             masks.append(mask)
         return io.NodeOutput(torch.cat(images), torch.cat(masks), Scene.cat(turns))
@@ -155,7 +158,7 @@ class RenderPasses(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, camera, normals):
+    def validate_inputs(cls, camera=None, normals=None):
         return check_choices(camera=(camera, CAMERAS), normals=(normals, NORMAL_STYLES))
 
     @classmethod
@@ -166,12 +169,11 @@ class RenderPasses(io.ComfyNode):
         if camera == "orbit":
             scene = replace(scene, camera=Camera.orbit(yaw, pitch, distance, fov).to(device))
         count = count_pictures(avatar, scene)
-        found, progress = [], host.Progress(count)
+        found, size = [], (height, width)
         for i, (head, one) in enumerate(each_picture(avatar, scene)):
-            found.append(
-                render_passes(head.vertices(one), head.head, one.camera, (height, width), head.maps if detail else None)
-            )
-            progress(i, count)
+            with part(i, count):
+                maps = head.maps if detail else None
+                found.append(render_passes(head.vertices(one), head.head, one.camera, size, maps))
         seen = Passes.cat(found)
         return io.NodeOutput(
             to_image(depth_image(seen.depth, seen.mask)),

@@ -196,7 +196,7 @@ add(
     ("`LPT1.txt`, reserved on Windows", "refused", RELATIVE, export(filename_prefix="LPT1.txt")),
     ("`a<b>`, impossible on Windows", "refused", RELATIVE, export(filename_prefix="a<b>")),
     ("`head.`, impossible on Windows", "refused", RELATIVE, export(filename_prefix="head.")),
-    ("`a:b`, impossible on Windows", "refused", RELATIVE, export(filename_prefix="a:b")),
+    ("`head:b`, impossible on Windows", "refused", RELATIVE, export(filename_prefix="head:b")),
     ("`%date:yyyy`, a token without an end", "refused", RELATIVE, export(filename_prefix="odd/%date:yyyy")),
     (
         "a token whose value leads out of the folder",

@@ -112,7 +112,7 @@ def test_api_prompt_without_workflow_or_prompt():
     [
         ("../%date:yyyy%", "leads out"),
         ("C:/%year%", "leads out"),
-        ("a/b:c", "no name on Windows"),
+        ("a/head:c", "no name on Windows"),
         ("%date:yyyy%/", "is empty"),
         ("%date:yyyy", "no name on Windows"),  # no end, so no token
     ],
