@@ -14,7 +14,7 @@ from .host import register_folders
 from .identity import BlendIdentities, EncodeIdentity, WalkIdentities
 from .lights import DirectionalLight, EnvironmentLight, LoadEnvironment, SceneLight
 from .models import LoadModel, LoadRecognizer
-from .render import Render
+from .render import Render, SceneCamera
 from .sampling import Sampler
 from .views import RenderPasses, Turntable
 
@@ -44,6 +44,7 @@ NODES = [
     LoadEnvironment,
     Turntable,
     RenderPasses,
+    SceneCamera,
 ]
 
 

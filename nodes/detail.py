@@ -47,8 +47,7 @@ class PhotoDetail(io.ComfyNode):
     @classmethod
     @host.with_gradients
     def execute(cls, model, avatar, scene, image, strength, mask=None, identity=None):
-        masks = host.masks_in(mask)
-        found = pipeline.add_photo_detail(
-            model, avatar, scene, host.image_in(image[:1]), masks and masks[0], strength, identity=identity
-        )
+        photo = host.image_in(image[:1])
+        masks = host.masks_for(mask if mask is None or mask.ndim != 3 else mask[:1], photo)
+        found = pipeline.add_photo_detail(model, avatar, scene, photo, masks and masks[0], strength, identity=identity)
         return io.NodeOutput(found.avatar, found.weight[:, 0].float().cpu())

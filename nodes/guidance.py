@@ -94,7 +94,7 @@ class Guidance(io.ComfyNode):
         with part(0, 3):
             faces = faces_in(photos, face, face_landmarks, bboxes)
         with part(1, 3):
-            fitted = pipeline.fit_photos(photos, host.head(), faces, host.masks_in(mask, len(photos)))
+            fitted = pipeline.fit_photos(photos, host.head(), faces, host.masks_for(mask, photos))
         with part(2, 3):
             found = pipeline.prepare_guidance(fitted, recognizer, settings)
         visible = [photo.visible_mask(photos.shape[-2:])[:, 0].float().cpu() for photo in fitted]

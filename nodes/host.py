@@ -165,6 +165,24 @@ def masks_in(mask: torch.Tensor | None, count: int | None = None) -> list[torch.
     return masks * count if count and len(masks) == 1 else masks
 
 
+def masks_for(mask: torch.Tensor | None, photos: torch.Tensor) -> list[torch.Tensor] | None:
+    """`masks_in` for photos `[B, 3, H, W]`: masks of the photo's proportions but of another size are scaled to it.
+
+    Core's mask nodes often work at a size of their own. A mask of other proportions stays, and is refused later.
+    """
+    masks, (height, width) = masks_in(mask, len(photos)), photos.shape[-2:]
+
+    def fit(one: torch.Tensor) -> torch.Tensor:
+        h, w = one.shape[-2:]
+        if (h, w) == (height, width) or abs(w * height - h * width) > max(
+            height, width
+        ):  # more than a pixel's rounding
+            return one
+        return torch.nn.functional.interpolate(one, (height, width), mode="bilinear", antialias=h > height)
+
+    return masks and [fit(one) for one in masks]
+
+
 class Progress:
     """`callback(i, n, denoised)` of the sampler: moves the progress bar, shows a preview, stops an interrupted run."""
 

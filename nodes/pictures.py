@@ -8,6 +8,7 @@ from ..fitdiff_core import pipeline
 from ..fitdiff_core.image import to_image
 from ..fitdiff_core.pictures import count_pictures, each_picture
 from ..fitdiff_core.progress import part
+from ..fitdiff_core.render.viewer_camera import camera_from_viewer
 
 
 def render_each(avatar, scene, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -19,6 +20,12 @@ def render_each(avatar, scene, size: tuple[int, int]) -> tuple[torch.Tensor, tor
             images.append(to_image(image))
             masks.append(mask_out(mask))
     return torch.cat(images), torch.cat(masks)
+
+
+def viewer_camera(avatar, info):
+    """camera_info of core's 3D nodes, which show the avatar's neutral GLB -> a camera on the avatar's device."""
+    vertices = avatar[0].vertices()[0].detach()
+    return camera_from_viewer(info, (vertices.amin(0), vertices.amax(0))).to(vertices.device)
 
 
 def mask_out(mask: torch.Tensor) -> torch.Tensor:

@@ -134,7 +134,7 @@ salts = itertools.count()
 
 
 def live(client, graph: dict) -> dict:
-    """What is in the server's memory. graph: run with it, so that its cached outputs stay."""
+    """What is in the server's memory. graph: has run already; with it, its cached outputs stay."""
     run = client.run(graph | {"live": {"class_type": "TestLiveNetworks", "inputs": {"salt": next(salts)}}})
     assert run.end == "execution_success", run.error
     return json.loads(run.outputs["live"]["text"][0])
@@ -158,11 +158,13 @@ def test_free_frees_our_networks(client):
 
 
 def test_unload_models_alone_leaves_the_graph_working(client):
+    assert client.run(PICTURE).end == "execution_success"
     assert live(client, PICTURE)["patchers"] >= 1
     free(client, unload_models=True)
     assert live(client, PICTURE)["patchers"] == 0, "ComfyUI must take them for unloaded"
     another = PICTURE | {"latent": node("Sampler", model=["model", 0], steps=1, seed=99)}
-    after = live(client, another)  # the model comes from the graph's cache
+    assert client.run(another).end == "execution_success", "the model comes from the graph's cache"
+    after = live(client, another)
     assert after["patchers"] >= 1 and after["Denoiser"] == 1, after
 
 

@@ -8,6 +8,21 @@ import comfy.model_management
 import torch
 
 
+class TestCamera:
+    """In place of core's Load 3D, whose camera comes from the browser."""
+
+    CATEGORY = "test"
+    FUNCTION = "give"
+    RETURN_TYPES = ("LOAD3D_CAMERA",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"info": ("STRING", {"default": "{}"})}}
+
+    def give(self, info):
+        return (json.loads(info),)
+
+
 class TestLiveNetworks:
     CATEGORY = "test"
     FUNCTION = "count"
