@@ -9,7 +9,7 @@ import torch
 
 from fitdiff_core.errors import UserError
 from fitdiff_core.render import Camera
-from fitdiff_core.render.viewer_camera import camera_from_viewer, camera_to_viewer
+from fitdiff_core.render.viewer_camera import camera_from_viewer, camera_to_viewer, turn_camera
 
 POINTS = torch.tensor([[[0.0, 0.0, 0.1], [0.05, 0.02, 0.08], [-0.07, 0.11, -0.03], [0.02, -0.1, 0.0]]])
 INFO = {
@@ -100,3 +100,14 @@ def test_anything_else_is_refused_with_what_to_do(bad):
 def test_a_batch_has_no_one_camera():
     with pytest.raises(UserError, match="pick one picture"):
         camera_to_viewer(Camera.orbit(torch.zeros(2)))
+
+
+def test_turning_a_camera_is_turning_the_orbit():
+    turn = torch.tensor([-40.0, 0.0, 130.0])
+    turned = turn_camera(Camera.orbit(20.0, 15.0, 0.7, 30.0, (0.0, 0.0, 0.0)), turn)
+    torch.testing.assert_close(
+        turned.project(POINTS.expand(3, -1, -1), (512, 512)),
+        Camera.orbit(20.0 + turn, 15.0, 0.7, 30.0, (0.0, 0.0, 0.0)).project(POINTS.expand(3, -1, -1), (512, 512)),
+        atol=0.01,
+        rtol=0,
+    )
