@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import json
 import os
 from collections.abc import Iterator
@@ -10,10 +11,30 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
+from .progress import check
 
 # names that Windows keeps for devices
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
 LONGEST = 200  # bytes of one name; file systems take 255, and a number and a suffix are added
+
+
+_new_files: contextvars.ContextVar[list[Path] | None] = contextvars.ContextVar("new_files", default=None)
+
+
+@contextlib.contextmanager
+def all_or_none() -> Iterator[None]:
+    """Removes the new files that `atomic_path` wrote inside, if an exception ends the block. Folders stay."""
+    files: list[Path] = []
+    token = _new_files.set(files)
+    try:
+        yield
+    except BaseException:
+        for path in files:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        raise
+    finally:
+        _new_files.reset(token)
 
 
 @contextlib.contextmanager
@@ -28,8 +49,13 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     try:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            check()
             yield part
+            check()
+            new, files = not path.exists(), _new_files.get()
             os.replace(part, path)
+            if new and files is not None:
+                files.append(path)
         except BaseException:  # also after an interrupt
             with contextlib.suppress(OSError):
                 part.unlink()
@@ -58,7 +84,8 @@ def bad_prefix(prefix: str) -> str | None:
     parts = prefix.strip().replace("\\", "/").split("/")
     if not parts[-1] or parts[-1] == ".":
         return "The file name prefix is empty; give a name such as fitdiff/avatar."
-    if ".." in parts or os.path.isabs(prefix.strip()) or ":" in prefix or parts[0] in ("", "~"):
+    drive = any(part[1:2] == ":" and part[0].isalpha() for part in parts)
+    if ".." in parts or os.path.isabs(prefix.strip()) or drive or parts[0] in ("", "~"):
         return (
             f"The file name prefix '{prefix}' leads out of the output folder; give a relative one such as "
             "fitdiff/avatar."
@@ -69,7 +96,7 @@ def bad_prefix(prefix: str) -> str | None:
         if (
             part.endswith((".", " "))
             and part != "."
-            or set(part) & set('<>"|?*')
+            or set(part) & set('<>:"|?*')
             or part.split(".")[0].lower() in RESERVED
         ):
             return f"'{part}' in the file name prefix is no name on Windows; give a plain one such as fitdiff/avatar."

@@ -15,16 +15,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from .colour_profile import to_srgb
 from .errors import UserError
 from .files import write_atomic
+from .progress import advance, in_background
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)  # weights of linear sRGB (IEC 61966-2-1, Rec. 709 primaries)
 MAX_SIDE = 2048  # pixels; larger photos are shrunk, because a face needs far less
 MIN_SIDE = 48
 MAX_PIXELS = 150e6  # decoded at once; JPEGs may have more, because they can be decoded at a fraction of their size
+# brands of pictures in the ISO base media file format (ISO/IEC 23008-12) with HEVC inside, and one that AVIF shares
+HEIC_BRANDS, SHARED_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}, {b"mif1", b"msf1"}
 
 
 def srgb_to_linear(x: Tensor) -> Tensor:
@@ -65,7 +69,8 @@ def from_image(x: Tensor) -> Tensor:
 def load_photo(path: str | os.PathLike) -> Tensor:
     """A photo file -> sRGB `[1, 3, H, W]` in 0..1, upright (EXIF), at most 2048 px on its longer side.
 
-    Alpha is composited over white. Grey, palette, CMYK and 16-bit files are converted.
+    The ICC profile is applied (see `colour_profile.to_srgb`). Alpha is composited over white. Grey, palette, CMYK and
+    16-bit files are converted. HEIC needs the package pillow-heif.
     Raises UserError for a missing, unreadable, tiny or gigantic file.
     """
     path = Path(path)
@@ -82,13 +87,20 @@ def load_photo(path: str | os.PathLike) -> Tensor:
     except (Image.DecompressionBombError, MemoryError) as e:
         raise UserError(f"The photo {path} is too large; scale it down to {MAX_SIDE} px ({e}).") from e
     except Exception as e:  # Pillow's readers raise many types for damaged files
-        raise UserError(f"Cannot read {path} as an image ({e}). Save it again as JPEG or PNG.") from e
+        # Pillow's own words for a file of no known kind name the Python object that was read
+        reason = "no known kind of picture" if isinstance(e, UnidentifiedImageError) else e
+        raise UserError(f"Cannot read {path} as an image ({reason}). Save it again as JPEG or PNG.") from e
+    profile = im.info.get("icc_profile")
     if im.mode.startswith("I") or im.mode == "F":  # 16-bit and float grey, which Pillow would clip at 255
         a = np.asarray(im, np.float32)
         if not np.isfinite(a).all():
             raise UserError(f"The photo {path} holds NaN or infinite values; save it again as JPEG or PNG.")
         top = 65535.0 if a.max() > 255 else 255.0 if a.max() > 1 else 1.0
         im = Image.fromarray(np.clip(a / top * 255 + 0.5, 0, 255).astype(np.uint8))
+    if im.mode == "P" and "transparency" in im.info:
+        im = im.convert("RGBA")
+    if profile:
+        im = to_srgb(im, profile, str(path))
     if im.mode in ("RGBA", "LA", "PA") or "transparency" in im.info:
         im = im.convert("RGBA")
         im = Image.alpha_composite(Image.new("RGBA", im.size, (255,) * 4), im)
@@ -101,6 +113,8 @@ def load_photo(path: str | os.PathLike) -> Tensor:
 
 def _decode(path: Path) -> Image.Image:
     """The first picture in the file, upright."""
+    if _is_heic(path):
+        _register_heic(path)
     # from a file object: given a name, Pillow 13 maps plain TIFFs into memory and loses their EXIF orientation
     with path.open("rb") as file, Image.open(file) as im:
         # a huge JPEG is decoded at a fraction of its size, which also limits memory
@@ -114,20 +128,50 @@ def _decode(path: Path) -> Image.Image:
     return upright
 
 
+def _is_heic(path: Path) -> bool:
+    """Whether the bytes, not the name, say that this is a HEIC photo."""
+    with path.open("rb") as file:
+        start = file.read(256)
+    if start[4:8] != b"ftyp":
+        return False
+    end = int.from_bytes(start[:4], "big")
+    brand, others = start[8:12], start[16:end]
+    return brand in HEIC_BRANDS or (brand in SHARED_BRANDS and b"avif" not in others)
+
+
+def _register_heic(path: Path) -> None:
+    """Let Pillow read HEIC. Raises UserError where pillow-heif is not installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise UserError(
+            f"{path} is a HEIC photo. To read it, install pillow-heif (`pip install pillow-heif`), or export it "
+            "as JPEG."
+        ) from None
+    register_heif_opener()
+
+
 def encode_png(image: Tensor, bits: int = 8) -> bytes:
     """`[C, H, W]` or `[1, C, H, W]` in 0..1, C = 1 or 3 -> PNG bytes. bits: 8 or 16 per channel.
 
     Values are stored as they are. Raises UserError for other bits.
     """
+    if bits not in (8, 16):
+        raise UserError(f"PNG bit depth must be 8 or 16, not {bits}.")
     x = image.detach().float().cpu()
     values = (x[0] if x.ndim == 4 else x).clamp(0, 1).permute(1, 2, 0).numpy()
+    data = in_background(lambda: _png(values, bits))
+    advance(0.3)  # of a file with three maps
+    return data
+
+
+def _png(values: np.ndarray, bits: int) -> bytes:
+    """`[H, W, C]` in 0..1 -> PNG bytes."""
     if bits == 8:
         buffer = io.BytesIO()
         a = (values * 255 + 0.5).astype(np.uint8)
         Image.fromarray(a if a.shape[2] == 3 else a[..., 0]).save(buffer, "PNG", compress_level=6)
         return buffer.getvalue()
-    if bits != 16:
-        raise UserError(f"PNG bit depth must be 8 or 16, not {bits}.")
     a = (values * 65535 + 0.5).astype(">u2")  # Pillow cannot write 16-bit RGB
     rows = b"".join(b"\0" + row.tobytes() for row in a)
 

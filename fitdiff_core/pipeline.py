@@ -32,6 +32,7 @@ from .image import linear_to_srgb
 from .model.checkpoint import FitDiffModel, load_model
 from .model.denoiser import unpack_latent
 from .model.samplers import SAMPLERS, sigmas
+from .progress import part, unheard
 from .render import Camera, Light, render
 from .sampling import ConditionedDenoiser, SampleSettings, SamplingRun, check_faces, condition, noise
 from .scene import Scene
@@ -119,7 +120,8 @@ def fit_photos(
     fitted = []
     for i, (photo, face) in enumerate(zip(photos, faces, strict=True)):
         try:
-            fitted.append(fit_photo(photo[None], face, head, None if masks is None else masks[i]))
+            with part(i, len(photos)):
+                fitted.append(fit_photo(photo[None], face, head, None if masks is None else masks[i]))
         except UserError as e:
             if len(photos) == 1:
                 raise
@@ -180,7 +182,7 @@ def sample_scenes(
             callback(i, n, denoised)
 
     schedule = sigmas(s.steps).to(model.device)
-    with torch.no_grad():
+    with torch.no_grad(), unheard():  # the steps are reported by `callback`
         latent = SAMPLERS[s.sampler](run, start * schedule[0], schedule, report)
     return run.finish(latent.detach()), run.scenes(len(start))
 

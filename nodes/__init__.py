@@ -17,7 +17,7 @@ from .lights import DirectionalLight, EnvironmentLight, LoadEnvironment, SceneLi
 from .load_photo import LoadPhoto
 from .models import LoadModel, LoadRecognizer
 from .photo_to_head import PhotoToHead
-from .render import Render
+from .render import Render, SceneCamera
 from .sampling import Sampler
 from .views import RenderPasses, Turntable
 
@@ -50,6 +50,7 @@ NODES: list[type] = [
     LoadPhoto,
     PhotoToHead,
     FindFaces,
+    SceneCamera,
 ]
 
 

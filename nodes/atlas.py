@@ -44,7 +44,7 @@ class RegionMasks(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, region):
+    def validate_inputs(cls, region=None):
         return check_choices(region=(region, REGIONS))
 
     @classmethod

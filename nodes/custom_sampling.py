@@ -93,6 +93,7 @@ class EmptyLatent(io.ComfyNode):
         )
 
     @classmethod
+    @host.with_gradients
     def execute(cls, model, batch):
         return io.NodeOutput({"samples": torch.zeros(batch, *model.latent_shape)})
 

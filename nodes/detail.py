@@ -47,8 +47,9 @@ class PhotoDetail(io.ComfyNode):
     @classmethod
     @host.with_gradients
     def execute(cls, model, avatar, scene, image, strength, mask=None, identity=None):
-        masks = host.masks_in(mask)
+        photo = host.image_in(image[:1])
+        masks = host.masks_for(mask if mask is None or mask.ndim != 3 else mask[:1], photo)
         found = pipeline.add_photo_detail(
-            model, avatar, scene, host.image_in(image[:1]), masks[0] if masks else None, strength, identity=identity
+            model, avatar, scene, photo, masks[0] if masks else None, strength, identity=identity
         )
         return io.NodeOutput(found.avatar, found.weight[:, 0].float().cpu())

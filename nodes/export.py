@@ -11,9 +11,11 @@ from ..fitdiff_core.errors import UserError
 from ..fitdiff_core.export import FORMATS, MAP_FILES, UNITS, ExportOptions, format_error, write_avatar
 from ..fitdiff_core.export.mesh import whole_meshes
 from ..fitdiff_core.export.textures import map_batch_images, roughness_image
-from ..fitdiff_core.files import bad_prefix
+from ..fitdiff_core.files import all_or_none, bad_prefix
 from ..fitdiff_core.image import to_image
 from ..fitdiff_core.pictures import scenes_of_heads
+from ..fitdiff_core.progress import part
+from ..fitdiff_core.save_prefix import bad_template, replace_tokens
 from . import host, types
 
 FLIPPED = "glb, green flipped"  # a format of version 0.1, now glb with normals down
@@ -23,12 +25,20 @@ HAS_FILE_TYPE = hasattr(io, "File3DGLB") and hasattr(Types, "File3D")
 HAS_ANY_FILE = HAS_FILE_TYPE and hasattr(io, "File3DAny")
 
 
-def output_path(prefix: str) -> tuple[str, str, int, str]:
-    """(folder, file name, counter, folder relative to output/) of a prefix. Raises UserError for a bad prefix."""
+def output_path(prefix: str, hidden=None, size: tuple[int, int] = (0, 0)) -> tuple[str, str, int, str]:
+    """(folder, file name, counter, folder relative to output/) of a prefix, its tokens replaced.
+
+    hidden: the node's prompt and workflow, for `%Node.widget%`; None for none
+    size: (H, W) for `%height%` and `%width%`
+    Raises UserError for a bad prefix.
+    """
+    prompt, info = getattr(hidden, "prompt", None), getattr(hidden, "extra_pnginfo", None)
+    prefix = replace_tokens(prefix, prompt, (info or {}).get("workflow"))
     if problem := bad_prefix(prefix):
         raise UserError(problem)
     prefix = prefix.strip().replace("\\", "/")  # graphs made on Windows use it as a folder separator
-    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, folder_paths.get_output_directory())
+    output = folder_paths.get_output_directory()
+    folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output, size[1], size[0])
     return folder, name, counter, subfolder.replace("\\", "/")
 
 
@@ -75,12 +85,14 @@ class ExportMesh(io.ComfyNode):
             "3D preview and "
             "has the 52 ARKit blendshapes; OBJ and PLY come with PNG textures, USDZ holds them.",
             is_output_node=True,
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],  # for tokens of the prefix
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The head to save; a batch gives one file a head."),
                 io.String.Input(
                     "filename_prefix",
                     default="fitdiff/avatar",
-                    tooltip="Folder and name below output/; a number is added.",
+                    tooltip="Folder and name below output/; a number is added. %date:yyyy-MM-dd%, %year%, "
+                    "%Node.widget% and the like are filled in, as in Save Image.",
                 ),
                 io.Combo.Input(
                     "format",
@@ -146,12 +158,9 @@ class ExportMesh(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, filename_prefix, format, unit="metres"):
-        if format is not None and format not in CHOICES:
-            return f"Unknown format '{format}'; choose one of {', '.join(CHOICES)}."
-        if format is not None and unit is not None and (wrong := format_error(suffix_of(format), unit)):
-            return wrong
-        return True if filename_prefix is None else bad_prefix(filename_prefix) or True
+    def validate_inputs(cls, filename_prefix=None):
+        """Of this input alone: ComfyUI reports a problem once for each argument that stands here."""
+        return True if filename_prefix is None else bad_template(filename_prefix) or True
 
     @classmethod
     @host.with_gradients
@@ -169,13 +178,15 @@ class ExportMesh(io.ComfyNode):
         scene=None,
     ):
         n, suffix, scenes = len(avatar), suffix_of(format), None
+        if wrong := format_error(suffix, unit):
+            raise UserError(wrong)
         if expression == "photo":
             if scene is None:
                 raise UserError(
                     "The photo's expression needs the scene; connect that output of FitDiff Sampler, or choose neutral."
                 )
             scenes = scenes_of_heads(avatar, scene)
-        folder, name, counter, subfolder = output_path(filename_prefix)
+        folder, name, counter, subfolder = output_path(filename_prefix, getattr(cls, "hidden", None), avatar.maps.size)
         options = ExportOptions(
             suffix,
             texture_size or None,
@@ -184,14 +195,16 @@ class ExportMesh(io.ComfyNode):
             map_files=map_files,
             blendshapes=blendshapes,
         )
-        files, progress = [], host.Progress(n)
-        for i in range(n):
-            file = f"{name}_{counter + i:05}_.{suffix}"
-            write_avatar(os.path.join(folder, file), avatar[i], options, scenes[i] if scenes else None)
-            files.append({"filename": file, "subfolder": subfolder, "type": "output"})
-            progress(i, n)
+        files = []
+        with all_or_none():
+            for i in range(n):
+                file = f"{name}_{counter + i:05}_.{suffix}"
+                with part(i, n):
+                    write_avatar(os.path.join(folder, file), avatar[i], options, scenes[i] if scenes else None)
+                files.append({"filename": file, "subfolder": subfolder, "type": "output"})
+            mesh = mesh_of(avatar, scenes)
         first = "/".join(filter(None, (subfolder, files[0]["filename"])))
-        values = [first, mesh_of(avatar, scenes)]
+        values = [first, mesh]
         if HAS_FILE_TYPE:
             file = Types.File3D(os.path.join(folder, files[0]["filename"]), suffix)
             values.append(file if suffix == "glb" else None)

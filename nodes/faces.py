@@ -26,6 +26,9 @@ class RememberingDetector:
         self.detector = detector
         self.found: OrderedDict[tuple, list[Face]] = OrderedDict()
 
+    def to(self, device: torch.device) -> None:
+        self.detector.to(device)
+
     def detect(self, image: torch.Tensor) -> list[Face]:
         """Faces in `[3, H, W]` sRGB, largest first."""
         pixels = image.contiguous().cpu().numpy()

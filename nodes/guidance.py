@@ -7,6 +7,7 @@ from comfy_api.latest import io
 
 from ..fitdiff_core import guidance as core
 from ..fitdiff_core import pipeline
+from ..fitdiff_core.progress import part
 from . import host, types
 from .faces import faces_in
 from .identity import as_recognizer
@@ -64,7 +65,7 @@ class Guidance(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, sigma_start, sigma_end):
+    def validate_inputs(cls, sigma_start=None, sigma_end=None):
         if None in (sigma_start, sigma_end) or sigma_start > sigma_end:
             return True
         return (
@@ -92,9 +93,12 @@ class Guidance(io.ComfyNode):
         weights = core.GuidanceWeights(identity, perceptual, photometric, landmark)
         settings = core.GuidanceSettings(weights, (sigma_start, sigma_end))
         photos, recognizer = host.image_in(image), as_recognizer(recognizer)
-        chosen = faces_in(photos, face, face_landmarks, bboxes, faces)
-        fitted = pipeline.fit_photos(photos, host.head(), chosen, host.masks_in(mask, len(photos)))
-        found = pipeline.prepare_guidance(fitted, recognizer, settings)
+        with part(0, 3):
+            chosen = faces_in(photos, face, face_landmarks, bboxes, faces)
+        with part(1, 3):
+            fitted = pipeline.fit_photos(photos, host.head(), chosen, host.masks_for(mask, photos))
+        with part(2, 3):
+            found = pipeline.prepare_guidance(fitted, recognizer, settings)
         height, width = photos.shape[-2:]
         visible = [photo.visible_mask((height, width))[:, 0].float().cpu() for photo in fitted]
         return io.NodeOutput(core.as_guidances(found), torch.cat(visible), ui=host.say(cls, outlier_lines(found)))

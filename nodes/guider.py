@@ -14,6 +14,7 @@ import torch
 
 from ..fitdiff_core.errors import UserError
 from ..fitdiff_core.model.samplers import SIGMA_MAX, SIGMA_MIN
+from ..fitdiff_core.progress import unheard
 from ..fitdiff_core.sampling import ConditionedDenoiser, SamplingRun
 from ..fitdiff_core.scene import Scene
 from . import host
@@ -145,16 +146,17 @@ class Guider:
                 progress(i, n, x0)
 
         try:
-            latent = sampler.sample(
-                self,
-                sigmas,
-                {"model_options": {"transformer_options": {}}, "seed": seed},
-                report,
-                noise,
-                latent_image,
-                mask,
-                disable_pbar,
-            )
+            with unheard():  # `report` shows the steps
+                latent = sampler.sample(
+                    self,
+                    sigmas,
+                    {"model_options": {"transformer_options": {}}, "seed": seed},
+                    report,
+                    noise,
+                    latent_image,
+                    mask,
+                    disable_pbar,
+                )
         finally:
             self.predict = self.denoiser
         if mask is None and float(sigmas[-1]) == 0:  # a kept part stays as it is; a noisy latent is not decoded

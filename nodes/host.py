@@ -8,7 +8,6 @@ import inspect
 import logging
 import math
 import os
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -18,16 +17,20 @@ import folder_paths
 import torch
 from comfy_api.latest import io
 from PIL import Image
+from torch.overrides import TorchFunctionMode
 
+from ..fitdiff_core import progress
 from ..fitdiff_core.errors import UserError, out_of_memory
 from ..fitdiff_core.head import HeadModel, load_head
 from ..fitdiff_core.image import from_image
 from .categories import category_of
+from .memory import Keeper
 
 MODEL_FOLDER = "fitdiff"
 MODEL_SUFFIX = ".safetensors"
 BUILT_IN = "built-in"
 OUT_OF_MEMORY = "There is not enough memory for this; lower size, texture_size or batch, or close other programs."
+BAR_STEPS = 100
 LOADED_AT_MOST = 5  # models kept between prompts, in addition to those that the graph holds
 
 
@@ -35,6 +38,10 @@ def schema(node_id: str, display_name: str, **kw) -> io.Schema:
     """`io.Schema` with the keywords that this host knows. Older hosts do not know search_aliases and others."""
     known = inspect.signature(io.Schema).parameters
     kw = {"node_id": f"FitDiff_{node_id}", "display_name": display_name, "category": category_of(node_id), **kw}
+    for given in kw.get("inputs", ()):
+        # API prompts may leave out what has a default: ComfyUI refuses a prompt without a required input
+        if getattr(given, "default", None) is not None:
+            given.optional = True
     return io.Schema(**{k: v for k, v in kw.items() if k in known})
 
 
@@ -66,21 +73,16 @@ def device() -> torch.device:
     return comfy.model_management.get_torch_device()
 
 
-_loaded: OrderedDict[tuple, Any] = OrderedDict()
+_keeper = Keeper(LOADED_AT_MOST)
 
 
 def load_once(load: Callable[[], Any], kind: str, path: str | os.PathLike | None) -> Any:
-    """`load()`, cached by kind, path, file time and device. path: None for files that the pack ships."""
+    """`load()`, cached by kind, path, file time and device. path: None for files that the pack ships.
+
+    ComfyUI may free what was loaded ("unload models", or memory for others); see `memory.Keeper`.
+    """
     stamp = os.stat(path).st_mtime_ns if path and os.path.exists(path) else None
-    key = (kind, path, stamp, str(device()))
-    if key not in _loaded:
-        for old in [k for k in _loaded if k[:2] == key[:2]]:
-            del _loaded[old]  # the file was replaced, so the old weights are not needed any more
-        _loaded[key] = load()
-    _loaded.move_to_end(key)
-    while len(_loaded) > LOADED_AT_MOST:
-        _loaded.popitem(last=False)
-    return _loaded[key]
+    return _keeper.get((kind, path), (stamp, str(device())), load, device())
 
 
 def head() -> HeadModel:
@@ -88,20 +90,45 @@ def head() -> HeadModel:
     return load_once(lambda: load_head(device=device()), "head", None)
 
 
-def with_gradients(execute: Callable) -> Callable:
-    """Decorator for `execute`: checks numbers, leaves inference mode, and explains a lack of memory.
+class StopWhenInterrupted(TorchFunctionMode):
+    """Looks at ComfyUI's interrupt before each torch operation, so that every node stops within one of them."""
 
-    NaN passes the limits of the host. ComfyUI runs nodes under `torch.inference_mode()`, whose tensors cannot take
-    part in a backward pass. Weights loaded and identities encoded there could not be used by the guidance.
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        return func(*args, **(kwargs or {}))
+
+
+class Bar:
+    """Progress bar of a node, shown from its first report on. Called with the share done, 0..1."""
+
+    def __init__(self) -> None:
+        self.bar = None
+
+    def __call__(self, share: float) -> None:
+        self.bar = self.bar or comfy.utils.ProgressBar(BAR_STEPS)
+        self.bar.update_absolute(round(share * BAR_STEPS), BAR_STEPS)
+
+
+def with_gradients(execute: Callable) -> Callable:
+    """Decorator for `execute`: what every node needs around its work.
+
+    Inputs that the prompt leaves out take their defaults. NaN, which passes the limits of the host, is refused. What
+    ComfyUI unloaded comes back. Interrupts and progress reach the core. A lack of memory is explained. ComfyUI runs
+    nodes under `torch.inference_mode()`, whose tensors cannot take part in a backward pass. Weights loaded and
+    identities encoded there could not be used by the guidance; so this leaves that mode.
     """
+    names = list(inspect.signature(execute).parameters)
 
     @functools.wraps(execute)
     def run(*args, **kw):
+        kw = {k: v for k, v in defaults_of(args[0]).items() if k in names[len(args) :]} | kw
         for name, value in kw.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"{name} is {value}; give a finite number.")
-        with torch.inference_mode(False), torch.no_grad():
+        check = comfy.model_management.throw_exception_if_processing_interrupted
+        with torch.inference_mode(False), torch.no_grad(), progress.listen(Bar(), check), StopWhenInterrupted():
             try:
+                _keeper.bring_back()
                 return execute(*args, **kw)
             except (MemoryError, RuntimeError) as e:
                 # ComfyUI handles the exception of a GPU itself and unloads its models
@@ -110,6 +137,12 @@ def with_gradients(execute: Callable) -> Callable:
                 raise MemoryError(f"{OUT_OF_MEMORY} ({e})") from e
 
     return run
+
+
+def defaults_of(node: Any) -> dict[str, Any]:
+    """Name -> default of the inputs of a node class that have one."""
+    schema = getattr(node, "SCHEMA", None)  # set by ComfyUI when it registers the class
+    return {i.id: i.default for i in getattr(schema, "inputs", ()) if getattr(i, "default", None) is not None}
 
 
 def image_in(image: torch.Tensor) -> torch.Tensor:
@@ -131,6 +164,24 @@ def masks_in(mask: torch.Tensor | None, count: int | None = None) -> list[torch.
     if count is not None and len(masks) not in (1, count):
         raise UserError(f"There are {len(masks)} masks for {count} images; give one for all, or one for each.")
     return masks * count if count and len(masks) == 1 else masks
+
+
+def masks_for(mask: torch.Tensor | None, photos: torch.Tensor) -> list[torch.Tensor] | None:
+    """`masks_in` for photos `[B, 3, H, W]`: masks of the photo's proportions but of another size are scaled to it.
+
+    Core's mask nodes often work at a size of their own. A mask of other proportions stays, and is refused later.
+    """
+    masks, (height, width) = masks_in(mask, len(photos)), photos.shape[-2:]
+
+    def fit(one: torch.Tensor) -> torch.Tensor:
+        h, w = one.shape[-2:]
+        if (h, w) == (height, width) or abs(w * height - h * width) > max(
+            height, width
+        ):  # more than a pixel's rounding
+            return one
+        return torch.nn.functional.interpolate(one, (height, width), mode="bilinear", antialias=h > height)
+
+    return masks and [fit(one) for one in masks]
 
 
 class Progress:

@@ -11,6 +11,7 @@ from ..fitdiff_core.guidance import describe_outlier
 from ..fitdiff_core.identity import Recognizer, blend_identities, identity_outliers, walk_identities
 from ..fitdiff_core.identity.packs import face_analysis_file
 from ..fitdiff_core.image import to_image
+from ..fitdiff_core.progress import part
 from . import host, types
 from .faces import faces_in
 
@@ -55,7 +56,10 @@ class EncodeIdentity(io.ComfyNode):
     @host.with_gradients
     def execute(cls, image, recognizer, face=0, face_landmarks=None, bboxes=None, faces=None):
         photos, recognizer = host.image_in(image), as_recognizer(recognizer)
-        identity = pipeline.encode(photos, recognizer, faces_in(photos, face, face_landmarks, bboxes, faces))
+        with part(0, 2):
+            chosen = faces_in(photos, face, face_landmarks, bboxes, faces)
+        with part(1, 2):
+            identity = pipeline.encode(photos, recognizer, chosen)
         lines = [
             describe_outlier(f"Photo {i + 1} of {len(photos)}", f"photo {k + 1}", share)
             for i, k, share in identity_outliers(identity, recognizer)

@@ -72,7 +72,7 @@ class EnvironmentLight(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, encoding):
+    def validate_inputs(cls, encoding=None):
         return check_choices(encoding=(encoding, ENCODINGS))
 
     @classmethod
@@ -191,7 +191,7 @@ class LoadEnvironment(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, file):
+    def validate_inputs(cls, file=None):
         if file is None or panorama_path(file):
             return True
         return f"No panorama '{file}' in the input folder; put a .hdr or .exr file there and refresh."

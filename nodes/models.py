@@ -37,7 +37,7 @@ class LoadModel(io.ComfyNode):
         return None if checkpoint == host.BUILT_IN else folder_paths.get_full_path(host.MODEL_FOLDER, checkpoint)
 
     @classmethod
-    def validate_inputs(cls, checkpoint):
+    def validate_inputs(cls, checkpoint=None):
         if checkpoint in (None, host.BUILT_IN) or cls.path(checkpoint):
             return True
         return (
@@ -45,7 +45,7 @@ class LoadModel(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, checkpoint):
+    def fingerprint_inputs(cls, checkpoint=host.BUILT_IN):
         path = cls.path(checkpoint)
         return (checkpoint, os.stat(path).st_mtime_ns if path else 0)
 
@@ -80,7 +80,7 @@ class LoadRecognizer(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, recognizer):
+    def validate_inputs(cls, recognizer=None):
         if recognizer is None or recognizer in list_packs(*host.insightface_folders()):
             return True
         return (

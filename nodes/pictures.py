@@ -7,19 +7,25 @@ import torch
 from ..fitdiff_core import pipeline
 from ..fitdiff_core.image import to_image
 from ..fitdiff_core.pictures import count_pictures, each_picture
-from . import host
+from ..fitdiff_core.progress import part
+from ..fitdiff_core.render.viewer_camera import camera_from_viewer
 
 
 def render_each(avatar, scene, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Every picture of heads and scenes (see `each_picture`) -> IMAGE and MASK, with progress."""
     images, masks, count = [], [], count_pictures(avatar, scene)
-    progress = host.Progress(count)
     for i, (head, one) in enumerate(each_picture(avatar, scene)):
-        image, mask = pipeline.render_avatar(head, one, size)
-        images.append(to_image(image))
-        masks.append(mask_out(mask))
-        progress(i, count)
+        with part(i, count):
+            image, mask = pipeline.render_avatar(head, one, size)
+            images.append(to_image(image))
+            masks.append(mask_out(mask))
     return torch.cat(images), torch.cat(masks)
+
+
+def viewer_camera(avatar, info):
+    """camera_info of core's 3D nodes, which show the avatar's neutral GLB -> a camera on the avatar's device."""
+    vertices = avatar[0].vertices()[0].detach()
+    return camera_from_viewer(info, (vertices.amin(0), vertices.amax(0))).to(vertices.device)
 
 
 def mask_out(mask: torch.Tensor) -> torch.Tensor:

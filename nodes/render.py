@@ -6,12 +6,14 @@ from dataclasses import replace
 
 from comfy_api.latest import io
 
+from ..fitdiff_core.errors import UserError
 from ..fitdiff_core.render import Camera, Light
 from ..fitdiff_core.render.light import PRESETS
+from ..fitdiff_core.render.viewer_camera import camera_to_viewer
 from ..fitdiff_core.scene import Scene
 from . import host, types
 from .lights import environment_light
-from .pictures import render_each
+from .pictures import render_each, viewer_camera
 from .widgets import angle, check_choices, lens_inputs, size_inputs
 
 CAMERAS = ("scene", "orbit")
@@ -59,6 +61,7 @@ class Render(io.ComfyNode):
                 types.Light.Input(
                     "lighting", optional=True, tooltip="From a FitDiff light node; replaces all other light."
                 ),
+                types.camera_info_input(),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image"),
@@ -67,7 +70,7 @@ class Render(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, camera, light):
+    def validate_inputs(cls, camera=None, light=None):
         return check_choices(camera=(camera, CAMERAS), light=(light, LIGHTS))
 
     @classmethod
@@ -87,10 +90,13 @@ class Render(io.ComfyNode):
         scene=None,
         environment=None,
         lighting=None,
+        camera_info=None,
     ):
         device = avatar.shape.device
         scene = Scene.portrait(1, device) if scene is None else scene.to(device)
         lens = scene.camera if camera == "scene" else Camera.orbit(yaw, pitch, distance, fov).to(device)
+        if camera_info is not None:
+            lens = viewer_camera(avatar, camera_info)
         lamp = scene.light if light == "scene" else Light.preset(light).to(device)
         if environment is not None:
             lamp = environment_light(environment[:1]).to(device)
@@ -100,3 +106,38 @@ class Render(io.ComfyNode):
             lamp = lamp.rotated(light_yaw)
         scene = replace(scene, camera=lens, light=lamp)
         return io.NodeOutput(*render_each(avatar, scene, (height, width)))
+
+
+class SceneCamera(io.ComfyNode):
+    @classmethod
+    def define_schema(cls):
+        return host.schema(
+            "SceneCamera",
+            "FitDiff Scene Camera",
+            description="The camera of a scene for core's 3D nodes: Preview 3D then shows the exported head as the "
+            "photo does.",
+            inputs=[
+                types.Scene.Input("scene", tooltip="From FitDiff Sampler, Fitted Scene or Turntable."),
+                io.Int.Input(
+                    "picture",
+                    default=0,
+                    min=0,
+                    max=9999,
+                    tooltip="Which camera, where the scene has several: 0 is the first.",
+                ),
+            ],
+            outputs=[
+                types.ViewerCamera.Output(
+                    "viewer_camera", display_name="camera_info", tooltip="For Preview 3D, Render, Passes, Turntable."
+                )
+            ],
+        )
+
+    @classmethod
+    @host.with_gradients
+    def execute(cls, scene, picture):
+        count = len(scene.camera)
+        if picture >= count:
+            raise UserError(f"There is no picture {picture}: the scene has {count}, counted from 0.")
+        height, width = scene.size
+        return io.NodeOutput(camera_to_viewer(scene.camera[picture], width / height))

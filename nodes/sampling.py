@@ -125,7 +125,7 @@ class Sampler(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, sampler):
+    def validate_inputs(cls, sampler=None):
         if sampler is None or sampler in SAMPLERS:
             return True
         return f"Unknown sampler '{sampler}'; choose one of {', '.join(SAMPLERS)}."

@@ -21,6 +21,17 @@ FaceLandmarks = io.Custom("FACE_LANDMARKS")
 BoundingBox = io.Custom("BOUNDING_BOX")
 
 
+ViewerCamera = io.Custom("LOAD3D_CAMERA")
+
+
+def camera_info_input():
+    return ViewerCamera.Input(
+        "camera_info",
+        optional=True,
+        tooltip="A camera of core's Load 3D or Preview 3D, or of FitDiff Scene Camera; replaces the camera above.",
+    )
+
+
 def recognizer_input(tooltip: str):
     return io.MultiType.Input("recognizer", types=[Recognizer, *FOREIGN_RECOGNIZERS], tooltip=tooltip)
 

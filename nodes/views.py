@@ -9,12 +9,13 @@ from comfy_api.latest import io
 
 from ..fitdiff_core.image import to_image
 from ..fitdiff_core.pictures import count_pictures, each_picture
+from ..fitdiff_core.progress import part
 from ..fitdiff_core.render import Camera, Light
 from ..fitdiff_core.render.passes import NORMAL_STYLES, Passes, depth_image, normal_image, render_passes, uv_image
 from ..fitdiff_core.render.turn import SPINS, turntable
 from ..fitdiff_core.scene import Scene
 from . import host, types
-from .pictures import render_each
+from .pictures import render_each, viewer_camera
 from .render import CAMERAS, LIGHTS
 from .widgets import angle, check_choices, lens_inputs, size_inputs
 
@@ -58,6 +59,7 @@ class Turntable(io.ComfyNode):
                 types.Light.Input(
                     "lighting", optional=True, tooltip="From a FitDiff light node; replaces the light above."
                 ),
+                types.camera_info_input(),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image"),
@@ -69,7 +71,7 @@ class Turntable(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, spin, light):
+    def validate_inputs(cls, spin=None, light=None):
         return check_choices(spin=(spin, SPINS), light=(light, LIGHTS))
 
     @classmethod
@@ -90,16 +92,20 @@ class Turntable(io.ComfyNode):
         height,
         scene=None,
         lighting=None,
+        camera_info=None,
     ):
         device = avatar.shape.device
         scene = Scene.portrait(1, device) if scene is None else scene.to(device)
         lamp = lighting if lighting is not None else scene.light if light == "scene" else Light.preset(light)
+        stand = None if camera_info is None else viewer_camera(avatar, camera_info)
         lens = {"pitch_deg": pitch, "distance_m": distance, "fov_deg": fov}
         scene = replace(scene, light=lamp.to(device), size=(height, width))
         turns, images, masks = [], [], []
-        for head, one in each_picture(avatar, scene):
-            turns.append(turntable(one, frames, start, end, spin, yaw, **lens).to(device))
-            image, mask = render_each(head, turns[-1], (height, width))
+        count = count_pictures(avatar, scene)
+        for i, (head, one) in enumerate(each_picture(avatar, scene)):
+            turns.append(turntable(one, frames, start, end, spin, yaw, stand, **lens).to(device))
+            with part(i, count):
+                image, mask = render_each(head, turns[-1], (height, width))
             images.append(image)
             masks.append(mask)
         return io.NodeOutput(torch.cat(images), torch.cat(masks), Scene.cat(turns))
@@ -138,6 +144,7 @@ class RenderPasses(io.ComfyNode):
                 types.Scene.Input(
                     "scene", optional=True, tooltip="From FitDiff Sampler or Turntable: camera, expression, gaze."
                 ),
+                types.camera_info_input(),
             ],
             outputs=[
                 io.Image.Output(
@@ -155,23 +162,38 @@ class RenderPasses(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, camera, normals):
+    def validate_inputs(cls, camera=None, normals=None):
         return check_choices(camera=(camera, CAMERAS), normals=(normals, NORMAL_STYLES))
 
     @classmethod
     @host.with_gradients
-    def execute(cls, avatar, camera, yaw, pitch, distance, fov, width, height, normals, detail, scene=None):
+    def execute(
+        cls,
+        avatar,
+        camera,
+        yaw,
+        pitch,
+        distance,
+        fov,
+        width,
+        height,
+        normals,
+        detail,
+        scene=None,
+        camera_info=None,
+    ):
         device = avatar.shape.device
         scene = Scene.portrait(1, device) if scene is None else scene.to(device)
         if camera == "orbit":
             scene = replace(scene, camera=Camera.orbit(yaw, pitch, distance, fov).to(device))
+        if camera_info is not None:
+            scene = replace(scene, camera=viewer_camera(avatar, camera_info))
         count = count_pictures(avatar, scene)
-        found, progress = [], host.Progress(count)
+        found, size = [], (height, width)
         for i, (head, one) in enumerate(each_picture(avatar, scene)):
-            found.append(
-                render_passes(head.vertices(one), head.head, one.camera, (height, width), head.maps if detail else None)
-            )
-            progress(i, count)
+            with part(i, count):
+                maps = head.maps if detail else None
+                found.append(render_passes(head.vertices(one), head.head, one.camera, size, maps))
         seen = Passes.cat(found)
         return io.NodeOutput(
             to_image(depth_image(seen.depth, seen.mask)),

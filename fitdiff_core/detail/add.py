@@ -16,6 +16,7 @@ from ..head import HeadModel
 from ..maps import ALBEDO_EPSILON, TextureMaps
 from ..model.checkpoint import FitDiffModel
 from ..model.denoiser import Condition
+from ..progress import report
 from ..scene import Scene
 from .blend import multiband
 from .delight import anchor, delight
@@ -72,18 +73,23 @@ def photo_detail(
         return PhotoDetail(Avatar(avatar.head, avatar.shape, maps), photo.new_zeros(1, 1, size, size))
     maps = avatar.maps.resize(size)
     seen = unwrap(avatar, scene, photo, mask, size)
+    report(1, 6)
     albedo, weight = delight(seen, maps, scene)
+    report(2, 6)
     like, own_edges = symmetric(seen.geometry.position), features(avatar.head, size).to(weight)
     weight, shown, clean = without_hair(avatar, seen, albedo, weight, maps, like)
     kept = anchor(albedo, clean.diffuse, weight, own_edges)
     detailed = add_log(clean, kept)
+    report(3, 6)
 
     # the hidden side gets the detail of the seen one, as far as the face is symmetric
     other = weight.flip(3) * (1 - weight) * like * mirror
     echoed = TextureMaps.from_stack(multiband(add_log(clean, kept.flip(3)).stack(), clean.stack(), other))
     merged = TextureMaps.from_stack(multiband(detailed.stack(), echoed.stack(), weight))
+    report(4, 6)
     if model is not None:
         filled = inpaint(model, merged, torch.maximum(shown, other), avatar.shape, condition, seed=seed).resize(size)
+        report(5, 6)
         # eyes, mouth and hair stay as sampled: they are no skin that the photo could have shown
         paint = fillable(avatar.head, size).to(weight) * (1 - shown)
         merged = TextureMaps.from_stack(multiband(filled.stack(), merged.stack(), paint))

@@ -37,7 +37,7 @@ def crop_matrix(points: Tensor, size: int = 256, margin: float = MARGIN) -> Tens
 
     points: face mesh `[N, 2+]` in photo pixels. Roll is not removed; it becomes part of the camera.
     """
-    p = points[:, :2].double()
+    p = points[:, :2].cpu().double()  # not every device has float64
     low, high = p.amin(0), p.amax(0)
     extent = (high - low).max()
     if not torch.isfinite(p).all() or extent < 8:
@@ -47,7 +47,7 @@ def crop_matrix(points: Tensor, size: int = 256, margin: float = MARGIN) -> Tens
         centre = centre + RAISE * (p[FOREHEAD] - p[CHIN])
     scale = size / (extent * margin)
     eye = torch.eye(2, dtype=p.dtype, device=p.device) * scale
-    return torch.cat([eye, (size / 2 - centre * scale)[:, None]], 1)[None].float()
+    return torch.cat([eye, (size / 2 - centre * scale)[:, None]], 1)[None].float().to(points.device)
 
 
 def _weights(n: int, size: int, scale: float, shift: float, like: Tensor) -> tuple[Tensor, Tensor]:

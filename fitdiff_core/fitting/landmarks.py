@@ -100,7 +100,7 @@ def landmark_weights(head: HeadModel, which: str, like: Tensor) -> Tensor:
     equally."""
     if which != "mesh":
         return like.new_ones(5 if which == "5" else 68)
-    w = torch.as_tensor(head.landmark_weights(which)).to(like).clone()
+    w = torch.as_tensor(head.landmark_weights(which)).cpu().to(like).clone()  # `like` may be float64 on the CPU
     w[list(FEATURES)] *= FEATURE_WEIGHT
     w[list(UNSURE)] = 0
     return w / w.mean()
@@ -120,7 +120,7 @@ class LandmarkProblem:
         self.mean, self.basis = landmark_basis(head, which)
         if points.shape[0] != len(self.mean):
             raise UserError(f"{points.shape[0]} landmarks given, the head has {len(self.mean)} of the kind '{which}'.")
-        points = points.to(self.mean)
+        points = points.cpu().to(self.mean)
         self.weights = landmark_weights(head, which, self.mean)
         self.k, self.e = head.n_identity, len(head.expression_names)
         self.target = torch.stack([points[:, 0] / self.half - 1, 1 - points[:, 1] / self.half], 1)

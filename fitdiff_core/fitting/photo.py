@@ -13,6 +13,7 @@ from ..autograd import without_inference_mode
 from ..errors import UserError
 from ..face import Face, FaceSource
 from ..head import HeadModel
+from ..progress import report
 from ..render import Light
 from ..scene import Scene
 from .crop import check_mask, check_shown, crop_face, crop_image, uncrop
@@ -87,6 +88,7 @@ def fit_photo(
     photo, head, face = (without_inference_mode(x) for x in (photo, head, face))
     crop = crop_face(photo, face.mesh, size)
     scene, shape = fit_scene(photo, face, head, size, prior, crop)
+    report(1, 3)
     mesh = crop.points(face.mesh)[None, :, :2].to(photo)
     regions = region_weights(head).to(photo)
     vertices = head(shape, scene.expression, scene.gaze)
@@ -100,6 +102,7 @@ def fit_photo(
         skin = gbuffer.sample(regions)[:, 1:2] * gbuffer.facing * crop.mask
         check_shown((skin * usable).sum() / skin.sum().clamp(min=1))
     light, visible = visible_skin(crop.image, usable, mesh, gbuffer, head, regions)
+    report(2, 3)
     visible = visible if mask is None else usable
     key_light, light = fit_key_light(crop.image, visible, vertices, head, scene, regions, light)
     scene = replace(scene, light=light)

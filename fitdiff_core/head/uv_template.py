@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..filters import gaussian_blur_replicate
+from ..progress import report
 from ..render.orientation import flip_rows, raster_to_image
 from .model import HeadModel
 
@@ -81,7 +82,8 @@ def template(head: HeadModel, size: int = 1024, names: bool = True) -> Tensor:
     lines = np.linspace(0, size - 1, CELLS + 1).round().astype(int)
     picture[lines], picture[:, lines] = GRID, GRID
     found = []
-    for name, color in OUTLINES.items():
+    for i, (name, color) in enumerate(OUTLINES.items()):
+        report(i, len(OUTLINES) + 1)
         inside = (head.region(name, size) > 0.5).cpu()
         if name == "neck":  # its weights reach into the throat
             inside &= head.region("mouth_interior", size).cpu() < 0.5

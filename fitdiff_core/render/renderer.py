@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..maps import TextureMaps
+from ..progress import report
 from .antialiasing import EdgeTable, antialias
 from .camera import Camera
 from .interpolation import filtered_texture, interpolate_at, texture_level
@@ -69,7 +70,9 @@ def render(
     if visibility is None and light.shadows and light.direction.shape[1]:
         visibility = light_visibility(vertices, tri, light)
     pos = camera.clip(vertices, width / height)
+    report(1, 4)
     rast = rasterize(pos, tri, size)
+    report(2, 4)
     pixels = _CoveredPixels(rast)
     values = pixels.interpolate(_vertex_attributes(vertices, head, visibility), tri)
     at = values[..., 7:9]
@@ -90,6 +93,7 @@ def render(
         visibility=None if visibility is None else values[..., 11:],
     )
 
+    report(3, 4)
     mask = seen.to(color.dtype)
     image = torch.cat([pixels.spread(color) + (1 - mask) * _background(background, color), mask], -1)
     image = raster_to_image(antialias(image, rast, pos, tri, _edges(tri)))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .camera import Camera
+from .viewer_camera import turn_camera
 
 if TYPE_CHECKING:
     from ..scene import Scene
@@ -24,7 +25,14 @@ def angles(frames: int, start: float, end: float) -> Tensor:
 
 
 def turntable(
-    scene: Scene, frames: int, start: float, end: float, spin: str = "head", yaw: float = 0.0, **lens
+    scene: Scene,
+    frames: int,
+    start: float,
+    end: float,
+    spin: str = "head",
+    yaw: float = 0.0,
+    camera: Camera | None = None,
+    **lens,
 ) -> Scene:
     """The scene of one picture -> a scene of `frames` pictures.
 
@@ -32,6 +40,7 @@ def turntable(
     spin:       what turns. "head": the head, while camera and light stand still; "camera": the camera, while the
                 light stays with the head; "light": the light, while camera and head stand still
     yaw, lens:  arguments of `Camera.orbit`
+    camera:     one camera in place of that orbit; default None
 
     The head never moves in its own coordinates: to turn it, camera and light move the other way. Raises UserError for
     no frame, several scenes, or an unknown spin.
@@ -46,7 +55,7 @@ def turntable(
     light = {"head": -turn, "camera": still, "light": turn}[spin]
     return replace(
         scene,
-        camera=Camera.orbit(yaw + around, **lens),
+        camera=Camera.orbit(yaw + around, **lens) if camera is None else turn_camera(camera, around),
         light=scene.light.expand(frames).rotated(light),
         expression=scene.expression.expand(frames, -1),
         gaze=scene.gaze.expand(frames, -1),

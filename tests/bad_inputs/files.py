@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -114,6 +115,16 @@ def float_nan(path):
     Image.fromarray(np.full((64, 64), np.nan, np.float32)).save(path)
 
 
+def heic(path):
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+
+
+@contextlib.contextmanager
+def without_pillow_heif():
+    with mock.patch.dict(sys.modules, {"pillow_heif": None}):
+        yield
+
+
 def bomb(path):
     """A PNG header that promises 60000 x 60000 pixels."""
     import struct
@@ -178,6 +189,14 @@ PHOTOS = [
     ("`--face smiling`", "exit 2", "Give 'largest' or an index", lambda folder: [SAMPLE, "--face", "smiling"]),
     ('face "second"', "exit 2", "Give 'largest' or an index", at_index("second", two_faces)),
     ("a TIFF with NaN", "exit 2", "holds NaN or infinite values", photo("a.tiff", float_nan)),
+    ("HEIC", "exit 2", "is a HEIC photo. To read it, install pillow-heif", photo("a.heic", heic)),
+    ("HEIC called .jpg", "exit 2", "or export it as JPEG", photo("a.jpg", heic)),
+    (
+        "a broken colour profile",
+        "works",
+        "a warning; read as sRGB",
+        photo("a.png", saved(lambda im: im, icc_profile=b"broken")),
+    ),
     ("greyscale", "works", "the same person", photo("a.png", saved(lambda im: im.convert("L")))),
     ("RGBA", "works", "the same person", photo("a.png", saved(lambda im: im.convert("RGBA")))),
     ("16-bit greyscale", "works", "the same person", photo("a.png", sixteen_bit)),
@@ -195,7 +214,7 @@ PHOTOS = [
     ("419 x 311 px", "works", "the same person", photo("a.png", saved(lambda im: im.crop((0, 0, 419, 311))))),
     ("a name in another script, with blanks", "works", "the same person", photo("脸 ö.png", saved(lambda im: im))),
 ]
-CASES = [Case("Photos", what, outcome, says, make) for what, outcome, says, make in PHOTOS]
+CASES = [Case("Photos", what, outcome, says, make, without_pillow_heif) for what, outcome, says, make in PHOTOS]
 CASES.append(
     Case(
         "Photos",

@@ -96,6 +96,12 @@ def guidance(others=None, **inputs):
     )
 
 
+OLD_CAMERA = (
+    '{"position": {"x": 0, "y": 2.5, "z": 10}, "target": {"x": 0, "y": 2.5, "z": 0}, "zoom": 1, '
+    '"cameraType": "perspective"}'
+)
+
+
 def masked(width, height, value, batch=1):
     """Guidance with a mask of one grey."""
     plain = {"class_type": "SolidMask", "inputs": {"value": value, "width": width, "height": height}}
@@ -118,7 +124,7 @@ add(
     (
         "the mask of **Load Image**, of an image without one",
         "stops",
-        "give a mask of the photo's size",
+        "The mask hides the face: it must be white",
         guidance(mask=["photo", 1]),
     ),
     (
@@ -130,6 +136,7 @@ add(
     ("black where the photo may be used", "stops", "The mask hides the face: it must be white", masked(512, 512, 0.0)),
     ("three for one photo", "stops", "There are 3 masks for 1 images", masked(512, 512, 1.0, 3)),
     ("all white", "works", "nothing is hidden", masked(512, 512, 1.0)),
+    ("of half the photo's size", "works", "it is scaled to the photo", masked(256, 256, 1.0)),
 )
 add(
     "Numbers",
@@ -193,7 +200,7 @@ add(
     ("camera `selfie`", "refused", "Unknown camera 'selfie'", render(camera="selfie")),
     ("region `hat`", "refused", "Unknown region 'hat'", mask(region="hat")),
     ("format `stl`", "refused", "Unknown format 'stl'", export(format="stl")),
-    ("a GLB in centimetres", "refused", "metres by definition", export(unit="centimetres")),
+    ("a GLB in centimetres", "stops", "metres by definition", export(unit="centimetres")),
     (
         "a checkpoint that is not there",
         "refused",
@@ -217,6 +224,42 @@ add(
         "refused",
         "There is no insightface pack '../..'",
         prompt(**PHOTO | {"recognizer": node(RECOGNIZER, recognizer="../..")}, out=show("person", 1)),
+    ),
+)
+add(
+    "Cameras of 3D nodes",
+    (
+        "a camera without a position",
+        "stops",
+        "This is no camera of the 3D viewer",
+        prompt(
+            **HEAD,
+            camera={"class_type": "TestCamera", "inputs": {"info": "{}"}},
+            picture=node(RENDER, camera_info=["camera", 0]),
+            out=show("picture"),
+        ),
+    ),
+    (
+        "picture 3 of a scene with one",
+        "stops",
+        "There is no picture 3",
+        prompt(
+            **HEAD,
+            camera={"class_type": "FitDiff_SceneCamera", "inputs": {"scene": ["latent", 1], "picture": 3}},
+            picture=node(RENDER, camera_info=["camera", 0]),
+            out=show("picture"),
+        ),
+    ),
+    (
+        "one as core's viewer of 2025 gives it",
+        "works",
+        "its scale of 5 units is taken back",
+        prompt(
+            **HEAD,
+            camera={"class_type": "TestCamera", "inputs": {"info": OLD_CAMERA}},
+            picture=node(RENDER, camera_info=["camera", 0]),
+            out=show("picture"),
+        ),
     ),
 )
 OUT, RELATIVE = "leads out of the output folder", "give a plain one such as fitdiff/avatar"
@@ -243,6 +286,20 @@ add(
     ("`LPT1.txt`, reserved on Windows", "refused", RELATIVE, export(filename_prefix="LPT1.txt")),
     ("`a<b>`, impossible on Windows", "refused", RELATIVE, export(filename_prefix="a<b>")),
     ("`head.`, impossible on Windows", "refused", RELATIVE, export(filename_prefix="head.")),
+    ("`head:b`, impossible on Windows", "refused", RELATIVE, export(filename_prefix="head:b")),
+    ("`%date:yyyy`, a token without an end", "refused", RELATIVE, export(filename_prefix="odd/%date:yyyy")),
+    (
+        "a token whose value leads out of the folder",
+        "stops",
+        OUT,
+        export(filename_prefix="%date:../..%/escape"),
+    ),
+    (
+        "`%date:yyyy-MM-dd%` and `%FitDiff_Sampler.seed%`",
+        "works",
+        "the date and the seed",
+        export(filename_prefix="odd/%date:yyyy-MM-dd%_%FitDiff_Sampler.seed%"),
+    ),
     ("300 letters", "refused", "is too long (300 bytes in one name)", export(filename_prefix="x" * 300)),
     ("a NUL character", "refused", "holds control characters", export(filename_prefix="a\0b")),
     ("half a UTF-16 pair", "refused", "holds control characters", export(filename_prefix="a\ud800")),

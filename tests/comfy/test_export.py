@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import time
+import urllib.error
 import zipfile
 
 import numpy as np
@@ -83,11 +85,27 @@ def test_ply_and_usdz_in_centimetres(client):
         assert b"metersPerUnit = 0.01" in archive.read(archive.namelist()[0])[:300]
 
 
-def test_a_glb_in_centimetres_is_refused_before_anything_runs(client):
-    from tests.host.client import Rejected
+def test_a_glb_in_centimetres_stops_before_it_is_written(client, comfy):
+    run, _ = export(client, unit="centimetres", filename_prefix="centimetres/head")
+    assert run.end == "execution_error" and "metres by definition" in run.error
+    assert not list((comfy.base / "output").glob("centimetres/*"))
 
-    with pytest.raises(Rejected, match="metres by definition"):
-        export(client, unit="centimetres")
+
+def test_a_bad_prefix_is_reported_once_on_its_input(client):
+    body = {"prompt": HEAD | {"5": {"class_type": "FitDiff_ExportMesh", "inputs": {"avatar": ["3", 0]}}}}
+    body["prompt"]["5"]["inputs"] |= {"filename_prefix": "../escape", "format": "glb", "unit": "metres"}
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        client.post("/prompt", body)
+    (error,) = json.loads(refused.value.read())["node_errors"]["5"]["errors"]
+    assert error["extra_info"]["input_name"] == "filename_prefix" and "leads out of" in error["details"]
+
+
+def test_tokens_of_the_prefix_are_replaced(client, comfy):
+    run, file = export(client, filename_prefix="%date:yyyy%/%FitDiff_Sampler.seed%_%year%_%width%", blendshapes=False)
+    assert run.end == "execution_success", run.error
+    year = time.strftime("%Y")
+    assert file == {"filename": f"4_{year}_512_00001_.glb", "subfolder": year, "type": "output"}
+    assert (comfy.base / "output" / year / file["filename"]).is_file()
 
 
 def test_the_photos_expression_needs_a_scene(client):

@@ -101,12 +101,12 @@ def test_log_has_no_complaint(comfy, nodes):
 
 def test_built_in_is_the_default(nodes):
     for node, name in (("FitDiff_LoadModel", "checkpoint"), ("FitDiff_LoadRecognizer", "recognizer")):
-        options = nodes[node]["input"]["required"][name][1]
+        options = nodes[node]["input"]["optional"][name][1]
         assert options["default"] == options["options"][0] == "built-in"
 
 
 def test_seed_can_change_after_each_run(nodes):
-    assert nodes["FitDiff_Sampler"]["input"]["required"]["seed"][1]["control_after_generate"] is True
+    assert nodes["FitDiff_Sampler"]["input"]["optional"]["seed"][1]["control_after_generate"] is True
 
 
 def test_models_folder_is_registered(client, nodes):

@@ -59,10 +59,12 @@ def newer_host(monkeypatch, tmp_path):
     )
     folder_paths = MagicMock(
         get_output_directory=lambda: str(tmp_path),
-        get_save_image_path=lambda prefix, folder: (str(tmp_path), Path(prefix).name, 1, "", prefix),
+        get_save_image_path=lambda prefix, folder, *size: (str(tmp_path), Path(prefix).name, 1, "", prefix),
     )
     fakes = {"comfy_api": MagicMock(latest=latest), "comfy_api.latest": latest, "folder_paths": folder_paths}
-    fakes |= {name: MagicMock() for name in ("comfy", "comfy.model_management", "comfy.utils")}
+    fakes |= {name: MagicMock() for name in ("comfy.model_management", "comfy.utils")}
+    patcher = types.SimpleNamespace(ModelPatcher=object)
+    fakes |= {"comfy": MagicMock(model_patcher=patcher), "comfy.model_patcher": patcher}
     for name, module in fakes.items():
         monkeypatch.setitem(sys.modules, name, module)
     for name, folder in (

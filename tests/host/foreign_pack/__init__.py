@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import folder_paths
 import numpy as np
 
+from .live import TestCamera, TestLiveNetworks
 from .spoil import TestSpoil
 
 
@@ -95,6 +96,8 @@ class TestInsightFaceLoader:
 
 
 NODE_CLASS_MAPPINGS = {
+    "TestCamera": TestCamera,
+    "TestLiveNetworks": TestLiveNetworks,
     "TestFaceAnalysis": TestFaceAnalysis,
     "TestGivenFaces": TestGivenFaces,
     "TestInsightFaceLoader": TestInsightFaceLoader,
