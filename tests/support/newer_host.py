@@ -53,7 +53,8 @@ class NodeOutput:
 @contextlib.contextmanager
 def newer_host(monkeypatch, tmp_path):
     """The pack's `nodes.export` and `fitdiff_core`, as the stand-in host would import them."""
-    io = MagicMock(NodeOutput=NodeOutput, ComfyNode=type("ComfyNode", (), {}))
+    hidden = types.SimpleNamespace(prompt=None, extra_pnginfo=None, unique_id="5")
+    io = MagicMock(NodeOutput=NodeOutput, ComfyNode=type("ComfyNode", (), {"hidden": hidden}))
     latest = MagicMock(
         io=io, ComfyExtension=type("ComfyExtension", (), {}), Types=types.SimpleNamespace(MESH=MESH, File3D=File3D)
     )
@@ -62,6 +63,7 @@ def newer_host(monkeypatch, tmp_path):
         get_save_image_path=lambda prefix, folder: (str(tmp_path), Path(prefix).name, 1, "", prefix),
     )
     fakes = {"comfy_api": MagicMock(latest=latest), "comfy_api.latest": latest, "folder_paths": folder_paths}
+    fakes["comfy.cli_args"] = MagicMock(args=types.SimpleNamespace(disable_metadata=False))
     fakes |= {name: MagicMock() for name in ("comfy", "comfy.model_management", "comfy.utils")}
     for name, module in fakes.items():
         monkeypatch.setitem(sys.modules, name, module)
