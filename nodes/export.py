@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import re
+from typing import Any
 
 import folder_paths
+import torch
+from comfy.cli_args import args
 from comfy_api.latest import Types, io
 
 from ..fitdiff_core.errors import UserError
@@ -20,9 +26,14 @@ from . import host, types
 
 FLIPPED = "glb, green flipped"  # a format of version 0.1, now glb with normals down
 CHOICES = ("glb", FLIPPED, *FORMATS[1:])
+VIEW_ANGLE = 35  # degrees; the default of ComfyUI's 3D viewer
+UNSEEN = ("ply", "usdz")  # formats that core's Preview 3D cannot show
 EXPRESSIONS, NORMALS = ("neutral", "photo"), ("up (OpenGL, Blender)", "down (DirectX, Unreal)")
 HAS_FILE_TYPE = hasattr(io, "File3DGLB") and hasattr(Types, "File3D")
 HAS_ANY_FILE = HAS_FILE_TYPE and hasattr(io, "File3DAny")
+GLB_FILE = io.File3DGLB if HAS_FILE_TYPE else io.Custom("FILE_3D_GLB")
+ANY_FILE = io.File3DAny if HAS_ANY_FILE else io.Custom("FILE_3D")
+FILE_OUTPUTS = (0, 2, 3)  # model_file, file, any_file
 
 
 def output_path(prefix: str, hidden=None, size: tuple[int, int] = (0, 0)) -> tuple[str, str, int, str]:
@@ -40,6 +51,63 @@ def output_path(prefix: str, hidden=None, size: tuple[int, int] = (0, 0)) -> tup
     output = folder_paths.get_output_directory()
     folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, output, size[1], size[0])
     return folder, name, counter, subfolder.replace("\\", "/")
+
+
+def graph_texts(prompt: dict | None, extra_pnginfo: dict | None) -> dict[str, str]:
+    """The graph as core's Save GLB stores it: "prompt", and "workflow" from the UI; JSON texts. Empty with
+    --disable-metadata."""
+    if args.disable_metadata:
+        return {}
+    values = {**({"prompt": prompt} if prompt else {}), **(extra_pnginfo or {})}
+    return {name: json.dumps(finite(value)) for name, value in values.items()}
+
+
+def finite(value: Any) -> Any:
+    """JSON value with None for NaN and infinite numbers, which browsers cannot parse; `is_changed` may hold them."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def refuse_preview(prompt: dict | None, node_id: str | None, suffix: str) -> None:
+    """Raises UserError where Preview 3D is connected to a file that it cannot show.
+
+    A host checks each node before it knows the connections of its outputs, so this is checked when the node runs.
+    """
+    for other in (prompt or {}).values() if suffix in UNSEEN else ():
+        links = [tuple(v) for v in other.get("inputs", {}).values() if isinstance(v, list) and len(v) == 2]
+        ours = [slot for node, slot in links if str(node) == str(node_id) and slot in FILE_OUTPUTS]
+        if ours and str(other.get("class_type")).startswith("Preview3D"):
+            raise UserError(
+                f"Preview 3D cannot show a {suffix} file: it reads glb and obj of those. Choose glb, or disconnect "
+                "Preview 3D."
+            )
+
+
+def front_camera(vertices: torch.Tensor, scaled: bool | None) -> dict[str, Any] | None:
+    """Core's LOAD3D_CAMERA straight in front of a head; None leaves the frontend its own.
+
+    vertices: `[V, 3]` as in the file
+    scaled: whether the frontend moves a model to the origin and scales its longest side to 5; None: not known
+    """
+    if scaled is None:
+        return None
+    low, high = vertices.amin(0), vertices.amax(0)
+    centre, size = (low + high) / 2, high - low
+    scale = 5 / float(size.max()) if scaled else 1.0
+    if scaled:
+        centre = torch.stack([torch.zeros(()), size[1] / 2, torch.zeros(())])
+    x, y, z = (centre * scale).tolist()
+    away = float(size[2] / 2 + 0.6 * size[:2].max() / math.tan(math.radians(VIEW_ANGLE / 2))) * scale
+    return {
+        "position": {"x": x, "y": y, "z": z + away},
+        "target": {"x": x, "y": y, "z": z},
+        "zoom": 1,
+        "cameraType": "perspective",
+        "fov": VIEW_ANGLE,
+    }
 
 
 def mesh_of(avatar, scenes: list | None = None) -> Types.MESH:
@@ -66,18 +134,20 @@ class ExportMesh(io.ComfyNode):
             io.String.Output(
                 "model_file",
                 display_name="model_file",
-                tooltip="Path below output/, for Preview 3D; of a batch, the first.",
+                tooltip="Path below output/, for Preview 3D (glb and obj); of a batch, the first.",
             ),
             io.Mesh.Output(
                 "mesh",
                 display_name="mesh",
                 tooltip="For core's 3D nodes; newer hosts get uvs, normals and textures too.",
             ),
+            # the same places on every host, so that a graph runs on all of them
+            GLB_FILE.Output("file", display_name="glb", tooltip="For newer hosts' 3D nodes; empty on older hosts."),
+            ANY_FILE.Output("any_file", display_name="file", tooltip="As glb, for every format."),
+            io.Load3DCamera.Output(
+                "camera_info", display_name="camera_info", tooltip="In front of the face, for Preview 3D."
+            ),
         ]
-        if HAS_FILE_TYPE:
-            outputs.append(io.File3DGLB.Output("file", display_name="glb"))
-        if HAS_ANY_FILE:
-            outputs.append(io.File3DAny.Output("any_file", display_name="file"))
         return host.schema(
             "ExportMesh",
             "FitDiff Export Mesh",
@@ -85,7 +155,7 @@ class ExportMesh(io.ComfyNode):
             "3D preview and "
             "has the 52 ARKit blendshapes; OBJ and PLY come with PNG textures, USDZ holds them.",
             is_output_node=True,
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],  # for tokens of the prefix
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The head to save; a batch gives one file a head."),
                 io.String.Input(
@@ -100,7 +170,7 @@ class ExportMesh(io.ComfyNode):
                     default="glb",
                     tooltip="glb: one file. green flipped: normals as Unreal wants them. obj: with .mtl and PNGs. "
                     "ply: with "
-                    "vertex colours. usdz: one file for Apple, Omniverse, Houdini.",
+                    "vertex colours. usdz: one file for Apple, Omniverse, Houdini. Preview 3D shows glb and obj only.",
                 ),
                 io.Boolean.Input(
                     "blendshapes",
@@ -186,7 +256,10 @@ class ExportMesh(io.ComfyNode):
                     "The photo's expression needs the scene; connect that output of FitDiff Sampler, or choose neutral."
                 )
             scenes = scenes_of_heads(avatar, scene)
-        folder, name, counter, subfolder = output_path(filename_prefix, getattr(cls, "hidden", None), avatar.maps.size)
+        refuse_preview(cls.hidden.prompt, cls.hidden.unique_id, suffix)
+        if suffix == "obj":  # viewers look for NAME.mtl, and an OBJ cannot name a file with blanks
+            filename_prefix = re.sub(r"\s+(?=[^/\\]*$)", "_", filename_prefix.strip())
+        folder, name, counter, subfolder = output_path(filename_prefix, cls.hidden, avatar.maps.size)
         options = ExportOptions(
             suffix,
             texture_size or None,
@@ -194,6 +267,7 @@ class ExportMesh(io.ComfyNode):
             unit=unit,
             map_files=map_files,
             blendshapes=blendshapes,
+            extras=graph_texts(cls.hidden.prompt, cls.hidden.extra_pnginfo),
         )
         files = []
         with all_or_none():
@@ -204,13 +278,12 @@ class ExportMesh(io.ComfyNode):
                 files.append({"filename": file, "subfolder": subfolder, "type": "output"})
             mesh = mesh_of(avatar, scenes)
         first = "/".join(filter(None, (subfolder, files[0]["filename"])))
-        values = [first, mesh]
+        file = None
+        camera = front_camera(mesh.vertices[0] * (UNITS[unit] if suffix != "glb" else 1), host.frontend_scales_models())
         if HAS_FILE_TYPE:
             file = Types.File3D(os.path.join(folder, files[0]["filename"]), suffix)
-            values.append(file if suffix == "glb" else None)
-            if HAS_ANY_FILE:
-                values.append(file)
-        return io.NodeOutput(*values, ui={"3d": files})
+        ui = {"3d": files, **({"camera_info": [camera]} if camera else {})}
+        return io.NodeOutput(first, mesh, file if suffix == "glb" else None, file, camera, ui=ui)
 
 
 def suffix_of(choice: str) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.metadata
 import inspect
 import logging
 import math
 import os
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +17,7 @@ import comfy.model_management
 import comfy.utils
 import folder_paths
 import torch
+from comfy.cli_args import args
 from comfy_api.latest import io
 from PIL import Image
 from torch.overrides import TorchFunctionMode
@@ -31,6 +34,7 @@ MODEL_SUFFIX = ".safetensors"
 BUILT_IN = "built-in"
 OUT_OF_MEMORY = "There is not enough memory for this; lower size, texture_size or batch, or close other programs."
 BAR_STEPS = 100
+MODELS_UNSCALED = (1, 44)  # first frontend seen to leave 3D models as they are; 1.38 scales them
 LOADED_AT_MOST = 5  # models kept between prompts, in addition to those that the graph holds
 
 
@@ -71,6 +75,23 @@ def insightface_folders() -> list[str]:
 
 def device() -> torch.device:
     return comfy.model_management.get_torch_device()
+
+
+def frontend_scales_models() -> bool | None:
+    """Whether the frontend scales a 3D model to 5 units; None if not known.
+
+    Newer ones leave it as it is, so that a camera means something else there. The version is that of the installed
+    package or of --front-end-version; a folder of --front-end-root has none.
+    """
+    if getattr(args, "front_end_root", None):
+        return None
+    found = re.search(r"@v?(\d+)\.(\d+)", str(getattr(args, "front_end_version", "")))
+    if not found:
+        try:
+            found = re.match(r"(\d+)\.(\d+)", importlib.metadata.version("comfyui-frontend-package"))
+        except importlib.metadata.PackageNotFoundError:
+            return None
+    return (int(found[1]), int(found[2])) < MODELS_UNSCALED if found else None
 
 
 _keeper = Keeper(LOADED_AT_MOST)

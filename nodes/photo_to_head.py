@@ -99,7 +99,7 @@ class PhotoToHead(io.ComfyNode):
     ):
         photos, nets = host.image_in(image), networks()
         batch = list(photos)
-        masks = host.masks_for(mask, batch)
+        masks = host.masks_for(mask, photos)
         chosen = faces_in(photos, face, faces=faces)
         settings = heads.HeadSettings(seed, photo_detail=photo_detail, sampling=pipeline.SampleSettings(steps))
         fitted = heads.fit_head(batch, nets, settings.guidance, faces=chosen, masks=masks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,8 @@ class Target:
 def face_targets(avatar: Avatar, parts: list[Part]) -> dict[str, list[Target]]:
     """Targets of skin and teeth by part name, in the head model's order.
 
-    The skin has all 52, the teeth only those that move them (the jaw's). The head is linear in them, so sums are exact.
+    The skin has all 52, the teeth only those that move them (the jaw's); see `in_order`. The head is linear in them, so
+    sums are exact.
     They include normals. With positions alone, viewers shade the moved head with the normals of the neutral one.
 
     avatar: batch 1
@@ -84,6 +85,16 @@ def eye_targets(part: Part) -> Iterator[Target]:
         gaze = torch.tensor([[yaw if left else -yaw, pitch]], dtype=torch.float64) * LOOK_ANGLE
         turn = gaze_rotation(gaze)[0].T - torch.eye(3, dtype=torch.float64)
         yield _target(action + ("Left" if left else "Right"), points @ turn, normals @ turn)
+
+
+def in_order(targets: Iterable[Target], names: Sequence[str]) -> list[Target]:
+    """One target for each name, in that order; one that moves nothing where `targets` has none.
+
+    Every mesh of a file gets the same list, because tools drive all meshes with the names and numbers of one.
+    """
+    by_name = {target.name: target for target in targets}
+    rows, offsets = np.zeros(0, np.int64), np.zeros((0, 3), np.float32)
+    return [by_name.get(name) or Target(name, rows, offsets, rows, offsets) for name in names]
 
 
 def _target(name: str, offsets: Tensor, normals: Tensor) -> Target:

@@ -33,6 +33,7 @@ class ExportOptions:
     map_files: "none", "8-bit" or "16-bit": PNGs `NAME_diffuse.png`, `NAME_specular.png`, `NAME_normal.png` beside the
         mesh. obj and ply always have them, 8-bit for "none"
     blendshapes: write the 52 ARKit morph targets (glb only)
+    extras: texts for `asset.extras` of a glb, such as ComfyUI's "workflow" and "prompt"; see `write_glb`
     """
 
     format: str = "glb"
@@ -41,6 +42,7 @@ class ExportOptions:
     unit: str = "metres"
     map_files: str = "none"
     blendshapes: bool = True
+    extras: dict[str, str] | None = None
 
 
 def format_error(format: str, unit: str = "metres") -> str | None:
@@ -76,7 +78,7 @@ def write_avatar(
         write = write_obj if o.format == "obj" else write_ply
         return write(path, avatar, o.texture_size, o.flip_green, scene, o.unit, bits or 8)
     if o.format == "glb":
-        path = write_glb(path, avatar, o.texture_size, o.flip_green, scene, o.blendshapes)
+        path = write_glb(path, avatar, o.texture_size, o.flip_green, scene, o.blendshapes, o.extras)
     else:
         path = write_usdz(path, avatar, o.texture_size, scene, o.unit)
     if bits:

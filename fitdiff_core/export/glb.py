@@ -1,14 +1,16 @@
 """glTF 2.0 binary: mesh and textures in one file.
 
-Four meshes, "Head", "Teeth", "Eye_L" and "Eye_R", share three PNG images. The head has the 52 ARKit blendshapes as
-morph targets, the teeth those of the jaw, each eye its own four eyeLook targets. The node of an eye is at the eye's
-centre, so that it can be rotated. `KHR_materials_specular` carries the specular albedo. The extension is not
-required: a viewer without it shows a specular reflectance of 4 %.
+Four meshes, "Head", "Teeth", "Eye_L" and "Eye_R", share three PNG images. Each has the 52 ARKit blendshapes as morph
+targets, in one order. Those that don't move a mesh share one accessor of zeros. The node of an eye is at the eye's
+centre, so that it can be rotated. `KHR_materials_specular` carries the specular albedo: F0 is 0.04 times the texture,
+for a head whose specular albedo is at most 0.5. The extension is not required: a viewer without it shows a specular
+reflectance of 4 %.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import struct
@@ -17,12 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor
 
 from .. import __version__
 from ..files import write_atomic
-from ..image import encode_png
-from ..render.shading import rough_f90
-from .blendshapes import Target, eye_targets, face_targets
+from ..image import encode_png, linear_to_srgb
+from ..maps import TextureMaps
+from .blendshapes import Target, eye_targets, face_targets, in_order
 from .gltf_binary import INDEX_BUFFER, VERTEX_BUFFER, Binary
 from .mesh import Part, split_parts
 from .textures import map_images
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 LINEAR, LINEAR_MIPMAP_LINEAR, CLAMP = 9729, 9987, 33071
 IMAGES = ("diffuse", "normal", "specular")
+READ_AHEAD = 1 << 20  # bytes of a dropped file that ComfyUI's frontend reads; the JSON chunk must end within them
+LOG = logging.getLogger(__name__)
 
 
 def write_glb(
@@ -42,6 +47,7 @@ def write_glb(
     flip_green: bool = False,
     scene: Scene | None = None,
     blendshapes: bool = True,
+    extras: dict[str, str] | None = None,
 ) -> Path:
     """Write an avatar's head as `.glb`, in metres, +y up, facing +z; returns the path.
 
@@ -52,9 +58,11 @@ def write_glb(
     scene: its expression becomes the initial weights of the morph targets, its gaze the rotation of the eyes. Without
         blendshapes it poses the vertices. None: neutral
     blendshapes: write the morph targets, about 9 MB; default True
+    extras: texts for the file's `asset.extras`, such as ComfyUI's "workflow" and "prompt". Where the JSON chunk would
+        be longer than `READ_AHEAD`, only "workflow" is kept. Default none
     Raises UserError for a batch, values that are not finite, or a file that cannot be written.
     """
-    return write_atomic(path, encode_glb(avatar, texture_size, flip_green, scene, blendshapes))
+    return write_atomic(path, encode_glb(avatar, texture_size, flip_green, scene, blendshapes, extras))
 
 
 def encode_glb(
@@ -63,11 +71,14 @@ def encode_glb(
     flip_green: bool = False,
     scene: Scene | None = None,
     blendshapes: bool = True,
+    extras: dict[str, str] | None = None,
 ) -> bytes:
     """The bytes of the file; arguments and errors as `write_glb`."""
     maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
     pictures = map_images(maps, flip_green)
-    blendshapes = blendshapes and bool(avatar.head.expression_names)
+    pictures["specular"], specular_scale = _specular(maps)
+    names = avatar.head.expression_names
+    blendshapes = blendshapes and bool(names)
     parts = split_parts(avatar, None if blendshapes else scene)
     binary = Binary()
     of_face = face_targets(avatar, [part for part in parts if part.pivot is None]) if blendshapes else {}
@@ -79,13 +90,14 @@ def encode_glb(
         if part.name in of_face:
             targets = of_face[part.name]
             if scene is not None:
-                weights = dict(zip(avatar.head.expression_names, scene.expression[0].tolist(), strict=True))
+                weights = dict(zip(names, scene.expression[0].tolist(), strict=True))
         elif blendshapes:
-            targets = eye_targets(part)
+            targets = list(eye_targets(part))
             if scene is not None:
                 node["rotation"] = _quaternion(*scene.gaze[0].tolist())
         if part.pivot is not None:
             node["translation"] = part.pivot.astype(float).tolist()
+        targets = in_order(targets, names if blendshapes else ())
         meshes.append(_mesh(part, material, binary, targets, weights))
         nodes.append(node)
     images = [
@@ -99,7 +111,7 @@ def encode_glb(
         "scenes": [{"name": "FitDiff", "nodes": list(range(len(nodes)))}],
         "nodes": nodes,
         "meshes": meshes,
-        "materials": [_material(part) for part in parts],
+        "materials": [_material(part, specular_scale) for part in parts],
         "textures": [{"name": name, "sampler": 0, "source": i} for i, name in enumerate(IMAGES)],
         "images": images,
         "samplers": [{"magFilter": LINEAR, "minFilter": LINEAR_MIPMAP_LINEAR, "wrapS": CLAMP, "wrapT": CLAMP}],
@@ -107,13 +119,41 @@ def encode_glb(
         "bufferViews": binary.views,
         "buffers": [{"byteLength": len(binary.data)}],
     }
-    return _container(document, binary)
+    return _container(_with_extras(document, extras or {}), binary)
+
+
+def _with_extras(document: dict, extras: dict[str, str]) -> dict:
+    """The document with `extras` in its asset; see `write_glb`."""
+    if not extras:
+        return document
+    graph = {k: v for k, v in extras.items() if k == "workflow"}
+    for kept in (extras, graph):
+        full = {**document, "asset": {**document["asset"], "extras": kept}}
+        if 20 + len(_json_chunk(full)) <= READ_AHEAD:
+            return full
+    LOG.warning("The graph of this file is longer than the 1 MiB that ComfyUI reads of a dropped GLB.")
+    return full
+
+
+def _specular(maps: TextureMaps) -> tuple[Tensor, float]:
+    """(specular picture `[3, H, W]` in sRGB, colour factor k >= 1), so that F0 = 0.04 * k * linear texture.
+
+    k is 1 unless the map goes beyond 0.5. Many programs clip or ignore factors, but none ignores the texture.
+    """
+    f0 = 2 * maps.specular[0].detach().clamp(0, 1)
+    scale = max(1.0, round(float(f0.max()), 4))
+    return linear_to_srgb((f0 / scale).clamp(0, 1)), scale
+
+
+def _json_chunk(document: dict) -> bytes:
+    """The document as text, padded to 4 bytes."""
+    text = json.dumps(document, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 4)
 
 
 def _container(document: dict, binary: Binary) -> bytes:
     """GLB container (glTF 2.0, section 4): header, JSON chunk, binary chunk."""
-    text = json.dumps(document, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 4)
+    text = _json_chunk(document)
     size = 12 + 8 + len(text) + 8 + len(binary.data)
     return b"".join(
         [
@@ -126,9 +166,8 @@ def _container(document: dict, binary: Binary) -> bytes:
     )
 
 
-def _material(part: Part) -> dict:
-    """glTF material of one part."""
-    f90 = max(rough_f90(part.roughness), 0.08)  # never below the largest F0
+def _material(part: Part, specular_scale: float) -> dict:
+    """glTF material of one part. specular_scale: as `_specular` gives it."""
     return {
         "name": part.name,
         "pbrMetallicRoughness": {
@@ -137,11 +176,11 @@ def _material(part: Part) -> dict:
             "roughnessFactor": part.roughness,
         },
         "normalTexture": {"index": IMAGES.index("normal")},
-        # F90 = specularFactor, F0 = 0.04 * specularColorFactor * texture * specularFactor; ours is 0.08 * specular
+        # F90 = specularFactor = 1, F0 = 0.04 * specularColorFactor * texture
         "extensions": {
             "KHR_materials_specular": {
-                "specularFactor": f90,
-                "specularColorFactor": [2 / f90] * 3,
+                "specularFactor": 1,
+                "specularColorFactor": [specular_scale] * 3,
                 "specularColorTexture": {"index": IMAGES.index("specular")},
             }
         },

@@ -20,6 +20,7 @@ class Binary:
         self.data = bytearray()
         self.views: list[dict] = []
         self.accessors: list[dict] = []
+        self._still: dict[int, int] = {}  # number of vectors -> accessor of zeros
 
     def view(self, data: bytes, target: int | None = None) -> int:
         """Append bytes as a buffer view; returns its index. target: `VERTEX_BUFFER`, `INDEX_BUFFER` or None."""
@@ -54,15 +55,17 @@ class Binary:
         rows: `[M]`, ascending
         values: `[M, 3]`, the vectors at `rows`
         bounds: write min and max
-        It is dense if that is not larger. For M = 0 it has no data, which means zeros.
+        It is dense if that is not larger. For M = 0 it is `still`.
         """
+        if not len(rows):
+            return self.still(count)
         wide = 2 if count <= 0xFFFF else 4
         accessor = {"componentType": FLOAT, "count": count, "type": "VEC3"}
         if len(rows) * (12 + wide) >= count * 12:
             dense = np.zeros((count, 3), np.float32)
             dense[rows] = values
             accessor["bufferView"] = self.view(little_endian_bytes(dense), VERTEX_BUFFER)
-        elif len(rows):
+        else:
             accessor["sparse"] = {
                 "count": len(rows),
                 "indices": {
@@ -72,12 +75,23 @@ class Binary:
                 "values": {"bufferView": self.view(little_endian_bytes(values.astype("<f4")))},
             }
         if bounds:
-            low, high = (np.zeros(3), np.zeros(3)) if not len(rows) else (values.min(0), values.max(0))
+            low, high = values.min(0), values.max(0)
             if len(rows) < count:
                 low, high = np.minimum(low, 0), np.maximum(high, 0)
             accessor |= {"min": low.astype(float).tolist(), "max": high.astype(float).tolist()}
         self.accessors.append(accessor)
         return len(self.accessors) - 1
+
+    def still(self, count: int) -> int:
+        """Index of an accessor of `count` zero vectors, one for all targets that move nothing.
+
+        It stores the first vector. glTF allows an accessor without data, but assimp, Unity and older three.js refuse
+        one.
+        """
+        if count not in self._still:
+            first = np.zeros(1, np.int64), np.zeros((1, 3), np.float32)
+            self._still[count] = self.sparse(count, *first, bounds=True)
+        return self._still[count]
 
 
 def little_endian_bytes(values: np.ndarray) -> bytes:

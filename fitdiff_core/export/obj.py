@@ -46,13 +46,21 @@ def write_obj(
     scale = unit_scale(unit)
     maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
     parts = split_parts(avatar, scene)
-    stem = re.sub(r"\s+", "_", path.stem)  # OBJ and MTL cannot quote a space
+    stem = plain_stem(path)
     pictures = write_maps(path.parent, maps, flip_green, bits, prefix=f"{stem}_")
     library = write_atomic(
         path.with_name(f"{stem}.mtl"),
         _materials(parts, {name: picture.name for name, picture in pictures.items()}).encode(),
     )
     return write_atomic(path, _mesh(parts, library.name, unit, scale).encode())
+
+
+def plain_stem(path: Path) -> str:
+    """The file's name without its suffix, as OBJ, MTL and PLY can refer to it.
+
+    They can't quote: a blank ends a name in many readers, `#` begins a comment, and `-` at the start an option.
+    """
+    return re.sub(r"[\s#\"]+|^-", "_", path.stem)
 
 
 def _materials(parts: list[Part], pictures: dict[str, str]) -> str:

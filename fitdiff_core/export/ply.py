@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from .. import __version__
 from ..files import write_atomic
 from ..image import linear_to_srgb
 from .mesh import split_parts, unit_scale
+from .obj import plain_stem
 from .textures import write_maps
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def write_ply(
     scale = unit_scale(unit)
     maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
     parts = split_parts(avatar, scene)
-    stem = re.sub(r"\s+", "_", path.stem)
+    stem = plain_stem(path)
     pictures = write_maps(path.parent, maps, flip_green, bits, prefix=f"{stem}_")
     uv = np.concatenate([p.uv for p in parts])
     vertices = np.zeros(len(uv), VERTEX)

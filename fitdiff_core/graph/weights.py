@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -16,11 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..errors import UserError
+from ..metadata import DAMAGE, check_fields, is_count, is_text, json_table, list_of
 from .interpreter import Graph, Node
 
 ASSET = Path(__file__).resolve().parent.parent / "assets" / "identity.safetensors"
 FORMAT = "fitdiff-identity-1"
 RESNET = "dlib_resnet"
+REPAIR = "Reinstall FitDiff, or rebuild the file with: python -m fitdiff_lab.assets.face_networks"
 
 
 def save_networks(
@@ -48,9 +51,8 @@ def save_networks(
 def _open(path: str | os.PathLike | None, resnet: bool) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors of the ResNet, or of all others, and the metadata. Raises UserError for a missing or damaged file."""
     path = Path(path or ASSET)
-    repair = "Reinstall FitDiff, or rebuild the file with: python -m fitdiff_lab.assets.face_networks"
     if not path.is_file():
-        raise UserError(f"The built-in face networks are missing: no file {path}. {repair}")
+        raise UserError(f"The built-in face networks are missing: no file {path}. {REPAIR}")
     try:
         with safe_open(str(path), "pt") as f:
             metadata = f.metadata() or {}
@@ -58,15 +60,15 @@ def _open(path: str | os.PathLike | None, resnet: bool) -> tuple[dict[str, Tenso
             tensors = {name: f.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as e:
         raise UserError(
-            f"{path} is damaged ({e}); perhaps it is a Git LFS pointer or a broken download. {repair}"
+            f"{path} is damaged ({e}); perhaps it is a Git LFS pointer or a broken download. {REPAIR}"
         ) from e
     if metadata.get("format") != FORMAT:
         raise UserError(
-            f"{path} is not a file of FitDiff's face networks (format {metadata.get('format')!r}). {repair}"
+            f"{path} is not a file of FitDiff's face networks (format {metadata.get('format')!r}). {REPAIR}"
         )
     for key, value in tensors.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise UserError(f"{path} is damaged: {key} holds values that are not finite. {repair}")
+            raise UserError(f"{path} is damaged: {key} holds values that are not finite. {REPAIR}")
     return tensors, metadata
 
 
@@ -76,12 +78,38 @@ def load_graphs(path: str | os.PathLike | None = None) -> dict[str, tuple[Graph,
     path: None for the shipped file
     """
     tensors, metadata = _open(path, resnet=False)
-    graphs = {}
-    for name, p in json.loads(metadata["plan"]).items():
-        nodes = [Node(op, tuple(i), tuple(o), a) for op, i, o, a in p["nodes"]]
-        constants = {k.split("/", 1)[1]: v for k, v in tensors.items() if k.startswith(name + "/")}
-        graphs[name] = Graph(nodes, constants, p["input"], p["outputs"]).train(False), int(p["size"])
-    return graphs
+    try:
+        return {name: _network(name, p, tensors) for name, p in json_table(metadata["plan"]).items()}
+    except UserError:  # a subclass of ValueError, but no damage
+        raise
+    except DAMAGE as e:
+        raise UserError(f"{path or ASSET} is damaged ({type(e).__name__}: {e}). {REPAIR}") from e
+
+
+def _network(name: str, plan: dict, tensors: dict[str, Tensor]) -> tuple[Graph, int]:
+    """One network of the plan and the side of its input. Raises one of `DAMAGE` if the plan makes no sense."""
+    check_fields(plan, PLAN)
+    nodes = [Node(op, tuple(i), tuple(o), a) for op, i, o, a in plan["nodes"]]
+    constants = {k.split("/", 1)[1]: v for k, v in tensors.items() if k.startswith(name + "/")}
+    known = {plan["input"], "", *constants}
+    for node in nodes:
+        if not set(node.inputs) <= known or not node.outputs:
+            raise ValueError(f"{name}: {node.op} reads what nothing writes")
+        known |= set(node.outputs)
+    if not set(plan["outputs"]) <= known:
+        raise ValueError(f"{name}: nothing writes its outputs")
+    return Graph(nodes, constants, plan["input"], plan["outputs"]).train(False), plan["size"]
+
+
+def _is_node(value: Any) -> bool:
+    """[operator, inputs, outputs, attributes]"""
+    if not isinstance(value, list) or len(value) != 4:
+        return False
+    op, inputs, outputs, attributes = value
+    return is_text(op) and list_of(is_text)(inputs) and list_of(is_text)(outputs) and isinstance(attributes, dict)
+
+
+PLAN = {"size": is_count, "input": is_text, "outputs": list_of(is_text), "nodes": list_of(_is_node)}
 
 
 def load_resnet_state(path: str | os.PathLike | None = None) -> dict[str, Tensor]:

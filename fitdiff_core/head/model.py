@@ -5,7 +5,6 @@ The asset is built by `python -m fitdiff_lab.assets.head`.
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..face.mesh_points import N_POINTS
+from ..metadata import DAMAGE, check_fields, is_number, is_text, json_table, list_of
 from .teeth import patch_mask
 
 ASSET = Path(__file__).resolve().parent.parent / "assets" / "head.safetensors"
@@ -24,6 +24,14 @@ FORMAT = "fitdiff-head-1"
 FIVE = ((36, 37, 38, 39, 40, 41), (42, 43, 44, 45, 46, 47), (30,), (48,), (54,))
 ISLAND = ("eyes", "iris")  # regions of the eye island, not of the skin
 TEETH = "teeth"
+METADATA = {
+    "atlas_version": is_text,
+    "expression_names": list_of(is_text),
+    "eye_island": list_of(is_number, 4),
+    "eye_angle": is_number,
+    "regions": list_of(is_text),
+    "attribute_names": list_of(is_text),
+}
 # inner upper and inner lower lip, of the 68; distance of the teeth behind the lips, metres
 LIPS, BEHIND = ((61, 62, 63), (67, 66, 65)), 0.004
 
@@ -281,6 +289,29 @@ def load_head(path: str | os.PathLike | None = None, device: torch.device | str 
             if metadata.get("format") != FORMAT:
                 raise UserError(f"{path} is not a head model (format {metadata.get('format')!r}). {repair}")
             tensors = {key: f.get_tensor(key) for key in f.keys()}  # noqa: SIM118 (not a dict)
-        return HeadModel(tensors, json.loads(metadata["head"])).to(device).train(False)
-    except (SafetensorError, OSError, KeyError, json.JSONDecodeError, IndexError) as e:
+        described = json_table(metadata["head"])
+        check_fields(described, METADATA, optional=("attribute_names",))
+        head = HeadModel(tensors, described)
+        _check(head)
+        return head.to(device).train(False)
+    except UserError:  # a subclass of ValueError, but no damage
+        raise
+    except (SafetensorError, *DAMAGE) as e:
         raise UserError(f"{path} is damaged ({type(e).__name__}: {e}). {repair}") from e
+
+
+def _check(head: HeadModel) -> None:
+    """Raises ValueError for values that are not finite, and for numbers of vertices that do not exist."""
+    if len(head.expression_names) != head.n_expression:
+        raise ValueError(f"{len(head.expression_names)} names for {head.n_expression} expressions")
+    for name, values in head.named_buffers():
+        if values.is_sparse:
+            values = values.values()
+        if values.is_floating_point() and not torch.isfinite(values).all():
+            raise ValueError(f"{name} holds values that are not finite")
+    for name in ("triangles", "landmark_ids", "mesh_triangles"):
+        ids = getattr(head, name)
+        if ids is not None and not ((ids >= 0) & (ids < head.n_vertices)).all():
+            raise ValueError(f"{name} names vertices that do not exist")
+    if len(head.uv) != head.n_vertices or len(head.occlusion) != head.n_vertices:
+        raise ValueError("uv and occlusion do not match the vertices")

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from fitdiff_core.errors import UserError
 from fitdiff_core.graph.interpreter import Graph, Node
+from fitdiff_core.metadata import DAMAGE
 
 TYPES = {0: np.float32, 1: np.float16, 2: np.int32, 3: np.uint8, 4: np.int64}
 ADD, CONCAT, CONV, DEPTHWISE, DEQUANTIZE, MAX_POOL = 0, 2, 3, 4, 6, 17
@@ -56,7 +58,10 @@ class Table:
         p = self._follow(i)
         if p is None:
             return []
-        starts = [p + 4 + 4 * k for k in range(struct.unpack_from("<I", self.data, p)[0])]
+        count = struct.unpack_from("<I", self.data, p)[0]
+        if 4 * count > len(self.data):
+            raise ValueError(f"a list of {count} tables")
+        starts = [p + 4 + 4 * k for k in range(count)]
         return [Table(self.data, s + struct.unpack_from("<I", self.data, s)[0]) for s in starts]
 
 
@@ -192,8 +197,20 @@ def read_tflite(data: bytes) -> tuple[Graph, int]:
     """Read a `.tflite` file.
 
     Returns the graph, with input `[B, 3, S, S]` and the outputs of the file, and the side S of the input in pixels.
-    Raises NotImplementedError for an operator that the face networks do not use.
+    Raises UserError for a damaged file and for an operator that the face networks do not use.
     """
+    try:
+        return _read(data)
+    except UserError:  # a subclass of ValueError, but no damage
+        raise
+    except NotImplementedError as e:
+        raise UserError(f"This .tflite file needs {e}, which is not supported; use one of the face networks.") from e
+    except (struct.error, *DAMAGE) as e:
+        raise UserError(f"This is not a whole .tflite file ({type(e).__name__}: {e}); download it again.") from e
+
+
+def _read(data: bytes) -> tuple[Graph, int]:
+    """`read_tflite`, with the errors that damaged data cause."""
     model = Table(data, struct.unpack_from("<I", data, 0)[0])
     subgraph = model.tables(2)[0]
     codes = [max(c.scalar(0, "b"), c.scalar(3)) for c in model.tables(1)]  # old and new field of the operator code

@@ -296,6 +296,22 @@ add(
     ("a shape of NaN, rendered", "stops", "The head's shape holds NaN or infinite values", avatar("NaN shape", RENDER)),
 )
 add(
+    "Previews",
+    *(
+        (
+            f"a {name} file into Preview 3D",
+            "stops",
+            f"Preview 3D cannot show a {name} file",
+            prompt(
+                **HEAD,
+                end=node(EXPORT, format=name),
+                out={"class_type": "Preview3D", "inputs": {"model_file": ["end", 0]}},
+            ),
+        )
+        for name in ("ply", "usdz")
+    ),
+)
+add(
     "Scenes and lights",
     ("six scenes for two heads", "stops", "These do not fit together", pictures(2, scenes="three")),
     ("three scenes for one head", "works", "three pictures", pictures(1, scenes="three")),

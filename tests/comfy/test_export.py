@@ -43,6 +43,31 @@ def test_old_graphs_without_the_new_inputs_still_run(client, comfy):
     assert len(glb.targets(0)) == 52 and set(glb.json["meshes"][0]["weights"]) == {0}
 
 
+def test_a_glb_restores_its_graph(client, comfy):
+    run, file = export(client, blendshapes=False)
+    assert run.end == "execution_success", run.error
+    extras = Glb(comfy.base / "output" / "options" / file["filename"]).json["asset"]["extras"]
+    nodes = json.loads(extras["prompt"])
+    assert {k: v["class_type"] for k, v in nodes.items()} == {k: v["class_type"] for k, v in HEAD.items()} | {
+        "5": "FitDiff_ExportMesh"
+    }
+
+
+def test_the_camera_reaches_preview_3d(client):
+    prompt = HEAD | {
+        "5": {
+            "class_type": "FitDiff_ExportMesh",
+            "inputs": {"avatar": ["3", 0], "filename_prefix": "options/a head", "format": "obj"},
+        },
+        "6": {"class_type": "Preview3D", "inputs": {"model_file": ["5", 0], "camera_info": ["5", 4]}},
+    }
+    run = client.run(prompt)
+    assert run.end == "execution_success", run.error
+    file, camera, *_ = run.outputs["6"]["result"]
+    assert file.startswith("options/a_head_") and camera == run.outputs["5"]["camera_info"][0]
+    assert camera["position"]["z"] > camera["target"]["z"] and camera["position"]["x"] == camera["target"]["x"]
+
+
 def test_glb_with_the_scene_and_maps_beside_it(client, comfy):
     run, file = export(
         client, scene=["2", 1], expression="photo", texture_size=128, map_files="16-bit", blendshapes=False

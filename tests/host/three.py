@@ -19,11 +19,12 @@ from .install import HOST, find_browser
 
 PAGE = Path(__file__).with_name("three.html")
 THREE = HOST / "node_modules" / "three"
+OLD_THREE = HOST / "node_modules" / "three-r145"  # before morph targets and colours changed; ComfyUI packs ship such
 ORIGIN = "http://viewer.test"  # never looked up: every request is answered below
 
 
-def installed() -> bool:
-    return THREE.is_dir() and find_browser() is not None
+def installed(three: Path = THREE) -> bool:
+    return three.is_dir() and find_browser() is not None
 
 
 @dataclass
@@ -44,12 +45,12 @@ class Viewer:
 
 
 @contextmanager
-def open_viewer(glb: Path, side: int = 320) -> Iterator[Viewer]:
-    """The GLB shown in a square window of `side` pixels."""
+def open_viewer(glb: Path, side: int = 320, three: Path = THREE) -> Iterator[Viewer]:
+    """The GLB shown in a square window of `side` pixels. three: `THREE` or `OLD_THREE`."""
 
     def answer(route: Route) -> None:
         path = urlparse(route.request.url).path
-        file = {"/": PAGE, "/avatar.glb": glb}.get(path) or THREE / path.removeprefix("/three/")
+        file = {"/": PAGE, "/avatar.glb": glb}.get(path) or three / path.removeprefix("/three/")
         if file.is_file():
             kind = "text/javascript" if file.suffix == ".js" else mimetypes.guess_type(file.name)[0]
             route.fulfill(body=file.read_bytes(), content_type=kind or "application/octet-stream")

@@ -53,7 +53,8 @@ class NodeOutput:
 @contextlib.contextmanager
 def newer_host(monkeypatch, tmp_path):
     """The pack's `nodes.export` and `fitdiff_core`, as the stand-in host would import them."""
-    io = MagicMock(NodeOutput=NodeOutput, ComfyNode=type("ComfyNode", (), {}))
+    hidden = types.SimpleNamespace(prompt=None, extra_pnginfo=None, unique_id="5")
+    io = MagicMock(NodeOutput=NodeOutput, ComfyNode=type("ComfyNode", (), {"hidden": hidden}))
     latest = MagicMock(
         io=io, ComfyExtension=type("ComfyExtension", (), {}), Types=types.SimpleNamespace(MESH=MESH, File3D=File3D)
     )
@@ -65,6 +66,7 @@ def newer_host(monkeypatch, tmp_path):
     fakes |= {name: MagicMock() for name in ("comfy.model_management", "comfy.utils")}
     patcher = types.SimpleNamespace(ModelPatcher=object)
     fakes |= {"comfy": MagicMock(model_patcher=patcher), "comfy.model_patcher": patcher}
+    fakes["comfy.cli_args"] = MagicMock(args=types.SimpleNamespace(disable_metadata=False))
     for name, module in fakes.items():
         monkeypatch.setitem(sys.modules, name, module)
     for name, folder in (

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fitdiff_core.avatar import Avatar
-from fitdiff_core.export import write_avatar, write_glb
+from fitdiff_core.export import ExportOptions, write_avatar, write_glb
 from fitdiff_core.export.blendshapes import LOOK_ANGLE, STILL
 from fitdiff_core.head import load_head
 from fitdiff_core.head.model import gaze_rotation
@@ -50,9 +50,34 @@ def test_names_are_arkits(glb):
     head, teeth, left, right = glb.json["meshes"]
     assert sorted(head["extras"]["targetNames"]) == sorted(ARKIT) and len(ARKIT) == 52
     assert head["weights"] == [0] * 52
-    assert teeth["extras"]["targetNames"] == ["jawForward", "jawLeft", "jawRight", "jawOpen"], "nothing else moves them"
-    for mesh, side in ((left, "Left"), (right, "Right")):
-        assert sorted(mesh["extras"]["targetNames"]) == [f"eyeLook{w}{side}" for w in ("Down", "In", "Out", "Up")]
+    for mesh in (teeth, left, right):
+        assert mesh["extras"] == head["extras"], "a tool drives all meshes with the names and numbers of one"
+    moving = [{n for n, t in glb.targets(i).items() if t["POSITION"].any()} for i in range(4)]
+    assert moving[1] == {"jawForward", "jawLeft", "jawRight", "jawOpen"}, "nothing else moves them"
+    for side, moved in (("Left", moving[2]), ("Right", moving[3])):
+        assert moved == {f"eyeLook{w}{side}" for w in ("Down", "In", "Out", "Up")}
+
+
+def test_every_accessor_has_data(glb):
+    """glTF allows zeros without data, but assimp, Unity and three.js r145 refuse the file."""
+    assert all("bufferView" in a or a["sparse"]["count"] for a in glb.json["accessors"])
+    used = {i for mesh in range(4) for t in glb.json["meshes"][mesh]["primitives"][0]["targets"] for i in t.values()}
+    assert len(used) < 150, "targets that move nothing share one accessor"
+
+
+def test_the_graph_is_in_the_part_that_comfyui_reads(avatar, tmp_path):
+    """ComfyUI's frontend reads 1 MiB of a dropped GLB, and parses the JSON chunk only if it is whole."""
+    texts = {"prompt": json.dumps({"1": "x" * 1000}), "workflow": json.dumps({"nodes": ["\u9762"]})}
+    path = write_avatar(tmp_path / "a.glb", avatar, ExportOptions(extras=texts))
+    assert clean(validate(path)) and Glb(path).json["asset"]["extras"] == texts
+    start = path.read_bytes()[: 1 << 20]
+    assert 20 + int.from_bytes(start[12:16], "little") <= len(start)
+    long = texts | {"prompt": "x" * (1 << 20)}
+    glb = Glb(write_avatar(tmp_path / "a.glb", avatar, ExportOptions(extras=long)))
+    assert glb.json["asset"]["extras"] == {"workflow": texts["workflow"]}, "the workflow alone restores the graph"
+    longer = {"workflow": "x" * (1 << 20)}
+    assert Glb(write_glb(tmp_path / "a.glb", avatar, extras=longer)).json["asset"]["extras"] == longer
+    assert "extras" not in Glb(write_glb(tmp_path / "a.glb", avatar)).json["asset"]
 
 
 def test_validator_finds_nothing(avatar, scene, tmp_path):

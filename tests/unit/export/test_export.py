@@ -99,7 +99,7 @@ def test_glb_textures_and_materials(tmp_path, flip):
         linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
         f0 = 0.04 * np.array(specular["specularColorFactor"]) * linear * specular.get("specularFactor", 1)
         np.testing.assert_allclose(f0, 0.08 * picture(one.maps.specular), atol=0.0004)
-        assert specular["specularFactor"] == pytest.approx((1 - pbr["roughnessFactor"]) ** 2)  # F90, as `shade` has it
+        assert specular["specularFactor"] == 1 and max(specular["specularColorFactor"]) <= 2, "programs clip factors"
     skin, left, right = (m["pbrMetallicRoughness"]["roughnessFactor"] for m in glb.json["materials"])
     assert left == right < 0.2 < skin < 0.6
 
@@ -146,6 +146,26 @@ def test_obj_holds_the_mesh_and_its_materials(tmp_path):
     for key, name in (("map_Kd", "diffuse"), ("map_Ks", "specular"), ("norm", "normal"), ("map_Bump", "normal")):
         assert f"\n{key} my_head_{name}.png\n" in material
         assert (tmp_path / f"my_head_{name}.png").is_file()
+
+
+def test_a_plain_head_needs_no_specular_factor(tmp_path):
+    one = avatar()
+    one.maps.specular = one.maps.specular.clamp(max=0.5)
+    for material in Glb(write_glb(tmp_path / "a.glb", one)).json["materials"]:
+        specular = material["extensions"]["KHR_materials_specular"]
+        assert specular["specularFactor"] == 1 and specular["specularColorFactor"] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["my  head", "a\tb", "no #1", "-x", 'the "head"'])
+def test_obj_names_files_without_blanks(tmp_path, name):
+    path = write_obj(tmp_path / f"{name}.obj", avatar())
+    lines = path.read_text().splitlines() + next(tmp_path.glob("*.mtl")).read_text().splitlines()
+    named = [line for line in lines if line.split()[0] in ("mtllib", "map_Kd", "map_Ks", "norm", "map_Bump")]
+    assert len(named) == 13
+    for key, file in (line.split(" ") for line in named):
+        assert (tmp_path / file).is_file() and not set(file) & set(' \t#"') and not file.startswith("-"), key
+    materials = {line.split(" ", 1)[1] for line in lines if line.startswith("newmtl")}
+    assert {line.split(" ", 1)[1] for line in lines if line.startswith("usemtl")} == materials
 
 
 def test_obj_opens_in_another_reader(tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.support.gltf import Glb
 from tests.support.newer_host import MESH, PACK
 
 
@@ -47,7 +49,7 @@ def test_mesh_comes_with_all_that_the_host_takes(pack):
 def test_files_come_out_as_3d_files(pack, format):
     export, _ = pack
     out = export.ExportMesh.execute(two_heads(), "a", format)
-    path, mesh, glb, file = out.values
+    path, mesh, glb, file, _ = out.values
     assert path == f"a_00001_.{format}" and isinstance(mesh, MESH)
     assert file.file_format == format and Path(file.source).is_file()
     assert glb == (file if format == "glb" else None)
@@ -62,3 +64,45 @@ def test_mesh_is_posed_with_the_photos_expression(pack):
     _, mesh, *_ = export.ExportMesh.execute(avatar, "a", "obj", expression="photo", scene=scene).values
     moved = (mesh.vertices - avatar.vertices()).norm(dim=-1).amax(1)
     assert moved[0] < 1e-6 < 0.01 < moved[1]
+
+
+def test_the_graph_goes_into_the_glb(pack, monkeypatch, tmp_path):
+    export, _ = pack
+    hidden = export.ExportMesh.hidden
+    monkeypatch.setattr(hidden, "prompt", {"5": {"class_type": "x", "inputs": {}, "is_changed": [float("nan")]}})
+    monkeypatch.setattr(hidden, "extra_pnginfo", {"workflow": {"nodes": []}})
+    export.ExportMesh.execute(two_heads()[0], "a", "glb", blendshapes=False)
+    extras = Glb(tmp_path / "a_00001_.glb").json["asset"]["extras"]
+    assert json.loads(extras["workflow"]) == {"nodes": []}
+    assert json.loads(extras["prompt"])["5"]["is_changed"] == [None], "browsers cannot parse NaN"
+    monkeypatch.setattr(export.args, "disable_metadata", True)
+    export.ExportMesh.execute(two_heads()[0], "a", "glb", blendshapes=False)
+    assert "extras" not in Glb(tmp_path / "a_00001_.glb").json["asset"]
+
+
+@pytest.mark.parametrize("format, refused", [("glb", False), ("obj", False), ("ply", True), ("usdz", True)])
+def test_preview_3d_is_refused_for_files_it_cannot_show(pack, format, refused):
+    export, _ = pack
+    for link, seen in ((["5", 0], refused), (["5", 4], False), (["6", 0], False), ("a.ply", False)):
+        prompt = {"9": {"class_type": "Preview3D", "inputs": {"model_file": link}}}
+        if seen:
+            with pytest.raises(ValueError, match=f"cannot show a {format}.*Choose glb"):
+                export.refuse_preview(prompt, "5", format)
+        else:
+            export.refuse_preview(prompt, "5", format)
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+def test_the_camera_looks_at_the_face(pack, scaled):
+    """The whole head is seen from the front; older frontends scale a model to 5 units and stand it on the ground."""
+    export, _ = pack
+    vertices = torch.tensor([[-0.1, -0.2, -0.1], [0.1, 0.2, 0.1]])
+    camera = export.front_camera(vertices, scaled)
+    k, middle = (12.5, 2.5) if scaled else (1, 0)
+    assert camera["target"] == pytest.approx({"x": 0, "y": middle, "z": 0}, abs=1e-6)
+    away = camera["position"]["z"] - 0.1 * k
+    assert camera["position"] == pytest.approx({"x": 0, "y": middle, "z": camera["position"]["z"]}, abs=1e-6)
+    seen = away * torch.tan(torch.deg2rad(torch.tensor(export.VIEW_ANGLE / 2))).item()
+    assert 0.2 * k < seen < 0.3 * k
+    assert set(camera) == {"position", "target", "zoom", "cameraType", "fov"}
+    assert export.front_camera(vertices, None) is None
