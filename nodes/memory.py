@@ -85,7 +85,7 @@ class Keeper:
             value = load()
             self.alive[key] = weakref.ref(value, lambda _: self._forget(key))
             networks = Networks(value, device)
-            self.patchers[key] = Patcher(networks, device, torch.device("cpu"), lambda: self.kept.pop(key, None))
+            self.patchers[key] = Patcher(networks, device, torch.device("cpu"), lambda: self._release(key))
         self.kept[key] = value
         self.kept.move_to_end(key)
         while len(self.kept) > self.at_most:
@@ -98,6 +98,15 @@ class Keeper:
         away = [p for p in list(self.patchers.values()) if not p.is_loaded()]
         if away:
             comfy.model_management.load_models_gpu(away)
+
+    def _release(self, key: tuple) -> None:
+        """Keep a value no longer, once ComfyUI is through with unloading it.
+
+        Its end removes it from ComfyUI's list of loaded models, which ComfyUI walks over at this moment. In a cycle it
+        lives until the next garbage collection. ComfyUI makes one after "unload models".
+        """
+        cycle = [self.kept.pop(key, None)]
+        cycle.append(cycle)
 
     def _forget(self, key: tuple) -> None:
         self.alive.pop(key, None)

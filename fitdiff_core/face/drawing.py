@@ -35,7 +35,7 @@ def draw_faces(photo: Tensor, faces: Sequence[Face], chosen: Face) -> Tensor:
         draw.rectangle((x0, y0, x1, y1), outline=colour, width=line)
         left, top, right, bottom = draw.textbbox((0, 0), str(i), font=font)
         width, height = right - left + 4 * line, bottom - top + 4 * line
-        x, y = max(x0, 0), max(y0, 0)
+        x, y = max(x0, 0), y0 - height if y0 >= height else max(y0, 0)  # above the face where there is room
         draw.rectangle((x, y, x + width, y + height), fill=colour)
         draw.text((x + 2 * line - left, y + 2 * line - top), str(i), fill=INK, font=font)
     return torch.from_numpy(np.asarray(image, np.float32) / 255).permute(2, 0, 1)[None].contiguous()

@@ -45,7 +45,7 @@ def card(images: list[Image.Image]) -> Image.Image:
     places = {
         1: [(0, 0, SIDE, SIDE)],
         2: [(0, 0, half, SIDE), (half, 0, half, SIDE)],
-        3: [(0, 0, half, half), (0, half, half, half), (half, 0, half, SIDE)],
+        3: [(0, 0, half, half), (half, 0, half, SIDE), (0, half, half, half)],  # the second is the large one
         4: [(0, 0, half, half), (half, 0, half, half), (0, half, half, half), (half, half, half, half)],
     }
     picture = Image.new("RGB", (SIDE, SIDE))
