@@ -43,6 +43,8 @@ def to_srgb(im: Image.Image, profile: bytes, name: str) -> Image.Image:
         if mode == "RGB" and _is_identity(change):
             return im
         changed = ImageCms.applyTransform(bare.convert(mode), change)
+        if changed is None:  # only with inPlace
+            raise ValueError("it changes nothing")
     except Exception as e:  # LittleCMS reports damage by several types; a Pillow without it raises ImportError
         logging.warning("%s: its colour profile cannot be used (%s); the colours are read as sRGB.", name, e)
         return im

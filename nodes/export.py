@@ -272,10 +272,10 @@ class ExportMesh(io.ComfyNode):
         files = []
         with all_or_none():
             for i in range(n):
-                file = f"{name}_{counter + i:05}_.{suffix}"
+                name_i = f"{name}_{counter + i:05}_.{suffix}"
                 with part(i, n):
-                    write_avatar(os.path.join(folder, file), avatar[i], options, scenes[i] if scenes else None)
-                files.append({"filename": file, "subfolder": subfolder, "type": "output"})
+                    write_avatar(os.path.join(folder, name_i), avatar[i], options, scenes[i] if scenes else None)
+                files.append({"filename": name_i, "subfolder": subfolder, "type": "output"})
             mesh = mesh_of(avatar, scenes)
         first = "/".join(filter(None, (subfolder, files[0]["filename"])))
         file = None

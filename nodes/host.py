@@ -123,7 +123,7 @@ class Bar:
     """Progress bar of a node, shown from its first report on. Called with the share done, 0..1."""
 
     def __init__(self) -> None:
-        self.bar = None
+        self.bar: Any = None  # comfy.utils.ProgressBar, which shows itself when it is made
 
     def __call__(self, share: float) -> None:
         self.bar = self.bar or comfy.utils.ProgressBar(BAR_STEPS)

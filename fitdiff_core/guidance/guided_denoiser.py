@@ -111,15 +111,15 @@ class GuidedDenoiser:
             self.autoencoder = autoencoder
             self.views = [PhotoView(g, PhotoObjective(head, self.decode, g)) for g in photos]
             if texture_mean is not None and self.settings.broad_colour.sigma > 0:
-                self.decode.low_band = self._low_band(texture_mean)
+                self.decode.low_band = self._low_band(self.decode, texture_mean)
         else:
             self.views = [PhotoView(g, objective) for g in photos]
         self._restart(1)
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def _low_band(self, texture_mean: Tensor) -> LowBand:
-        diffuse = self.decode.decode(texture_mean.clone())[:, :3]
+    def _low_band(self, decoder: CachedDecoder, texture_mean: Tensor) -> LowBand:
+        diffuse = decoder.decode(texture_mean.clone())[:, :3]
         return LowBand(self.regions, diffuse, self.settings.broad_colour.sigma)
 
     @property
@@ -171,7 +171,7 @@ class GuidedDenoiser:
         added, so what the autoencoder does not reproduce is not lost. Half the resolution is enough: the change is
         smooth.
         """
-        if not self._holds_colour:
+        if self.decode is None or self.decode.low_band is None:
             return latent
         texture = latent[:, :-1].detach().clone()
         maps = self.decode.decode(texture)

@@ -164,7 +164,10 @@ class Denoiser(nn.Module):
 
     def texture_mean(self, cond: Condition) -> Tensor:
         """The linear prior's most likely texture latent `[B, C, h, w]` of a condition, without the network's part."""
-        return self.prior.most_likely_texture(self._cached(cond, None).gaussian)
+        gaussian = self._cached(cond, None).gaussian
+        if gaussian is None:
+            raise ValueError("the result of UNet.prepare has no Gaussian; use Denoiser.prepare")
+        return self.prior.most_likely_texture(gaussian)
 
     def prepare_null(self) -> Prepared:
         """`prepare` without a condition, batch 1."""
