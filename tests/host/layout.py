@@ -98,8 +98,8 @@ PLACE = """({seed, rows, tall, view, points}) => {
 def tidy(graph: dict, app: dict | None = None) -> dict:
     """Drop what belongs to this machine (the view, the random id), and say which pack each node is of.
 
-    app: what the app mode of newer frontends shows: "inputs" (node id, widget) and "outputs" (node ids). With it the
-    workflow opens in app mode.
+    app: what the app mode of newer frontends shows: "inputs" (node id, widget) and "outputs" (node ids). The
+    workflow opens as a graph all the same: the frontend of ComfyUI 0.3.75 knows `linearMode` too, but shows no results.
     """
     for node in graph["nodes"]:
         if node["type"] == "MarkdownNote":
@@ -112,7 +112,7 @@ def tidy(graph: dict, app: dict | None = None) -> dict:
     if app:
         inputs = [[int(node), widget] for node, widget in app["inputs"]]
         graph["extra"] = {
-            "linearMode": True,
+            "linearMode": False,
             "linearData": {"inputs": inputs, "outputs": list(map(int, app["outputs"]))},
         }
     return graph

@@ -72,11 +72,12 @@ def test_nodes_say_which_pack_they_are_of(name):
             assert pack == (ours if node["type"].startswith("FitDiff_") else ("comfy-core", "0.3.75")), node["type"]
 
 
-def test_the_photo_workflow_opens_as_an_app():
-    """`extra.linearMode` and `linearData`, as frontends from 1.40 on read them: widgets and output nodes by node id."""
+def test_the_photo_workflow_has_an_app_view():
+    """`linearData`, as newer frontends read it: widgets and output nodes by node id. It opens as a graph: the frontend of
+    ComfyUI 0.3.75 knows `linearMode` too, but shows no results there."""
     data = graph("photo_to_head")
     nodes = {n["id"]: n for n in data["nodes"]}
-    assert data["extra"]["linearMode"] is True
+    assert data["extra"]["linearMode"] is False
     for number, widget in data["extra"]["linearData"]["inputs"]:
         assert widget in [i["name"] for i in nodes[number]["inputs"] if "widget" in i]
     assert {nodes[n]["type"] for n in data["extra"]["linearData"]["outputs"]} == {"Preview3D", "PreviewImage"}
