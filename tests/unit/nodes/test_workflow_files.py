@@ -73,8 +73,8 @@ def test_nodes_say_which_pack_they_are_of(name):
 
 
 def test_the_photo_workflow_has_an_app_view():
-    """`linearData`, as newer frontends read it: widgets and output nodes by node id. It opens as a graph: the frontend of
-    ComfyUI 0.3.75 knows `linearMode` too, but shows no results there."""
+    """`linearData`, as newer frontends read it: widgets and output nodes by node id. It opens as a graph: the frontend
+    of ComfyUI 0.3.75 knows `linearMode` too, but shows no results there."""
     data = graph("photo_to_head")
     nodes = {n["id"]: n for n in data["nodes"]}
     assert data["extra"]["linearMode"] is False
