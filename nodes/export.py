@@ -127,6 +127,28 @@ def mesh_of(avatar, scenes: list | None = None) -> Types.MESH:
     return Types.MESH(mesh.vertices, mesh.faces, **host.accepted(Types.MESH.__init__, **more))
 
 
+def save_heads(
+    avatar, prefix: str, options: ExportOptions, hidden: Any, scenes: list | None = None
+) -> tuple[str, list[dict[str, str]]]:
+    """Save one file for each head -> (folder, the files as the page names them). Called under `all_or_none`.
+
+    prefix, hidden: as of `output_path`. scenes: one for each head, to pose it; None leaves the heads neutral
+    """
+    folder, name, counter, subfolder = output_path(prefix, hidden, avatar.maps.size)
+    files, n = [], len(avatar)
+    for i in range(n):
+        file = f"{name}_{counter + i:05}_.{options.format}"
+        with part(i, n):
+            write_avatar(os.path.join(folder, file), avatar[i], options, scenes[i] if scenes else None)
+        files.append({"filename": file, "subfolder": subfolder, "type": "output"})
+    return folder, files
+
+
+def below_output(file: dict[str, str]) -> str:
+    """Path of a file of `save_heads` below output/."""
+    return "/".join(filter(None, (file["subfolder"], file["filename"])))
+
+
 class ExportMesh(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -247,7 +269,7 @@ class ExportMesh(io.ComfyNode):
         map_files="none",
         scene=None,
     ):
-        n, suffix, scenes = len(avatar), suffix_of(format), None
+        suffix, scenes = suffix_of(format), None
         if wrong := format_error(suffix, unit):
             raise UserError(wrong)
         if expression == "photo":
@@ -259,7 +281,6 @@ class ExportMesh(io.ComfyNode):
         refuse_preview(cls.hidden.prompt, cls.hidden.unique_id, suffix)
         if suffix == "obj":  # viewers look for NAME.mtl, and an OBJ cannot name a file with blanks
             filename_prefix = re.sub(r"\s+(?=[^/\\]*$)", "_", filename_prefix.strip())
-        folder, name, counter, subfolder = output_path(filename_prefix, cls.hidden, avatar.maps.size)
         options = ExportOptions(
             suffix,
             texture_size or None,
@@ -269,21 +290,15 @@ class ExportMesh(io.ComfyNode):
             blendshapes=blendshapes,
             extras=graph_texts(cls.hidden.prompt, cls.hidden.extra_pnginfo),
         )
-        files = []
         with all_or_none():
-            for i in range(n):
-                name_i = f"{name}_{counter + i:05}_.{suffix}"
-                with part(i, n):
-                    write_avatar(os.path.join(folder, name_i), avatar[i], options, scenes[i] if scenes else None)
-                files.append({"filename": name_i, "subfolder": subfolder, "type": "output"})
+            folder, files = save_heads(avatar, filename_prefix, options, cls.hidden, scenes)
             mesh = mesh_of(avatar, scenes)
-        first = "/".join(filter(None, (subfolder, files[0]["filename"])))
         file = None
         camera = front_camera(mesh.vertices[0] * (UNITS[unit] if suffix != "glb" else 1), host.frontend_scales_models())
         if HAS_FILE_TYPE:
             file = Types.File3D(os.path.join(folder, files[0]["filename"]), suffix)
         ui = {"3d": files, **({"camera_info": [camera]} if camera else {})}
-        return io.NodeOutput(first, mesh, file if suffix == "glb" else None, file, camera, ui=ui)
+        return io.NodeOutput(below_output(files[0]), mesh, file if suffix == "glb" else None, file, camera, ui=ui)
 
 
 def suffix_of(choice: str) -> str:

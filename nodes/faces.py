@@ -93,7 +93,7 @@ class FindFaces(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, order):
+    def validate_inputs(cls, order=None):
         return check_choices(order=(order, ORDERS))
 
     @classmethod

@@ -67,17 +67,17 @@ class LoadPhoto(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, image):
+    def validate_inputs(cls, image=None):
         if image is None or photo_path(image):
             return True
         return f"There is no photo '{image}' in the input folder; upload it, or choose another."
 
     @classmethod
-    def fingerprint_inputs(cls, image):
+    def fingerprint_inputs(cls, image=SAMPLE):
         path = photo_path(image)
         return (image, os.stat(path).st_mtime_ns if path else 0)
 
     @classmethod
     @host.with_gradients
-    def execute(cls, image):
+    def execute(cls, image=SAMPLE):
         return io.NodeOutput(to_image(load_photo(photo_path(image) or image)))

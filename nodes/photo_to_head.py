@@ -5,11 +5,13 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..fitdiff_core import heads, pipeline
+from ..fitdiff_core.export import ExportOptions
 from ..fitdiff_core.export.textures import map_batch_images
-from ..fitdiff_core.files import bad_prefix
+from ..fitdiff_core.files import all_or_none
 from ..fitdiff_core.image import to_image
+from ..fitdiff_core.save_prefix import bad_template
 from . import host, types
-from .export import ExportMesh
+from .export import below_output, graph_texts, save_heads
 from .faces import faces_in
 from .guidance import outlier_lines
 from .sampling import DEFAULT, diffuse_preview, seed_input, steps_input
@@ -77,12 +79,12 @@ class PhotoToHead(io.ComfyNode):
                 ),
                 io.String.Output("model_file", display_name="model_file", tooltip="Path of the GLB, for Preview 3D."),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
         )
 
     @classmethod
-    def validate_inputs(cls, filename_prefix):
-        return True if filename_prefix is None else bad_prefix(filename_prefix) or True
+    def validate_inputs(cls, filename_prefix=None):
+        return True if filename_prefix is None else bad_template(filename_prefix) or True
 
     @classmethod
     @host.with_gradients
@@ -107,8 +109,10 @@ class PhotoToHead(io.ComfyNode):
         progress = host.Progress(steps, diffuse_preview(nets.model))
         head = heads.make_head(batch, nets, fitted, settings, masks, callback=progress)
         picture, _ = heads.preview(head, fitted.guidance, PICTURE_SIZE)
-        saved = ExportMesh.execute(head.avatar, filename_prefix, "glb")
+        options = ExportOptions("glb", extras=graph_texts(cls.hidden.prompt, cls.hidden.extra_pnginfo))
+        with all_or_none():
+            _, files = save_heads(head.avatar, filename_prefix, options, cls.hidden)
         maps = map(to_image, map_batch_images(head.avatar.maps).values())
         return io.NodeOutput(
-            head.avatar, head.scenes[0], *maps, to_image(picture), saved.args[0], ui={**saved.ui, **said}
+            head.avatar, head.scenes[0], *maps, to_image(picture), below_output(files[0]), ui={"3d": files, **said}
         )
