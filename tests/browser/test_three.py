@@ -20,7 +20,7 @@ BACKGROUND = np.array([0x30, 0x30, 0x34]) / 255
 
 @pytest.fixture(scope="module")
 def head_in_browser(tmp_path_factory):
-    """(viewer, avatar, scene, path): a mean head in pale skin with dark eyes."""
+    """(viewer, avatar, scene): a mean head in pale skin with dark eyes."""
     three = pytest.importorskip("tests.host.three", reason="playwright is not installed: run `make install-test`")
     if not three.installed():
         pytest.skip("three.js or Chromium is missing: run `make host`")
@@ -35,11 +35,11 @@ def head_in_browser(tmp_path_factory):
     scene = replace(Scene.portrait(), expression=expression, gaze=torch.tensor([[0.2, 0.1]]))
     path = write_glb(tmp_path_factory.mktemp("three") / "avatar.glb", avatar, scene=scene)
     with three.open_viewer(path) as viewer:
-        yield viewer, avatar, scene, path
+        yield viewer, avatar, scene
 
 
 def test_everything_arrives(head_in_browser):
-    viewer, avatar, scene, _ = head_in_browser
+    viewer, avatar, scene = head_in_browser
     meshes = viewer.about()
     assert set(meshes) == {"Head", "Teeth", "Eye_L", "Eye_R"}
     for name, mesh in meshes.items():
@@ -50,23 +50,9 @@ def test_everything_arrives(head_in_browser):
     assert viewer.problems == []
 
 
-def test_an_old_loader_opens_it_too(head_in_browser):
-    """r145 throws at an accessor without data."""
-    from tests.host import three
-
-    *_, avatar, _, path = head_in_browser
-    if not three.installed(three.OLD_THREE):
-        pytest.skip("three.js r145 is missing: run `make host`")
-    with three.open_viewer(path, three=three.OLD_THREE) as viewer:
-        for mesh in viewer.about().values():
-            assert tuple(mesh["targets"]) == avatar.head.expression_names
-        assert changed(viewer.picture({"jawOpen": 1}), viewer.picture({})).sum() > 300
-        assert viewer.problems == []
-
-
 def test_face_moves_by_name(head_in_browser):
     """The jaw opens below the eyes and nowhere else; each action shows; back at zero the picture is the first one."""
-    viewer, *_ = head_in_browser
+    viewer, _, _ = head_in_browser
     start, neutral = viewer.picture(), viewer.picture({})
     side = len(neutral)
     head = np.abs(neutral - BACKGROUND).max(-1) > 0.04
