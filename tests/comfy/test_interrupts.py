@@ -146,10 +146,12 @@ def free(client, **what) -> None:
 
 
 def test_free_frees_our_networks(client):
-    run = client.run(PICTURE)
+    graph = PICTURE | PHOTO | {"person": node("EncodeIdentity", image=["photo", 0], recognizer=["recognizer", 0])}
+    graph["crop"] = {"class_type": "PreviewImage", "inputs": {"images": ["person", 1]}}
+    run = client.run(graph)
     assert run.end == "execution_success", run.error
-    before = live(client, PICTURE)
-    assert before["Denoiser"] == 1 and before["patchers"] >= 1
+    before = live(client, graph)
+    assert before["Denoiser"] == 1 and before["patchers"] >= 3, before
     free(client, unload_models=True, free_memory=True)
     after = live(client, {})
     assert after["Denoiser"] == 0 and after["patchers"] == 0, (before, after)
