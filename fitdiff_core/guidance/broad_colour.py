@@ -29,7 +29,7 @@ class BroadColour:
     sigma: width of the Gaussian that separates the bands, as a share of the atlas' side; 0 turns it off
     """
 
-    sigma: float = 0.08
+    sigma: float = 0.12
 
     def __post_init__(self) -> None:
         if not 0 <= self.sigma <= 0.5:

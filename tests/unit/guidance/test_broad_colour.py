@@ -98,12 +98,12 @@ def guided_by(photo, chain, texture_mean, **settings):
 def test_a_dark_photo_does_not_paint_the_skin(chain):
     dark = linear_to_srgb(srgb_to_linear(chain.guidance.target.photo.image) * 0.2)
     mean, drift = torch.full((1, 2, 8, 8), 0.4), {}
-    for sigma in (0.0, 0.08):
+    for sigma in (0.0, 0.12):
         guided = guided_by(dark, chain, mean, broad_colour=BroadColour(sigma))
         latent = guided.finish(ddim(guided, noise(1), sigmas(12)))
         maps = guided.decode.decode(unpack_latent(latent, K)[0])[:, :3]
         drift[sigma] = float((maps.log().mean((2, 3)) - Codec().decode(mean)[:, :3].log().mean((2, 3))).abs().mean())
-    assert drift[0.08] < 0.03 and drift[0.08] < 0.3 * drift[0.0], drift
+    assert drift[0.12] < 0.03 and drift[0.12] < 0.3 * drift[0.0], drift
 
 
 def test_finish_changes_the_texture_only(chain):
