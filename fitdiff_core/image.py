@@ -116,13 +116,13 @@ def _decode(path: Path) -> Image.Image:
 
 
 def encode_png(image: Tensor, bits: int = 8) -> bytes:
-    """`[C, H, W]` or `[1, C, H, W]` in 0..1 (C = 1 or 3), stored as it is -> PNG bytes of 8 or 16 bits a channel."""
+    """`[C, H, W]` or `[1, C, H, W]` in 0..1 (C = 1, 3 or 4), stored as it is -> PNG bytes of 8 or 16 bits a channel."""
     x = image.detach().float().cpu()
     x = (x[0] if x.ndim == 4 else x).clamp(0, 1).permute(1, 2, 0).numpy()
     if bits == 8:
         buffer = io.BytesIO()
         a = (x * 255 + 0.5).astype(np.uint8)
-        Image.fromarray(a if a.shape[2] == 3 else a[..., 0]).save(buffer, "PNG", compress_level=6)
+        Image.fromarray(a[..., 0] if a.shape[2] == 1 else a).save(buffer, "PNG", compress_level=6)
         return buffer.getvalue()
     if bits != 16:
         raise UserError(f"PNG bit depth must be 8 or 16, not {bits}.")

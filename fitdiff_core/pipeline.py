@@ -25,6 +25,7 @@ from .detail import PhotoDetail, photo_detail
 from .errors import UserError
 from .face import Face, FaceDetector, load_detector, meant_faces
 from .fitting import FittedPhoto, fit_photo
+from .hair.picture import render_with_hair
 from .guidance import Guidance, GuidanceSettings, PhotoTarget
 from .head import HeadModel
 from .identity import Identity, Recognizer, encode_identity, load_recognizer
@@ -254,6 +255,9 @@ def render_avatar(
     """
     scene = scene or Scene.portrait(len(avatar), avatar.shape.device)
     size = (size, size) if isinstance(size, int) else size
+    if avatar.hair is not None and any(avatar.hair):
+        image, mask = render_with_hair(avatar, scene, camera or scene.camera, light or scene.light, size, background)
+        return linear_to_srgb(image).clamp(0, 1), mask
     with torch.no_grad():
         out = render(
             avatar.vertices(scene),

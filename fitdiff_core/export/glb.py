@@ -23,6 +23,7 @@ from ..files import write_atomic
 from ..image import encode_png
 from ..render.shading import rough_f90
 from .blendshapes import Target, eye_targets, face_targets
+from .hair import CUTOFF, SPECULAR, hair_part
 from .gltf_binary import INDEX_BUFFER, VERTEX_BUFFER, Binary
 from .mesh import Part, split_parts
 from .textures import map_images
@@ -86,9 +87,16 @@ def encode_glb(
             node["translation"] = part.pivot.astype(float).tolist()
         meshes.append(_mesh(part, material, binary, targets, weights))
         nodes.append(node)
+    names, materials = list(IMAGES), [_material(part) for part in parts]
+    if hair := hair_part(avatar, scene, flip_green):
+        meshes.append(_mesh(hair.part, len(materials), binary, (), None))
+        meshes[-1]["primitives"][0]["attributes"]["COLOR_0"] = binary.accessor(hair.light, "VEC4", VERTEX_BUFFER)
+        nodes.append({"name": hair.part.object, "mesh": len(materials)})
+        materials.append(_hair_material(hair.part, len(names)))
+        pictures |= {"hair": hair.color, "hair_normal": hair.normal}
+        names += ["hair", "hair_normal"]
     images = [
-        {"name": name, "mimeType": "image/png", "bufferView": binary.view(encode_png(pictures[name]))}
-        for name in IMAGES
+        {"name": name, "mimeType": "image/png", "bufferView": binary.view(encode_png(pictures[name]))} for name in names
     ]
     document = {
         "asset": {"version": "2.0", "generator": f"FitDiff {__version__}"},
@@ -97,8 +105,8 @@ def encode_glb(
         "scenes": [{"name": "FitDiff", "nodes": list(range(len(nodes)))}],
         "nodes": nodes,
         "meshes": meshes,
-        "materials": [_material(part) for part in parts],
-        "textures": [{"name": name, "sampler": 0, "source": i} for i, name in enumerate(IMAGES)],
+        "materials": materials,
+        "textures": [{"name": name, "sampler": 0, "source": i} for i, name in enumerate(names)],
         "images": images,
         "samplers": [{"magFilter": LINEAR, "minFilter": LINEAR_MIPMAP_LINEAR, "wrapS": CLAMP, "wrapT": CLAMP}],
         "accessors": binary.accessors,
@@ -143,6 +151,22 @@ def _material(part: Part) -> dict:
                 "specularColorTexture": {"index": IMAGES.index("specular")},
             }
         },
+    }
+
+
+def _hair_material(part: Part, image: int) -> dict:
+    """glTF material of hair. image: index of its colour; the normals follow."""
+    return {
+        "name": part.name,
+        "alphaMode": "MASK",
+        "alphaCutoff": CUTOFF,
+        "pbrMetallicRoughness": {
+            "baseColorTexture": {"index": image},
+            "metallicFactor": 0,
+            "roughnessFactor": part.roughness,
+        },
+        "normalTexture": {"index": image + 1},
+        "extensions": {"KHR_materials_specular": {"specularFactor": SPECULAR}},
     }
 
 

@@ -56,12 +56,14 @@ def render(
     antialias: bool = True,
     backend: str = "auto",
     visibility: Tensor | None = None,
+    ambient: Tensor | None = None,
 ) -> RenderOutput:
     """Render vertices `[B, V, 3]` (metres) of `head` at `size` (H, W).
 
     head: its `triangles`, `uv`, `roughness` and `light_at(vertices)` are used.
     maps, camera, light: B or 1 entries. background: linear RGB, or an image `[B or 1, 3, H, W]`; None is black.
     visibility: `[B or 1, V, L]`, what each vertex gets of each directional light; None looks for shadows if the light has them.
+    ambient: `[B or 1, V]`, share of the ambient light that hair leaves to each vertex; None leaves all of it.
     """
     height, width = size
     tri = head.triangles
@@ -70,7 +72,7 @@ def render(
     pos = camera.clip(vertices, width / height)
     rast = rasterize(pos, tri, size, backend)
     pixels = _CoveredPixels(rast)
-    values = pixels.interpolate(_vertex_attributes(vertices, head, visibility), tri)
+    values = pixels.interpolate(_vertex_attributes(vertices, head, visibility, ambient), tri)
     at = values[..., 7:9]
 
     seen = rast[..., 3:4].detach() > 0
@@ -97,11 +99,14 @@ def render(
     return RenderOutput(image[:, :3], image[:, 3:], raster_to_image(pixels.spread(normal)), flip_rows(uv_image), rast)
 
 
-def _vertex_attributes(vertices: Tensor, head: HeadModel, visibility: Tensor | None) -> Tensor:
+def _vertex_attributes(
+    vertices: Tensor, head: HeadModel, visibility: Tensor | None, ambient: Tensor | None = None
+) -> Tensor:
     """`[B, V, 11 + L]`: normal 3, tangent 4, uv 2, roughness 1, occlusion 1, visibility L (0 for None)."""
     n_batch, uv = len(vertices), head.uv.to(vertices)
     parts = [*frames(vertices, uv, head.triangles), uv.expand(n_batch, -1, -1)]
-    parts += [x.to(vertices).expand(n_batch, -1)[..., None] for x in (head.roughness, head.light_at(vertices))]
+    occlusion = head.light_at(vertices) if ambient is None else head.light_at(vertices) * ambient
+    parts += [x.to(vertices).expand(n_batch, -1)[..., None] for x in (head.roughness, occlusion)]
     if visibility is not None:
         parts.append(visibility.to(vertices).expand(n_batch, -1, -1))
     return torch.cat(parts, -1)

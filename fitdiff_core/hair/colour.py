@@ -1,0 +1,38 @@
+"""The colour of hair from its pigments."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+# Absorption of eumelanin and pheomelanin, and the albedo of a fibre (Chiang et al. 2016, "A practical and controllable
+# hair and fur model for production path tracing")
+EUMELANIN, PHEOMELANIN = np.array([0.419, 0.697, 1.37]), np.array([0.187, 0.4, 1.05])
+SCATTER = 4.0  # fits the diffuse colour of hair on a head rather than that of one fibre
+FLOOR = 0.006  # black hair is not perfectly black
+WHITE = np.array([0.55, 0.54, 0.52])
+
+# name: (melanin, redness)
+COLOURS = {
+    "black": (0.95, 0.0),
+    "dark brown": (0.78, 0.12),
+    "brown": (0.62, 0.2),
+    "light brown": (0.42, 0.25),
+    "dark blond": (0.3, 0.25),
+    "blond": (0.18, 0.25),
+    "platinum": (0.06, 0.1),
+    "auburn": (0.68, 0.65),
+    "red": (0.55, 0.92),
+    "ginger": (0.36, 0.95),
+}
+
+
+def pigment_colour(melanin: float, redness: float) -> np.ndarray:
+    """Linear RGB `[3]` of hair.
+
+    melanin: 0..1; redness: 0..1, the share of pheomelanin. Both as in Blender's Principled Hair BSDF.
+    """
+    amount = -math.log(max(1 - melanin, 1e-4))
+    absorbed = amount * ((1 - redness) * EUMELANIN + redness * PHEOMELANIN)
+    return FLOOR + (0.62 - FLOOR) * np.exp(-SCATTER * np.sqrt(absorbed) * 0.9)

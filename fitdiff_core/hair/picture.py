@@ -1,0 +1,71 @@
+"""Pictures of heads with hair."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..render import Camera, Light, render
+from ..render.hair import hair_layer, hair_shadows
+from ..render.shadow import light_visibility
+from .groom import grow_hair
+
+if TYPE_CHECKING:
+    from ..avatar import Avatar
+    from ..scene import Scene
+
+FINE = 640  # pixels; in smaller pictures each pixel of hair is the mean of 2 x 2
+FAR = 9.0  # z/w of where nothing is
+
+
+@torch.no_grad()
+def render_with_hair(
+    avatar: Avatar,
+    scene: Scene,
+    camera: Camera,
+    light: Light,
+    size: tuple[int, int],
+    background: Sequence[float] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Linear radiance `[B, 3, H, W]` and coverage `[B, 1, H, W]` of heads and their hair.
+
+    camera, light, scene: one for all heads or one for each. Heads without hair look as `render` draws them.
+    """
+    device, count = avatar.shape.device, max(len(avatar), len(scene), len(camera.focal), len(light))
+    pick = lambda x, n, i: x if n == 1 else x[i]  # noqa: E731
+    found = []
+    for i in range(count):
+        lens = Camera(
+            *(pick(x, len(camera.focal), slice(i, i + 1)) for x in (camera.focal, camera.rotation, camera.translation))
+        )
+        lamp = pick(light, len(light), i)
+        pictures = _one(pick(avatar, len(avatar), i), pick(scene, len(scene), i), lens, lamp, size, background)
+        found.append([x.to(device) for x in pictures])
+    return torch.cat([f[0] for f in found]), torch.cat([f[1] for f in found])
+
+
+def _one(avatar, scene, camera, light, size, background) -> tuple[Tensor, Tensor]:
+    head, vertices = avatar.head, avatar.vertices(scene)
+    style = avatar.hair[0]
+    hair = None if style is None else grow_hair(head, avatar.shape, style)
+    if hair is None:
+        out = render(vertices, head, avatar.maps, camera, light, size=size, background=background)
+        return out.image, out.mask
+    points = vertices[0].cpu().float()
+    positions, lamp, lens = hair.on(points), light.to("cpu"), Camera(*(x.cpu() for x in vars(camera).values()))
+    to_hair, to_head = hair_shadows(hair, positions, points, head.triangles.cpu(), lamp)
+    visibility = to_head[None].to(vertices)
+    if light.shadows and light.direction.shape[1]:
+        visibility = visibility * light_visibility(vertices, head.triangles, light)
+    ambient = hair.head_light.to(vertices)[None]
+    out = render(vertices, head, avatar.maps, camera, light, size, background, visibility=visibility, ambient=ambient)
+    n = 2 if max(size) < FINE else 1
+    depth = torch.where(out.rast[0, ..., 3] > 0, out.rast[0, ..., 2], FAR).cpu()
+    depth = depth.repeat_interleave(n, 0).repeat_interleave(n, 1)
+    color, cover = hair_layer(hair, positions, lens, lamp, (size[0] * n, size[1] * n), depth, to_hair)
+    color, cover = (F.avg_pool2d(x, n).to(vertices) for x in (color, cover))
+    return out.image * (1 - cover) + color, torch.maximum(out.mask, cover + out.mask * (1 - cover))
