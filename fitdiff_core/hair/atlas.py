@@ -99,7 +99,7 @@ def _curves(strand: str, column: int, count: int, points: int, rng: np.random.Ge
     start, focus = u(0.07, 0.93), np.clip(0.5 + 0.22 * rng.normal(0, 1, (1, 1)) + u(-0.18, 0.18), 0.15, 0.85)
     gathered = u(0.1, 0.6) if not wisp else u(0.0, 0.3)
     x = start + gathered * (focus - start) * t**1.6
-    y = t * u(0.62, 1.0) if not wisp else t * u(0.4, 1.0)
+    y = t * u(0.76 if column < 4 else 0.6, 1.0) if not wisp else t * u(0.4, 1.0)
     swing = np.minimum(t * 5, 1) * np.sin(2 * np.pi * u(0.5, 1.8) * t + u(0, 6.28)) * u(0.004, 0.02)
     half = u(0.008, 0.02) * (0.75 if wisp else 1)
     if strand == "curly":

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 CENTRE = np.array([0.0, 0.005, -0.015])  # the head is star-shaped about it, metres
 TABLE = (72, 144)  # directions: from the top down, and round the vertical axis
 LOW, HIGH, VOXEL = np.array([-0.2, -0.42, -0.2]), np.array([0.2, 0.2, 0.2]), 0.0066
-SHOULDERS = (np.array([0.0, -0.33, -0.045]), np.array([0.20, 0.125, 0.075]))  # centre and radii of an ellipsoid
-BELOW = -0.15  # height under which the head mesh ends
+SHOULDERS = (np.array([0.0, -0.315, -0.05]), np.array([0.21, 0.13, 0.085]))  # centre and radii of an ellipsoid
+BELOW = -0.183  # height under which the head mesh ends
 
 
 class Body:
@@ -37,7 +37,7 @@ class Body:
         r = np.linalg.norm(q, axis=-1)
         row, column = _angles(q, r)
         head = r - _bilinear(self.radius, row, column)
-        head = np.where((p[:, 1] < BELOW) & (row > 0.8 * TABLE[0]), 1.0, head)
+        head = np.where(p[:, 1] < BELOW, 1.0, head)
         centre, radii = SHOULDERS
         shoulders = (np.linalg.norm((p - centre) / radii, axis=-1) - 1) * radii.min()
         neck = np.hypot(p[:, 0], p[:, 2] + 0.035) - 0.055

@@ -52,7 +52,8 @@ def cap_mesh(scalp: Scalp, style: HairStyle, vertices: np.ndarray, normals: np.n
         tangents,
         uv,
         index.reshape(-1, 3),
-        np.full(len(used), 0.7),
+        np.full(len(used), 0.9 if cropped(style) else 0.5),
+        np.full(len(used), 0.2),
         rows,
         weight,
     )
@@ -78,19 +79,25 @@ def paint_cap(scalp: Scalp, style: HairStyle) -> tuple[np.ndarray, np.ndarray, n
     rng = np.random.default_rng(style.seed + 17)
     grain = _line_integral(rng.normal(0, 1, (PIXELS, PIXELS)), step.reshape(PIXELS, PIXELS, 2), _steps(style))
     edge = edge * 1000
-    cropped = max(style.top, style.sides) < 0.012
+    short, soft = cropped(style), 1 + 2.5 * style.crown
     dots = rng.normal(0, 1, (PIXELS, PIXELS))
-    cover = 1 / (1 + np.exp(-(edge - 2.0 + 1.8 * grain + (1.5 * dots if cropped else 0)) / (1.6 if cropped else 0.9)))
-    if cropped:
-        cover = cover * np.clip(0.25 + 90 * max(style.top, style.sides) + 0.25 * dots, 0.1, 0.95)
+    cover = 1 / (1 + np.exp(-(edge - 3.0 + 2.4 * grain + (1.0 * dots if short else 0)) / (soft * (1.8 if short else 1.2))))
+    if short:
+        cover = cover * np.clip(0.5 + 55 * max(style.top, style.sides) + 0.10 * dots, 0.1, 0.95)
+        grain = 0.6 * grain + 0.6 * dots
     alpha = np.where(covered, cover * min(style.density * 1.4, 1), 0)
-    shade = np.exp(0.22 * grain) * (0.75 if not cropped else 0.9)
+    shade = np.exp(0.22 * grain) * (0.75 if not short else 0.9)
     alpha, shade, grain = (x[::-1] for x in (alpha, shade, grain))
     return shade, alpha, np.clip(0.5 + 0.3 * grain, 0, 1)
 
 
+def cropped(style: HairStyle) -> bool:
+    """Whether the hair is so short that the cap shows as much as the cards."""
+    return max(style.top, style.sides) < 0.012
+
+
 def _steps(style: HairStyle) -> int:
-    return 2 if style.strand == "coily" or max(style.top, style.sides) < 0.012 else STEPS
+    return 2 if style.strand == "coily" or cropped(style) else STEPS
 
 
 def _line_integral(noise: np.ndarray, step: np.ndarray, count: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from .scalp import Roots
 from .style import HairStyle
 
 SIDES = 5  # of a tube
+GLOSS = {"straight": 1.0, "curly": 0.6, "coily": 0.15, "loc": 0.25, "braid": 0.5, "bundle": 0.8}
 
 
 @dataclass
@@ -19,7 +20,7 @@ class Ribbons:
     """Part of a hair mesh.
 
     positions, normals, direction: `[V, 3]`, direction along the strand from the root; tangents: `[V, 4]` (u grows, sign)
-    uv: `[V, 2]` v from the bottom; triangles: `[T, 3]`; light: `[V]` 0..1, share of ambient light
+    uv: `[V, 2]` v from the bottom; triangles: `[T, 3]`; light: `[V]` 0..1, share of ambient light; gloss: `[V]` strength of highlights
     rows, weight: `[V, 3]`, root triangle and barycentric of each vertex
     """
 
@@ -30,6 +31,7 @@ class Ribbons:
     uv: np.ndarray
     triangles: np.ndarray
     light: np.ndarray
+    gloss: np.ndarray
     rows: np.ndarray
     weight: np.ndarray
 
@@ -57,11 +59,14 @@ def ribbons(
     t = np.linspace(0, 1, k)
     profile = np.interp(t, [0, 0.2, 0.7, 1], [0.7, 1.0, 1.0, 0.6])
     half = (width[:, None] * profile)[..., None] * across / 2
-    facing = unit(0.55 * np.abs(np.cos(tilt)) * up + 0.75 * strands.out)
+    loose = style.strand in ("coily", "curly")  # cards at all angles are shaded as one mass
+    facing = unit((0.1 if loose else 0.55) * np.abs(np.cos(tilt)) * up + 0.75 * strands.out)
     side = np.array([-1.0, 1.0])[:, None]
     normals = unit(facing[:, :, None] + 0.5 * side * across[:, :, None])
     thin = strands.roots.edge < 0.006
     column = np.where(strands.layer > 0.8, rng.integers(4, COLUMNS, n), rng.integers(0, 5, n))
+    if style.strand == "coily":
+        column = rng.integers(3, COLUMNS, n)
     column = np.where(thin, rng.integers(5, COLUMNS, n), column)
     u, v = column_uv(column, width, t, rng)
     flip = np.sign(u[:, 1] - u[:, 0])[:, None, None, None]
@@ -78,6 +83,7 @@ def ribbons(
         ),
         _strip(n, k, 2, closed=False),
         np.repeat(light, 2, 1).reshape(-1),
+        np.full(2 * n * k, GLOSS[style.strand]),
         *_roots(strands.roots, 2 * k),
     )
 
@@ -104,6 +110,7 @@ def tubes(strands: Strands, kind: str, radius: np.ndarray, light: np.ndarray, rn
         uv.reshape(-1, 2),
         _strip(n, k, m, closed=False),
         (light[..., None] * (0.75 + 0.25 * (ring * strands.out[:, :, None]).sum(-1))).reshape(-1),
+        np.full(n * k * m, GLOSS[kind]),
         *_roots(strands.roots, k * m),
     )
 

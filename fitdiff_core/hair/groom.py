@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..filters import gaussian_blur
 from ..render.normals import vertex_normals
 from .atlas import CAP, ROWS, SIZE, WIDEST, Grain, strand_grain
 from .body import Body
@@ -21,11 +20,11 @@ from .cap import PIXELS, cap_mesh, paint_cap
 from .cards import Ribbons, ribbons, tubes
 from .colour import WHITE, pigment_colour
 from .density import Density
-from .growth import Strands, grow, ramp
+from .growth import SKIN, Strands, grow, ramp, unit
 from .locks import bend, gather
 from .scalp import Scalp
 from .style import HairStyle
-from .ties import drawn, knots, plait, tail, wound
+from .ties import drawn, knots, plait, tail, twist, wound
 
 if TYPE_CHECKING:
     from ..head import HeadModel
@@ -54,7 +53,7 @@ class HairMesh:
 
     positions, normals, direction: `[V, 3]`; direction runs along the strand. tangents: `[V, 4]`; uv: `[V, 2]`, v from
     the bottom. triangles: `[T, 3]` int64, seen from both sides. light: `[V]` share of ambient light.
-    head_light: `[H]` share of ambient light that the hair leaves to each vertex of the head.
+    gloss: `[V]` strength of highlights. head_light: `[H]` share of ambient light that the hair leaves to each vertex of the head.
     rows `[V, 3]` int64, weight `[V, 3]`: where each vertex is rooted on the head. rest: `[V, 3]`, the roots' positions
     """
 
@@ -65,6 +64,7 @@ class HairMesh:
     uv: Tensor
     triangles: Tensor
     light: Tensor
+    gloss: Tensor
     head_light: Tensor
     rows: Tensor
     weight: Tensor
@@ -126,6 +126,7 @@ def _grow(head: HeadModel, shape: Tensor, style: HairStyle) -> HairMesh:
         f(whole.uv),
         torch.from_numpy(whole.triangles).long(),
         f(light),
+        f(whole.gloss),
         f(head_light),
         rows,
         weight,
@@ -138,8 +139,10 @@ def _plan(style: HairStyle) -> tuple[int, int]:
     """(cards, segments) that keep within TRIANGLES."""
     longest = max(style.top, style.sides, style.back)
     if style.strand in ("loc", "braid"):
-        return round(150 * style.density), 14
+        return round(120 * style.density), 14
     segments = int(np.clip(4 + longest / 0.028, 4, 13))
+    if style.strand == "coily" and style.flow == "out":
+        return round(2700 * min(style.density, 1.0)), 4
     if style.curl > 0.003 or style.wave > 0.003:
         segments = int(np.clip(max(segments, 4.5 * longest / style.wavelength), 6, 26))
     return round(min(2600, 31000 / (2 * segments)) * min(style.density, 1.0)), segments
@@ -163,6 +166,10 @@ def _loose(scalp: Scalp, style: HairStyle, v: np.ndarray, body: Body, rng: np.ra
         strands = grow(style, roots, roots.on(v), body, rng, segments)
         strands = bend(gather(strands, style, rng), style, body, rng)
     light = _light(strands, style, body)
+    if style.strand == "coily" and style.flow == "out":
+        part = strands.select(np.arange(len(strands)) % 3 == 0)
+        loose = [ribbons(part, style, _width(part, style, rng), light[::3], rng)]
+        return [*loose, *_puffs(strands, style, body, rng)]
     if style.strand in ("loc", "braid") and style.tie == "none":
         return [tubes(strands, style.strand, _tube_radius(strands, style, rng), light, rng)]
     return [ribbons(strands, style, _width(strands, style, rng), light, rng)]
@@ -182,7 +189,10 @@ def _tied(scalp: Scalp, style: HairStyle, v: np.ndarray, body: Body, rng: np.ran
         nearest = ((every.on(v) - at) ** 2).sum(1).argmin()
         anchor = type(every)(*(x[nearest : nearest + 1] for x in (every.rows, every.weight, every.mean, every.edge)))
         if style.tie in ("bun", "top_knot"):
-            strands = wound(style, at, anchor, body, rng, 260, 9)
+            if style.strand != "coily":
+                coil, radius = twist(style, at, anchor, body)
+                parts.append(tubes(coil, "bundle", radius, np.full(radius.shape, 0.85), rng))
+            strands = wound(style, at, anchor, body, rng, 260 if style.strand == "coily" else 60, 9)
         elif style.tie == "braid":
             strands = plait(style, at, anchor, body)
             k = strands.points.shape[1]
@@ -209,9 +219,32 @@ def _width(strands: Strands, style: HairStyle, rng: np.random.Generator) -> np.n
     return width * np.where(strands.layer > 0.85, 0.7, 1.0)
 
 
+def _puffs(strands: Strands, style: HairStyle, body: Body, rng: np.random.Generator) -> list[Ribbons]:
+    """Short cards at all angles in the outer hair: coils have no direction, and an afro has a round outline."""
+    parts = []
+    for depth in (0.95, 0.6):
+        n, k, _ = strands.points.shape
+        at = depth * rng.uniform(0.8, 1.0, n) * (k - 1)
+        low = np.floor(at).astype(int).clip(0, k - 2)
+        i = np.arange(n)
+        middle = strands.points[i, low] + (at - low)[:, None] * (strands.points[i, low + 1] - strands.points[i, low])
+        _, out = body(middle)
+        size = np.clip(0.35 * strands.length, 0.006, 0.017) * rng.uniform(0.8, 1.2, n)
+        d = unit(rng.normal(0, 1, (n, 3)) + 0.5 * out)
+        t = np.linspace(-0.5, 0.5, 3)[None, :, None]
+        arch = -0.25 * (2 * t) ** 2 * size[:, None, None] * out[:, None]
+        points = body.push_out(middle[:, None] + t * size[:, None, None] * d[:, None] + arch, SKIN)
+        outs = unit(out[:, None] + 0.0 * points)
+        layer = np.full(n, depth * 0.8)
+        puff = Strands(points, outs, strands.roots, layer, strands.lock)
+        light = np.tile((0.35 + 0.65 * (at / (k - 1)) ** 2)[:, None], (1, 3))
+        parts.append(ribbons(puff, style, size * 1.1, light, rng))
+    return parts
+
+
 def _tube_radius(strands: Strands, style: HairStyle, rng: np.random.Generator) -> np.ndarray:
     n, k, _ = strands.points.shape
-    thick = 0.0042 * rng.uniform(0.8, 1.2, (n, 1))
+    thick = 0.0056 * rng.uniform(0.8, 1.2, (n, 1))
     profile = np.interp(np.linspace(0, 1, k), [0, 0.1, 0.8, 1], [0.8, 1, 0.9, 0.25 if style.strand == "loc" else 0.5])
     return thick * profile[None]
 
@@ -219,7 +252,8 @@ def _tube_radius(strands: Strands, style: HairStyle, rng: np.random.Generator) -
 def _light(strands: Strands, style: HairStyle, body: Body) -> np.ndarray:
     """Share of ambient light `[N, K]`: less between the layers and at the roots."""
     distance, _ = body(strands.points)
-    high = max(style.volume * 1.2, 0.006) if style.flow not in ("out",) else max(style.top, 0.02)
+    high = max(style.volume * 1.2, 0.004) if style.flow != "out" else max(style.top * 0.9, 0.004)
+    high = np.minimum(high, 0.003 + 0.4 * strands.length)[:, None]
     depth = np.clip(distance / high, 0, 1) * ramp(strands.points[..., 1], -0.06, 0.02)
     depth = np.maximum(depth, strands.layer[:, None] * 0.9)
     return 0.32 + 0.68 * depth**0.8
@@ -257,13 +291,16 @@ def hair_texture(scalp: Scalp, style: HairStyle) -> HairTexture:
 
 
 def _bleed(color: Tensor, alpha: Tensor) -> Tensor:
-    """`[3, S, S]` with the colour of the strands continued between them, so that filtering meets nothing dark."""
-    known = (alpha > 0.3).float()[None]
-    out, missing = color * known, 1 - known
-    for sigma in (1.0, 4.0, 24.0):
-        spread, weight = gaussian_blur((color * known)[None], sigma)[0], gaussian_blur(known[None], sigma)[0]
-        fill = spread / weight.clamp(min=1e-4)
-        take = missing * (weight > 1e-3)
-        out, missing = out + take * fill, missing * (weight <= 1e-3)
-    mean = (color * known).sum((1, 2)) / known.sum().clamp(min=1)
-    return out + missing * mean[:, None, None]
+    """`[3, S, S]` with the colour of the strands continued between them, so that filtering meets nothing dark.
+
+    Push and pull (Gortler et al. 1996): means of known texels, coarser and coarser, fill the unknown ones.
+    """
+    known = (alpha > 0.3).float()[None, None]
+    levels = [(color[None] * known, known)]
+    while levels[-1][1].shape[-1] > 1:
+        levels.append(tuple(F.avg_pool2d(x, 2) for x in levels[-1]))
+    filled = levels[-1][0] / levels[-1][1].clamp(min=1e-6)
+    for total, weight in reversed(levels[:-1]):
+        coarse = F.interpolate(filled, scale_factor=2, mode="bilinear", align_corners=False)
+        filled = torch.where(weight > 1e-3, total / weight.clamp(min=1e-3), coarse)
+    return filled[0]

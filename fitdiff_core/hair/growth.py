@@ -75,7 +75,9 @@ def lengths(style: HairStyle, roots: Roots, rng: np.random.Generator) -> np.ndar
         share = fringe_share(roots.mean)
         curve = 1 + 0.18 * np.abs(x) / 0.05
         length = length * (1 - share) + share * style.fringe * curve
-    edge = np.clip(0.55 + roots.edge / 0.03, 0, 1)  # hair at the hairline is shorter
+    # hair at the hairline is shorter, that of a short cut tapers down the neck
+    nape = ramp(y, 0.0, -0.04) * (style.back < 0.08)
+    edge = np.clip(0.55 - 0.25 * nape + roots.edge / (0.03 + 0.02 * nape), 0, 1)
     spread = rng.uniform(0.84, 1.06, len(x)) if style.hem <= -1 else rng.uniform(0.95, 1.02, len(x))
     return np.maximum(length * edge * spread, 0.0025)
 
@@ -92,11 +94,16 @@ def flow(style: HairStyle, p: np.ndarray, mean: np.ndarray, side: np.ndarray) ->
     if style.flow == "part":
         behind = ramp(mean[:, 2], style.part_end + 0.012, style.part_end - 0.03)[:, None]
         parted = side * X + style.sweep * Z - 0.35 * Y
+        if not style.long:  # short sides are combed back and down
+            low = ramp(mean[:, 1], 0.06, 0.025)[:, None]
+            parted = parted * (1 - low) + low * (-0.45 * Z - 0.9 * Y)
         d = parted * (1 - behind) + (unit(p - np.array([style.part * 0.6, 0.1, -0.045])) - 0.45 * Y) * behind
     elif style.flow == "back":
         low = ramp(mean[:, 1], 0.05, 0.015)[:, None]
         d = -Z - 0.1 * Y + 0.25 * np.clip(p[:, :1] / 0.05, -1, 1) * X
         d = d * (1 - low) + low * (-0.35 * Z - 1.0 * Y)
+        turned = ramp(p[:, 2], -0.03, -0.1)[:, None]  # behind the head it falls
+        d = d * (1 - turned) + turned * (-1.0 * Y - 0.2 * Z)
     elif style.flow == "up":
         high = ramp(mean[:, 1], 0.055, 0.085)[:, None]
         d = high * (style.sweep * Z - 0.4 * p[:, :1] / 0.06 * X) + (1 - high) * (away - 0.7 * Y - 0.3 * Z)

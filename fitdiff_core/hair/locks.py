@@ -43,11 +43,17 @@ def bend(strands: Strands, style: HairStyle, body: Body, rng: np.random.Generato
         along = unit(np.gradient(points, axis=1))
         across = unit(np.cross(along, strands.out))
         up = np.cross(across, along)
-        phase = rng.uniform(0, 6.28, n)[strands.lock] + rng.normal(0, 0.5, n)
-        pitch = style.wavelength * rng.uniform(0.85, 1.2, n)[strands.lock]
+        # neighbours wave together
+        turn = np.arctan2(strands.roots.mean[:, 0], strands.roots.mean[:, 2])
+        shift, loose = rng.uniform(0, 6.28, 3), 0.25 if style.wave >= style.curl else 1.6
+        phase = (
+            1.6 * np.sin(2 * turn + shift[0]) + 1.2 * np.sin(5 * turn + shift[1]) + 9 * strands.roots.mean[:, 1] / 0.1
+        )
+        phase = phase + loose * rng.normal(0, 1, n)[strands.lock] + rng.normal(0, 0.3, n)
+        pitch = style.wavelength * (1 + 0.12 * loose * rng.uniform(-1, 1, n)[strands.lock])
         angle = arc / pitch[:, None] * 2 * np.pi + phase[:, None]
-        size = np.clip(arc / 0.05, 0, 1) ** 1.3 * rng.uniform(0.7, 1.25, (n, 1))
-        flat = 0.35 if style.curl < style.wave else 0.9
+        size = np.clip(arc / (0.12 if style.long else 0.05), 0, 1) ** 1.3 * rng.uniform(0.7, 1.25, (n, 1))
+        flat = 0.2 if style.curl < style.wave else 0.9
         swing = np.sin(angle) - np.sin(phase)[:, None] * np.exp(-arc / 0.02)
         points = points + (size * amount)[..., None] * (
             swing[..., None] * across + flat * np.cos(angle)[..., None] * up

@@ -74,7 +74,8 @@ class Scalp:
         steep = np.sqrt(1 + (np.clip(slope, -1.5, 1.5) * 57.3 / 85) ** 2)
         face = 1 / (1 + np.exp((azimuth - 62) / 4))
         raised = 1000 * (style.hairline * face + style.recession * np.exp(-(((azimuth - 33) / 13) ** 2)))
-        inside = (y - self.brow - line - raised) / steep
+        raised = raised + 26 * (1 - style.sideburns) * np.exp(-(((azimuth - 84) / 13) ** 2))
+        inside = (y - self.brow - line - raised) / steep + _wobble(style.seed, azimuth * np.sign(x))
         centre, radii = EAR
         ear = (np.hypot((z - centre[0]) / radii[0], (y - centre[1]) / radii[1]) - 1) * 24
         inside = np.minimum(inside, np.where(np.abs(x) > 45, ear, 99))
@@ -94,6 +95,8 @@ class Scalp:
         mean = np.einsum("nc,ncx->nx", weight, corner[pick])
         at = self.edge(style, mean)
         keep = at > inner
+        if style.crown > 0:  # thin along the bald part
+            keep &= rng.random(len(at)) < np.clip(at / 0.02, 0.1, 1)
         pick, weight, mean, at = pick[keep], weight[keep], mean[keep], at[keep]
         if not len(mean):
             return Roots(tri[pick], weight, mean, at)
@@ -102,6 +105,14 @@ class Scalp:
         _, first = np.unique(np.floor(mean / cell).astype(int), axis=0, return_index=True)
         first = rng.permutation(first)[:count]
         return Roots(tri[pick[first]], weight[first], mean[first], at[first])
+
+
+def _wobble(seed: int, azimuth: np.ndarray) -> np.ndarray:
+    """Millimetres by which nobody's hairline is even, over azimuth in degrees, -180 to 180."""
+    phase = np.random.default_rng(seed + 3).uniform(0, 6.28, 4)
+    return sum(
+        a * np.sin(azimuth / w + p) for a, w, p in zip((1.3, 0.9, 0.6, 0.4), (13, 6, 2.7, 1.3), phase, strict=True)
+    )
 
 
 def _rim(crown: float, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:

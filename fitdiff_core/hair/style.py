@@ -20,6 +20,7 @@ RANGES = {
     "back": (0.0, 0.7),
     "fringe": (0.0, 0.15),
     "fringe_sweep": (-1.0, 1.0),
+    "sideburns": (0.0, 1.0),
     "fade": (0.0, 1.0),
     "hem": (-1.0, 0.1),
     "part": (-0.06, 0.06),
@@ -53,6 +54,7 @@ class HairStyle:
     hairline: how far the hairline lies above the natural one. recession: the same at the temples only
     crown: share of the top of the head that is bald. density: of the cards, 1 is full hair
     top, sides, back: lengths. fringe: length of hair combed over the forehead, 0 is none; fringe_sweep: to the left +
+    sideburns: 0 they end at the top of the ear, 1 at its middle
     fade: 0..1, sides and back become shorter towards the edge
     hem: height y of the cut of loose hair below the ear's middle (0); -1 leaves the lengths as they are
     part: x of the parting, to the subject's left +. part_end: z where it ends. sweep: combed forward + or back -
@@ -79,6 +81,7 @@ class HairStyle:
     back: float = 0.03
     fringe: float = 0.0
     fringe_sweep: float = 0.3
+    sideburns: float = 0.5
     fade: float = 0.0
     hem: float = -1.0
     part: float = 0.025
@@ -97,7 +100,7 @@ class HairStyle:
     clump: float = 0.45
     frizz: float = 0.2
     melanin: float = 0.85
-    redness: float = 0.2
+    redness: float = 0.3
     grey: float = 0.0
     roots: float = 0.4
     dye: tuple[float, float, float] | None = None

@@ -19,7 +19,7 @@ def knots(style: HairStyle, body: Body) -> np.ndarray:
         at = np.concatenate([at, at * [-1, 1, 1]])
     for _ in range(6):
         distance, out = body(at)
-        at = at + ((0.012 if style.tie != "braid" else 0.018) - distance)[:, None] * out
+        at = at + (0.012 - distance)[:, None] * out
     return at
 
 
@@ -92,7 +92,7 @@ def wound(style: HairStyle, at: np.ndarray, anchor: Roots, body: Body, rng, coun
     """A bun: strands wound round the knot `[3]`."""
     _, out = body(at[None])
     axis = unit(out[0] + np.array([0, 0.25, 0]) * (style.tie == "bun"))
-    size = 0.026 * style.density**0.33 * (0.8 + np.clip(style.back, 0.1, 0.5))
+    size = 0.03 * style.density**0.33 * (0.8 + np.clip(style.back, 0.1, 0.5))
     one = unit(np.cross(axis, [0.3, 1.0, 0.1]))
     two = np.cross(axis, one)
     t = np.linspace(0, 1, segments + 1)[None]
@@ -110,6 +110,25 @@ def wound(style: HairStyle, at: np.ndarray, anchor: Roots, body: Body, rng, coun
         - 0.25 * (high * size)[..., None] * axis
     )
     return Strands(points, unit(normal), _anchored(anchor, count), layer[:, 0], np.arange(count))
+
+
+def twist(
+    style: HairStyle, at: np.ndarray, anchor: Roots, body: Body, segments: int = 56
+) -> tuple[Strands, np.ndarray]:
+    """The rope of a bun, wound round the knot `[3]` from the outside in, and its radius `[1, K]`."""
+    _, out = body(at[None])
+    axis = unit(out[0] + np.array([0, 0.2, 0]) * (style.tie == "bun"))
+    one = unit(np.cross(axis, [0.2, 1.0, 0.1]))
+    two = np.cross(axis, one)
+    size = style.density**0.33 * (0.75 + np.clip(style.back, 0.1, 0.5))
+    t = np.linspace(0, 1, segments + 1)[:, None]
+    turn = 2 * np.pi * 2.6 * t
+    radius = size * np.interp(t, [0, 0.45, 0.8, 1], [0.021, 0.017, 0.008, 0.0])
+    rise = size * np.interp(t, [0, 0.45, 1], [0.004, 0.012, 0.025])
+    points = at + rise * axis + radius * (np.cos(turn) * one + np.sin(turn) * two)
+    thick = size * np.interp(t[:, 0], [0, 0.1, 0.6, 1], [0.009, 0.0115, 0.011, 0.008])
+    normal = unit(np.cos(turn) * one + np.sin(turn) * two + axis * 0.6)
+    return Strands(points[None], normal[None], _anchored(anchor, 1), np.ones(1), np.arange(1)), thick[None]
 
 
 def plait(style: HairStyle, at: np.ndarray, anchor: Roots, body: Body, segments: int = 44) -> Strands:

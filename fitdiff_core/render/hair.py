@@ -17,7 +17,7 @@ from .camera import Camera
 from .interpolation import texture
 from .light import Light
 from .normals import perturb_normal
-from .raster_torch import CHUNK, window
+from .raster_torch import window
 from .rasterizer import rasterize
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ OPAQUE = 0.04  # of the light that gets through: what lies behind is left out
 FAINT = 0.03  # alpha below which a fragment is nothing
 TEXEL = 1e-4  # metres of hair that a texel of the atlas shows across a card
 # Longitudinal lobes (Marschner et al. 2003): shift towards the root, width (radians), strength
-PRIMARY, SECONDARY = (-0.06, 0.13, 0.11), (0.12, 0.26, 0.5)
+PRIMARY, SECONDARY = (-0.06, 0.12, 0.10), (0.12, 0.24, 0.85)
 SHADOW_MAP = 160
 SHADOW_DEPTH = 0.016  # metres of hair that let 1/e of a light through
 
@@ -71,13 +71,13 @@ def hair_layer(
     share, found, uv = _blend(found, alpha, uv, height * width)
     if not len(found.pixel):
         return positions.new_zeros(1, 3, height, width), positions.new_zeros(1, 1, height, width)
-    values = [hair.normals, hair.tangents, hair.direction, positions, hair.light[:, None]]
+    values = [hair.normals, hair.tangents, hair.direction, positions, hair.light[:, None], hair.gloss[:, None]]
     values += [] if visibility is None else [visibility]
     at = _at(torch.cat(values, 1), found, hair.triangles)
     color, bend = _colors(hair, uv, metres / TEXEL)
     normal = perturb_normal(at[None, :, 0:3], at[None, :, 3:7], bend[None])[0]
     view = F.normalize(camera.position() - at[:, 10:13], dim=1)
-    radiance = shade_hair(color, normal, F.normalize(at[:, 7:10], dim=1), view, light, at[:, 13:14], at[:, 14:])
+    radiance = shade_hair(color, normal, F.normalize(at[:, 7:10], dim=1), view, light, at[:, 13:14], at[:, 14:15], at[:, 15:])
     image = positions.new_zeros(height * width, 4)
     image.index_add_(0, found.pixel, torch.cat([radiance, torch.ones_like(share[:, None])], 1) * share[:, None])
     image = image.view(height, width, 4).flip(0).permute(2, 0, 1)[None]
@@ -85,41 +85,63 @@ def hair_layer(
 
 
 def fragments(pos: Tensor, tri: Tensor, size: tuple[int, int], limit: Tensor) -> Fragments:
-    """Every pixel of every triangle: pos `[V, 4]` clip space, those nearer than `limit` `[H, W]` (z/w)."""
+    """Every pixel of every triangle: pos `[V, 4]` clip space, those nearer than `limit` `[H, W]` (z/w).
+
+    Cards are narrow and oblique, so each row of a triangle is filled from edge to edge; its bounding box would be five
+    times as many pixels.
+    """
     height, width = size
     points, usable = window(pos[None], height, width)
-    corner, w = points[0][tri], pos[:, 3][tri]
-    x, y = corner[..., 0], corner[..., 1]
-    left, right = x.amin(1).ceil().clamp(min=0), x.amax(1).floor().clamp(max=width - 1)
+    corner = points[0][tri]
+    y = corner[..., 1]
     low, high = y.amin(1).ceil().clamp(min=0), y.amax(1).floor().clamp(max=height - 1)
-    keep = torch.nonzero(usable[0][tri].all(1) & (right >= left) & (high >= low)).squeeze(1)
-    columns = (right - left + 1)[keep].long()
-    tests = columns * (high - low + 1)[keep].long()
-    found = []
-    for part in torch.split(
-        torch.arange(len(keep)), max(1, CHUNK // max(int(tests.float().mean()), 1)) if len(keep) else 1
-    ):
-        owner = torch.repeat_interleave(part, tests[part])
-        first = (torch.cumsum(tests[part], 0) - tests[part])[owner - (int(part[0]) if len(part) else 0)]
-        rank = torch.arange(len(owner)) - first
-        row = torch.div(rank, columns[owner], rounding_mode="floor")
-        t = keep[owner]
-        px, py = rank - row * columns[owner] + left[t].long(), row + low[t].long()
-        c = corner[t]
-        x0, x1, x2 = (c[:, k, 0] - px for k in range(3))
-        y0, y1, y2 = (c[:, k, 1] - py for k in range(3))
-        e = torch.stack([x1 * y2 - x2 * y1, x2 * y0 - x0 * y2, x0 * y1 - x1 * y0], 1)
-        hit = torch.nonzero(((e >= 0).all(1) | (e <= 0).all(1)) & (e.sum(1) != 0)).squeeze(1)
-        e, t, c = e[hit] / e[hit].sum(1, keepdim=True), t[hit], c[hit]
-        depth = (e * c[:, :, 2]).sum(1)
-        pixel = py[hit] * width + px[hit]
-        front = depth < limit.reshape(-1)[pixel]
-        weight = e[front] / w[t[front]]
-        found.append(Fragments(pixel[front], depth[front], t[front], weight / weight.sum(1, keepdim=True)))
-    if not found:
-        none = torch.zeros(0, dtype=torch.long)
-        return Fragments(none, pos.new_zeros(0), none, pos.new_zeros(0, 3))
-    return Fragments(*(torch.cat([getattr(f, n) for f in found]) for n in ("pixel", "depth", "tri", "weight")))
+    keep = torch.nonzero(usable[0][tri].all(1) & (high >= low)).squeeze(1)
+    owner, row = _ranges(keep, low[keep], high[keep])
+    left, right = _span(corner[owner], row)
+    left, right = left.ceil().clamp(min=0), right.floor().clamp(max=width - 1)
+    some = torch.nonzero(right >= left).squeeze(1)
+    span, column = _ranges(some, left[some], right[some])
+    t, row = owner[span], row[span]
+    pixel = row.long() * width + column.long()
+    e = _edges(corner, t, column, row)
+    depth = (e * corner[..., 2][t]).sum(1)
+    front = torch.nonzero(depth < limit.reshape(-1)[pixel]).squeeze(1)
+    t = t[front]
+    weight = e[front] / pos[:, 3][tri][t]
+    return Fragments(pixel[front], depth[front], t, weight / weight.sum(1, keepdim=True))
+
+
+def _ranges(ids: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    """Each id once for every whole number from first to last, and these numbers (float)."""
+    count = (last - first + 1).long()
+    k = torch.repeat_interleave(torch.arange(len(ids)), count)
+    rank = torch.arange(len(k)) - (torch.cumsum(count, 0) - count)[k]
+    return ids[k], first[k] + rank
+
+
+def _span(corner: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    """First and last x of triangles `[N, 3, 3]` (pixels) at height `row` `[N]`."""
+    left, right = torch.full_like(row, 1e9), torch.full_like(row, -1e9)
+    for i, j in ((0, 1), (1, 2), (2, 0)):
+        (x0, y0), (x1, y1) = corner[:, i, :2].unbind(1), corner[:, j, :2].unbind(1)
+        crossed = (torch.minimum(y0, y1) <= row) & (torch.maximum(y0, y1) >= row) & (y0 != y1)
+        x = x0 + (row - y0) / torch.where(y0 == y1, 1.0, y1 - y0) * (x1 - x0)
+        left = torch.where(crossed, torch.minimum(left, x), left)
+        right = torch.where(crossed, torch.maximum(right, x), right)
+    return left, right
+
+
+def _edges(corner: Tensor, t: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Barycentric weights `[N, 3]` on the screen of points x, y in triangles t of `corner` `[T, 3, 3]`."""
+    (ax, ay), (bx, by), (cx, cy) = (corner[:, k, :2].unbind(1) for k in range(3))
+    area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+    inverse = torch.where(area.abs() > 1e-12, 1 / area, torch.zeros_like(area))
+    # linear in x and y: one set of coefficients a triangle
+    u = torch.stack([(by - cy) * inverse, (cx - bx) * inverse, (bx * cy - cx * by) * inverse], 1)[t]
+    v = torch.stack([(cy - ay) * inverse, (ax - cx) * inverse, (cx * ay - ax * cy) * inverse], 1)[t]
+    u, v = (w[:, 0] * x + w[:, 1] * y + w[:, 2] for w in (u, v))
+    u, v = u.clamp(0, 1), v.clamp(0, 1)
+    return torch.stack([u, v, (1 - u - v).clamp(min=0)], 1)
 
 
 def _at(values: Tensor, found: Fragments, tri: Tensor) -> Tensor:
@@ -169,13 +191,20 @@ def _blend(found: Fragments, alpha: Tensor, uv: Tensor, pixels: int) -> tuple[Te
 
 
 def shade_hair(
-    color: Tensor, normal: Tensor, along: Tensor, view: Tensor, light: Light, ambient: Tensor, visibility: Tensor
+    color: Tensor,
+    normal: Tensor,
+    along: Tensor,
+    view: Tensor,
+    light: Light,
+    ambient: Tensor,
+    gloss: Tensor,
+    visibility: Tensor,
 ) -> Tensor:
     """Outgoing linear radiance `[N, 3]` of hair, the same for both faces of a card.
 
     Diffuse light wraps round the strands; two highlights lie along them: a white one shifted to the root, and one of the
     hair's colour shifted to the tip (Marschner et al. 2003, as in Scheuermann 2004).
-    color: `[N, 3]` linear. normal, along, view: `[N, 3]` unit. ambient: `[N, 1]`. visibility: `[N, L]`, or `[N, 0]` for 1
+    color: `[N, 3]` linear. normal, along, view: `[N, 3]` unit. ambient, gloss: `[N, 1]`. visibility: `[N, L]`, or `[N, 0]` for 1
     """
     flip = torch.where((normal * view).sum(1, keepdim=True) < -0.3, -1.0, 1.0)
     normal = normal * flip
@@ -184,7 +213,7 @@ def shade_hair(
     mirror = F.normalize(2 * (normal * view).sum(1, keepdim=True) * normal - view, dim=1)
     glance = light.radiance(mirror[None])[0].clamp(min=0)
     sine_v = (along * view).sum(1, keepdim=True)
-    result = result + glance * ambient**2 * (0.012 + 0.12 * color) * (1 - sine_v**2).clamp(min=0)
+    result = result + gloss * glance * ambient**2 * (0.006 + 0.15 * color) * (1 - sine_v**2).clamp(min=0)
     tinted = color.clamp(min=1e-4).sqrt() * 0.55
     for k in range(light.direction.shape[1]):
         toward, lamp = light.direction[0, k], light.color[0, k]
@@ -198,7 +227,7 @@ def shade_hair(
         spec = 0.0
         for (shift, width, strength), tint in ((PRIMARY, 1.0), (SECONDARY, tinted)):
             spec = spec + strength * tint * torch.exp(-(((tilt - shift) / width) ** 2)) * (0.35 + 0.65 * azimuth)
-        result = result + lamp * seen * (color * matte / math.pi + 0.34 * spec * facing * ambient.sqrt())
+        result = result + lamp * seen * (color * matte / math.pi + 0.34 * gloss * spec * facing * ambient.sqrt())
     return result
 
 
