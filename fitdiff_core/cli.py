@@ -79,6 +79,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="add the (first) photo's own detail where it shows the skin, 0 to 1 (default: off; without a number: 1)",
     )
     p.add_argument(
+        "--hair",
+        default="none",
+        metavar="STYLE",
+        help="auto (as in the first photo; without a photo: what suits the face), none, or the name of a style such as "
+        "bob, side_part, afro (default: %(default)s)",
+    )
+    p.add_argument(
         "--mask",
         action="append",
         metavar="FILE",
@@ -98,9 +105,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             f"--mask is for photos that the head is fitted to, one for each: {len(args.mask)} masks, "
             f"{len(args.photo)} photos."
         )
+    check_hair(args.hair)
     if args.seed < 0:
         raise UserError(f"--seed must not be negative (got {args.seed}).")
     return args
+
+
+def check_hair(style: str) -> None:
+    """Raise UserError for a hair style that does not exist, before the sampling instead of after it."""
+    from .hair.presets import PRESETS
+
+    if style not in ("auto", "none", *PRESETS):
+        raise UserError(f"Unknown --hair {style}; choose auto, none, or one of {', '.join(PRESETS)}.")
 
 
 def add_file_options(group) -> None:
@@ -289,6 +305,13 @@ def make(args: argparse.Namespace) -> Made:
             avatar = pipeline.add_photo_detail(
                 inputs.model, avatar, scenes[0], inputs.photos[0], mask, args.photo_detail, None, identity, args.seed
             ).avatar
+    if args.hair != "none":
+        with clock.stage("hair"):
+            photo = inputs.photos[0] if inputs.photos else None
+            avatar, notes = pipeline.add_hair(avatar, args.hair, scenes[0] if guidance else None, photo, args.seed)
+        warnings += notes
+        for line in notes:
+            print(f"hair: {line}", file=sys.stderr)
     with clock.stage("render"):
         preview, images = render(avatar, scenes, guidance, config["render_size"])
     similarity = []
@@ -327,6 +350,7 @@ def make_report(
         "steps": config["steps"],
         "guided": bool(args.photo) and not args.no_guidance,
         "photo_detail": args.photo_detail,
+        **({} if args.hair == "none" else {"hair": args.hair}),
         "similarity": {inputs.recognizer.name: similarity[0]} if similarity else {},
         "seconds": dict(clock, total=round(sum(clock.values()), 3)),
         "checkpoint": inputs.model.id,

@@ -10,6 +10,7 @@ from .custom_sampling import EmptyLatent, FittedScene, Guider, Sigmas
 from .detail import PhotoDetail
 from .export import ExportMesh
 from .guidance import CombineGuidance, Guidance
+from .hair import Hair
 from .host import register_folders
 from .identity import BlendIdentities, EncodeIdentity, WalkIdentities
 from .lights import DirectionalLight, EnvironmentLight, LoadEnvironment, SceneLight
@@ -30,6 +31,7 @@ NODES = [
     DecodeUV,
     ReplaceMaps,
     PhotoDetail,
+    Hair,
     Render,
     ExportMesh,
     Guider,

@@ -20,6 +20,7 @@ import numpy as np
 
 from .. import __version__
 from ..files import write_atomic
+from ..hair.underlay import worn_maps
 from ..image import encode_png
 from ..render.shading import rough_f90
 from .blendshapes import Target, eye_targets, face_targets
@@ -66,7 +67,8 @@ def encode_glb(
     blendshapes: bool = True,
 ) -> bytes:
     """The bytes of the file; arguments and errors as `write_glb`."""
-    maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
+    maps = worn_maps(avatar)
+    maps = maps if texture_size is None else maps.resize(texture_size)
     pictures = map_images(maps, flip_green)
     blendshapes = blendshapes and bool(avatar.head.expression_names)
     parts = split_parts(avatar, None if blendshapes else scene)

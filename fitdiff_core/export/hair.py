@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..hair.groom import HairMesh, grow_hair
@@ -37,10 +38,10 @@ class HairPart:
 
 
 @torch.no_grad()
-def hair_part(avatar: Avatar, scene: Scene | None = None, flip_green: bool = False) -> HairPart | None:
+def hair_part(avatar: Avatar, scene: Scene | None = None, flip_green: bool = False, both_faces: bool = True) -> HairPart | None:
     """The hair of one head, posed as the scene poses the head; None for a head without hair.
 
-    Both faces are written, because the `doubleSided` of glTF turns the normals of a card's back, which is then dark.
+    Both faces are written by default, because the `doubleSided` of glTF turns the normals of a card's back, which is then dark.
     """
     style = avatar.hair[0] if avatar.hair else None
     hair = None if style is None else grow_hair(avatar.head, avatar.shape, style)
@@ -52,10 +53,10 @@ def hair_part(avatar: Avatar, scene: Scene | None = None, flip_green: bool = Fal
         NAME,
         NAME,
         f(positions),
-        f(torch.nn.functional.normalize(hair.normals, dim=1)),
+        f(F.normalize(hair.normals, dim=1)),
         f(_orthogonal(hair)),
         f(hair.uv),
-        torch.cat([hair.triangles, hair.triangles.flip(1)]).numpy(),
+        (torch.cat([hair.triangles, hair.triangles.flip(1)]) if both_faces else hair.triangles).numpy(),
         ROUGHNESS,
         hair.rows[:, 0].numpy(),
     )
@@ -67,10 +68,20 @@ def hair_part(avatar: Avatar, scene: Scene | None = None, flip_green: bool = Fal
     return HairPart(part, light.numpy(), color, normal * 0.5 + 0.5)
 
 
+@torch.no_grad()
+def hair_vertex_colors(hair: HairPart) -> np.ndarray:
+    """sRGB `[N, 3]` uint8 at the hair's vertices: the texture's broad colour, darkened where little light arrives."""
+    broad = F.avg_pool2d(hair.color[None, :3], 64)
+    at = torch.from_numpy(hair.part.uv) * torch.tensor([2.0, -2.0]) + torch.tensor([-1.0, 1.0])
+    values = F.grid_sample(broad, at[None, None], padding_mode="border", align_corners=False)[0, :, 0].T
+    shade = torch.from_numpy(hair.light[:, :1].astype(np.float32) / 255) ** 0.45
+    return (values.clamp(0, 1) * shade * 255 + 0.5).byte().numpy()
+
+
 def _orthogonal(hair: HairMesh) -> Tensor:
     """Unit tangents `[V, 4]`, square to the normals."""
-    normal = torch.nn.functional.normalize(hair.normals, dim=1)
+    normal = F.normalize(hair.normals, dim=1)
     t = hair.tangents[:, :3]
-    t = torch.nn.functional.normalize(t - (t * normal).sum(1, keepdim=True) * normal, dim=1)
+    t = F.normalize(t - (t * normal).sum(1, keepdim=True) * normal, dim=1)
     lost = t.norm(dim=1, keepdim=True) < 0.5
     return torch.cat([torch.where(lost, t.new_tensor([1.0, 0.0, 0.0]), t), hair.tangents[:, 3:]], 1)

@@ -37,3 +37,23 @@ def pigment_colour(melanin: float, redness: float) -> np.ndarray:
     amount = -math.log(max(1 - melanin, 1e-4))
     absorbed = amount * ((1 - redness) * EUMELANIN + redness * PHEOMELANIN)
     return FLOOR * WARM + (0.62 - FLOOR) * WARM * np.exp(-SCATTER * np.sqrt(absorbed))
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """Linear sRGB `[..., 3]` -> CIELAB, D65."""
+    matrix = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    xyz = np.maximum(rgb, 1e-6) @ matrix.T / [0.9505, 1.0, 1.089]
+    f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.stack([116 * f[..., 1] - 16, 500 * (f[..., 0] - f[..., 1]), 200 * (f[..., 1] - f[..., 2])], -1)
+
+
+def nearest_pigment(rgb: np.ndarray, grey: float = 0.0) -> tuple[float, float, float]:
+    """(melanin, redness, distance in CIELAB) of the natural hair that comes closest to a mean colour, linear RGB `[3]`.
+
+    grey: share of white strands in the mean
+    """
+    grid = [(m, r) for m in np.linspace(0.02, 0.99, 50) for r in np.linspace(0, 1, 11)]
+    colours = np.stack([pigment_colour(m, r) for m, r in grid]) * (1 - grey) + WHITE * grey
+    distance = np.linalg.norm(lab(colours) - lab(np.asarray(rgb)), axis=1)
+    best = int((distance + 3 * np.array([r for _, r in grid])).argmin())
+    return float(grid[best][0]), float(grid[best][1]), float(distance[best])

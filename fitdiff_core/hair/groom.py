@@ -277,7 +277,7 @@ def hair_texture(scalp: Scalp, style: HairStyle) -> HairTexture:
     grain = _planes(scalp, plain)
     base = np.array(style.dye) if style.dye else pigment_colour(style.melanin, style.redness)
     ident = torch.from_numpy(grain.strand).float()
-    white = ((style.grey - ident) / 0.04 + 0.5).clamp(0, 1) * min(style.grey * 20, 1)
+    white = ((style.grey - ident) / 0.3 + 0.5).clamp(0, 1) * min(style.grey * 10, 1)
     color = torch.from_numpy(base).float()[:, None, None] * torch.from_numpy(grain.shade).float()
     pale = torch.from_numpy(WHITE).float()[:, None, None] * torch.from_numpy(grain.shade).float().clamp(max=1.4)
     color = torch.lerp(color, pale, white)

@@ -13,6 +13,7 @@ from ..render import Camera, Light, render
 from ..render.hair import hair_layer, hair_shadows
 from ..render.shadow import light_visibility
 from .groom import grow_hair
+from .underlay import worn_maps
 
 if TYPE_CHECKING:
     from ..avatar import Avatar
@@ -62,7 +63,7 @@ def _one(avatar, scene, camera, light, size, background) -> tuple[Tensor, Tensor
     if light.shadows and light.direction.shape[1]:
         visibility = visibility * light_visibility(vertices, head.triangles, light)
     ambient = hair.head_light.to(vertices)[None]
-    out = render(vertices, head, avatar.maps, camera, light, size, background, visibility=visibility, ambient=ambient)
+    out = render(vertices, head, worn_maps(avatar), camera, light, size, background, visibility=visibility, ambient=ambient)
     n = 2 if max(size) < FINE else 1
     depth = torch.where(out.rast[0, ..., 3] > 0, out.rast[0, ..., 2], FAR).cpu()
     depth = depth.repeat_interleave(n, 0).repeat_interleave(n, 1)

@@ -100,7 +100,7 @@ class HairStyle:
     clump: float = 0.45
     frizz: float = 0.2
     melanin: float = 0.85
-    redness: float = 0.3
+    redness: float = 0.2
     grey: float = 0.0
     roots: float = 0.4
     dye: tuple[float, float, float] | None = None
