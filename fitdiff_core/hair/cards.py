@@ -81,7 +81,7 @@ def ribbons(
         np.stack([np.broadcast_to(u[:, None], (n, k, 2)), np.broadcast_to(v[None, :, None], (n, k, 2))], -1).reshape(
             -1, 2
         ),
-        _strip(n, k, 2, closed=False),
+        _strip(n, k, 2),
         np.repeat(light, 2, 1).reshape(-1),
         np.full(2 * n * k, GLOSS[style.strand]),
         *_roots(strands.roots, 2 * k),
@@ -108,18 +108,18 @@ def tubes(strands: Strands, kind: str, radius: np.ndarray, light: np.ndarray, rn
         np.repeat(along, m, 1).reshape(-1, 3),
         np.concatenate([np.broadcast_to(round_, positions.shape), sign], -1).reshape(-1, 4),
         uv.reshape(-1, 2),
-        _strip(n, k, m, closed=False),
+        _strip(n, k, m),
         (light[..., None] * (0.75 + 0.25 * (ring * strands.out[:, :, None]).sum(-1))).reshape(-1),
         np.full(n * k * m, GLOSS[kind]),
         *_roots(strands.roots, k * m),
     )
 
 
-def _strip(n: int, k: int, m: int, closed: bool) -> np.ndarray:
-    """Triangles of n grids of k x m vertices."""
+def _strip(n: int, k: int, m: int) -> np.ndarray:
+    """Triangles of n grids of k x m vertices; the first two corners of each lie along the strand."""
     first = (np.arange(n)[:, None, None] * k + np.arange(k - 1)[None, :, None]) * m + np.arange(m - 1)[None, None]
     a, b, c, d = first, first + 1, first + m, first + m + 1
-    return np.stack([np.stack([a, c, b], -1), np.stack([b, c, d], -1)], 3).reshape(-1, 3)
+    return np.stack([np.stack([a, c, b], -1), np.stack([d, b, c], -1)], 3).reshape(-1, 3)
 
 
 def _roots(roots: Roots, times: int) -> tuple[np.ndarray, np.ndarray]:

@@ -49,7 +49,7 @@ def painted_hair(avatar: Avatar) -> Painted:
     bald = apart(around) < BALD
     if bald:
         brows = albedo[:, avatar.head.region("brows", SIZE).cpu() > 0.7]
-        dark = brows[:, brows.mean(0) < brows.mean(0).quantile(0.35)]
+        dark = brows[:, brows.mean(0) <= brows.mean(0).quantile(0.35)]
         around = dark.median(1).values.numpy().astype(float)
     return Painted(around, skin, bald, apart(above) < BALD and not bald)
 
@@ -81,6 +81,11 @@ def pigment(colour: np.ndarray) -> dict[str, float | tuple | None]:
     melanin, redness, away = nearest_pigment(base)
     dye = tuple(float(c) for c in colour) if away > 14 and grey < 0.05 else None
     return {"melanin": melanin, "redness": redness, "grey": grey, "dye": dye}
+
+
+def feminine_share(avatar: Avatar) -> float:
+    """How feminine the shape of one head is, 0..1."""
+    return _share(avatar, "feminine")
 
 
 def _share(avatar: Avatar, name: str) -> float:
