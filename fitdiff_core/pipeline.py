@@ -26,13 +26,13 @@ from .detail import PhotoDetail, photo_detail
 from .errors import UserError
 from .face import Face, FaceDetector, load_detector, meant_faces
 from .fitting import FittedPhoto, fit_photo
+from .guidance import Guidance, GuidanceSettings, PhotoTarget
 from .hair.artist import adjust
 from .hair.fit import fit_hair
 from .hair.invent import suitable_style
 from .hair.picture import render_with_hair
 from .hair.presets import PRESETS
 from .hair.style import HairStyle
-from .guidance import Guidance, GuidanceSettings, PhotoTarget
 from .head import HeadModel
 from .identity import Identity, Recognizer, encode_identity, load_recognizer
 from .image import linear_to_srgb

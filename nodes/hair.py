@@ -25,16 +25,16 @@ class Hair(io.ComfyNode):
         return host.schema(
             "Hair",
             "FitDiff Hair",
-            description="Grows hair on the head: as in the photo, or in a style by name. Render, Turntable, Render Passes and "
-            "Export Mesh draw it. The maps stay as they are.",
+            description="Grows hair on the head: as in the photo, or in a style by name. Render, Turntable, Render Passes "
+            "and Export Mesh draw it. The maps stay as they are.",
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The head; of a batch, each gets hair."),
                 io.Combo.Input(
                     "style",
                     options=list(STYLES),
                     default="auto",
-                    tooltip="auto: as in the photo, which needs scene and image; without them what suits the face, by the seed. "
-                    "none takes the hair off.",
+                    tooltip="auto: as in the photo, which needs scene and image; without them what suits the face, by the "
+                    "seed. none takes the hair off.",
                 ),
                 factor("length", 3.0, "Times the length of the style."),
                 factor("volume", 3.0, "Times the height of the hair over the scalp."),
@@ -63,7 +63,11 @@ class Hair(io.ComfyNode):
                     tooltip="Share of white strands; -1 keeps that of the style.",
                 ),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=0xFFFFFFFF, tooltip="Other strands, and another style without a photo."
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFF,
+                    tooltip="Other strands, and another style without a photo.",
                 ),
                 types.Scene.Input("scene", optional=True, tooltip="For auto: from the guided FitDiff Sampler."),
                 io.Image.Input("image", optional=True, tooltip="For auto: the photo that the guidance was given."),
@@ -76,15 +80,11 @@ class Hair(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, style, parting, colour):
-        return check_choices(
-            style=(style, STYLES), parting=(parting, tuple(PARTINGS)), colour=(colour, COLOUR_CHOICES)
-        )
+        return check_choices(style=(style, STYLES), parting=(parting, tuple(PARTINGS)), colour=(colour, COLOUR_CHOICES))
 
     @classmethod
     @host.with_gradients
-    def execute(
-        cls, avatar, style, length, volume, curl, parting, colour, dye, grey, seed, scene=None, image=None
-    ):
+    def execute(cls, avatar, style, length, volume, curl, parting, colour, dye, grey, seed, scene=None, image=None):
         if style == "auto" and (scene is None) != (image is None):
             raise UserError("Hair as in the photo needs both the scene and the image; connect both, or choose a style.")
         photo = None if image is None else host.image_in(image[:1])

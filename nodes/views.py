@@ -7,10 +7,11 @@ from dataclasses import replace
 import torch
 from comfy_api.latest import io
 
+from ..fitdiff_core.hair.picture import render_passes_with_hair
 from ..fitdiff_core.image import to_image
 from ..fitdiff_core.pictures import count_pictures, each_picture
 from ..fitdiff_core.render import Camera, Light
-from ..fitdiff_core.render.passes import NORMAL_STYLES, Passes, depth_image, normal_image, render_passes, uv_image
+from ..fitdiff_core.render.passes import NORMAL_STYLES, Passes, depth_image, normal_image, uv_image
 from ..fitdiff_core.render.turn import SPINS, turntable
 from ..fitdiff_core.scene import Scene
 from . import host, types
@@ -148,6 +149,7 @@ class RenderPasses(io.ComfyNode):
                 io.Image.Output(
                     "uv", display_name="uv", tooltip="Red is u, green is v (from the bottom), blue is the mask."
                 ),
+                io.Mask.Output("hair", display_name="hair", tooltip="Where the hair of FitDiff Hair is."),
             ],
         )
 
@@ -163,11 +165,11 @@ class RenderPasses(io.ComfyNode):
         if camera == "orbit":
             scene = replace(scene, camera=Camera.orbit(yaw, pitch, distance, fov).to(device))
         count = count_pictures(avatar, scene)
-        found, progress = [], host.Progress(count)
+        found, hair, progress = [], [], host.Progress(count)
         for i, (head, one) in enumerate(each_picture(avatar, scene)):
-            found.append(
-                render_passes(head.vertices(one), head.head, one.camera, (height, width), head.maps if detail else None)
-            )
+            passes, cover = render_passes_with_hair(head, one, (height, width), detail)
+            found.append(passes)
+            hair.append(cover)
             progress(i, count)
         seen = Passes.cat(found)
         return io.NodeOutput(
@@ -176,4 +178,5 @@ class RenderPasses(io.ComfyNode):
             seen.mask[:, 0].float().cpu(),
             to_image(seen.line.expand(-1, 3, -1, -1)),
             to_image(uv_image(seen.uv, seen.mask)),
+            torch.cat(hair)[:, 0].float().cpu(),
         )

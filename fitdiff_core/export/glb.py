@@ -24,8 +24,8 @@ from ..hair.underlay import worn_maps
 from ..image import encode_png
 from ..render.shading import rough_f90
 from .blendshapes import Target, eye_targets, face_targets
-from .hair import CUTOFF, SPECULAR, hair_part
 from .gltf_binary import INDEX_BUFFER, VERTEX_BUFFER, Binary
+from .hair import CUTOFF, SPECULAR, hair_part
 from .mesh import Part, split_parts
 from .textures import map_images
 

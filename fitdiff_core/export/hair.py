@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 NAME = "Hair"
 CUTOFF = 0.4  # alpha below it is cut out
 ROUGHNESS = 0.42
-SPECULAR = 0.6  # specularFactor of KHR_materials_specular: hair is darker than its F0 of 4 % in its own shadow
+SPECULAR = 0.6  # specularFactor of KHR_materials_specular: hair shades its own highlights
 
 
 @dataclass
@@ -38,7 +38,9 @@ class HairPart:
 
 
 @torch.no_grad()
-def hair_part(avatar: Avatar, scene: Scene | None = None, flip_green: bool = False, both_faces: bool = True) -> HairPart | None:
+def hair_part(
+    avatar: Avatar, scene: Scene | None = None, flip_green: bool = False, both_faces: bool = True
+) -> HairPart | None:
     """The hair of one head, posed as the scene poses the head; None for a head without hair.
 
     Both faces are written by default, because the `doubleSided` of glTF turns the normals of a card's back, which is then dark.

@@ -56,7 +56,9 @@ def recolour(style: HairStyle, colour: str = "style", grey: float = -1.0) -> Hai
         melanin, redness = COLOURS[colour]
         style = style.with_(melanin=melanin, redness=redness, dye=None)
     elif colour != "style":
-        raise UserError(f"Unknown hair colour '{colour}'; choose one of {', '.join(COLOURS)}, or a colour like #8040ff.")
+        raise UserError(
+            f"Unknown hair colour '{colour}'; choose one of {', '.join(COLOURS)}, or a colour like #8040ff."
+        )
     return style if grey < 0 else style.with_(grey=grey)
 
 

@@ -10,7 +10,7 @@ from ..render.rasterizer import rasterize
 from .atlas import CAP
 from .body import Body
 from .cards import Ribbons
-from .growth import _tangent, flow, ramp
+from .growth import _tangent, flow
 from .scalp import Scalp
 from .style import HairStyle
 
@@ -81,7 +81,9 @@ def paint_cap(scalp: Scalp, style: HairStyle) -> tuple[np.ndarray, np.ndarray, n
     edge = edge * 1000
     short, soft = cropped(style), 1 + 2.5 * style.crown
     dots = rng.normal(0, 1, (PIXELS, PIXELS))
-    cover = 1 / (1 + np.exp(-(edge - 3.0 + 2.4 * grain + (1.0 * dots if short else 0)) / (soft * (1.8 if short else 1.2))))
+    cover = 1 / (
+        1 + np.exp(-(edge - 3.0 + 2.4 * grain + (1.0 * dots if short else 0)) / (soft * (1.8 if short else 1.2)))
+    )
     if short:
         cover = cover * np.clip(0.5 + 55 * max(style.top, style.sides) + 0.10 * dots, 0.1, 0.95)
         grain = 0.6 * grain + 0.6 * dots

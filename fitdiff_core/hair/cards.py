@@ -19,8 +19,10 @@ GLOSS = {"straight": 1.0, "curly": 0.6, "coily": 0.15, "loc": 0.25, "braid": 0.5
 class Ribbons:
     """Part of a hair mesh.
 
-    positions, normals, direction: `[V, 3]`, direction along the strand from the root; tangents: `[V, 4]` (u grows, sign)
-    uv: `[V, 2]` v from the bottom; triangles: `[T, 3]`; light: `[V]` 0..1, share of ambient light; gloss: `[V]` strength of highlights
+    positions, normals, direction: `[V, 3]`; direction runs along the strand from the root
+    tangents: `[V, 4]`, where u grows, and the bitangent's sign
+    uv: `[V, 2]` v from the bottom; triangles: `[T, 3]`
+    light: `[V]` 0..1, share of ambient light; gloss: `[V]` strength of highlights
     rows, weight: `[V, 3]`, root triangle and barycentric of each vertex
     """
 

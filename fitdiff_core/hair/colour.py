@@ -55,5 +55,5 @@ def nearest_pigment(rgb: np.ndarray, grey: float = 0.0) -> tuple[float, float, f
     grid = [(m, r) for m in np.linspace(0.02, 0.99, 50) for r in np.linspace(0, 1, 11)]
     colours = np.stack([pigment_colour(m, r) for m, r in grid]) * (1 - grey) + WHITE * grey
     distance = np.linalg.norm(lab(colours) - lab(np.asarray(rgb)), axis=1)
-    best = int((distance + 3 * np.array([r for _, r in grid])).argmin())
+    best = int((distance + 1 * np.array([r for _, r in grid])).argmin())
     return float(grid[best][0]), float(grid[best][1]), float(distance[best])

@@ -16,8 +16,8 @@ from ..render.hair import hair_layer, hair_shadows
 from ..render.rasterizer import rasterize
 from .body import Body
 from .cards import ribbons
-from .growth import grow
 from .groom import grow_hair, scalp_of
+from .growth import grow
 from .invent import feminine_share, painted_hair, pigment, suitable_style
 from .locks import bend
 from .photo import BALD, BALDING, SIDE, Seen, View, see_hair, wide_view
@@ -38,8 +38,14 @@ LONG = ("bob", "lob", "long_straight", "long_wavy", "long_fringe", "bob_with_fri
 CURLED = ("short_curls", "afro", "short_afro", "curly_bob", "long_curly")
 UNSURE = 0.3  # mean certainty of the strands' direction below which hair is taken for curls
 # what is tried on the best styles: field -> factors, or steps where a number may be 0 or negative
-FACTORS = {"top": (0.7, 1.35), "sides": (0.65, 1.5), "volume": (0.6, 1.5), "side_volume": (0.6, 1.6), "fringe": (0.75, 1.3)}
-STEPS = {"hem": (-0.05, 0.05), "hairline": (-0.006, 0.007), "part": (-0.025, 0.025), "curtain": (-0.012, 0.01)}
+FACTORS = {
+    "top": (0.7, 1.35),
+    "sides": (0.65, 1.5),
+    "volume": (0.6, 1.5),
+    "side_volume": (0.6, 1.6),
+    "fringe": (0.75, 1.3),
+}
+STEPS = {"hem": (-0.025, 0.025), "hairline": (-0.006, 0.007), "part": (-0.025, 0.025), "curtain": (-0.012, 0.01)}
 TRIES = 26  # sketches after the first round
 
 
@@ -47,7 +53,7 @@ TRIES = 26  # sketches after the first round
 def fit_hair(avatar: Avatar, scene: Scene, photo: Tensor, seed: int = 0) -> tuple[HairStyle, list[str]]:
     """Style of one head from the photo `[1, 3, H, W]` that its scene was fitted to, and what there is to say about it.
 
-    Bald heads stay bald. Hair that the photo hides or cuts off is replaced by what suits the head, with a line that says so.
+    Bald heads stay bald. Where the photo hides the hair, the head gets what suits it, with a line that says so.
     """
     if scene.crop is None or len(avatar) != 1:
         return suitable_style(avatar[0], seed), ["The scene belongs to no photo; the hair is one that suits the face."]
@@ -124,12 +130,15 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
     sure = sketch.seen.orient.norm(dim=0)[sketch.seen.mask > 0.5].mean()
     dark = painted_hair(avatar).skin.mean() < 0.2
 
+    hem = _hem(sketch)
+
     def value(name: str, style: HairStyle) -> float:
         likely = HABIT * (1 - 2 * feminine) * (1 if name in SHORT else -1 if name in LONG else 0)
         curls = HABIT * (1.0 if float(sure) < UNSURE else -2.0) + HABIT * (1 if dark else -1)
         return sketch.score(style) + likely + (curls if name in CURLED else 0)
 
     pool = [(name, PRESETS[name]) for name in (*SHORT, *LONG, *CURLED)]
+    pool += [(name, PRESETS[name].with_(hem=hem)) for name in ("long_straight", "long_wavy", "lob", "long_curly")]
     pool += [(name, PRESETS[name].with_(part=-PRESETS[name].part)) for name in ("side_part", "pixie", "lob")]
     pool = sorted(((value(n, s), n, s) for n, s in pool), key=lambda p: -p[0])
     finalists, tries = pool[:2], 0
@@ -148,15 +157,32 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
     return max(best, key=lambda b: b[0])[1]
 
 
+def _hem(sketch: Sketch) -> float:
+    """Height of the lowest hair, metres; below the picture's edge where hair reaches it."""
+    view, mask = sketch.view, sketch.seen.mask > 0.5
+    low = view.metre[..., 1][mask].quantile(0.02)
+    edge = view.metre[..., 1][view.valid].min()
+    return float(low - 0.06 if low - edge < 0.015 else low)
+
+
 def _options(style: HairStyle, key: str) -> list[HairStyle]:
     """Neighbours of a style in one of its numbers."""
     value = getattr(style, key)
     if key in FACTORS:
-        if value <= 0 or (style.hem > -1 and key in ("top", "sides")) or (style.tie != "none" and key in ("top", "sides")):
+        if (
+            value <= 0
+            or (style.hem > -1 and key in ("top", "sides"))
+            or (style.tie != "none" and key in ("top", "sides"))
+        ):
             return []
         more = {"back": 1.0} if key == "sides" else {}
-        return [style.with_(**{key: value * f}, **{k: style.back * f for k in more}) for f in FACTORS[key]]
-    if (key == "hem" and value <= -1) or (key == "part" and style.flow != "part") or (key == "curtain" and not style.long):
+        factors = [f for f in FACTORS[key] if f < 1 or style.flow != "out"]  # standing hair grows by its preset alone
+        return [style.with_(**{key: value * f}, **dict.fromkeys(more, style.back * f)) for f in factors]
+    if (
+        (key == "hem" and value <= -1)
+        or (key == "part" and style.flow != "part")
+        or (key == "curtain" and not style.long)
+    ):
         return []
     return [style.with_(**{key: value + s}) for s in STEPS[key]]
 

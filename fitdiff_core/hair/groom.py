@@ -40,7 +40,7 @@ _grooms: OrderedDict[tuple, HairMesh] = OrderedDict()
 
 @dataclass
 class HairTexture:
-    """One atlas. color: `[3, S, S]` linear, bled beyond the alpha's edge; alpha: `[1, S, S]`; normal: `[3, S, S]` unit."""
+    """color: `[3, S, S]` linear, bled beyond the alpha's edge; alpha: `[1, S, S]`; normal: `[3, S, S]` unit."""
 
     color: Tensor
     alpha: Tensor

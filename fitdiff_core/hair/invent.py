@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     from ..avatar import Avatar
 
 BALD = 9.0  # CIELAB distance of the painted scalp from the skin below which the head is bald
-WOMEN = ("long_straight", "long_wavy", "bob", "lob", "ponytail", "low_bun", "pixie", "bob_with_fringe", "half_up", "long_fringe", "shag")
+WOMEN = (
+    "long_straight",
+    "long_wavy",
+    "bob",
+    "lob",
+    "ponytail",
+    "low_bun",
+    "pixie",
+    "bob_with_fringe",
+    "half_up",
+    "long_fringe",
+    "shag",
+)
 MEN = ("side_part", "ivy_league", "crew_cut", "quiff", "french_crop", "slicked_back", "messy", "buzz_cut")
 WOMEN_COILS = ("afro", "box_braids", "long_curly", "curly_bob", "low_bun", "afro_puff", "locs")
 MEN_COILS = ("short_afro", "buzz_cut", "short_afro", "afro", "locs", "short_curls")

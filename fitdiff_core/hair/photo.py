@@ -1,7 +1,7 @@
 """What a photo shows of the hair: where it is, which way it runs, how bright it is.
 
-The fitted head says where scalp, face, ears and background lie. Colours sampled there tell hair from skin and background;
-the mask is smoothed and kept where it is connected to the scalp.
+The fitted head says where scalp, face, ears and background lie. Colours sampled there tell hair from skin and
+background; the mask is smoothed and kept where it is connected to the scalp.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ SAMPLES = 320  # colours of each kind that are compared
 ROUNDS = 3
 KERNEL = 6.0  # CIELAB, of a colour's neighbourhood
 SKIN_LIKE = 9.0  # CIELAB, lightness halved: nearer to the face's colours is skin
-BALD, BALDING = 0.62, 0.35  # share of the scalp that looks like skin
+BALD, BALDING = 0.85, 0.7  # share of the scalp that looks like skin
 
 
 @dataclass
 class View:
     """A wide square view of the photo, row 0 at the top, S = SIDE.
 
-    image: `[3, S, S]` sRGB; valid: `[S, S]` 0 where the photo ends. camera: of the view; depth: `[S, S]` z/w of the head, row 0
-    at the BOTTOM. edge: `[S, S]` metres inside the hairline, -1 off the head; face, ears: `[S, S]` of the head
+    image: `[3, S, S]` sRGB; valid: `[S, S]` 0 where the photo ends. camera: of the view
+    depth: `[S, S]` z/w of the head, row 0 at the BOTTOM. edge: `[S, S]` metres inside the hairline, -1 off the head; face, ears: `[S, S]` of the head
     metre: `[S, S, 2]` metres right of and above the head's centre, in the picture's plane
     """
 
@@ -123,7 +123,11 @@ def see_hair(view: View) -> Seen:
     scalp = view.valid & (view.edge > 0.008)
     skin = view.valid & (view.face > 0.8) & (view.edge < -0.022)
     radius = (x**2 + (y - 0.02) ** 2).sqrt()
-    far = view.valid & ~on & (((radius > 0.19) & (y > -0.05)) | ((x.abs() > 0.2) & (y <= -0.05)) | ((y < -0.27) & (x.abs() < 0.05)))
+    far = (
+        view.valid
+        & ~on
+        & (((radius > 0.19) & (y > -0.05)) | ((x.abs() > 0.2) & (y <= -0.05)) | ((y < -0.27) & (x.abs() < 0.05)))
+    )
     far |= view.valid & (y < -0.2) & (x.abs() > 0.17)
     nothing = Seen(torch.zeros(SIDE, SIDE), 0.0, 0.0, np.full(3, 0.05), torch.zeros(2, SIDE, SIDE), 0.0, False)
     if scalp.sum() < 30 or skin.sum() < 60:
@@ -140,7 +144,11 @@ def see_hair(view: View) -> Seen:
     for _ in range(ROUNDS):
         hair = _density(features, mask > 0.5, rng)
         face = _density(features, skin, rng) + 1e-4
-        ground = _density(torch.cat([features, place], -1), back > 0.5, rng) if back.sum() > 30 else torch.full_like(hair, 1e-4)
+        ground = (
+            _density(torch.cat([features, place], -1), back > 0.5, rng)
+            if back.sum() > 30
+            else torch.full_like(hair, 1e-4)
+        )
         share = hair * prior / (hair * prior + face * 0.7 + 3.0 * ground + 0.002)
         share = gaussian_blur((share * view.valid)[None, None], 0.8)[0, 0]
         seed = torch.minimum((scalp & ~like).float(), (share > 0.35).float())
@@ -154,7 +162,15 @@ def see_hair(view: View) -> Seen:
     linear = srgb_to_linear(view.image)[:, inside]
     light = color[..., 0][inside]
     spread = float(light.quantile(0.85) - light.quantile(0.15))
-    return Seen(mask, bare, bare_top, linear.median(1).values.numpy().astype(float), _orientation(view.image, mask), spread, True)
+    return Seen(
+        mask,
+        bare,
+        bare_top,
+        linear.median(1).values.numpy().astype(float),
+        _orientation(view.image, mask),
+        spread,
+        True,
+    )
 
 
 def _like_skin(color: Tensor, skin: Tensor, rng: np.random.Generator) -> Tensor:
@@ -162,7 +178,7 @@ def _like_skin(color: Tensor, skin: Tensor, rng: np.random.Generator) -> Tensor:
     scale = torch.tensor([0.45, 1.0, 1.0])
     known = _pick(color * scale, skin, rng)
     usual = known.median(0).values
-    known = known[(known - usual).norm(dim=1) < 22]
+    known = known[(known - usual).norm(dim=1) < 10]
     return torch.cdist((color * scale).reshape(-1, 3), known).amin(1).view(SIDE, SIDE) < SKIN_LIKE * 0.7
 
 

@@ -68,7 +68,9 @@ def scalp_area(head: HeadModel) -> tuple[Tensor, Tensor]:
         edge = Scalp(head).edge(HairStyle(), points[0].flatten(1).T.cpu().numpy().astype(float))
         edge = torch.from_numpy(edge).float().view(SIZE, SIZE) * covered.cpu()
         inside = ((edge + BAND) / 0.006).clamp(0, 1) * covered.cpu()
-        keep = [head.region(n, SIZE).cpu() for n in ("ears", "brows", "eyes", "teeth", "eyelids") if n in head.region_names]
+        keep = [
+            head.region(n, SIZE).cpu() for n in ("ears", "brows", "eyes", "teeth", "eyelids") if n in head.region_names
+        ]
         inside = inside * (1 - torch.stack(keep).amax(0))
         not_skin = [head.region(n, SIZE).cpu() for n in ("lips", "brows", "eyelids", "eyes", "mouth_interior")]
         face = head.region("face", SIZE).cpu() * (1 - torch.stack(not_skin).amax(0)) * (edge < -0.02)

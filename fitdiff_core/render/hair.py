@@ -35,7 +35,7 @@ SHADOW_DEPTH = 0.016  # metres of hair that let 1/e of a light through
 
 @dataclass
 class Fragments:
-    """What cards leave in pixels, N of them: pixel `[N]` (row 0 at the bottom), depth z/w, tri `[N]`, weight `[N, 3]`."""
+    """What cards leave in pixels: pixel `[N]` (row 0 at the bottom), depth `[N]` z/w, tri `[N]`, weight `[N, 3]`."""
 
     pixel: Tensor
     depth: Tensor
@@ -63,25 +63,54 @@ def hair_layer(
     visibility: `[V, L]` of each directional light
     """
     height, width = size
-    pos = camera.clip(positions[None], width / height)
-    found = fragments(pos[0], hair.triangles, size, head_depth)
-    uv = _at(hair.uv, found, hair.triangles)
-    metres = float(1 / (camera.focal[0] * height / 2)) * float(pos[0, :, 3].median())
-    alpha = _alpha(hair, uv, metres / TEXEL)
-    share, found, uv = _blend(found, alpha, uv, height * width)
+    share, found, uv, texels = _visible(hair, positions, camera, size, head_depth)
     if not len(found.pixel):
         return positions.new_zeros(1, 3, height, width), positions.new_zeros(1, 1, height, width)
     values = [hair.normals, hair.tangents, hair.direction, positions, hair.light[:, None], hair.gloss[:, None]]
     values += [] if visibility is None else [visibility]
     at = _at(torch.cat(values, 1), found, hair.triangles)
-    color, bend = _colors(hair, uv, metres / TEXEL)
+    color, bend = _colors(hair, uv, texels)
     normal = perturb_normal(at[None, :, 0:3], at[None, :, 3:7], bend[None])[0]
     view = F.normalize(camera.position() - at[:, 10:13], dim=1)
-    radiance = shade_hair(color, normal, F.normalize(at[:, 7:10], dim=1), view, light, at[:, 13:14], at[:, 14:15], at[:, 15:])
-    image = positions.new_zeros(height * width, 4)
-    image.index_add_(0, found.pixel, torch.cat([radiance, torch.ones_like(share[:, None])], 1) * share[:, None])
-    image = image.view(height, width, 4).flip(0).permute(2, 0, 1)[None]
+    direction = F.normalize(at[:, 7:10], dim=1)
+    radiance = shade_hair(color, normal, direction, view, light, at[:, 13:14], at[:, 14:15], at[:, 15:])
+    image = _spread(torch.cat([radiance, torch.ones_like(share[:, None])], 1), share, found, size)
     return image[:, :3], image[:, 3:].clamp(0, 1)
+
+
+@torch.no_grad()
+def hair_geometry(
+    hair: HairMesh, positions: Tensor, camera: Camera, size: tuple[int, int], head_depth: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Coverage `[1, 1, H, W]`, depth along the camera's axis `[1, 1, H, W]` metres and unit normals in camera space
+    `[1, 3, H, W]` of hair; arguments as `hair_layer`. Depth and normals are 0 where there is none."""
+    share, found, _, _ = _visible(hair, positions, camera, size, head_depth)
+    depth = -camera.view(positions[None])[0, :, 2:]
+    normal = hair.normals @ camera.matrix()[0].T
+    at = _at(torch.cat([depth, normal, torch.ones_like(depth)], 1), found, hair.triangles)
+    facing = torch.where(at[:, 3:4] < 0, -1.0, 1.0)
+    image = _spread(torch.cat([at[:, :1], at[:, 1:4] * facing, at[:, 4:]], 1), share, found, size)
+    cover = image[:, 4:]
+    return cover.clamp(0, 1), image[:, :1] / cover.clamp(min=1e-6), F.normalize(image[:, 1:4], dim=1, eps=1e-8)
+
+
+def _visible(
+    hair: HairMesh, positions: Tensor, camera: Camera, size: tuple[int, int], head_depth: Tensor
+) -> tuple[Tensor, Fragments, Tensor, float]:
+    """Share `[N]` of each visible fragment in its pixel, the fragments, their uv `[N, 2]`, and texels in a pixel."""
+    height, width = size
+    pos = camera.clip(positions[None], width / height)
+    found = fragments(pos[0], hair.triangles, size, head_depth)
+    uv = _at(hair.uv, found, hair.triangles)
+    texels = float(1 / (camera.focal[0] * height / 2)) * float(pos[0, :, 3].median()) / TEXEL
+    return *_blend(found, _alpha(hair, uv, texels), uv), texels
+
+
+def _spread(values: Tensor, share: Tensor, found: Fragments, size: tuple[int, int]) -> Tensor:
+    """Fragments' values `[N, C]` times their share, summed in their pixels: `[1, C, H, W]`, row 0 at the top."""
+    image = values.new_zeros(size[0] * size[1], values.shape[1])
+    image.index_add_(0, found.pixel, values * share[:, None])
+    return image.view(*size, -1).flip(0).permute(2, 0, 1)[None]
 
 
 def fragments(pos: Tensor, tri: Tensor, size: tuple[int, int], limit: Tensor) -> Fragments:
@@ -173,7 +202,7 @@ def _colors(hair: HairMesh, uv: Tensor, texels: float) -> tuple[Tensor, Tensor]:
     return planes[:, :3], F.normalize(planes[:, 3:], dim=1)
 
 
-def _blend(found: Fragments, alpha: Tensor, uv: Tensor, pixels: int) -> tuple[Tensor, Fragments, Tensor]:
+def _blend(found: Fragments, alpha: Tensor, uv: Tensor) -> tuple[Tensor, Fragments, Tensor]:
     """Share of each visible fragment in its pixel, front to back: (share `[M]`, fragments, uv)."""
     solid = alpha > FAINT
     found, alpha, uv = found[solid], alpha[solid], uv[solid]
@@ -202,8 +231,8 @@ def shade_hair(
 ) -> Tensor:
     """Outgoing linear radiance `[N, 3]` of hair, the same for both faces of a card.
 
-    Diffuse light wraps round the strands; two highlights lie along them: a white one shifted to the root, and one of the
-    hair's colour shifted to the tip (Marschner et al. 2003, as in Scheuermann 2004).
+    Diffuse light wraps round the strands; two highlights lie along them: a white one shifted to the root, and one of
+    the hair's colour shifted to the tip (Marschner et al. 2003, as in Scheuermann 2004).
     color: `[N, 3]` linear. normal, along, view: `[N, 3]` unit. ambient, gloss: `[N, 1]`. visibility: `[N, L]`, or `[N, 0]` for 1
     """
     flip = torch.where((normal * view).sum(1, keepdim=True) < -0.3, -1.0, 1.0)
