@@ -258,8 +258,8 @@ def add_hair(
     """Give heads hair; returns new avatars, and what there is to say about it, a line each.
 
     style: "auto", "none", a name of `hair.PRESETS`, or a `HairStyle`
-    scene, photo `[1, 3, H, W]`: for "auto", the photo that one head was fitted to, and its scene. Without them each head
-        gets hair that suits its face and its painted scalp, by `seed`
+    scene, photo `[1, 3, H, W]`: for "auto", the photo that one head was fitted to, and its scene. Without them each
+        head gets hair that suits its face and its painted scalp, by `seed`
     changes: what an artist changes about the style, see `hair.artist.adjust`
 
     Raises UserError for an unknown style, or a photo and a batch of heads.

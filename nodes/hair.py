@@ -25,16 +25,16 @@ class Hair(io.ComfyNode):
         return host.schema(
             "Hair",
             "FitDiff Hair",
-            description="Grows hair on the head: as in the photo, or in a style by name. Render, Turntable, Render Passes "
-            "and Export Mesh draw it. The maps stay as they are.",
+            description="Grows hair on the head: as in the photo, or in a style by name. Render, Turntable, Render "
+            "Passes and Export Mesh draw it. The maps stay as they are.",
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The head; of a batch, each gets hair."),
                 io.Combo.Input(
                     "style",
                     options=list(STYLES),
                     default="auto",
-                    tooltip="auto: as in the photo, which needs scene and image; without them what suits the face, by the "
-                    "seed. none takes the hair off.",
+                    tooltip="auto: as in the photo, which needs scene and image; without them what suits the face, by "
+                    "the seed. none takes the hair off.",
                 ),
                 factor("length", 3.0, "Times the length of the style."),
                 factor("volume", 3.0, "Times the height of the hair over the scalp."),

@@ -43,7 +43,8 @@ def hair_part(
 ) -> HairPart | None:
     """The hair of one head, posed as the scene poses the head; None for a head without hair.
 
-    Both faces are written by default, because the `doubleSided` of glTF turns the normals of a card's back, which is then dark.
+    Both faces are written by default, because the `doubleSided` of glTF turns the normals of a card's back, which is
+    then dark.
     """
     style = avatar.hair[0] if avatar.hair else None
     hair = None if style is None else grow_hair(avatar.head, avatar.shape, style)

@@ -85,7 +85,7 @@ def _materials(parts: list[Part], pictures: dict[str, str]) -> str:
 
 
 def _hair_material(stem: Path, hair: HairPart) -> str:
-    """Text of the hair's material; writes its pictures `STEM_hair.png`, `STEM_hair_alpha.png`, `STEM_hair_normal.png`."""
+    """Text of the hair's material; writes its pictures `STEM_hair.png`, `..._alpha.png` and `..._normal.png`."""
     alpha = (hair.color[3:] >= CUTOFF).float()  # OBJ has no cutoff
     pictures = {"hair": hair.color, "hair_alpha": alpha, "hair_normal": hair.normal}
     names = {

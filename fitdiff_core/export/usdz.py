@@ -184,7 +184,7 @@ def _hair_material(part: Part) -> str:
 
 
 def _texture(part: Part, name: str, space: str, scale: tuple, bias: tuple, alpha: bool = False) -> str:
-    """Text of a texture shader: value = scale * texel + bias, RGBA. space: "sRGB" or "raw". alpha: it has an output a."""
+    """Text of a texture shader: value = scale * texel + bias, RGBA. space: "sRGB" or "raw". alpha: with an output a."""
     more = "\n                float outputs:a" if alpha else ""
     return f'''
             def Shader "{name}"

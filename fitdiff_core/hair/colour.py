@@ -9,7 +9,7 @@ import numpy as np
 # Absorption of eumelanin and pheomelanin, and the albedo of a fibre (Chiang et al. 2016, "A practical and controllable
 # hair and fur model for production path tracing")
 EUMELANIN, PHEOMELANIN = np.array([0.419, 0.697, 1.37]), np.array([0.187, 0.4, 1.05])
-SCATTER = np.array([3.2, 3.7, 4.1])  # fits the diffuse colour of hair on a head rather than that of one fibre
+SCATTER = np.array([3.45, 3.6, 3.75])  # fits the diffuse colour of hair on a head rather than that of one fibre
 FLOOR = 0.006  # black hair is not perfectly black
 WARM = np.array([1.06, 0.97, 0.86])  # light that has passed several fibres
 WHITE = np.array([0.55, 0.54, 0.52])

@@ -27,7 +27,7 @@ class Density:
         self.grid = F.avg_pool3d(grid, 3, 1, 1)
 
     def light(self, points: np.ndarray, out: np.ndarray, reach: tuple[tuple[float, float], ...]) -> np.ndarray:
-        """Share of ambient light at points `[N, 3]` whose surface faces out `[N, 3]`. reach: (metres, weight) of samples."""
+        """Share of ambient light `[N]` at points `[N, 3]` that face `out`. reach: (metres, weight) of samples."""
         total = torch.zeros(len(points))
         span = (self.size - 1) * VOXEL
         for metres, weight in reach:

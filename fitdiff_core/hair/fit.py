@@ -20,7 +20,7 @@ from .groom import grow_hair, scalp_of
 from .growth import grow
 from .invent import feminine_share, painted_hair, pigment, suitable_style
 from .locks import bend
-from .photo import BALD, BALDING, SIDE, Seen, View, see_hair, wide_view
+from .photo import BALD, BARE_TOP, SIDE, Seen, View, see_hair, wide_view
 from .presets import PRESETS
 from .style import HairStyle
 from .ties import drawn
@@ -36,7 +36,7 @@ LEAST = 0.02  # of the view: less hair than this is none
 SHORT = ("side_part", "ivy_league", "slicked_back", "messy", "crew_cut", "quiff", "french_crop", "pixie")
 LONG = ("bob", "lob", "long_straight", "long_wavy", "long_fringe", "bob_with_fringe", "long_back", "low_bun")
 CURLED = ("short_curls", "afro", "short_afro", "curly_bob", "long_curly")
-UNSURE = 0.3  # mean certainty of the strands' direction below which hair is taken for curls
+UNSURE = 0.25  # mean certainty of the strands' direction below which hair is taken for curls
 # what is tried on the best styles: field -> factors, or steps where a number may be 0 or negative
 FACTORS = {
     "top": (0.7, 1.35),
@@ -66,7 +66,7 @@ def fit_hair(avatar: Avatar, scene: Scene, photo: Tensor, seed: int = 0) -> tupl
         stubble = pigment(painted_hair(avatar).colour)
         return PRESETS["shaved" if share > LEAST / 3 else "bald"].with_(seed=seed, **stubble), []
     sketch = Sketch(avatar, scene, view, seen)
-    style = PRESETS["balding"] if seen.bare_top > BALDING and share < 0.12 else _search(sketch, avatar)
+    style = PRESETS["balding"] if seen.above < BARE_TOP and seen.bare > 0.5 else _search(sketch, avatar)
     style = style.with_(seed=seed, dye=(0.1, 0.1, 0.1), grey=0.0)
     return style.with_(**pigment(_colour(avatar, scene, view, seen, style))), []
 
@@ -134,7 +134,7 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
 
     def value(name: str, style: HairStyle) -> float:
         likely = HABIT * (1 - 2 * feminine) * (1 if name in SHORT else -1 if name in LONG else 0)
-        curls = HABIT * (1.0 if float(sure) < UNSURE else -2.0) + HABIT * (1 if dark else -1)
+        curls = HABIT * (1 if dark else -1) - 4 * HABIT * min(max((float(sure) - UNSURE) / 0.1, -0.25), 1.0)
         return sketch.score(style) + likely + (curls if name in CURLED else 0)
 
     pool = [(name, PRESETS[name]) for name in (*SHORT, *LONG, *CURLED)]

@@ -35,7 +35,7 @@ HAIR_REACH = ((0.012, 0.5), (0.03, 0.8))
 HEAD_REACH = ((0.006, 0.35), (0.018, 0.5), (0.04, 0.6))
 KEPT = 4  # grooms that are kept for the next call
 _scalps = WeakTensorKeyDictionary()
-_grooms: OrderedDict[tuple, HairMesh] = OrderedDict()
+_grooms: OrderedDict[tuple, tuple[HeadModel, HairMesh]] = OrderedDict()  # with the head, whose id is in the key
 
 
 @dataclass
@@ -53,7 +53,8 @@ class HairMesh:
 
     positions, normals, direction: `[V, 3]`; direction runs along the strand. tangents: `[V, 4]`; uv: `[V, 2]`, v from
     the bottom. triangles: `[T, 3]` int64, seen from both sides. light: `[V]` share of ambient light.
-    gloss: `[V]` strength of highlights. head_light: `[H]` share of ambient light that the hair leaves to each vertex of the head.
+    gloss: `[V]` strength of highlights
+    head_light: `[H]` share of ambient light that the hair leaves to each vertex of the head
     rows `[V, 3]` int64, weight `[V, 3]`: where each vertex is rooted on the head. rest: `[V, 3]`, the roots' positions
     """
 
@@ -88,11 +89,11 @@ def grow_hair(head: HeadModel, shape: Tensor, style: HairStyle) -> HairMesh | No
     shape = shape.detach().float().cpu()
     key = (id(head), style, shape.numpy().tobytes())
     if key not in _grooms:
-        _grooms[key] = _grow(head, shape, style)
+        _grooms[key] = head, _grow(head, shape, style)
         while len(_grooms) > KEPT:
             _grooms.popitem(last=False)
     _grooms.move_to_end(key)
-    return _grooms[key]
+    return _grooms[key][1]
 
 
 def scalp_of(head: HeadModel) -> Scalp:

@@ -37,7 +37,8 @@ MEN_COILS = ("short_afro", "buzz_cut", "short_afro", "afro", "locs", "short_curl
 class Painted(NamedTuple):
     """What the maps of one head say of its hair.
 
-    colour: linear RGB of the painted scalp, or of the brows where nothing is painted; skin: of the face; bald: nothing is painted; crown: the top alone is bare
+    colour: linear RGB of the painted scalp, or of the brows where nothing is painted; skin: of the face
+    bald: nothing is painted; crown: the top alone is bare
     """
 
     colour: np.ndarray

@@ -6,7 +6,7 @@ background; the mask is smoothed and kept where it is connected to the scalp.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,7 +34,8 @@ SAMPLES = 320  # colours of each kind that are compared
 ROUNDS = 3
 KERNEL = 6.0  # CIELAB, of a colour's neighbourhood
 SKIN_LIKE = 9.0  # CIELAB, lightness halved: nearer to the face's colours is skin
-BALD, BALDING = 0.85, 0.7  # share of the scalp that looks like skin
+BALD = 0.8  # share of the scalp that looks like skin
+BARE_TOP = 0.25  # of the outline of the top: less hair there is a bald top
 
 
 @dataclass
@@ -42,7 +43,8 @@ class View:
     """A wide square view of the photo, row 0 at the top, S = SIDE.
 
     image: `[3, S, S]` sRGB; valid: `[S, S]` 0 where the photo ends. camera: of the view
-    depth: `[S, S]` z/w of the head, row 0 at the BOTTOM. edge: `[S, S]` metres inside the hairline, -1 off the head; face, ears: `[S, S]` of the head
+    depth: `[S, S]` z/w of the head, row 0 at the BOTTOM.
+    edge: `[S, S]` metres inside the hairline, -1 off the head; face, ears: `[S, S]` 0..1 of the head
     metre: `[S, S, 2]` metres right of and above the head's centre, in the picture's plane
     """
 
@@ -58,7 +60,8 @@ class View:
 
 @dataclass
 class Seen:
-    """mask: `[S, S]` 0..1 of the hair. bare: share of the visible scalp that looks like skin, of its top `bare_top`.
+    """mask: `[S, S]` 0..1 of the hair. bare: share of the visible scalp that looks like skin.
+    above: share of the outline of the head's top that hair surrounds.
 
     color: linear RGB `[3]`, the median of what the mask shows. orient: `[2, S, S]`, doubled angle times how sure it is
     spread: CIELAB lightness between bright and dark strands. known: whether enough of the hair is seen to say anything
@@ -66,7 +69,7 @@ class Seen:
 
     mask: Tensor
     bare: float
-    bare_top: float
+    above: float
     color: np.ndarray
     orient: Tensor
     spread: float
@@ -133,13 +136,14 @@ def see_hair(view: View) -> Seen:
     if scalp.sum() < 30 or skin.sum() < 60:
         return nothing
     like = _like_skin(smooth, skin, rng)
-    top = scalp & (view.edge > 0.014)
+    # a person's hairline may be higher than the head's: what lies round the top of the head counts as well
+    rim = _rim(view) & ~like & (_nearest(features, far, rng) > 8.0)
     bare = float(like[scalp].float().mean())
-    bare_top = float(like[top].float().mean()) if top.sum() > 20 else bare
     prior = _prior(view, radius)
-    mask, back = (scalp & ~like).float(), far.float()
+    start = ((scalp & ~like) | rim).float()
+    mask, back = start, far.float()
     if mask.sum() < 30:
-        return Seen(torch.zeros(SIDE, SIDE), bare, bare_top, np.full(3, 0.05), nothing.orient, 0.0, True)
+        return replace(nothing, bare=bare, known=True)
     place = torch.stack([x, y], -1) * 90
     for _ in range(ROUNDS):
         hair = _density(features, mask > 0.5, rng)
@@ -151,21 +155,23 @@ def see_hair(view: View) -> Seen:
         )
         share = hair * prior / (hair * prior + face * 0.7 + 3.0 * ground + 0.002)
         share = gaussian_blur((share * view.valid)[None, None], 0.8)[0, 0]
-        seed = torch.minimum((scalp & ~like).float(), (share > 0.35).float())
+        seed = torch.minimum(start, (share > 0.35).float())
         mask = reconstruct(seed[None, None], (share > 0.5).float()[None, None])[0, 0]
         back = (far | ((share < 0.15) & view.valid & ~on & (radius > 0.13))).float()
     closed = F.max_pool2d(mask[None, None], 3, 1, 1)
     mask = (-F.max_pool2d(-closed, 3, 1, 1))[0, 0] * view.valid
     inside = mask > 0.5
+    above = float(mask[_rim(view)].mean()) if _rim(view).any() else 1.0
+    bare = min(bare, 1 - above)
     if inside.sum() < 30:
-        return Seen(mask, bare, bare_top, np.full(3, 0.05), nothing.orient, 0.0, True)
+        return replace(nothing, mask=mask, bare=bare, known=True)
     linear = srgb_to_linear(view.image)[:, inside]
     light = color[..., 0][inside]
     spread = float(light.quantile(0.85) - light.quantile(0.15))
     return Seen(
         mask,
         bare,
-        bare_top,
+        above,
         linear.median(1).values.numpy().astype(float),
         _orientation(view.image, mask),
         spread,
@@ -180,6 +186,22 @@ def _like_skin(color: Tensor, skin: Tensor, rng: np.random.Generator) -> Tensor:
     usual = known.median(0).values
     known = known[(known - usual).norm(dim=1) < 10]
     return torch.cdist((color * scale).reshape(-1, 3), known).amin(1).view(SIDE, SIDE) < SKIN_LIKE * 0.7
+
+
+def _rim(view: View) -> Tensor:
+    """`[S, S]` bool: a centimetre round the upper head, where even short hair is seen."""
+    on = (view.edge > -0.9).float()
+    pixel = float((view.metre[0, 1] - view.metre[0, 0]).norm())
+    reach = max(1, round(0.010 / pixel))
+    return (F.max_pool2d(on[None, None], 2 * reach + 1, 1, reach)[0, 0] > on) & (view.metre[..., 1] > 0.05) & view.valid
+
+
+def _nearest(values: Tensor, where: Tensor, rng: np.random.Generator) -> Tensor:
+    """Distance `[S, S]` of each pixel's value to the nearest of those `where`; far where there are none."""
+    known = _pick(values, where, rng)
+    if not len(known):
+        return torch.full(values.shape[:2], 99.0)
+    return torch.cdist(values.reshape(-1, values.shape[-1]), known).amin(1).view(values.shape[:2])
 
 
 def _pick(values: Tensor, where: Tensor, rng: np.random.Generator) -> Tensor:

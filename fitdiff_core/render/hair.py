@@ -233,7 +233,8 @@ def shade_hair(
 
     Diffuse light wraps round the strands; two highlights lie along them: a white one shifted to the root, and one of
     the hair's colour shifted to the tip (Marschner et al. 2003, as in Scheuermann 2004).
-    color: `[N, 3]` linear. normal, along, view: `[N, 3]` unit. ambient, gloss: `[N, 1]`. visibility: `[N, L]`, or `[N, 0]` for 1
+    color: `[N, 3]` linear. normal, along, view: `[N, 3]` unit. ambient, gloss: `[N, 1]`
+    visibility: `[N, L]`, or `[N, 0]` for 1
     """
     flip = torch.where((normal * view).sum(1, keepdim=True) < -0.3, -1.0, 1.0)
     normal = normal * flip
