@@ -278,7 +278,7 @@ def add_hair(
     else:
         found, notes = fit_hair(avatar, scene.detach(), photo.to(avatar.shape.device), seed)
         styles = [found]
-    return avatar.with_hair(*(adjust(s, **changes) for s in styles)), notes
+    return avatar.with_hair(*(None if s is None else adjust(s, **changes) for s in styles)), notes
 
 
 def render_avatar(

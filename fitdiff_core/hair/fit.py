@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 CARDS, WIDTH = 380, 0.017  # of a sketch
 ORIENTATION = 0.15  # weight of the strands' direction beside the overlap of the silhouettes
-HABIT = 0.035  # how much more likely than the other sex's a style is: as much as this overlap
+HABIT = 0.06  # how much more likely than the other sex's a style is: as much as this overlap
 LEAST = 0.02  # of the view: less hair than this is none
 SHORT = ("side_part", "ivy_league", "slicked_back", "messy", "crew_cut", "quiff", "french_crop", "pixie")
 LONG = ("bob", "lob", "long_straight", "long_wavy", "long_fringe", "bob_with_fringe", "long_back", "low_bun")
@@ -50,10 +50,10 @@ TRIES = 26  # sketches after the first round
 
 
 @torch.no_grad()
-def fit_hair(avatar: Avatar, scene: Scene, photo: Tensor, seed: int = 0) -> tuple[HairStyle, list[str]]:
+def fit_hair(avatar: Avatar, scene: Scene, photo: Tensor, seed: int = 0) -> tuple[HairStyle | None, list[str]]:
     """Style of one head from the photo `[1, 3, H, W]` that its scene was fitted to, and what there is to say about it.
 
-    Bald heads stay bald. Where the photo hides the hair, the head gets what suits it, with a line that says so.
+    Bald heads stay as they are: None. Where the photo hides the hair, the head gets what suits it, with a line that says so.
     """
     if scene.crop is None or len(avatar) != 1:
         return suitable_style(avatar[0], seed), ["The scene belongs to no photo; the hair is one that suits the face."]
@@ -63,8 +63,9 @@ def fit_hair(avatar: Avatar, scene: Scene, photo: Tensor, seed: int = 0) -> tupl
         return suitable_style(avatar, seed), ["The photo hides the hair; the hair is one that suits the face."]
     share = float(seen.mask.mean())
     if seen.bare > BALD or share < LEAST:
-        stubble = pigment(painted_hair(avatar).colour)
-        return PRESETS["shaved" if share > LEAST / 3 else "bald"].with_(seed=seed, **stubble), []
+        if share < LEAST / 3:
+            return None, []
+        return PRESETS["shaved"].with_(seed=seed, **pigment(painted_hair(avatar).colour)), []
     sketch = Sketch(avatar, scene, view, seen)
     style = PRESETS["balding"] if seen.above < BARE_TOP and seen.bare > 0.5 else _search(sketch, avatar)
     style = style.with_(seed=seed, dye=(0.1, 0.1, 0.1), grey=0.0)
@@ -134,7 +135,7 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
 
     def value(name: str, style: HairStyle) -> float:
         likely = HABIT * (1 - 2 * feminine) * (1 if name in SHORT else -1 if name in LONG else 0)
-        curls = HABIT * (1 if dark else -1) - 4 * HABIT * min(max((float(sure) - UNSURE) / 0.1, -0.25), 1.0)
+        curls = 0.035 * (1 if dark else -1) - 0.14 * min(max((float(sure) - UNSURE) / 0.1, -0.25), 1.0)
         return sketch.score(style) + likely + (curls if name in CURLED else 0)
 
     pool = [(name, PRESETS[name]) for name in (*SHORT, *LONG, *CURLED)]

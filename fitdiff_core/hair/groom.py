@@ -216,7 +216,8 @@ def _width(strands: Strands, style: HairStyle, rng: np.random.Generator) -> np.n
     width = np.minimum(WIDEST, 0.0022 + 0.11 * length)
     if style.strand in ("coily", "curly"):
         width = np.clip(0.2 * length, 0.006, 0.017)
-    width = width * np.clip(0.45 + strands.roots.edge / 0.02, 0, 1) * rng.uniform(0.7, 1.15, len(strands))
+    least = 0.45 if style.fringe == 0 else 0.85
+    width = width * np.clip(least + strands.roots.edge / 0.02, 0, 1) * rng.uniform(0.7, 1.15, len(strands))
     return width * np.where(strands.layer > 0.85, 0.7, 1.0)
 
 

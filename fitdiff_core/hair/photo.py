@@ -33,7 +33,7 @@ SIDE = 160  # pixels of the view
 SAMPLES = 320  # colours of each kind that are compared
 ROUNDS = 3
 KERNEL = 6.0  # CIELAB, of a colour's neighbourhood
-SKIN_LIKE = 9.0  # CIELAB, lightness halved: nearer to the face's colours is skin
+SKIN_LIKE = 4.8  # CIELAB, lightness halved: nearer to the face's colours is skin
 BALD = 0.8  # share of the scalp that looks like skin
 BARE_TOP = 0.25  # of the outline of the top: less hair there is a bald top
 
@@ -184,8 +184,8 @@ def _like_skin(color: Tensor, skin: Tensor, rng: np.random.Generator) -> Tensor:
     scale = torch.tensor([0.45, 1.0, 1.0])
     known = _pick(color * scale, skin, rng)
     usual = known.median(0).values
-    known = known[(known - usual).norm(dim=1) < 10]
-    return torch.cdist((color * scale).reshape(-1, 3), known).amin(1).view(SIDE, SIDE) < SKIN_LIKE * 0.7
+    known = known[(known - usual).norm(dim=1) < 8]
+    return torch.cdist((color * scale).reshape(-1, 3), known).amin(1).view(SIDE, SIDE) < SKIN_LIKE
 
 
 def _rim(view: View) -> Tensor:
@@ -224,7 +224,7 @@ def _prior(view: View, radius: Tensor) -> Tensor:
     on = view.edge > -0.9
     away = torch.exp(-(((radius - 0.1).clamp(min=0) / 0.09) ** 2))
     beside = torch.exp(-(((x.abs() - 0.09).clamp(min=0) / 0.06) ** 2)) * torch.exp(-((-y - 0.2).clamp(min=0) / 0.1))
-    prior = torch.where(y > -0.04, away, 0.55 * beside)
+    prior = torch.where(y > -0.04, away, 0.35 * beside)
     prior = torch.where(on & (view.edge > 0.0), torch.ones_like(prior) * 2.5, prior)
     face = on & (view.face > 0.5) & (view.edge < -0.012)
     forehead = (view.edge / 0.06 + 1).clamp(0, 1) * 0.35

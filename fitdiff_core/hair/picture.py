@@ -56,7 +56,7 @@ def _one(avatar, scene, camera, light, size, background) -> tuple[Tensor, Tensor
     style = avatar.hair[0]
     hair = None if style is None else grow_hair(head, avatar.shape, style)
     if hair is None:
-        out = render(vertices, head, avatar.maps, camera, light, size=size, background=background)
+        out = render(vertices, head, worn_maps(avatar), camera, light, size=size, background=background)
         return out.image, out.mask
     points = vertices[0].cpu().float()
     positions, lamp, lens = hair.on(points), light.to("cpu"), Camera(*(x.cpu() for x in vars(camera).values()))

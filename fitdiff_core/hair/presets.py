@@ -42,7 +42,7 @@ PRESETS: dict[str, HairStyle] = {
     "shaved": HairStyle(flow="forward", top=0.002, sides=0.002, back=0.002, volume=0.002),
     "buzz_cut": HairStyle(flow="forward", top=0.005, sides=0.005, back=0.005, volume=0.003),
     "receding_buzz": HairStyle(
-        flow="forward", top=0.005, sides=0.005, back=0.005, volume=0.003, recession=0.022, hairline=0.008
+        flow="forward", top=0.005, sides=0.005, back=0.005, volume=0.003, recession=0.011, hairline=0.008
     ),
     # short
     "crew_cut": _SHORT.with_(
@@ -160,12 +160,12 @@ PRESETS: dict[str, HairStyle] = {
     "curly_bob": HairStyle(
         flow="out",
         strand="curly",
-        top=0.12,
-        sides=0.12,
-        back=0.12,
+        top=0.085,
+        sides=0.1,
+        back=0.11,
         volume=0.045,
         lift=0.8,
-        gravity=0.75,
+        gravity=0.6,
         curl=0.007,
         wavelength=0.032,
         clump=0.4,

@@ -27,14 +27,13 @@ _areas = WeakTensorKeyDictionary()
 def worn_maps(avatar: Avatar) -> TextureMaps:
     """The maps as they are drawn and exported: those of the avatar, with bare skin where one head wears hair.
 
-    The avatar's own maps never change. A bald style keeps them too: a shaved head shows its own scalp.
+    The avatar's own maps never change. The bald style has bare skin as well.
     """
     styles = avatar.hair or ()
-    if not any(style is not None and not style.bald for style in styles):
+    if not any(style is not None for style in styles):
         return avatar.maps
     bare = [
-        avatar.maps[i] if style is None or style.bald else bare_scalp(avatar.head, avatar.maps[i])
-        for i, style in enumerate(styles)
+        avatar.maps[i] if style is None else bare_scalp(avatar.head, avatar.maps[i]) for i, style in enumerate(styles)
     ]
     return TextureMaps(*(torch.cat([getattr(m, name) for m in bare]) for name in ("diffuse", "specular", "normal")))
 

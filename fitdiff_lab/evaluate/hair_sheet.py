@@ -38,7 +38,7 @@ def views(avatar: Avatar, size: int) -> Image.Image:
     """One head from all sides."""
     tiles = []
     for yaw in VIEWS:
-        camera = Camera.orbit(yaw, 3.0, 1.2, 20.0, (0.0, -0.06, 0.0))
+        camera = Camera.orbit(yaw, 3.0, 1.2, 23.0, (0.0, -0.045, 0.0))
         picture, _ = render_avatar(avatar, Scene.portrait(1), size, camera=camera, background=GREY)
         tiles.append((picture[0] * 255).round().byte().permute(1, 2, 0))
     return Image.fromarray(torch.cat(tiles, 1).numpy())

@@ -106,8 +106,9 @@ def test_roots_follow_identity_and_expression():
 
 def test_bald_grows_nothing():
     assert grow_hair(HEAD, avatar_of().shape, PRESETS["bald"]) is None
-    avatar = avatar_of("bald")
-    assert worn_maps(avatar) is avatar.maps
+    avatar = avatar_of()
+    assert worn_maps(avatar) is avatar.maps and worn_maps(avatar.with_hair(None)) is avatar.maps
+    assert worn_maps(avatar.with_hair(PRESETS["bald"])).size == avatar.maps.size
 
 
 def test_artists_values():
