@@ -309,7 +309,7 @@ def make(args: argparse.Namespace) -> Made:
         with clock.stage("hair"):
             photo = inputs.photos[0] if inputs.photos else None
             avatar, notes = pipeline.add_hair(avatar, args.hair, scenes[0] if guidance else None, photo, args.seed)
-        warnings += notes
+        warnings = warnings + notes
         for line in notes:
             print(f"hair: {line}", file=sys.stderr)
     with clock.stage("render"):
