@@ -148,12 +148,8 @@ def see_hair(view: View) -> Seen:
     for _ in range(ROUNDS):
         hair = _density(features, mask > 0.5, rng)
         face = _density(features, skin, rng) + 1e-4
-        ground = (
-            _density(torch.cat([features, place], -1), back > 0.5, rng)
-            if back.sum() > 30
-            else torch.full_like(hair, 1e-4)
-        )
-        share = hair * prior / (hair * prior + face * 0.7 + 3.0 * ground + 0.002)
+        ground = _local_density(features, place, back > 0.5)
+        share = hair * prior / (hair * prior + face * 0.7 + ground + 0.002)
         share = gaussian_blur((share * view.valid)[None, None], 0.8)[0, 0]
         seed = torch.minimum(start, (share > 0.35).float())
         mask = reconstruct(seed[None, None], (share > 0.5).float()[None, None])[0, 0]
@@ -216,6 +212,17 @@ def _density(values: Tensor, where: Tensor, rng: np.random.Generator) -> Tensor:
         return torch.zeros(values.shape[:2])
     apart = torch.cdist(values.reshape(-1, values.shape[-1]), known)
     return torch.exp(-0.5 * (apart / KERNEL) ** 2).mean(1).view(values.shape[:2])
+
+
+def _local_density(values: Tensor, place: Tensor, where: Tensor) -> Tensor:
+    """How common each value is among those near it `where`: `[S, S]`. place: `[S, S, 2]`, in units of KERNEL."""
+    rng = np.random.default_rng(1)
+    both = _pick(torch.cat([values, place], -1), where, rng)
+    if len(both) < 30:
+        return torch.full(values.shape[:2], 1e-4)
+    near = torch.exp(-0.5 * (torch.cdist(place.reshape(-1, 2), both[:, 3:]) / KERNEL) ** 2)
+    like = torch.exp(-0.5 * (torch.cdist(values.reshape(-1, 3), both[:, :3]) / KERNEL) ** 2)
+    return ((near * like).sum(1) / (near.sum(1) + 0.3)).view(values.shape[:2])
 
 
 def _prior(view: View, radius: Tensor) -> Tensor:
