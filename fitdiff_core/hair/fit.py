@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 CARDS, WIDTH = 380, 0.017  # of a sketch
 ORIENTATION = 0.15  # weight of the strands' direction beside the overlap of the silhouettes
 HABIT = 0.06  # how much more likely than the other sex's a style is: as much as this overlap
-LEAST = 0.12  # of the head's area: less hair than this is stubble or none
+LEAST = 0.06  # of the head's area: less hair than this is stubble or none
 SHORT = ("side_part", "ivy_league", "slicked_back", "messy", "crew_cut", "quiff", "french_crop", "pixie")
 LONG = ("bob", "lob", "long_straight", "long_wavy", "long_fringe", "bob_with_fringe", "long_back", "low_bun")
 CURLED = ("short_curls", "afro", "short_afro", "curly_bob", "long_curly")
@@ -53,7 +53,7 @@ TRIES = 26  # sketches after the first round
 def fit_hair(avatar: Avatar, scene: Scene, photo: Tensor, seed: int = 0) -> tuple[HairStyle | None, list[str]]:
     """Style of one head from the photo `[1, 3, H, W]` that its scene was fitted to, and what there is to say about it.
 
-    Bald heads stay as they are: None. Where the photo hides the hair, the head gets what suits it, with a line of notes.
+    Bald heads stay as they are: None. Where the photo hides the hair, the head gets what suits it, and a note.
     """
     if scene.crop is None or len(avatar) != 1:
         return suitable_style(avatar[0], seed), ["The scene belongs to no photo; the hair is one that suits the face."]
