@@ -46,6 +46,7 @@ FACTORS = {
     "fringe": (0.75, 1.3),
 }
 STEPS = {"hem": (-0.025, 0.025), "hairline": (-0.006, 0.007), "part": (-0.025, 0.025), "curtain": (-0.012, 0.01)}
+HIGHEST = -0.05  # metres; loose long hair is cut no higher, below the middle of the ear
 TRIES = 26  # sketches after the first round
 
 
@@ -163,7 +164,7 @@ def _hem(sketch: Sketch) -> float:
     view, mask = sketch.view, sketch.seen.mask > 0.5
     low = view.metre[..., 1][mask].quantile(0.02)
     edge = view.metre[..., 1][view.valid].min()
-    return float(low - 0.06 if low - edge < 0.015 else low)
+    return min(float(low - 0.06 if low - edge < 0.015 else low), HIGHEST)
 
 
 def _options(style: HairStyle, key: str) -> list[HairStyle]:
@@ -185,7 +186,7 @@ def _options(style: HairStyle, key: str) -> list[HairStyle]:
         or (key == "curtain" and not style.long)
     ):
         return []
-    return [style.with_(**{key: value + s}) for s in STEPS[key]]
+    return [style.with_(**{key: value + s}) for s in STEPS[key] if key != "hem" or value + s <= HIGHEST]
 
 
 def _colour(avatar: Avatar, scene: Scene, view: View, seen: Seen, style: HairStyle) -> np.ndarray:

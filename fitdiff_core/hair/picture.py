@@ -69,9 +69,11 @@ def _one(avatar, scene, camera, light, size, background) -> tuple[Tensor, Tensor
         vertices, head, worn_maps(avatar), camera, light, size, background, visibility=visibility, ambient=ambient
     )
     n = 2 if max(size) < FINE else 1
-    depth = torch.where(out.rast[0, ..., 3] > 0, out.rast[0, ..., 2], FAR).cpu()
-    depth = depth.repeat_interleave(n, 0).repeat_interleave(n, 1)
-    color, cover = hair_layer(hair, positions, lens, lamp, (size[0] * n, size[1] * n), depth, to_hair)
+    # at the hair's own pixels: the cap lies less than a millimetre over the skin
+    fine = (size[0] * n, size[1] * n)
+    rast = rasterize(lens.clip(points[None], size[1] / size[0]), head.triangles.cpu(), fine)[0]
+    depth = torch.where(rast[..., 3] > 0, rast[..., 2], FAR)
+    color, cover = hair_layer(hair, positions, lens, lamp, fine, depth, to_hair)
     color, cover = (F.avg_pool2d(x, n).to(vertices) for x in (color, cover))
     return out.image * (1 - cover) + color, torch.maximum(out.mask, cover + out.mask * (1 - cover))
 
