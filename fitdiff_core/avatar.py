@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .batching import entry
 from .errors import UserError
+from .hair.style import HairStyle
 from .head import HeadModel
 from .maps import MAP_NAMES, TextureMaps, decode_map, resize_map
 from .scene import Scene
@@ -22,18 +23,21 @@ class Avatar:
     head:  the model of all of them
     shape: `[B, K]` whitened identity coefficients of `head`
     maps:  of batch B
+    hair:  the style of each head, None for a head without hair; or None for no hair at all
     """
 
     head: HeadModel
     shape: Tensor
     maps: TextureMaps
+    hair: tuple[HairStyle | None, ...] | None = None
 
     def __len__(self) -> int:
         return self.shape.shape[0]
 
     def __getitem__(self, i: int) -> Avatar:
         """The head of one batch entry, batch axis kept."""
-        return Avatar(self.head, entry(self.shape, i), self.maps[i])
+        hair = None if self.hair is None else (self.hair[i],)
+        return Avatar(self.head, entry(self.shape, i), self.maps[i], hair)
 
     def vertices(self, scene: Scene | None = None) -> Tensor:
         """Vertices `[B, V, 3]` in metres, posed by the scene's expression and gaze; None leaves them neutral.
@@ -46,6 +50,12 @@ class Avatar:
             return self.head(self.shape)
         n = len(self)
         return self.head(self.shape, scene.expression.expand(n, -1), scene.gaze.expand(n, -1))
+
+    def with_hair(self, *styles: HairStyle | None) -> Avatar:
+        """The same heads with other hair. styles: one for all heads, or one for each. Raises UserError otherwise."""
+        if len(styles) not in (1, len(self)):
+            raise UserError(f"{len(styles)} hair styles for {len(self)} heads; give one for all or one for each.")
+        return replace(self, hair=styles if len(styles) == len(self) else styles * len(self))
 
 
 def replace_maps(avatar: Avatar, pictures: Mapping[str, Tensor]) -> Avatar:
@@ -76,4 +86,5 @@ def replace_maps(avatar: Avatar, pictures: Mapping[str, Tensor]) -> Avatar:
             plane = getattr(avatar.maps, name)
         # resized one by one, because they may come in three sizes
         planes.append(resize_map(plane.expand(batch, -1, -1, -1), (size, size)))
-    return Avatar(avatar.head, avatar.shape.expand(batch, -1), TextureMaps.from_stack(torch.cat(planes, 1)))
+    hair = avatar.hair if avatar.hair is None or len(avatar) == batch else avatar.hair * batch
+    return Avatar(avatar.head, avatar.shape.expand(batch, -1), TextureMaps.from_stack(torch.cat(planes, 1)), hair)

@@ -73,6 +73,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="add the (first) photo's own detail where it shows the skin, 0 to 1 (default: off; without a number: 1)",
     )
     p.add_argument(
+        "--hair",
+        default="none",
+        metavar="STYLE",
+        help="auto (as in the first photo; without a photo: what suits the face), none, or the name of a style such as "
+        "bob, side_part, afro (default: %(default)s)",
+    )
+    p.add_argument(
         "--mask",
         action="append",
         metavar="FILE",
@@ -98,9 +105,18 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             f"--mask is for photos that the head is fitted to, one for each: {len(args.mask)} masks, "
             f"{len(args.photo)} photos."
         )
+    check_hair(args.hair)
     if args.seed < 0:
         raise UserError(f"--seed must not be negative (got {args.seed}).")
     return args
+
+
+def check_hair(style: str) -> None:
+    """Raise UserError for a hair style that does not exist, before the sampling instead of after it."""
+    from .hair.presets import PRESETS
+
+    if style not in ("auto", "none", *PRESETS):
+        raise UserError(f"Unknown --hair {style}; choose auto, none, or one of {', '.join(PRESETS)}.")
 
 
 def add_file_options(group) -> None:
@@ -213,6 +229,7 @@ def make(args: argparse.Namespace) -> Made:
     """`run`, with the head and its scenes kept: evaluations look at them from other sides."""
     clock = Stopwatch()
     with clock.stage("import"):
+        from . import pipeline
         from .files import write_atomic
         from .heads import fit_head, make_head, preview
         from .image import save_png
@@ -231,6 +248,14 @@ def make(args: argparse.Namespace) -> Made:
         print(f"warning: {line}", file=sys.stderr)
     with progress_bar(config["steps"]) as bar:
         head = make_head(photos, networks, fitted, settings, masks, clock.stage, lambda i, n, denoised: bar.update())
+    if args.hair != "none":
+        with clock.stage("hair"):
+            scene, photo = head.scenes[0] if guidance else None, photos[0] if photos else None
+            avatar, notes = pipeline.add_hair(head.avatar, args.hair, scene, photo, args.seed)
+        head = head._replace(avatar=avatar)
+        warnings = warnings + notes
+        for line in notes:
+            print(f"hair: {line}", file=sys.stderr)
     avatar, scenes = head
     with clock.stage("render"):
         picture, images = preview(head, guidance, config["render_size"])
@@ -270,6 +295,7 @@ def make_report(
         "steps": config["steps"],
         "guided": bool(args.photo) and not args.no_guidance,
         "photo_detail": args.photo_detail,
+        **({} if args.hair == "none" else {"hair": args.hair}),
         "similarity": {inputs.networks.recognizer.name: similarity[0]} if similarity else {},
         "seconds": dict(clock, total=round(sum(clock.values()), 3)),
         "checkpoint": inputs.networks.model.id,

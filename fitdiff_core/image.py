@@ -152,7 +152,7 @@ def _register_heic(path: Path) -> None:
 
 
 def encode_png(image: Tensor, bits: int = 8) -> bytes:
-    """`[C, H, W]` or `[1, C, H, W]` in 0..1, C = 1 or 3 -> PNG bytes. bits: 8 or 16 per channel.
+    """`[C, H, W]` or `[1, C, H, W]` in 0..1, C = 1, 3 or 4 -> PNG bytes. bits: 8 or 16 per channel.
 
     Values are stored as they are. Raises UserError for other bits.
     """
@@ -170,7 +170,7 @@ def _png(values: np.ndarray, bits: int) -> bytes:
     if bits == 8:
         buffer = io.BytesIO()
         a = (values * 255 + 0.5).astype(np.uint8)
-        Image.fromarray(a if a.shape[2] == 3 else a[..., 0]).save(buffer, "PNG", compress_level=6)
+        Image.fromarray(a[..., 0] if a.shape[2] == 1 else a).save(buffer, "PNG", compress_level=6)
         return buffer.getvalue()
     a = (values * 65535 + 0.5).astype(">u2")  # Pillow cannot write 16-bit RGB
     rows = b"".join(b"\0" + row.tobytes() for row in a)

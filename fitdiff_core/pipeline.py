@@ -7,6 +7,7 @@
     latent, scene = sample(model, identity, guidance)        noise -> latent of texture and shape, T = 50 steps
     avatar = decode(model, latent)                           latent -> maps and shape
     detail = add_photo_detail(model, avatar, scene, photo)   optional: detail.avatar has the photo's own fine detail
+    avatar, notes = add_hair(avatar, "auto", scene, photo)   optional: hair like the photo's, or a named style
     image, mask = render_avatar(avatar, scene)               maps, shape, scene -> picture
 
 Images are sRGB `[B, 3, H, W]` in 0..1.
@@ -26,6 +27,12 @@ from .errors import UserError
 from .face import Face, FaceDetector, load_detector, meant_faces
 from .fitting import FittedPhoto, fit_photo
 from .guidance import Guidance, GuidanceSettings, PhotoTarget
+from .hair.artist import adjust
+from .hair.fit import fit_hair
+from .hair.invent import suitable_style
+from .hair.picture import render_with_hair
+from .hair.presets import PRESETS
+from .hair.style import HairStyle
 from .head import HeadModel
 from .identity import Identity, Recognizer, encode_identity, load_recognizer
 from .image import linear_to_srgb
@@ -40,6 +47,7 @@ from .scene import Scene
 __all__ = [
     "Callback",
     "SampleSettings",
+    "add_hair",
     "add_photo_detail",
     "condition",
     "decode",
@@ -243,6 +251,40 @@ def add_photo_detail(
     return photo_detail(model, avatar, scene, photo, mask, strength, texture_size, cond, seed)
 
 
+def add_hair(
+    avatar: Avatar,
+    style: str | HairStyle = "auto",
+    scene: Scene | None = None,
+    photo: Tensor | None = None,
+    seed: int = 0,
+    **changes: Any,
+) -> tuple[Avatar, list[str]]:
+    """Give heads hair; returns new avatars, and what there is to say about it, a line each.
+
+    style: "auto", "none", a name of `hair.PRESETS`, or a `HairStyle`
+    scene, photo `[1, 3, H, W]`: for "auto", the photo that one head was fitted to, and its scene. Without them each
+        head gets hair that suits its face and its painted scalp, by `seed`
+    changes: what an artist changes about the style, see `hair.artist.adjust`
+
+    Raises UserError for an unknown style, or a photo and a batch of heads.
+    """
+    if style == "none":
+        return avatar.with_hair(None), []
+    notes: list[str] = []
+    if isinstance(style, HairStyle):
+        styles = [style.with_(seed=seed + i) for i in range(len(avatar))]
+    elif style in PRESETS:
+        styles = [PRESETS[style].with_(seed=seed + i) for i in range(len(avatar))]
+    elif style != "auto":
+        raise UserError(f"Unknown hair style '{style}'; choose auto, none, or one of {', '.join(PRESETS)}.")
+    elif photo is None or scene is None:
+        styles = [suitable_style(avatar[i], seed + i) for i in range(len(avatar))]
+    else:
+        found, notes = fit_hair(avatar, scene.detach(), photo.to(avatar.shape.device), seed)
+        styles = [found]
+    return avatar.with_hair(*(None if s is None else adjust(s, **changes) for s in styles)), notes
+
+
 def render_avatar(
     avatar: Avatar,
     scene: Scene | None = None,
@@ -258,6 +300,9 @@ def render_avatar(
     """
     scene = scene or Scene.portrait(len(avatar), avatar.shape.device)
     size = (size, size) if isinstance(size, int) else size
+    if avatar.hair is not None and any(avatar.hair):
+        image, mask = render_with_hair(avatar, scene, camera or scene.camera, light or scene.light, size, background)
+        return linear_to_srgb(image).clamp(0, 1), mask
     with torch.no_grad():
         out = render(
             avatar.vertices(scene),

@@ -11,6 +11,7 @@ from .detail import PhotoDetail
 from .export import ExportMesh
 from .faces import FindFaces
 from .guidance import CombineGuidance, Guidance
+from .hair import Hair
 from .host import register_folders
 from .identity import BlendIdentities, EncodeIdentity, WalkIdentities
 from .lights import DirectionalLight, EnvironmentLight, LoadEnvironment, SceneLight
@@ -33,6 +34,7 @@ NODES: list[type] = [
     DecodeUV,
     ReplaceMaps,
     PhotoDetail,
+    Hair,
     Render,
     ExportMesh,
     Guider,

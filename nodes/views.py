@@ -7,11 +7,12 @@ from dataclasses import replace
 import torch
 from comfy_api.latest import io
 
+from ..fitdiff_core.hair.picture import render_passes_with_hair
 from ..fitdiff_core.image import to_image
 from ..fitdiff_core.pictures import count_pictures, each_picture
 from ..fitdiff_core.progress import part
 from ..fitdiff_core.render import Camera, Light
-from ..fitdiff_core.render.passes import NORMAL_STYLES, Passes, depth_image, normal_image, render_passes, uv_image
+from ..fitdiff_core.render.passes import NORMAL_STYLES, Passes, depth_image, normal_image, uv_image
 from ..fitdiff_core.render.turn import SPINS, turntable
 from ..fitdiff_core.scene import Scene
 from . import host, types
@@ -158,6 +159,7 @@ class RenderPasses(io.ComfyNode):
                 io.Image.Output(
                     "uv", display_name="uv", tooltip="Red is u, green is v (from the bottom), blue is the mask."
                 ),
+                io.Mask.Output("hair", display_name="hair", tooltip="Where the hair of FitDiff Hair is."),
             ],
         )
 
@@ -189,11 +191,12 @@ class RenderPasses(io.ComfyNode):
         if camera_info is not None:
             scene = replace(scene, camera=viewer_camera(avatar, camera_info))
         count = count_pictures(avatar, scene)
-        found, size = [], (height, width)
+        found, hair, size = [], [], (height, width)
         for i, (head, one) in enumerate(each_picture(avatar, scene)):
             with part(i, count):
-                maps = head.maps if detail else None
-                found.append(render_passes(head.vertices(one), head.head, one.camera, size, maps))
+                passes, cover = render_passes_with_hair(head, one, size, detail)
+                found.append(passes)
+                hair.append(cover)
         seen = Passes.cat(found)
         return io.NodeOutput(
             to_image(depth_image(seen.depth, seen.mask)),
@@ -201,4 +204,5 @@ class RenderPasses(io.ComfyNode):
             seen.mask[:, 0].float().cpu(),
             to_image(seen.line.expand(-1, 3, -1, -1)),
             to_image(uv_image(seen.uv, seen.mask)),
+            torch.cat(hair)[:, 0].float().cpu(),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +70,7 @@ def photo_detail(
     if strength == 0:
         # the requested size still applies
         maps = avatar.maps if avatar.maps.size == (size, size) else avatar.maps.resize(size)
-        return PhotoDetail(Avatar(avatar.head, avatar.shape, maps), photo.new_zeros(1, 1, size, size))
+        return PhotoDetail(replace(avatar, maps=maps), photo.new_zeros(1, 1, size, size))
     maps = avatar.maps.resize(size)
     seen = unwrap(avatar, scene, photo, mask, size)
     report(1, 6)
@@ -94,7 +94,7 @@ def photo_detail(
         paint = fillable(avatar.head, size).to(weight) * (1 - shown)
         merged = TextureMaps.from_stack(multiband(filled.stack(), merged.stack(), paint))
     stack = torch.lerp(maps.stack(), merged.stack(), strength)
-    return PhotoDetail(Avatar(avatar.head, avatar.shape, TextureMaps.from_stack(stack)), weight * strength)
+    return PhotoDetail(replace(avatar, maps=TextureMaps.from_stack(stack)), weight * strength)
 
 
 def without_hair(

@@ -23,10 +23,12 @@ from torch import Tensor
 
 from .. import __version__
 from ..files import write_atomic
+from ..hair.underlay import worn_maps
 from ..image import encode_png, linear_to_srgb
 from ..maps import TextureMaps
 from .blendshapes import Target, eye_targets, face_targets, in_order
 from .gltf_binary import INDEX_BUFFER, VERTEX_BUFFER, Binary
+from .hair import CUTOFF, SPECULAR, hair_part
 from .mesh import Part, split_parts
 from .textures import map_images
 
@@ -74,7 +76,8 @@ def encode_glb(
     extras: dict[str, str] | None = None,
 ) -> bytes:
     """The bytes of the file; arguments and errors as `write_glb`."""
-    maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
+    maps = worn_maps(avatar)
+    maps = maps if texture_size is None else maps.resize(texture_size)
     pictures = map_images(maps, flip_green)
     pictures["specular"], specular_scale = _specular(maps)
     names = avatar.head.expression_names
@@ -100,9 +103,17 @@ def encode_glb(
         targets = in_order(targets, names if blendshapes else ())
         meshes.append(_mesh(part, material, binary, targets, weights))
         nodes.append(node)
+    images_of, materials = list(IMAGES), [_material(part, specular_scale) for part in parts]
+    if hair := hair_part(avatar, scene, flip_green):
+        meshes.append(_mesh(hair.part, len(materials), binary, (), None))
+        meshes[-1]["primitives"][0]["attributes"]["COLOR_0"] = binary.accessor(hair.light, "VEC4", VERTEX_BUFFER)
+        nodes.append({"name": hair.part.object, "mesh": len(materials)})
+        materials.append(_hair_material(hair.part, len(images_of)))
+        pictures |= {"hair": hair.color, "hair_normal": hair.normal}
+        images_of += ["hair", "hair_normal"]
     images = [
         {"name": name, "mimeType": "image/png", "bufferView": binary.view(encode_png(pictures[name]))}
-        for name in IMAGES
+        for name in images_of
     ]
     document = {
         "asset": {"version": "2.0", "generator": f"FitDiff {__version__}"},
@@ -111,8 +122,8 @@ def encode_glb(
         "scenes": [{"name": "FitDiff", "nodes": list(range(len(nodes)))}],
         "nodes": nodes,
         "meshes": meshes,
-        "materials": [_material(part, specular_scale) for part in parts],
-        "textures": [{"name": name, "sampler": 0, "source": i} for i, name in enumerate(IMAGES)],
+        "materials": materials,
+        "textures": [{"name": name, "sampler": 0, "source": i} for i, name in enumerate(images_of)],
         "images": images,
         "samplers": [{"magFilter": LINEAR, "minFilter": LINEAR_MIPMAP_LINEAR, "wrapS": CLAMP, "wrapT": CLAMP}],
         "accessors": binary.accessors,
@@ -184,6 +195,22 @@ def _material(part: Part, specular_scale: float) -> dict:
                 "specularColorTexture": {"index": IMAGES.index("specular")},
             }
         },
+    }
+
+
+def _hair_material(part: Part, image: int) -> dict:
+    """glTF material of hair. image: index of its colour; the normals follow."""
+    return {
+        "name": part.name,
+        "alphaMode": "MASK",
+        "alphaCutoff": CUTOFF,
+        "pbrMetallicRoughness": {
+            "baseColorTexture": {"index": image},
+            "metallicFactor": 0,
+            "roughnessFactor": part.roughness,
+        },
+        "normalTexture": {"index": image + 1},
+        "extensions": {"KHR_materials_specular": {"specularFactor": SPECULAR}},
     }
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-FLOAT, UINT16, UINT32 = 5126, 5123, 5125
+FLOAT, UINT8, UINT16, UINT32 = 5126, 5121, 5123, 5125
 VERTEX_BUFFER, INDEX_BUFFER = 34962, 34963
-COMPONENTS = {"u2": UINT16, "u4": UINT32, "f4": FLOAT}
+COMPONENTS = {"u1": UINT8, "u2": UINT16, "u4": UINT32, "f4": FLOAT}
 
 
 class Binary:
@@ -32,7 +32,7 @@ class Binary:
     def accessor(self, values: np.ndarray, kind: str, target: int, bounds: bool = False) -> int:
         """Append an array as an accessor; returns its index.
 
-        values: `[N, ...]`, float32, uint16 or uint32
+        values: `[N, ...]`, float32, uint16, uint32, or uint8, which stands for 0..1
         kind: glTF type: "SCALAR", "VEC2", "VEC3" or "VEC4"
         target: `VERTEX_BUFFER` or `INDEX_BUFFER`
         bounds: write min and max, which positions must have
@@ -43,6 +43,8 @@ class Binary:
             "count": len(values),
             "type": kind,
         }
+        if values.dtype == np.uint8:
+            accessor["normalized"] = True
         if bounds:  # as float32: the validator compares them with the stored values
             accessor |= {"min": values.min(0).astype(float).tolist(), "max": values.max(0).astype(float).tolist()}
         self.accessors.append(accessor)

@@ -11,6 +11,9 @@ import numpy as np
 
 from .. import __version__
 from ..files import write_atomic
+from ..hair.underlay import worn_maps
+from ..image import encode_png
+from .hair import CUTOFF, HairPart, hair_part
 from .mesh import Part, split_parts, unit_scale
 from .textures import write_maps
 
@@ -44,14 +47,16 @@ def write_obj(
     """
     path = Path(path)
     scale = unit_scale(unit)
-    maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
+    maps = worn_maps(avatar)
+    maps = maps if texture_size is None else maps.resize(texture_size)
     parts = split_parts(avatar, scene)
     stem = plain_stem(path)
     pictures = write_maps(path.parent, maps, flip_green, bits, prefix=f"{stem}_")
-    library = write_atomic(
-        path.with_name(f"{stem}.mtl"),
-        _materials(parts, {name: picture.name for name, picture in pictures.items()}).encode(),
-    )
+    materials = _materials(parts, {name: picture.name for name, picture in pictures.items()})
+    if hair := hair_part(avatar, scene, flip_green):
+        materials += _hair_material(path.with_name(stem), hair)
+        parts.append(hair.part)
+    library = write_atomic(path.with_name(f"{stem}.mtl"), materials.encode())
     return write_atomic(path, _mesh(parts, library.name, unit, scale).encode())
 
 
@@ -84,6 +89,30 @@ def _materials(parts: list[Part], pictures: dict[str, str]) -> str:
             f"map_Bump {pictures['normal']}",  # readers without `norm` (e.g. Blender) take this as a normal map
             "illum 2",
         ]
+    return "\n".join(lines) + "\n"
+
+
+def _hair_material(stem: Path, hair: HairPart) -> str:
+    """Text of the hair's material; writes its pictures `STEM_hair.png`, `..._alpha.png` and `..._normal.png`."""
+    alpha = (hair.color[3:] >= CUTOFF).float()  # OBJ has no cutoff
+    pictures = {"hair": hair.color, "hair_alpha": alpha, "hair_normal": hair.normal}
+    names = {
+        name: write_atomic(stem.with_name(f"{stem.name}_{name}.png"), encode_png(picture)).name
+        for name, picture in pictures.items()
+    }
+    lines = [
+        f"newmtl {hair.part.name}",
+        "Ka 0 0 0",
+        "Kd 1 1 1",
+        f"map_Kd {names['hair']}",
+        f"map_d {names['hair_alpha']}",
+        "Ks 0.04 0.04 0.04",
+        f"Ns {2 / hair.part.roughness**4 - 2:.1f}",
+        f"Pr {hair.part.roughness}",
+        "Pm 0",
+        f"norm {names['hair_normal']}",
+        "illum 2",
+    ]
     return "\n".join(lines) + "\n"
 
 

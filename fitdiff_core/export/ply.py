@@ -12,7 +12,9 @@ import torch.nn.functional as F
 
 from .. import __version__
 from ..files import write_atomic
+from ..hair.underlay import worn_maps
 from ..image import linear_to_srgb
+from .hair import hair_part, hair_vertex_colors
 from .mesh import split_parts, unit_scale
 from .obj import plain_stem
 from .textures import write_maps
@@ -38,23 +40,29 @@ def write_ply(
 ) -> Path:
     """Write an avatar's head as `NAME.ply` (binary, little-endian) and `NAME_{diffuse,specular,normal}.png`.
 
-    Skin, teeth and eyes are one mesh, because PLY has no materials. The colour is the diffuse map at the vertex, sRGB,
+    Skin, teeth, eyes and hair are one mesh, because PLY has no materials. The colour is the diffuse map at the vertex, sRGB,
     8 bits. `s`, `t` are the uv, t from the bottom. Arguments, result and errors as `write_obj`.
     """
     path = Path(path)
     scale = unit_scale(unit)
-    maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
+    maps = worn_maps(avatar)
+    maps = maps if texture_size is None else maps.resize(texture_size)
     parts = split_parts(avatar, scene)
     stem = plain_stem(path)
     pictures = write_maps(path.parent, maps, flip_green, bits, prefix=f"{stem}_")
     uv = np.concatenate([p.uv for p in parts])
+    colors = vertex_colors(avatar, uv)
+    if hair := hair_part(avatar, scene, both_faces=False):
+        parts.append(hair.part)
+        colors = np.concatenate([colors, hair_vertex_colors(hair)])
+        uv = np.concatenate([uv, hair.part.uv])
     vertices = np.zeros(len(uv), VERTEX)
     positions = np.concatenate([p.positions for p in parts]) * scale
     for names, values in (
         ("xyz", positions),
         (("nx", "ny", "nz"), np.concatenate([p.normals for p in parts])),
         ("st", uv),
-        (("red", "green", "blue"), vertex_colors(avatar, uv)),
+        (("red", "green", "blue"), colors),
     ):
         for name, column in zip(names, values.T, strict=True):
             vertices[name] = column
@@ -81,6 +89,6 @@ def write_ply(
 def vertex_colors(avatar: Avatar, uv: np.ndarray) -> np.ndarray:
     """Diffuse map at uv `[N, 2]` (v from the bottom) -> sRGB `[N, 3]` uint8; bilinear, in linear light."""
     at = torch.from_numpy(uv) * torch.tensor([2.0, -2.0]) + torch.tensor([-1.0, 1.0])
-    diffuse = avatar.maps.diffuse[:1].detach().float().cpu()
+    diffuse = worn_maps(avatar).diffuse[:1].detach().float().cpu()
     values = F.grid_sample(diffuse, at[None, None], padding_mode="border", align_corners=False)[0, :, 0].T
     return (linear_to_srgb(values.clamp(0, 1)) * 255 + 0.5).byte().numpy()

@@ -19,8 +19,10 @@ import numpy as np
 
 from .. import __version__
 from ..files import write_atomic
+from ..hair.underlay import worn_maps
 from ..image import encode_png
 from ..render.shading import F0_SCALE
+from .hair import CUTOFF, hair_part
 from .mesh import UNITS, Part, split_parts, unit_scale
 from .textures import map_images
 
@@ -45,10 +47,15 @@ def write_usdz(
     the metallic workflow use the index of refraction, 1.5, which is an F0 of 4 %. The normal map has +y up, as USD
     defines.
     """
-    maps = avatar.maps if texture_size is None else avatar.maps.resize(texture_size)
+    maps = worn_maps(avatar)
+    maps = maps if texture_size is None else maps.resize(texture_size)
     pictures = {f"textures/{k}.png": encode_png(v, bits) for k, v in map_images(maps).items()}
     name = re.sub(r"[^A-Za-z0-9_]", "_", Path(path).stem)
-    stage = _stage(split_parts(avatar, scene), unit)
+    parts = split_parts(avatar, scene)
+    if hair := hair_part(avatar, scene):
+        parts.append(hair.part)
+        pictures |= {"textures/hair.png": encode_png(hair.color), "textures/hair_normal.png": encode_png(hair.normal)}
+    stage = _stage(parts, unit)
     return write_atomic(path, _archive({f"{name}.usda": stage.encode(), **pictures}))
 
 
@@ -69,7 +76,7 @@ def _stage(parts: list[Part], unit: str) -> str:
     """Text of the stage."""
     scale = unit_scale(unit)
     meshes = "".join(_mesh(part, scale) for part in parts)
-    materials = "".join(_material(part) for part in parts)
+    materials = "".join(_hair_material(part) if part.name == "Hair" else _material(part) for part in parts)
     return f"""#usda 1.0
 (
     defaultPrim = "Avatar"
@@ -145,8 +152,40 @@ def _material(part: Part) -> str:
 '''
 
 
-def _texture(part: Part, name: str, space: str, scale: tuple, bias: tuple) -> str:
-    """Text of a texture shader: value = scale * texel + bias, RGBA. space: "sRGB" or "raw"."""
+def _hair_material(part: Part) -> str:
+    """Text of the hair's material: cut-out alpha, metallic workflow."""
+    return f'''
+        def Material "{part.name}"
+        {{
+            token outputs:surface.connect = </Avatar/Materials/{part.name}/Surface.outputs:surface>
+
+            def Shader "Surface"
+            {{
+                uniform token info:id = "UsdPreviewSurface"
+                color3f inputs:diffuseColor.connect = </Avatar/Materials/{part.name}/Hair.outputs:rgb>
+                float inputs:ior = 1.5
+                float inputs:metallic = 0
+                normal3f inputs:normal.connect = </Avatar/Materials/{part.name}/Hair_Normal.outputs:rgb>
+                float inputs:opacity.connect = </Avatar/Materials/{part.name}/Hair.outputs:a>
+                float inputs:opacityThreshold = {CUTOFF}
+                float inputs:roughness = {part.roughness}
+                token outputs:surface
+            }}
+
+            def Shader "Uv"
+            {{
+                uniform token info:id = "UsdPrimvarReader_float2"
+                string inputs:varname = "st"
+                float2 outputs:result
+            }}
+{_texture(part, "Hair", "sRGB", (1, 1, 1, 1), (0, 0, 0, 0), alpha=True)}
+{_texture(part, "Hair_Normal", "raw", (2, 2, 2, 1), (-1, -1, -1, 0))}        }}
+'''
+
+
+def _texture(part: Part, name: str, space: str, scale: tuple, bias: tuple, alpha: bool = False) -> str:
+    """Text of a texture shader: value = scale * texel + bias, RGBA. space: "sRGB" or "raw". alpha: with an output a."""
+    more = "\n                float outputs:a" if alpha else ""
     return f'''
             def Shader "{name}"
             {{
@@ -158,7 +197,7 @@ def _texture(part: Part, name: str, space: str, scale: tuple, bias: tuple) -> st
                 float2 inputs:st.connect = </Avatar/Materials/{part.name}/Uv.outputs:result>
                 token inputs:wrapS = "clamp"
                 token inputs:wrapT = "clamp"
-                float3 outputs:rgb
+                float3 outputs:rgb{more}
             }}
 '''
 

@@ -54,6 +54,7 @@ def render(
     size: tuple[int, int] = (256, 256),
     background: Tensor | tuple[float, float, float] | None = None,
     visibility: Tensor | None = None,
+    ambient: Tensor | None = None,
 ) -> RenderOutput:
     """Render B pictures of a head.
 
@@ -64,6 +65,7 @@ def render(
     background:       linear RGB, or an image `[B or 1, 3, H, W]`; None is black
     visibility:       `[B or 1, V, L]` share of each directional light that reaches each vertex, 0..1; None computes the
                       shadows if `light.shadows` is set
+    ambient:          `[B or 1, V]` share of the ambient light that hair leaves to each vertex; None leaves all of it
     """
     height, width = size
     tri = head.triangles
@@ -74,7 +76,7 @@ def render(
     rast = rasterize(pos, tri, size)
     report(2, 4)
     pixels = _CoveredPixels(rast)
-    values = pixels.interpolate(_vertex_attributes(vertices, head, visibility), tri)
+    values = pixels.interpolate(_vertex_attributes(vertices, head, visibility, ambient), tri)
     at = values[..., 7:9]
 
     seen = rast[..., 3:4].detach() > 0
@@ -100,11 +102,14 @@ def render(
     return RenderOutput(image[:, :3], image[:, 3:], raster_to_image(pixels.spread(normal)), flip_rows(uv_image), rast)
 
 
-def _vertex_attributes(vertices: Tensor, head: HeadModel, visibility: Tensor | None) -> Tensor:
+def _vertex_attributes(
+    vertices: Tensor, head: HeadModel, visibility: Tensor | None, ambient: Tensor | None = None
+) -> Tensor:
     """`[B, V, 11 + L]`: normal 3, tangent 4, uv 2, roughness 1, occlusion 1, visibility L (0 for None)."""
     n_batch, uv = len(vertices), head.uv.to(vertices)
     parts = [*frames(vertices, uv, head.triangles), uv.expand(n_batch, -1, -1)]
-    parts += [x.to(vertices).expand(n_batch, -1)[..., None] for x in (head.roughness, head.light_at(vertices))]
+    occlusion = head.light_at(vertices) if ambient is None else head.light_at(vertices) * ambient
+    parts += [x.to(vertices).expand(n_batch, -1)[..., None] for x in (head.roughness, occlusion)]
     if visibility is not None:
         parts.append(visibility.to(vertices).expand(n_batch, -1, -1))
     return torch.cat(parts, -1)

@@ -30,7 +30,9 @@ def avatar(batch=1, columns=24, size=32):
     )
     maps = TextureMaps(*torch.rand(2, batch, 3, size, size, generator=g), normal)
     shape = torch.zeros(batch, 4)
-    return SimpleNamespace(head=head, shape=shape, maps=maps, vertices=lambda: vertices[None] + shape[:, :1, None])
+    return SimpleNamespace(
+        head=head, shape=shape, maps=maps, hair=None, vertices=lambda: vertices[None] + shape[:, :1, None]
+    )
 
 
 def read_obj(path):

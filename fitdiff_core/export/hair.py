@@ -1,0 +1,90 @@
+"""The hair of an avatar as a part of the exported mesh, with textures of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..hair.groom import HairMesh, grow_hair
+from ..image import linear_to_srgb
+from .mesh import Part
+
+if TYPE_CHECKING:
+    from ..avatar import Avatar
+    from ..scene import Scene
+
+NAME = "Hair"
+CUTOFF = 0.4  # alpha below it is cut out
+ROUGHNESS = 0.42
+SPECULAR = 0.6  # specularFactor of KHR_materials_specular: hair shades its own highlights
+
+
+@dataclass
+class HairPart:
+    """part: triangles twice, once for each face, with the same normals. light: `[N, 4]` uint8, a vertex colour.
+
+    color: `[4, S, S]` sRGB and alpha; normal: `[3, S, S]` in 0..1, y up
+    """
+
+    part: Part
+    light: np.ndarray
+    color: Tensor
+    normal: Tensor
+
+
+@torch.no_grad()
+def hair_part(
+    avatar: Avatar, scene: Scene | None = None, flip_green: bool = False, both_faces: bool = True
+) -> HairPart | None:
+    """The hair of one head, posed as the scene poses the head; None for a head without hair.
+
+    Both faces are written by default, because the `doubleSided` of glTF turns the normals of a card's back, which is
+    then dark.
+    """
+    style = avatar.hair[0] if avatar.hair else None
+    hair = None if style is None else grow_hair(avatar.head, avatar.shape, style)
+    if hair is None:
+        return None
+    positions = hair.positions if scene is None else hair.on(avatar.vertices(scene)[0].float().cpu())
+    f = lambda x: np.ascontiguousarray(x.float().numpy())  # noqa: E731
+    part = Part(
+        NAME,
+        NAME,
+        f(positions),
+        f(F.normalize(hair.normals, dim=1)),
+        f(_orthogonal(hair)),
+        f(hair.uv),
+        (torch.cat([hair.triangles, hair.triangles.flip(1)]) if both_faces else hair.triangles).numpy(),
+        ROUGHNESS,
+        hair.rows[:, 0].numpy(),
+    )
+    texture = hair.texture
+    normal = texture.normal * torch.tensor([1.0, -1.0 if flip_green else 1.0, 1.0])[:, None, None]
+    color = torch.cat([linear_to_srgb(texture.color), texture.alpha])
+    light = (hair.light.clamp(0, 1) * 255 + 0.5).byte()[:, None].expand(-1, 4).clone()
+    light[:, 3] = 255
+    return HairPart(part, light.numpy(), color, normal * 0.5 + 0.5)
+
+
+@torch.no_grad()
+def hair_vertex_colors(hair: HairPart) -> np.ndarray:
+    """sRGB `[N, 3]` uint8 at the hair's vertices: the texture's broad colour, darkened where little light arrives."""
+    broad = F.avg_pool2d(hair.color[None, :3], 64)
+    at = torch.from_numpy(hair.part.uv) * torch.tensor([2.0, -2.0]) + torch.tensor([-1.0, 1.0])
+    values = F.grid_sample(broad, at[None, None], padding_mode="border", align_corners=False)[0, :, 0].T
+    shade = torch.from_numpy(hair.light[:, :1].astype(np.float32) / 255) ** 0.45
+    return (values.clamp(0, 1) * shade * 255 + 0.5).byte().numpy()
+
+
+def _orthogonal(hair: HairMesh) -> Tensor:
+    """Unit tangents `[V, 4]`, square to the normals."""
+    normal = F.normalize(hair.normals, dim=1)
+    t = hair.tangents[:, :3]
+    t = F.normalize(t - (t * normal).sum(1, keepdim=True) * normal, dim=1)
+    lost = t.norm(dim=1, keepdim=True) < 0.5
+    return torch.cat([torch.where(lost, t.new_tensor([1.0, 0.0, 0.0]), t), hair.tangents[:, 3:]], 1)

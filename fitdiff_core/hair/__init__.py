@@ -1,0 +1,1 @@
+"""Hair as cards that are grown on the scalp by parameters."""

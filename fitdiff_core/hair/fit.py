@@ -1,0 +1,205 @@
+"""Hair like that of a photo: the style whose silhouette and strands come nearest, and its colour.
+
+Styles are sketched with a few hundred wide cards, which shows their silhouette and direction in some 50 ms.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..render.hair import hair_layer, hair_shadows
+from ..render.rasterizer import rasterize
+from .body import Body
+from .cards import ribbons
+from .groom import grow_hair, scalp_of
+from .growth import grow
+from .invent import feminine_share, painted_hair, pigment, suitable_style
+from .locks import bend
+from .photo import BALD, BARE_TOP, SIDE, Seen, View, see_hair, wide_view
+from .presets import PRESETS
+from .style import HairStyle
+from .ties import drawn
+
+if TYPE_CHECKING:
+    from ..avatar import Avatar
+    from ..scene import Scene
+
+CARDS, WIDTH = 380, 0.017  # of a sketch
+ORIENTATION = 0.15  # weight of the strands' direction beside the overlap of the silhouettes
+HABIT = 0.06  # how much more likely than the other sex's a style is: as much as this overlap
+LEAST = 0.06  # of the head's area: less hair than this is stubble or none
+SHORT = ("side_part", "ivy_league", "slicked_back", "messy", "crew_cut", "quiff", "french_crop", "pixie")
+LONG = ("bob", "lob", "long_straight", "long_wavy", "long_fringe", "bob_with_fringe", "long_back", "low_bun")
+CURLED = ("short_curls", "afro", "short_afro", "curly_bob", "long_curly")
+UNSURE = 0.25  # mean certainty of the strands' direction below which hair is taken for curls
+# what is tried on the best styles: field -> factors, or steps where a number may be 0 or negative
+FACTORS = {
+    "top": (0.7, 1.35),
+    "sides": (0.65, 1.5),
+    "volume": (0.6, 1.5),
+    "side_volume": (0.6, 1.6),
+    "fringe": (0.75, 1.3),
+}
+STEPS = {"hem": (-0.025, 0.025), "hairline": (-0.006, 0.007), "part": (-0.025, 0.025), "curtain": (-0.012, 0.01)}
+HIGHEST = -0.05  # metres; loose long hair is cut no higher, below the middle of the ear
+TRIES = 26  # sketches after the first round
+
+
+@torch.no_grad()
+def fit_hair(avatar: Avatar, scene: Scene, photo: Tensor, seed: int = 0) -> tuple[HairStyle | None, list[str]]:
+    """Style of one head from the photo `[1, 3, H, W]` that its scene was fitted to, and what there is to say about it.
+
+    Bald heads stay as they are: None. Where the photo hides the hair, the head gets what suits it, and a note.
+    """
+    if scene.crop is None or len(avatar) != 1:
+        return suitable_style(avatar[0], seed), ["The scene belongs to no photo; the hair is one that suits the face."]
+    view = wide_view(avatar, scene, photo)
+    seen = see_hair(view)
+    if not seen.known:
+        return suitable_style(avatar, seed), ["The photo hides the hair; the hair is one that suits the face."]
+    share = float(seen.mask.sum() / (view.edge > -0.9).sum().clamp(min=1))
+    if seen.bare > BALD or share < LEAST:
+        if share < LEAST / 3:
+            return None, []
+        return PRESETS["shaved"].with_(seed=seed, **pigment(painted_hair(avatar).colour)), []
+    sketch = Sketch(avatar, scene, view, seen)
+    style = PRESETS["balding"] if seen.above < BARE_TOP and seen.bare > 0.5 else _search(sketch, avatar)
+    style = style.with_(seed=seed, dye=(0.1, 0.1, 0.1), grey=0.0)
+    return style.with_(**pigment(_colour(avatar, scene, view, seen, style))), []
+
+
+class Sketch:
+    """Compares styles with what a photo shows."""
+
+    def __init__(self, avatar: Avatar, scene: Scene, view: View, seen: Seen):
+        self.scalp, self.view, self.seen = scalp_of(avatar.head), view, seen
+        self.vertices = avatar.vertices(scene)[0].float().cpu().numpy().astype(float)
+        self.bodies: dict[bool, Body] = {}
+        # the face below the brows tells nothing; the forehead shows where hair ends
+        self.counts = (view.valid & ~((view.face > 0.5) & (view.edge < -0.04))).float()
+        self.tried: dict[HairStyle, float] = {}
+
+    def score(self, style: HairStyle) -> float:
+        if style not in self.tried:
+            mask, agree = self._draw(style)
+            both = torch.minimum(mask, self.seen.mask) * self.counts
+            either = torch.maximum(mask, self.seen.mask) * self.counts
+            self.tried[style] = float(both.sum() / either.sum().clamp(min=1)) + ORIENTATION * agree
+        return self.tried[style]
+
+    def _draw(self, style: HairStyle) -> tuple[Tensor, float]:
+        """Silhouette `[S, S]` of a style, and how well its strands run as the photo's, -1..1."""
+        rng = np.random.default_rng(1)
+        ears = style.over_ears or style.flow == "out"
+        if ears not in self.bodies:
+            self.bodies[ears] = Body(self.vertices, self.scalp.solid if ears else self.scalp.solid_without_ears)
+        roots = self.scalp.roots(style, CARDS, rng)
+        points, body = roots.on(self.vertices), self.bodies[ears]
+        if style.flow == "tied":
+            strands = drawn(style, roots, points, body, rng, 7)
+        else:
+            strands = grow(style, roots, points, body, rng, 8 if style.long else 5)
+            if style.wave + style.curl > 0.004:
+                strands = bend(strands, style, body, rng)
+        width = np.minimum(WIDTH, 0.006 + 0.2 * strands.length)
+        cards = ribbons(strands, style, width, np.ones(strands.points.shape[:2]), rng)
+        positions, tri = torch.from_numpy(cards.positions).float(), torch.from_numpy(cards.triangles)
+        rast = rasterize(self.view.camera.clip(positions[None], 1.0), tri, (SIDE, SIDE))[0]
+        drawn_ = (rast[..., 3] > 0) & (rast[..., 2] < self.view.depth)
+        mask = drawn_.flip(0) | (self.view.edge > style.hairline + 0.002)
+        return mask.float(), self._agreement(positions, tri, torch.where(drawn_, rast[..., 3], 0).flip(0).long())
+
+    def _agreement(self, positions: Tensor, tri: Tensor, ids: Tensor) -> float:
+        """ids: `[S, S]` triangle + 1, 0 where no card is seen."""
+        at = self.view.camera.project(positions[None], (SIDE, SIDE))[0]
+        t = tri[(ids - 1).clamp(min=0)]
+        # the first two corners of a triangle lie along an edge of the card, see `cards._strip`
+        along = at[t[..., 1]] - at[t[..., 0]]
+        angle = 2 * torch.atan2(-along[..., 1], along[..., 0])
+        want, on = self.seen.orient, ids > 0
+        total = (want.norm(dim=0) * on).sum()
+        return float(((want[0] * angle.cos() + want[1] * angle.sin()) * on).sum() / total.clamp(min=1e-3))
+
+
+def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
+    """The best of a first round of presets, with its numbers changed as long as that helps."""
+    feminine = feminine_share(avatar)
+    sure = sketch.seen.orient.norm(dim=0)[sketch.seen.mask > 0.5].mean()
+    dark = painted_hair(avatar).skin.mean() < 0.2
+
+    hem = _hem(sketch)
+
+    def value(name: str, style: HairStyle) -> float:
+        likely = HABIT * (1 - 2 * feminine) * (1 if name in SHORT else -1 if name in LONG else 0)
+        curls = 0.035 * (1 if dark else -1) - 0.14 * min(max((float(sure) - UNSURE) / 0.1, -0.25), 1.0)
+        return sketch.score(style) + likely + (curls if name in CURLED else 0)
+
+    pool = [(name, PRESETS[name]) for name in (*SHORT, *LONG, *CURLED)]
+    pool += [(name, PRESETS[name].with_(hem=hem)) for name in ("long_straight", "long_wavy", "lob", "long_curly")]
+    pool += [(name, PRESETS[name].with_(part=-PRESETS[name].part)) for name in ("side_part", "pixie", "lob")]
+    pool = sorted(((value(n, s), n, s) for n, s in pool), key=lambda p: -p[0])
+    finalists, tries = pool[:2], 0
+    best = []
+    for start, name, style in finalists:
+        found, at = start, style
+        for key in (*FACTORS, *STEPS):
+            if tries >= TRIES * (len(best) + 1) / len(finalists):
+                break
+            for option in _options(at, key):
+                tries += 1
+                here = value(name, option)
+                if here > found + 0.002:
+                    found, at = here, option
+        best.append((found, at))
+    return max(best, key=lambda b: b[0])[1]
+
+
+def _hem(sketch: Sketch) -> float:
+    """Height of the lowest hair, metres; below the picture's edge where hair reaches it."""
+    view, mask = sketch.view, sketch.seen.mask > 0.5
+    low = view.metre[..., 1][mask].quantile(0.02)
+    edge = view.metre[..., 1][view.valid].min()
+    return min(float(low - 0.06 if low - edge < 0.015 else low), HIGHEST)
+
+
+def _options(style: HairStyle, key: str) -> list[HairStyle]:
+    """Neighbours of a style in one of its numbers."""
+    value = getattr(style, key)
+    if key in FACTORS:
+        if (
+            value <= 0
+            or (style.hem > -1 and key in ("top", "sides"))
+            or (style.tie != "none" and key in ("top", "sides"))
+        ):
+            return []
+        more = {"back": 1.0} if key == "sides" else {}
+        factors = [f for f in FACTORS[key] if f < 1 or style.flow != "out"]  # standing hair grows by its preset alone
+        return [style.with_(**{key: value * f}, **dict.fromkeys(more, style.back * f)) for f in factors]
+    if (
+        (key == "hem" and value <= -1)
+        or (key == "part" and style.flow != "part")
+        or (key == "curtain" and not style.long)
+    ):
+        return []
+    return [style.with_(**{key: value + s}) for s in STEPS[key] if key != "hem" or value + s <= HIGHEST]
+
+
+def _colour(avatar: Avatar, scene: Scene, view: View, seen: Seen, style: HairStyle) -> np.ndarray:
+    """Linear RGB `[3]` of hair that, drawn in the photo's light, looks as bright as the photo's."""
+    hair = grow_hair(avatar.head, avatar.shape, style)
+    light = scene.light.to("cpu")
+    vertices = avatar.vertices(scene)[0].float().cpu()
+    positions = hair.on(vertices)
+    to_hair, _ = hair_shadows(hair, positions, vertices, avatar.head.triangles.cpu(), light)
+    color, cover = hair_layer(hair, positions, view.camera, light, (SIDE, SIDE), view.depth, to_hair)
+    solid = (cover[0, 0] > 0.8) & (-F.max_pool2d(-seen.mask[None, None], 3, 1, 1)[0, 0] > 0.5)
+    solid = solid if solid.sum() > 40 else cover[0, 0] > 0.8
+    if solid.sum() < 20:
+        return painted_hair(avatar).colour
+    got = (color[0] / cover[0].clamp(min=0.1))[:, solid].median(1).values.numpy()
+    return np.clip(0.1 * seen.color / np.maximum(got, 1e-3), 0.003, 0.8)

@@ -1,0 +1,227 @@
+"""Strands: the centre lines of cards, grown step by step over the head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .body import Body
+from .scalp import Roots
+from .style import HairStyle
+
+X, Y, Z = np.eye(3)
+WHORL = np.array([0.006, 0.105, -0.055])  # short hair runs away from it
+SUBSTEPS = 3  # of growth in one segment of a card
+SKIN = 0.0012  # metres that hair stays off the skin
+KNOT = {
+    "ponytail": (0.0, 0.035, -0.128),
+    "high_ponytail": (0.0, 0.098, -0.095),
+    "bun": (0.0, 0.03, -0.125),
+    "top_knot": (0.0, 0.118, -0.05),
+    "braid": (0.0, -0.02, -0.118),
+    "pigtails": (0.085, 0.02, -0.07),
+    "half_up": (0.0, 0.065, -0.122),
+}
+
+
+@dataclass
+class Strands:
+    """N strands of K points.
+
+    points: `[N, K, 3]` metres. out: `[N, K, 3]` unit, away from what they lie on
+    roots: where they stand. layer: `[N]` 0 next to the skin to 1 outermost. lock: `[N]` int, strands of a lock share it
+    """
+
+    points: np.ndarray
+    out: np.ndarray
+    roots: Roots
+    layer: np.ndarray
+    lock: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def length(self) -> np.ndarray:
+        return np.linalg.norm(np.diff(self.points, axis=1), axis=-1).sum(1)
+
+    def select(self, keep: np.ndarray) -> Strands:
+        r = self.roots
+        roots = Roots(r.rows[keep], r.weight[keep], r.mean[keep], r.edge[keep])
+        return Strands(self.points[keep], self.out[keep], roots, self.layer[keep], self.lock[keep])
+
+
+def unit(v: np.ndarray) -> np.ndarray:
+    return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)
+
+
+def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0 at low, 1 at high, smooth; low may be the larger."""
+    t = np.clip((x - low) / (high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def lengths(style: HairStyle, roots: Roots, rng: np.random.Generator) -> np.ndarray:
+    """Length `[N]` of each strand, metres."""
+    x, y, z = roots.mean.T
+    wobble = rng.normal(0, 0.003, len(x))
+    top, back = ramp(y + wobble, 0.035, 0.075), ramp(-z, 0.02, 0.07)
+    length = top * style.top + (1 - top) * (back * style.back + (1 - back) * style.sides)
+    if style.fade:
+        down = ramp(y, 0.07, -0.03)
+        length = length * (1 - style.fade * down) * np.clip(roots.edge / 0.02, 0.3, 1) ** style.fade
+    if style.fringe:
+        share = fringe_share(roots.mean)
+        curve = 1 + 0.18 * np.abs(x) / 0.05
+        length = length * (1 - share) + share * style.fringe * curve
+    # hair at the hairline is shorter, that of a short cut tapers down the neck
+    nape = ramp(y, 0.0, -0.04) * (style.back < 0.08)
+    edge = np.clip(0.55 - 0.25 * nape + roots.edge / (0.03 + 0.02 * nape), 0, 1)
+    spread = rng.uniform(0.84, 1.06, len(x)) if style.hem <= -1 else rng.uniform(0.95, 1.02, len(x))
+    return np.maximum(length * edge * spread, 0.0025)
+
+
+def fringe_share(mean: np.ndarray) -> np.ndarray:
+    """`[N]` 0..1: which roots grow the fringe."""
+    x, y, z = mean.T
+    return ramp(z - 0.25 * np.abs(x), 0.004, 0.02) * ramp(np.abs(x), 0.058, 0.046) * ramp(y, 0.05, 0.06)
+
+
+def flow(style: HairStyle, p: np.ndarray, mean: np.ndarray, side: np.ndarray) -> np.ndarray:
+    """Direction `[N, 3]` that hair is combed to at p, not yet tangent to the head. side: +1 or -1 of the parting."""
+    away = unit((p - WHORL) * np.array([1.0, 1.0, 1.0]))
+    if style.flow == "part":
+        behind = ramp(mean[:, 2], style.part_end + 0.012, style.part_end - 0.03)[:, None]
+        parted = side * X + style.sweep * Z - 0.35 * Y
+        if not style.long:  # short sides are combed back and down
+            low = ramp(mean[:, 1], 0.06, 0.025)[:, None]
+            parted = parted * (1 - low) + low * (-0.45 * Z - 0.9 * Y)
+        d = parted * (1 - behind) + (unit(p - np.array([style.part * 0.6, 0.1, -0.045])) - 0.45 * Y) * behind
+    elif style.flow == "back":
+        low = ramp(mean[:, 1], 0.05, 0.015)[:, None]
+        d = -Z - 0.1 * Y + 0.25 * np.clip(p[:, :1] / 0.05, -1, 1) * X
+        d = d * (1 - low) + low * (-0.35 * Z - 1.0 * Y)
+        turned = ramp(p[:, 2], -0.03, -0.1)[:, None]  # behind the head it falls
+        d = d * (1 - turned) + turned * (-1.0 * Y - 0.2 * Z)
+    elif style.flow == "up":
+        high = ramp(mean[:, 1], 0.055, 0.085)[:, None]
+        d = high * (style.sweep * Z - 0.4 * p[:, :1] / 0.06 * X) + (1 - high) * (away - 0.7 * Y - 0.3 * Z)
+    elif style.flow == "out":
+        d = away
+    else:
+        d = away - 0.25 * Y + style.sweep * 0.3 * X
+    if style.fringe:
+        share = fringe_share(mean)[:, None]
+        d = d * (1 - share) + share * (Z - 0.5 * Y + style.fringe_sweep * X + 0.2 * p[:, :1] / 0.05 * X)
+    return d
+
+
+def grow(style: HairStyle, roots: Roots, root_points: np.ndarray, body: Body, rng: np.random.Generator, segments: int):
+    """Strands of `segments` segments from `root_points` `[N, 3]` of a head with `body`."""
+    n, steps = len(root_points), segments * SUBSTEPS
+    p, mean = root_points.copy(), roots.mean
+    length, layer = lengths(style, roots, rng), rng.random(n) ** 0.8
+    if style.hem > -1:
+        length = np.minimum(length, np.maximum(p[:, 1] - style.hem, 0.03) * 1.08 + 0.09 * ramp(mean[:, 1], 0.02, 0.1))
+    side = np.where(mean[:, :1] + rng.normal(0, 0.0008, (n, 1)) >= style.part, 1.0, -1.0)
+    height = _height(style, roots, layer)
+    # segments are short where long hair bends over the head
+    along = np.linspace(0, 1, steps + 1) ** (1.5 if length.max() > 0.15 else 1.1)
+    step = np.diff(along)[None] * length[:, None]
+    lean = rng.normal(0, 1, (n, 3)) * style.frizz
+    _, out = body(p)
+    inner = np.clip(roots.edge / 0.014, 0.12, 1)[:, None]
+    d = _tangent(flow(style, p, mean, side), out)
+    rise = style.lift * (0.35 + 0.65 * inner)
+    d = unit(d * (1 - 0.7 * rise) + out * rise * (1.0 if style.flow in ("out", "up") else 0.8) + 0.1 * lean)
+    points, arc = [p.copy()], np.zeros(n)
+    before = (rng.random(n) < style.front)[:, None]
+    for k in range(steps):
+        ds = step[:, k : k + 1]
+        distance, out = body(p)
+        want = _want(style, p, mean, side, out, distance, lean, before)
+        turn = 1 - np.exp(-ds / (0.02 if style.flow in ("out", "up") else 0.012))
+        d = unit(d + turn * (want - d))
+        q = p + d * ds
+        arc = arc + ds[:, 0]
+        floor = height * (1 - np.exp(-arc / (0.01 + 1.3 * height))) + SKIN
+        distance, out = body(q)
+        q = q + np.maximum(floor - distance, 0)[:, None] * out * 0.7
+        if style.flow not in ("out", "up"):  # what rises above its layer comes down, unless it hangs free
+            near = (distance < 0.05) & (q[:, 1] > 0.02)
+            q = q - (0.25 * np.clip(distance - floor, 0, 0.01) * near)[:, None] * out
+        move = unit(q - p)
+        d, p = unit(0.5 * move + 0.5 * d), p + move * ds
+        points.append(p.copy())
+    points = np.stack(points, 1)
+    if style.hem > -1:
+        points = _cut(points, style.hem + rng.normal(0, 0.003, n) + 0.01 * (layer - 0.6))
+    points = _smooth(points[:, ::SUBSTEPS], 1)
+    points[:, 1:] = body.push_out(points[:, 1:], SKIN)
+    lock = np.arange(n)
+    return Strands(points, body(points)[1], roots, layer, lock)
+
+
+def _tangent(d: np.ndarray, out: np.ndarray) -> np.ndarray:
+    return unit(d - (d * out).sum(-1, keepdims=True) * out)
+
+
+def _height(style: HairStyle, roots: Roots, layer: np.ndarray) -> np.ndarray:
+    """Height `[N]` over the scalp at which each strand lies, metres."""
+    high = ramp(roots.mean[:, 1], 0.04, 0.075)
+    edge = np.clip(0.15 + roots.edge / 0.022, 0, 1)
+    if style.flow == "part":  # flat at the parting
+        along = ramp(roots.mean[:, 2], style.part_end - 0.02, style.part_end + 0.01)
+        edge = np.minimum(edge, 1 - along * (1 - np.clip(0.25 + np.abs(roots.mean[:, 0] - style.part) / 0.02, 0, 1)))
+    return style.volume * (0.15 + 0.85 * layer) * edge * (high + (1 - high) * style.side_volume)
+
+
+def _want(style, p, mean, side, out, distance, lean, before) -> np.ndarray:
+    """Direction `[N, 3]` in which the hair wants to go on."""
+    combed = _tangent(flow(style, p, mean, side), out)
+    if style.flow in ("out", "up"):
+        high = ramp(mean[:, 1], 0.055, 0.085)[:, None] if style.flow == "up" else 1.0
+        stand = unit(out + 0.35 * combed + 0.25 * lean - style.gravity * Y)
+        return unit(stand * high + (1 - high) * (combed + 0.2 * lean))
+    low = ramp(p[:, 1], 0.06, 0.0)[:, None] if style.long else ramp(distance, 0.004, 0.03)[:, None] * style.gravity
+    if style.long:  # hair keeps off the face, by way of the temple
+        fringe = fringe_share(mean)[:, None] * (style.fringe > 0)
+        half = style.curtain + 0.004 * lean[:, :1]
+        face = ramp(half - np.abs(p[:, :1]), -0.008, 0.008) * ramp(p[:, 2:3], 0.0, 0.03) * (1 - fringe)
+        combed = unit(combed + face * (2.2 * side * X - 0.8 * Z))
+        low = low * (1 - face)
+        # over the shoulder: some falls in front of it, the rest behind
+        near = ramp(p[:, 1], -0.1, -0.16)[:, None]
+        sent = np.where(before & (p[:, 2:3] > -0.06), 0.5 * Z, -0.4 * Z)
+        fall = unit(-Y + near * sent * ramp(distance, 0.05, 0.01)[:, None])
+    else:
+        fall = -Y
+    return unit(combed * (1 - 0.92 * low) + (0.35 + low) * style.gravity * fall + 0.12 * lean)
+
+
+def _smooth(points: np.ndarray, times: int) -> np.ndarray:
+    for _ in range(times):
+        points = points.copy()
+        points[:, 1:-1] = 0.5 * points[:, 1:-1] + 0.25 * (points[:, :-2] + points[:, 2:])
+    return points
+
+
+def _cut(points: np.ndarray, hem: np.ndarray) -> np.ndarray:
+    """Strands `[N, K, 3]` shortened where they first fall below hem `[N]`."""
+    n, k, _ = points.shape
+    below = points[..., 1] < hem[:, None]
+    first = np.where(below.any(1), below.argmax(1), k - 1).clip(1)
+    i = np.arange(n)
+    y0, y1 = points[i, first - 1, 1], points[i, first, 1]
+    part = np.where(below.any(1), (y0 - hem) / np.maximum(y0 - y1, 1e-6), 1.0).clip(0, 1)
+    return resample(points, (first - 1 + part) / (k - 1))
+
+
+def resample(points: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """The first `share` `[N]` (0..1 of the points) of strands `[N, K, 3]`, with as many points."""
+    n, k, _ = points.shape
+    at = np.linspace(0, 1, k)[None] * share[:, None] * (k - 1)
+    low = np.floor(at).astype(int).clip(0, k - 2)
+    a, i = (at - low)[..., None], np.arange(n)[:, None]
+    return points[i, low] * (1 - a) + points[i, low + 1] * a

@@ -1,0 +1,307 @@
+"""Hair cards drawn over a picture: layers of cut-out alpha, two-sided and anisotropic shading, shadows.
+
+Hair is a layer of its own. It has no gradient, and a picture without hair never comes here.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .camera import Camera
+from .interpolation import texture
+from .light import Light
+from .normals import perturb_normal
+from .raster_torch import window
+from .rasterizer import rasterize
+
+if TYPE_CHECKING:
+    from ..hair.groom import HairMesh
+
+LAYERS = 10  # fragments of a pixel that are shaded, from the front
+OPAQUE = 0.04  # of the light that gets through: what lies behind is left out
+FAINT = 0.03  # alpha below which a fragment is nothing
+TEXEL = 1e-4  # metres of hair that a texel of the atlas shows across a card
+# Longitudinal lobes (Marschner et al. 2003): shift towards the root, width (radians), strength
+PRIMARY, SECONDARY = (-0.06, 0.12, 0.10), (0.12, 0.24, 0.85)
+SHADOW_MAP = 160
+SHADOW_DEPTH = 0.016  # metres of hair that let 1/e of a light through
+
+
+@dataclass
+class Fragments:
+    """What cards leave in pixels: pixel `[N]` (row 0 at the bottom), depth `[N]` z/w, tri `[N]`, weight `[N, 3]`."""
+
+    pixel: Tensor
+    depth: Tensor
+    tri: Tensor
+    weight: Tensor
+
+    def __getitem__(self, keep: Tensor) -> Fragments:
+        return Fragments(self.pixel[keep], self.depth[keep], self.tri[keep], self.weight[keep])
+
+
+@torch.no_grad()
+def hair_layer(
+    hair: HairMesh,
+    positions: Tensor,
+    camera: Camera,
+    light: Light,
+    size: tuple[int, int],
+    head_depth: Tensor,
+    visibility: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Hair alone: linear radiance times coverage `[1, 3, H, W]`, and coverage `[1, 1, H, W]`, row 0 at the top.
+
+    positions: `[V, 3]` of the hair. camera, light: batch 1
+    head_depth: `[H, W]` z/w of what hides hair, large where nothing does, row 0 at the bottom
+    visibility: `[V, L]` of each directional light
+    """
+    height, width = size
+    share, found, uv, texels = _visible(hair, positions, camera, size, head_depth)
+    if not len(found.pixel):
+        return positions.new_zeros(1, 3, height, width), positions.new_zeros(1, 1, height, width)
+    values = [hair.normals, hair.tangents, hair.direction, positions, hair.light[:, None], hair.gloss[:, None]]
+    values += [] if visibility is None else [visibility]
+    at = _at(torch.cat(values, 1), found, hair.triangles)
+    color, bend = _colors(hair, uv, texels)
+    normal = perturb_normal(at[None, :, 0:3], at[None, :, 3:7], bend[None])[0]
+    view = F.normalize(camera.position() - at[:, 10:13], dim=1)
+    direction = F.normalize(at[:, 7:10], dim=1)
+    radiance = shade_hair(color, normal, direction, view, light, at[:, 13:14], at[:, 14:15], at[:, 15:])
+    image = _spread(torch.cat([radiance, torch.ones_like(share[:, None])], 1), share, found, size)
+    return image[:, :3], image[:, 3:].clamp(0, 1)
+
+
+@torch.no_grad()
+def hair_geometry(
+    hair: HairMesh, positions: Tensor, camera: Camera, size: tuple[int, int], head_depth: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Coverage `[1, 1, H, W]`, depth along the camera's axis `[1, 1, H, W]` metres and unit normals in camera space
+    `[1, 3, H, W]` of hair; arguments as `hair_layer`. Depth and normals are 0 where there is none."""
+    share, found, _, _ = _visible(hair, positions, camera, size, head_depth)
+    depth = -camera.view(positions[None])[0, :, 2:]
+    normal = hair.normals @ camera.matrix()[0].T
+    at = _at(torch.cat([depth, normal, torch.ones_like(depth)], 1), found, hair.triangles)
+    facing = torch.where(at[:, 3:4] < 0, -1.0, 1.0)
+    image = _spread(torch.cat([at[:, :1], at[:, 1:4] * facing, at[:, 4:]], 1), share, found, size)
+    cover = image[:, 4:]
+    return cover.clamp(0, 1), image[:, :1] / cover.clamp(min=1e-6), F.normalize(image[:, 1:4], dim=1, eps=1e-8)
+
+
+def _visible(
+    hair: HairMesh, positions: Tensor, camera: Camera, size: tuple[int, int], head_depth: Tensor
+) -> tuple[Tensor, Fragments, Tensor, float]:
+    """Share `[N]` of each visible fragment in its pixel, the fragments, their uv `[N, 2]`, and texels in a pixel."""
+    height, width = size
+    pos = camera.clip(positions[None], width / height)
+    found = fragments(pos[0], hair.triangles, size, head_depth)
+    uv = _at(hair.uv, found, hair.triangles)
+    texels = float(1 / (camera.focal[0] * height / 2)) * float(pos[0, :, 3].median()) / TEXEL
+    return *_blend(found, _alpha(hair, uv, texels), uv), texels
+
+
+def _spread(values: Tensor, share: Tensor, found: Fragments, size: tuple[int, int]) -> Tensor:
+    """Fragments' values `[N, C]` times their share, summed in their pixels: `[1, C, H, W]`, row 0 at the top."""
+    image = values.new_zeros(size[0] * size[1], values.shape[1])
+    image.index_add_(0, found.pixel, values * share[:, None])
+    return image.view(*size, -1).flip(0).permute(2, 0, 1)[None]
+
+
+def fragments(pos: Tensor, tri: Tensor, size: tuple[int, int], limit: Tensor) -> Fragments:
+    """Every pixel of every triangle: pos `[V, 4]` clip space, those nearer than `limit` `[H, W]` (z/w).
+
+    Cards are narrow and oblique, so each row of a triangle is filled from edge to edge; its bounding box would be five
+    times as many pixels.
+    """
+    height, width = size
+    points, usable = window(pos[None], height, width)
+    corner = points[0][tri]
+    y = corner[..., 1]
+    low, high = y.amin(1).ceil().clamp(min=0), y.amax(1).floor().clamp(max=height - 1)
+    keep = torch.nonzero(usable[0][tri].all(1) & (high >= low)).squeeze(1)
+    owner, row = _ranges(keep, low[keep], high[keep])
+    left, right = _span(corner[owner], row)
+    left, right = left.ceil().clamp(min=0), right.floor().clamp(max=width - 1)
+    some = torch.nonzero(right >= left).squeeze(1)
+    span, column = _ranges(some, left[some], right[some])
+    t, row = owner[span], row[span]
+    pixel = row.long() * width + column.long()
+    e = _edges(corner, t, column, row)
+    depth = (e * corner[..., 2][t]).sum(1)
+    front = torch.nonzero(depth < limit.reshape(-1)[pixel]).squeeze(1)
+    t = t[front]
+    weight = e[front] / pos[:, 3][tri][t]
+    return Fragments(pixel[front], depth[front], t, weight / weight.sum(1, keepdim=True))
+
+
+def _ranges(ids: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    """Each id once for every whole number from first to last, and these numbers (float)."""
+    count = (last - first + 1).long()
+    k = torch.repeat_interleave(torch.arange(len(ids)), count)
+    rank = torch.arange(len(k)) - (torch.cumsum(count, 0) - count)[k]
+    return ids[k], first[k] + rank
+
+
+def _span(corner: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
+    """First and last x of triangles `[N, 3, 3]` (pixels) at height `row` `[N]`."""
+    left, right = torch.full_like(row, 1e9), torch.full_like(row, -1e9)
+    for i, j in ((0, 1), (1, 2), (2, 0)):
+        (x0, y0), (x1, y1) = corner[:, i, :2].unbind(1), corner[:, j, :2].unbind(1)
+        crossed = (torch.minimum(y0, y1) <= row) & (torch.maximum(y0, y1) >= row) & (y0 != y1)
+        x = x0 + (row - y0) / torch.where(y0 == y1, 1.0, y1 - y0) * (x1 - x0)
+        left = torch.where(crossed, torch.minimum(left, x), left)
+        right = torch.where(crossed, torch.maximum(right, x), right)
+    return left, right
+
+
+def _edges(corner: Tensor, t: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Barycentric weights `[N, 3]` on the screen of points x, y in triangles t of `corner` `[T, 3, 3]`."""
+    (ax, ay), (bx, by), (cx, cy) = (corner[:, k, :2].unbind(1) for k in range(3))
+    area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+    inverse = torch.where(area.abs() > 1e-12, 1 / area, torch.zeros_like(area))
+    # linear in x and y: one set of coefficients a triangle
+    u = torch.stack([(by - cy) * inverse, (cx - bx) * inverse, (bx * cy - cx * by) * inverse], 1)[t]
+    v = torch.stack([(cy - ay) * inverse, (ax - cx) * inverse, (cx * ay - ax * cy) * inverse], 1)[t]
+    u, v = (w[:, 0] * x + w[:, 1] * y + w[:, 2] for w in (u, v))
+    u, v = u.clamp(0, 1), v.clamp(0, 1)
+    return torch.stack([u, v, (1 - u - v).clamp(min=0)], 1)
+
+
+def _at(values: Tensor, found: Fragments, tri: Tensor) -> Tensor:
+    """Vertex values `[V, C]` at fragments -> `[N, C]`."""
+    corner = tri[found.tri]
+    return sum(values[corner[:, k]] * found.weight[:, k : k + 1] for k in range(3))
+
+
+def _look_up(plane: Tensor, uv: Tensor, texels: float) -> Tensor:
+    """Plane `[C, S, S]` at uv `[N, 2]` -> `[N, C]`, cards (upper half) averaged over `texels` across them."""
+    across = max(0, min(4, round(math.log2(max(texels, 1)))))
+    along = max(0, across - 1)
+    cards, rest = plane[:, : plane.shape[1] // 2], plane[:, plane.shape[1] // 2 :]
+    cards = F.avg_pool2d(cards[None], (2**along, 2**across))
+    upper = uv[:, 1] > 0.5
+    out = plane.new_zeros(len(uv), len(plane))
+    for part, where, v0 in ((cards, upper, 0.5), (rest[None], ~upper, 0.0)):
+        at = torch.stack([uv[where, 0], (uv[where, 1] - v0) * 2], 1)
+        out[where] = texture(part, at[None, None])[0, 0]
+    return out
+
+
+def _alpha(hair: HairMesh, uv: Tensor, texels: float) -> Tensor:
+    return (_look_up(hair.texture.alpha, uv, texels)[:, 0] * 1.15).clamp(0, 1)
+
+
+def _colors(hair: HairMesh, uv: Tensor, texels: float) -> tuple[Tensor, Tensor]:
+    planes = _look_up(torch.cat([hair.texture.color, hair.texture.normal]), uv, texels)
+    return planes[:, :3], F.normalize(planes[:, 3:], dim=1)
+
+
+def _blend(found: Fragments, alpha: Tensor, uv: Tensor) -> tuple[Tensor, Fragments, Tensor]:
+    """Share of each visible fragment in its pixel, front to back: (share `[M]`, fragments, uv)."""
+    solid = alpha > FAINT
+    found, alpha, uv = found[solid], alpha[solid], uv[solid]
+    key = (found.pixel << 31) | ((found.depth.double() * 0.5 + 0.5).clamp(0, 1) * 2147483000).long()
+    order = torch.argsort(key)
+    found, alpha, uv = found[order], alpha[order], uv[order]
+    start = torch.ones_like(found.pixel, dtype=torch.bool)
+    start[1:] = found.pixel[1:] != found.pixel[:-1]
+    first = torch.cummax(torch.where(start, torch.arange(len(start)), 0), 0).values
+    through = (1 - alpha.double()).clamp(min=1e-3).log()
+    before = torch.cumsum(through, 0) - through
+    before = (before - before[first]).exp().float()
+    keep = (torch.arange(len(start)) - first < LAYERS) & (before > OPAQUE)
+    return (before * alpha)[keep], found[keep], uv[keep]
+
+
+def shade_hair(
+    color: Tensor,
+    normal: Tensor,
+    along: Tensor,
+    view: Tensor,
+    light: Light,
+    ambient: Tensor,
+    gloss: Tensor,
+    visibility: Tensor,
+) -> Tensor:
+    """Outgoing linear radiance `[N, 3]` of hair, the same for both faces of a card.
+
+    Diffuse light wraps round the strands; two highlights lie along them: a white one shifted to the root, and one of
+    the hair's colour shifted to the tip (Marschner et al. 2003, as in Scheuermann 2004).
+    color: `[N, 3]` linear. normal, along, view: `[N, 3]` unit. ambient, gloss: `[N, 1]`
+    visibility: `[N, L]`, or `[N, 0]` for 1
+    """
+    flip = torch.where((normal * view).sum(1, keepdim=True) < -0.3, -1.0, 1.0)
+    normal = normal * flip
+    soft = light.irradiance(normal[None])[0].clamp(min=0)
+    result = color * soft * ambient * 1.1
+    mirror = F.normalize(2 * (normal * view).sum(1, keepdim=True) * normal - view, dim=1)
+    glance = light.radiance(mirror[None])[0].clamp(min=0)
+    sine_v = (along * view).sum(1, keepdim=True)
+    result = result + gloss * glance * ambient**2 * (0.006 + 0.15 * color) * (1 - sine_v**2).clamp(min=0)
+    tinted = color.clamp(min=1e-4).sqrt() * 0.55
+    for k in range(light.direction.shape[1]):
+        toward, lamp = light.direction[0, k], light.color[0, k]
+        seen = visibility[:, k : k + 1] if visibility.shape[1] else 1.0
+        sine_l = along @ toward[:, None]
+        cosine = normal @ toward[:, None]
+        matte = (1 - sine_l**2).clamp(min=0).sqrt() * ((cosine + 0.35) / 1.35).clamp(min=0)
+        azimuth = (0.5 + 0.5 * ((view * toward).sum(1, keepdim=True) - sine_l * sine_v)).clamp(0, 1)
+        tilt = (sine_l.clamp(-1, 1).asin() + sine_v.clamp(-1, 1).asin()) / 2
+        facing = ((cosine + 0.25) / 1.25).clamp(0, 1)
+        spec = 0.0
+        for (shift, width, strength), tint in ((PRIMARY, 1.0), (SECONDARY, tinted)):
+            spec = spec + strength * tint * torch.exp(-(((tilt - shift) / width) ** 2)) * (0.35 + 0.65 * azimuth)
+        result = result + lamp * seen * (color * matte / math.pi + 0.34 * gloss * spec * facing * ambient.sqrt())
+    return result
+
+
+def hair_shadows(
+    hair: HairMesh, positions: Tensor, vertices: Tensor, triangles: Tensor, light: Light
+) -> tuple[Tensor, Tensor]:
+    """What each directional light gives to hair `[V, L]` and what hair leaves of it for the head `[H, L]`, 0..1.
+
+    positions: `[V, 3]` of the hair; vertices, triangles: of the head. Light fades exponentially within hair.
+    """
+    to_hair, to_head = [], []
+    centre = vertices.mean(0)
+    reach = max(float((p - centre).norm(dim=1).max()) for p in (vertices, positions)) * 1.02
+    for direction in light.direction[0]:
+        z = F.normalize(direction, dim=0)
+        helper = torch.tensor([0.0, 1.0, 0.0] if abs(float(z[1])) < 0.9 else [1.0, 0.0, 0.0]).to(z)
+        x = F.normalize(torch.linalg.cross(helper, z), dim=0)
+        frame = torch.stack([x, torch.linalg.cross(z, x), -z])
+        at_hair, at_head = ((p - centre) @ frame.T / reach for p in (positions, vertices))
+        near_hair, near_head = (_depth_map(p, t) for p, t in ((at_hair, hair.triangles), (at_head, triangles)))
+        inside = (at_hair[:, 2] - _soft_read(near_hair, at_hair)).clamp(min=0) * reach
+        behind = (at_hair[:, 2] - _soft_read(near_head, at_hair)) * reach
+        to_hair.append(
+            torch.exp(-(inside - 0.003).clamp(min=0) / SHADOW_DEPTH) * (1 - (behind / 0.006 - 0.5).clamp(0, 1))
+        )
+        under = (at_head[:, 2] - _soft_read(near_hair, at_head)) * reach
+        to_head.append(1 - 0.85 * (under / 0.012).clamp(0, 1))
+    if not to_hair:
+        return positions.new_zeros(len(positions), 0), vertices.new_zeros(len(vertices), 0)
+    return torch.stack(to_hair, 1), torch.stack(to_head, 1)
+
+
+def _depth_map(points: Tensor, triangles: Tensor) -> Tensor:
+    rast = rasterize(F.pad(points, (0, 1), value=1.0)[None], triangles, (SHADOW_MAP, SHADOW_MAP))[0]
+    return torch.where(rast[..., 3] > 0, rast[..., 2], 2.0)
+
+
+def _soft_read(depth: Tensor, at: Tensor) -> Tensor:
+    """Mean nearest depth about points `[N, 3]` of light space; where little is seen it counts as behind them."""
+    total = torch.zeros(len(at))
+    steps = (-1.6, 0.0, 1.6)
+    for dx in steps:
+        for dy in steps:
+            column = ((at[:, 0] + 1) / 2 * SHADOW_MAP - 0.5 + dx).round().long().clamp(0, SHADOW_MAP - 1)
+            row = ((at[:, 1] + 1) / 2 * SHADOW_MAP - 0.5 + dy).round().long().clamp(0, SHADOW_MAP - 1)
+            total += torch.minimum(depth[row, column], at[:, 2])
+    return total / 9
