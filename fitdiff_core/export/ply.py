@@ -40,8 +40,8 @@ def write_ply(
 ) -> Path:
     """Write an avatar's head as `NAME.ply` (binary, little-endian) and `NAME_{diffuse,specular,normal}.png`.
 
-    Skin, teeth, eyes and hair are one mesh, because PLY has no materials. The colour is the diffuse map at the vertex, sRGB,
-    8 bits. `s`, `t` are the uv, t from the bottom. Arguments, result and errors as `write_obj`.
+    Skin, teeth, eyes and hair are one mesh, because PLY has no materials. The colour is the diffuse map at the vertex,
+    sRGB, 8 bits. `s`, `t` are the uv, t from the bottom. Arguments, result and errors as `write_obj`.
     """
     path = Path(path)
     scale = unit_scale(unit)
