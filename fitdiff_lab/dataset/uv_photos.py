@@ -12,7 +12,6 @@ Files hold `SHARD` pairs. A repeated command makes only the files that are missi
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -35,14 +34,15 @@ from fitdiff_core.render import interpolate, rasterize, render, vertex_normals
 from fitdiff_core.render.orientation import raster_to_image
 from fitdiff_core.scene import Scene
 
+from ..cli import command_parser
 from ..delight.classes import BEARD, BROW, GLASSES, HAIR, LIP, OTHER, SCALP, SKIN
 from ..delight.network import COARSE, log_albedo
 from ..delight.unwrapping import SIZE, CoarseUnwrapper
 from ..synthetic import occluders as draw
 from ..synthetic.background import hair_volume, random_background, shoulders
-from ..synthetic.long_hair import Mane
+from ..synthetic.long_hair import LongHair
 from ..synthetic.people import SkinAttributes, random_person, random_shape
-from ..synthetic.photograph import _develop, _face_luminance
+from ..synthetic.photograph import develop, face_luminance
 from ..synthetic.scenes import random_scene
 from ..synthetic.shadows import cast_shadows
 from ..synthetic.skin import SkinGenerator
@@ -143,21 +143,21 @@ class PairMaker:
         a, camera, light, size = person.attributes, scene.camera, scene.light, scene.size
         facing = light.irradiance(torch.tensor([[[0.0, 0.25, 0.97]]]))[0, 0].clamp(min=0)
         lit = facing + light.color.sum((0, 1)) * 0.5 / np.pi
-        mane = Mane(a, camera, light, size, rng)
+        long_hair = LongHair(a, camera, light, size, rng)
         background = random_background(rng, size) * lit.mean().clamp(min=0.05)
-        background = shoulders(mane.behind(background), camera, lit, rng)
+        background = shoulders(long_hair.behind(background), camera, lit, rng)
         haired = hair_volume(self.head, vertices, vertex_normals(vertices, self.head.triangles), a, rng)
         surface = cast_shadows(self.head, haired, light, int(rng.integers(1, 4)))
         image = render(haired, surface, person.maps, camera, light, size, background).image
         if rng.random() < 0.35:
             image = patchy(image, rng)
-        before, image = image, mane.before(image)
+        before, image = image, long_hair.before(image)
         stray = ((image - before).abs().sum(1, keepdim=True) / (before.sum(1, keepdim=True) + 0.05) > 0.5).float()
-        hair = torch.maximum(mane.front, stray) if mane.worn else torch.zeros(1, 1, *size)
+        hair = torch.maximum(long_hair.front, stray) if long_hair.worn else torch.zeros(1, 1, *size)
         points = self.head.landmarks(vertices, "68")[0]
         image, covers, kind = cover(image, draw.Sitter(points, camera, lit, rng), hair)
-        luminance = _face_luminance(image, camera, self.head, vertices, size)
-        image = _develop(image, luminance, lit, rng, True, (0.0, 0.6) if strong else (0.5, 1.0))
+        luminance = face_luminance(image, camera, self.head, vertices, size)
+        image = develop(image, luminance, lit, rng, True, (0.0, 0.6) if strong else (0.5, 1.0))
         return Photo(image, covers, scene, vertices, kind, strong), person
 
     def fit(self, photo: Photo, shape: Tensor, rng: np.random.Generator):
@@ -379,11 +379,7 @@ def prepare_pairs(out: Path, pairs: int, seed: int, log=print) -> None:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        prog="python -m fitdiff_lab.dataset.uv_photos",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_parser("dataset.uv_photos", __doc__)
     p.add_argument("--out", type=Path, required=True, help="folder of the pairs")
     p.add_argument("--pairs", type=int, default=4096, help="(4096)")
     p.add_argument("--seed", type=int, default=5, help="(5); the held-out pairs of training need another")

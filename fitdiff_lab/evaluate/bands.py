@@ -15,7 +15,6 @@ albedo is compared with the truth on the skin that the photo shows, and on the s
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from dataclasses import replace
@@ -34,6 +33,7 @@ from fitdiff_core.guidance import GuidanceSettings
 from fitdiff_core.guidance.broad_colour import BroadColour
 from fitdiff_core.maps import TextureMaps
 
+from ..cli import command_parser
 from ..dataset.uv_photos import ATLAS, PairMaker
 from .albedo import best_gain, delta_e76, unwrap
 from .metrics import lab
@@ -154,11 +154,7 @@ def mean_figures(rows: list[dict]) -> dict[str, dict[str, float]]:
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(
-        prog="python -m fitdiff_lab.evaluate.bands",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_parser("evaluate.bands", __doc__)
     d = BroadColour()
     p.add_argument("--out", type=Path, default=Path("bands"))
     p.add_argument("--photos", type=int, default=24, help="two of each person (24)")

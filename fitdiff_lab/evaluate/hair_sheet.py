@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw
 
 from fitdiff_core.avatar import Avatar
+from fitdiff_core.errors import command
 from fitdiff_core.hair.presets import PRESETS
 from fitdiff_core.head.model import load_head
 from fitdiff_core.pipeline import render_avatar
@@ -16,6 +17,7 @@ from fitdiff_core.render import Camera
 from fitdiff_core.scene import Scene
 
 from ..assets.head.sheets import GREY
+from ..cli import command_parser
 from ..synthetic.skin import SkinGenerator
 
 VIEWS = (0.0, 40.0, 90.0, 180.0)  # degrees to the subject's left
@@ -58,15 +60,17 @@ def sheet(names: list[str], size: int) -> Image.Image:
     return page
 
 
-def main() -> None:
-    p = argparse.ArgumentParser("fitdiff_lab.evaluate.hair_sheet", description=__doc__)
+@command
+def main(argv: list[str] | None = None) -> int:
+    p = command_parser("evaluate.hair_sheet", __doc__)
     p.add_argument("--out", type=Path, default=Path("docs"))
     p.add_argument("--size", type=int, default=200, help="pixels of one view (default: %(default)s)")
     p.add_argument("--styles", nargs="*", default=list(PRESETS), help="presets (default: all)")
-    args = p.parse_args()
+    args = p.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     sheet(args.styles, args.size).save(args.out / "hair_presets.jpg", quality=86)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -62,11 +62,11 @@ def take_photograph(
         image = long_hair.before(image)
         if rng.random() < 0.03:
             image = fingers(image, points, camera, rng)
-    face = _face_luminance(image, camera, head, vertices, size)
-    return _develop(image, face, lit, rng, degrade, balance)
+    face = face_luminance(image, camera, head, vertices, size)
+    return develop(image, face, lit, rng, degrade, balance)
 
 
-def _face_luminance(image: Tensor, camera, head, vertices: Tensor, size: tuple[int, int]) -> float:
+def face_luminance(image: Tensor, camera, head, vertices: Tensor, size: tuple[int, int]) -> float:
     """Mean luminance of the linear image in the box of the landmarks."""
     points = camera.project(head.landmarks(vertices, "68"), size)[0]
     low, high = points.amin(0).long(), points.amax(0).long()
@@ -76,7 +76,7 @@ def _face_luminance(image: Tensor, camera, head, vertices: Tensor, size: tuple[i
     return float((part * torch.tensor(LUMINANCE).view(1, 3, 1, 1)).sum(1).mean().clamp(min=1e-4))
 
 
-def _develop(
+def develop(
     image: Tensor, face: float, lit: Tensor, rng: np.random.Generator, degrade: bool, balance: tuple[float, float]
 ) -> Tensor:
     """Exposure, white balance and tone curve, then the effects of lens, sensor and compression.

@@ -263,7 +263,15 @@ def train(data: Path, run: Run, budget: Budget, batch: int, lr: float, seed: int
 
 @command
 def main(argv: list[str] | None = None) -> int:
-    p = arguments(__doc__, "runs/delighter", 2e-3, 8, "folder with `train` and `test` of dataset.uv_photos", init=False)
+    p = arguments(
+        "train.delighter",
+        __doc__,
+        "runs/delighter",
+        2e-3,
+        8,
+        "folder with `train` and `test` of dataset.uv_photos",
+        init=False,
+    )
     a = p.parse_args(argv)
     torch.set_num_threads(a.threads)
     config = {"data": Path(a.data).name, "lr": a.lr, "batch": a.batch, "seed": a.seed, "precision": a.precision}
