@@ -41,10 +41,11 @@ from ..delight.unwrapping import SIZE, CoarseUnwrapper
 from ..synthetic import occluders as draw
 from ..synthetic.background import hair_volume, random_background, shoulders
 from ..synthetic.long_hair import LongHair
-from ..synthetic.people import SkinAttributes, random_person, random_shape
+from ..synthetic.people import SkinAttributes, random_person
 from ..synthetic.photograph import develop, face_luminance
 from ..synthetic.scenes import random_scene
 from ..synthetic.shadows import cast_shadows
+from ..synthetic.shapes import random_shape
 from ..synthetic.skin import SkinGenerator
 
 SHARD = 64
