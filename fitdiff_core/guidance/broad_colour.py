@@ -3,7 +3,7 @@
 A photo tells the broad colour of the skin badly: exposure, white balance and light that the scene's model cannot
 express look the same, and hats, glasses and fringes are painted into the skin. The mean of the identity's linear prior
 tells it better (figures in docs/design.md). So the low band of the log albedo over the face is taken from there. What
-lies above this band, features and detail, is the photo's.
+lies above this band, features and detail, is the photo's. It is off by default: it takes likeness (docs/design.md).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ LEAST_WEIGHT = 0.02  # weight of "no difference", which decides far from plain s
 class BroadColour:
     """How the broad colour is held.
 
-    sigma: width of the Gaussian that separates the bands, as a share of the atlas' side; 0 turns it off
+    sigma: width of the Gaussian that separates the bands, as a share of the atlas' side, 0.08 is usual; 0 turns it off
     """
 
-    sigma: float = 0.12
+    sigma: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.sigma <= 0.5:

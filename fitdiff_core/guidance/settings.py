@@ -18,7 +18,7 @@ class GuidanceWeights:
     perceptual: float = 0.5
     photometric: float = 1.0
     landmark: float = 0.25
-    tone: float = 0.03  # without an identity only, see `skin_tone.py`
+    tone: float = 0.03  # see `skin_tone.py`; not used where `broad_colour` holds the tone
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

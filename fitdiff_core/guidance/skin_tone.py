@@ -2,8 +2,8 @@
 
 One photo cannot tell dark skin in strong light from pale skin in weak light. The light is refitted to whatever albedo
 the guidance arrives at, so the photometric loss does not resist a drift of the tone, and the recogniser's gradient
-causes one. The tone that the prior suggests is already in the denoiser's estimate. With an identity, `broad_colour.py`
-holds the tone instead.
+causes one. The tone that the prior suggests is already in the denoiser's estimate. Where
+`broad_colour.py` holds the broad colour, it holds the tone too.
 """
 
 from __future__ import annotations

@@ -91,6 +91,7 @@ class Codec(torch.nn.Module):
 def guided_by(photo, chain, texture_mean, **settings):
     model = tiny_model()
     model.autoencoder = Codec()
+    settings = {"broad_colour": BroadColour(0.12)} | settings
     guidance = changed(chain.guidance, image=photo, texture_step=0.1, **settings)
     return GuidedDenoiser(gaussian, model, guidance, texture_mean=texture_mean)
 
