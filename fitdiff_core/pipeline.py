@@ -271,6 +271,7 @@ def add_hair(
     if style == "none":
         return avatar.with_hair(None), []
     notes: list[str] = []
+    styles: list[HairStyle | None]
     if isinstance(style, HairStyle):
         styles = [style.with_(seed=seed + i) for i in range(len(avatar))]
     elif style in PRESETS:

@@ -71,4 +71,5 @@ def _hex(text: str) -> tuple[float, float, float]:
     if len(text) != 7 or value < 0:
         raise UserError(f"'{text}' is no colour; write it like #8040ff.")
     channels = [(value >> shift & 255) / 255 for shift in (16, 8, 0)]
-    return tuple(c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return red, green, blue

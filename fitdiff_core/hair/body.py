@@ -46,8 +46,8 @@ class Body:
     def __call__(self, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Points `[..., 3]` -> distance `[...]` and unit outward direction `[..., 3]`."""
         at = torch.from_numpy((p.reshape(-1, 3) - LOW) / (HIGH - LOW) * 2 - 1).float()
-        found = F.grid_sample(self._grid, at[None, :, None, None], align_corners=True, padding_mode="border")
-        found = found[0, :, :, 0, 0].T.numpy().astype(float)
+        sampled = F.grid_sample(self._grid, at[None, :, None, None], align_corners=True, padding_mode="border")
+        found = sampled[0, :, :, 0, 0].T.numpy().astype(float)
         out = found[:, 1:] / np.maximum(np.linalg.norm(found[:, 1:], axis=1, keepdims=True), 1e-6)
         return found[:, 0].reshape(p.shape[:-1]), out.reshape(p.shape)
 

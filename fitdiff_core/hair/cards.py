@@ -68,7 +68,7 @@ def ribbons(
     thin = strands.roots.edge < 0.006
     column = np.where(strands.layer > 0.8, rng.integers(4, COLUMNS, n), rng.integers(0, 5, n))
     if style.strand == "coily":
-        column = rng.integers(3, COLUMNS, n)
+        column = rng.integers(3, COLUMNS, (n,))
     column = np.where(thin, rng.integers(5, COLUMNS, n), column)
     u, v = column_uv(column, width, t, rng)
     flip = np.sign(u[:, 1] - u[:, 0])[:, None, None, None]

@@ -22,8 +22,8 @@ class Density:
         area = np.linalg.norm(np.cross(corner[:, 1] - corner[:, 0], corner[:, 2] - corner[:, 0]), axis=1) / 2
         at = np.clip(np.round((corner.mean(1) - LOW) / VOXEL).astype(int), 0, self.size - 1)
         index = (at[:, 2] * self.size[1] + at[:, 1]) * self.size[0] + at[:, 0]
-        grid = np.bincount(index, area, int(self.size.prod())) / VOXEL**2
-        grid = torch.from_numpy(grid.reshape(self.size[::-1])).float()[None, None]
+        share = np.bincount(index, area, int(self.size.prod())) / VOXEL**2
+        grid = torch.from_numpy(share.reshape(self.size[::-1])).float()[None, None]
         self.grid = F.avg_pool3d(grid, 3, 1, 1)
 
     def light(self, points: np.ndarray, out: np.ndarray, reach: tuple[tuple[float, float], ...]) -> np.ndarray:

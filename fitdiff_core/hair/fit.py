@@ -142,9 +142,9 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
     pool = [(name, PRESETS[name]) for name in (*SHORT, *LONG, *CURLED)]
     pool += [(name, PRESETS[name].with_(hem=hem)) for name in ("long_straight", "long_wavy", "lob", "long_curly")]
     pool += [(name, PRESETS[name].with_(part=-PRESETS[name].part)) for name in ("side_part", "pixie", "lob")]
-    pool = sorted(((value(n, s), n, s) for n, s in pool), key=lambda p: -p[0])
-    finalists, tries = pool[:2], 0
-    best = []
+    ranked = sorted(((value(n, s), n, s) for n, s in pool), key=lambda p: -p[0])
+    finalists, tries = ranked[:2], 0
+    best: list[tuple[float, HairStyle]] = []
     for start, name, style in finalists:
         found, at = start, style
         for key in (*FACTORS, *STEPS):
@@ -192,6 +192,8 @@ def _options(style: HairStyle, key: str) -> list[HairStyle]:
 def _colour(avatar: Avatar, scene: Scene, view: View, seen: Seen, style: HairStyle) -> np.ndarray:
     """Linear RGB `[3]` of hair that, drawn in the photo's light, looks as bright as the photo's."""
     hair = grow_hair(avatar.head, avatar.shape, style)
+    if hair is None:
+        return painted_hair(avatar).colour
     light = scene.light.to("cpu")
     vertices = avatar.vertices(scene)[0].float().cpu()
     positions = hair.on(vertices)

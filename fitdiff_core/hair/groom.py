@@ -255,8 +255,8 @@ def _light(strands: Strands, style: HairStyle, body: Body) -> np.ndarray:
     """Share of ambient light `[N, K]`: less between the layers and at the roots."""
     distance, _ = body(strands.points)
     high = max(style.volume * 1.2, 0.004) if style.flow != "out" else max(style.top * 0.9, 0.004)
-    high = np.minimum(high, 0.003 + 0.4 * strands.length)[:, None]
-    depth = np.clip(distance / high, 0, 1) * ramp(strands.points[..., 1], -0.06, 0.02)
+    thick = np.minimum(high, 0.003 + 0.4 * strands.length)[:, None]
+    depth = np.clip(distance / thick, 0, 1) * ramp(strands.points[..., 1], -0.06, 0.02)
     depth = np.maximum(depth, strands.layer[:, None] * 0.9)
     return 0.32 + 0.68 * depth**0.8
 
@@ -300,7 +300,8 @@ def _bleed(color: Tensor, alpha: Tensor) -> Tensor:
     known = (alpha > 0.3).float()[None, None]
     levels = [(color[None] * known, known)]
     while levels[-1][1].shape[-1] > 1:
-        levels.append(tuple(F.avg_pool2d(x, 2) for x in levels[-1]))
+        total, weight = levels[-1]
+        levels.append((F.avg_pool2d(total, 2), F.avg_pool2d(weight, 2)))
     filled = levels[-1][0] / levels[-1][1].clamp(min=1e-6)
     for total, weight in reversed(levels[:-1]):
         coarse = F.interpolate(filled, scale_factor=2, mode="bilinear", align_corners=False)

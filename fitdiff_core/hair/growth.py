@@ -117,7 +117,9 @@ def flow(style: HairStyle, p: np.ndarray, mean: np.ndarray, side: np.ndarray) ->
     return d
 
 
-def grow(style: HairStyle, roots: Roots, root_points: np.ndarray, body: Body, rng: np.random.Generator, segments: int):
+def grow(
+    style: HairStyle, roots: Roots, root_points: np.ndarray, body: Body, rng: np.random.Generator, segments: int
+) -> Strands:
     """Strands of `segments` segments from `root_points` `[N, 3]` of a head with `body`."""
     n, steps = len(root_points), segments * SUBSTEPS
     p, mean = root_points.copy(), roots.mean
@@ -135,7 +137,7 @@ def grow(style: HairStyle, roots: Roots, root_points: np.ndarray, body: Body, rn
     d = _tangent(flow(style, p, mean, side), out)
     rise = style.lift * (0.35 + 0.65 * inner)
     d = unit(d * (1 - 0.7 * rise) + out * rise * (1.0 if style.flow in ("out", "up") else 0.8) + 0.1 * lean)
-    points, arc = [p.copy()], np.zeros(n)
+    path, arc = [p.copy()], np.zeros(n)
     before = (rng.random(n) < style.front)[:, None]
     for k in range(steps):
         ds = step[:, k : k + 1]
@@ -153,8 +155,8 @@ def grow(style: HairStyle, roots: Roots, root_points: np.ndarray, body: Body, rn
             q = q - (0.25 * np.clip(distance - floor, 0, 0.01) * near)[:, None] * out
         move = unit(q - p)
         d, p = unit(0.5 * move + 0.5 * d), p + move * ds
-        points.append(p.copy())
-    points = np.stack(points, 1)
+        path.append(p.copy())
+    points = np.stack(path, 1)
     if style.hem > -1:
         points = _cut(points, style.hem + rng.normal(0, 0.003, n) + 0.01 * (layer - 0.6))
     points = _smooth(points[:, ::SUBSTEPS], 1)

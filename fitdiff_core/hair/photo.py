@@ -78,14 +78,14 @@ class Seen:
 
 @torch.no_grad()
 def wide_view(avatar: Avatar, scene: Scene, photo: Tensor) -> View:
-    """The photo `[1, 3, H, W]` round the head of a fitted scene (batch 1)."""
+    """The photo `[1, 3, H, W]` round the head of a fitted scene (batch 1). Raises UserError where there is no crop."""
     head, vertices = avatar.head, avatar.vertices(scene)[:1].float().cpu()
     camera = Camera(scene.camera.focal.cpu() / WIDE, scene.camera.rotation.cpu(), scene.camera.translation.cpu())
     size = scene.size[0]
     t = (torch.arange(SIDE) + 0.5) / SIDE * 2 - 1
     y, x = torch.meshgrid(t, t, indexing="ij")
     crop = torch.stack([(x * WIDE + 1) / 2 * size, (y * WIDE + 1) / 2 * size, torch.ones_like(x)], -1)
-    matrix = torch.cat([scene.crop[0].float().cpu(), torch.tensor([[0.0, 0.0, 1.0]])])
+    matrix = torch.cat([scene.photo_crop()[0].float().cpu(), torch.tensor([[0.0, 0.0, 1.0]])])
     at = crop @ torch.linalg.inv(matrix).T
     h, w = photo.shape[-2:]
     grid = torch.stack([at[..., 0] / w * 2 - 1, at[..., 1] / h * 2 - 1], -1)[None]

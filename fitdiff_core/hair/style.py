@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from ..errors import UserError
 
@@ -125,10 +126,10 @@ class HairStyle:
         """Whether nothing grows."""
         return max(self.top, self.sides, self.back) <= 0 and self.tie == "none"
 
-    def with_(self, **changes: float | str | bool | tuple | None) -> HairStyle:
+    def with_(self, **changes: Any) -> HairStyle:
         """A copy with other values; numbers are clipped to their RANGES."""
         known = {f.name for f in fields(self)}
-        clipped = {}
+        clipped: dict[str, Any] = {}
         for name, value in changes.items():
             if name not in known:
                 raise UserError(f"A hair style has no '{name}'.")

@@ -64,13 +64,13 @@ def tail(style: HairStyle, at: np.ndarray, anchor: Roots, body: Body, rng, count
     _, out = body(at[None])
     up = {"high_ponytail": 0.6, "half_up": 0.1}.get(style.tie, 0.25)
     start = unit(out[0] + [0, up, 0])
-    middle, d = [at], start
+    path, d = [at], start
     for k in range(segments):
         step = length / segments
         pull = 1 - np.exp(-step / (0.045 if style.tie == "high_ponytail" else 0.028))
         d = unit(d + pull * (np.array([0, -1.0, 0]) - d))
-        middle.append(body.push_out((middle[-1] + d * step)[None], 0.012 + 0.01 * (k > 2))[0])
-    middle = np.array(middle)
+        path.append(body.push_out((path[-1] + d * step)[None], 0.012 + 0.01 * (k > 2))[0])
+    middle = np.array(path)
     turn, rad = rng.uniform(0, 6.28, (count, 1)), np.sqrt(rng.random((count, 1)))
     along = unit(np.gradient(middle, axis=0))
     across = unit(np.cross(along, [0.0, 0.0, 1.0]) + 1e-6)
@@ -134,11 +134,11 @@ def twist(
 def plait(style: HairStyle, at: np.ndarray, anchor: Roots, body: Body, segments: int = 44) -> Strands:
     """Three strands plaited from the knot `[3]` down the back."""
     length = np.clip(style.back, 0.1, 0.5)
-    middle, d = [at], np.array([0, -0.6, -0.8])
+    path, d = [at], np.array([0, -0.6, -0.8])
     for _ in range(segments):
         d = unit(0.88 * d + 0.12 * np.array([0, -1.0, 0]))
-        middle.append(body.push_out((middle[-1] + d * length / segments)[None], 0.017)[0])
-    middle = np.array(middle)
+        path.append(body.push_out((path[-1] + d * length / segments)[None], 0.017)[0])
+    middle = np.array(path)
     along = unit(np.gradient(middle, axis=0))
     across = unit(np.cross(along, [0.0, 0.0, 1.0]))
     out = unit(np.cross(across, along))

@@ -64,8 +64,8 @@ def scalp_area(head: HeadModel) -> tuple[Tensor, Tensor]:
     if head.triangles not in _areas:
         mean = head(head.mean.new_zeros(1, head.n_identity))
         points, covered = head.uv_positions(mean, SIZE)
-        edge = Scalp(head).edge(HairStyle(), points[0].flatten(1).T.cpu().numpy().astype(float))
-        edge = torch.from_numpy(edge).float().view(SIZE, SIZE) * covered.cpu()
+        measured = Scalp(head).edge(HairStyle(), points[0].flatten(1).T.cpu().numpy().astype(float))
+        edge = torch.from_numpy(measured).float().view(SIZE, SIZE) * covered.cpu()
         inside = ((edge + BAND) / 0.006).clamp(0, 1) * covered.cpu()
         keep = [
             head.region(n, SIZE).cpu() for n in ("ears", "brows", "eyes", "teeth", "eyelids") if n in head.region_names

@@ -176,7 +176,8 @@ def _edges(corner: Tensor, t: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def _at(values: Tensor, found: Fragments, tri: Tensor) -> Tensor:
     """Vertex values `[V, C]` at fragments -> `[N, C]`."""
     corner = tri[found.tri]
-    return sum(values[corner[:, k]] * found.weight[:, k : k + 1] for k in range(3))
+    parts = (values[corner[:, k]] * found.weight[:, k : k + 1] for k in range(3))
+    return sum(parts, start=values.new_zeros(()))
 
 
 def _look_up(plane: Tensor, uv: Tensor, texels: float) -> Tensor:
@@ -254,7 +255,7 @@ def shade_hair(
         azimuth = (0.5 + 0.5 * ((view * toward).sum(1, keepdim=True) - sine_l * sine_v)).clamp(0, 1)
         tilt = (sine_l.clamp(-1, 1).asin() + sine_v.clamp(-1, 1).asin()) / 2
         facing = ((cosine + 0.25) / 1.25).clamp(0, 1)
-        spec = 0.0
+        spec = torch.zeros_like(cosine)
         for (shift, width, strength), tint in ((PRIMARY, 1.0), (SECONDARY, tinted)):
             spec = spec + strength * tint * torch.exp(-(((tilt - shift) / width) ** 2)) * (0.35 + 0.65 * azimuth)
         result = result + lamp * seen * (color * matte / math.pi + 0.34 * gloss * spec * facing * ambient.sqrt())
