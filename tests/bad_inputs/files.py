@@ -121,8 +121,15 @@ def heic(path):
 
 @contextlib.contextmanager
 def without_pillow_heif():
-    with mock.patch.dict(sys.modules, {"pillow_heif": None}):
+    """As where pillow-heif is not installed. Other modules that are imported meanwhile stay."""
+    installed = sys.modules.pop("pillow_heif", None)
+    sys.modules["pillow_heif"] = None
+    try:
         yield
+    finally:
+        del sys.modules["pillow_heif"]
+        if installed:
+            sys.modules["pillow_heif"] = installed
 
 
 def bomb(path):

@@ -21,8 +21,6 @@ WORKFLOWS = [
     "several_photos",
 ]
 
-NEWER = {"glb": "FILE_3D_GLB", "file": "FILE_3D"}  # what Export Mesh also gives, last, where the host has these types
-
 
 def names(info: dict) -> dict:
     """What a saved workflow relies on: ids, the order of outputs, types."""
@@ -43,12 +41,7 @@ def nodes(comfy) -> dict[str, dict]:
 
 
 def test_names_are_the_frozen_ones(nodes):
-    found = {k: names(v) for k, v in nodes.items()}
-    export = found["FitDiff_ExportMesh"]["outputs"]
-    if len(export) > 2:  # FITDIFF_COMFYUI names a newer host
-        assert list(export.items())[2:] == list(NEWER.items())
-        found["FitDiff_ExportMesh"]["outputs"] = {k: v for k, v in export.items() if k not in NEWER}
-    assert found == json.loads(GOLDEN.read_text())
+    assert {k: names(v) for k, v in nodes.items()} == json.loads(GOLDEN.read_text())
 
 
 def test_every_node_explains_itself(nodes):
@@ -155,7 +148,7 @@ def test_translations_are_complete(language, client, nodes):
             assert texts["inputs"][name]["name"] and bool(texts["inputs"][name].get("tooltip")) == bool(
                 options.get("tooltip")
             ), f"{node}.{name}"
-        outputs = 2 + len(NEWER) if node == "FitDiff_ExportMesh" else len(info["output"])
+        outputs = len(info["output"])
         assert list(texts["outputs"]) == [str(i) for i in range(outputs)], node
         for i, tooltip in enumerate(info["output_tooltips"]):
             output = texts["outputs"][str(i)]

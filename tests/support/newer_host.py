@@ -50,6 +50,13 @@ class NodeOutput:
         self.values, self.ui = values, ui
 
 
+class ModelPatcher:
+    """Takes what core's takes; nothing is ever unloaded here."""
+
+    def __init__(self, model, load_device, offload_device, size=0):
+        self.model = model
+
+
 @contextlib.contextmanager
 def newer_host(monkeypatch, tmp_path):
     """The pack's `nodes.export` and `fitdiff_core`, as the stand-in host would import them."""
@@ -64,7 +71,7 @@ def newer_host(monkeypatch, tmp_path):
     )
     fakes = {"comfy_api": MagicMock(latest=latest), "comfy_api.latest": latest, "folder_paths": folder_paths}
     fakes |= {name: MagicMock() for name in ("comfy.model_management", "comfy.utils")}
-    patcher = types.SimpleNamespace(ModelPatcher=object)
+    patcher = types.SimpleNamespace(ModelPatcher=ModelPatcher)
     fakes |= {"comfy": MagicMock(model_patcher=patcher), "comfy.model_patcher": patcher}
     fakes["comfy.cli_args"] = MagicMock(args=types.SimpleNamespace(disable_metadata=False))
     for name, module in fakes.items():

@@ -198,7 +198,7 @@ def avatars(draw):
     normal = F.normalize(torch.randn(1, 3, size, size, generator=g) + torch.tensor([0, 0, 2.0]).view(3, 1, 1), dim=1)
     maps = TextureMaps(torch.rand(1, 3, size, size, generator=g), torch.rand(1, 3, size, size, generator=g), normal)
     head = PlainHead(triangles, torch.rand(n, 2, generator=g))
-    return SimpleNamespace(head=head, shape=torch.zeros(1, 4), maps=maps, vertices=lambda: vertices)
+    return SimpleNamespace(head=head, shape=torch.zeros(1, 4), maps=maps, hair=None, vertices=lambda: vertices)
 
 
 @settings(max_examples=40, deadline=None)
