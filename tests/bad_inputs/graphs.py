@@ -125,7 +125,7 @@ add(
         "the mask of **Load Image**, of an image without one",
         "stops",
         "The mask hides the face: it must be white",
-        guidance(mask=["photo", 1]),
+        masked(64, 64, 0.0),  # what Load Image gives then
     ),
     (
         "64 x 48 px for a photo of 512 x 512",
