@@ -199,7 +199,7 @@ add(
     ("light `disco`", "refused", "Unknown light 'disco'", render(light="disco")),
     ("camera `selfie`", "refused", "Unknown camera 'selfie'", render(camera="selfie")),
     ("region `hat`", "refused", "Unknown region 'hat'", mask(region="hat")),
-    ("format `stl`", "refused", "Unknown format 'stl'", export(format="stl")),
+    ("format `stl`", "stops", "Unknown format 'stl'", export(format="stl")),
     ("a GLB in centimetres", "stops", "metres by definition", export(unit="centimetres")),
     (
         "a checkpoint that is not there",
@@ -319,7 +319,8 @@ add(
     ("numbers as text", "works", "", sampler(steps="1", cfg="1.0", seed="7")),
     ("a fraction for a whole number", "works", "rounded down", sampler(steps=1.9)),
     ("an input that no version has", "works", "passed over", sampler(colour="blue")),
-    ("an input left out", "refused", "Required input is missing: seed", sampler(seed=None)),
+    ("an input without a default left out", "refused", "Required input is missing: model", sampler(model=None)),
+    ("an input with a default left out", "works", "the default", sampler(seed=None)),
     (
         "an input that is nothing",
         "refused",

@@ -71,14 +71,14 @@ def test_guidance_says_what_it_uses_and_photo_detail_takes_it(client):
 @pytest.mark.parametrize(
     "change, says",
     [
-        ({"mask": ["t", 0]}, "give a mask of the photo's size"),
+        ({"mask": ["t", 0]}, "The mask is 64x48 pixels"),
         ({"scene": ["t", 2]}, "not fitted to a photo"),
     ],
 )
 def test_what_does_not_fit_is_said(client, change, says):
     prompt = graph(**change)
     extra = {
-        "mask": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 64}},
+        "mask": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 64, "height": 48}},
         "scene": {
             "class_type": "FitDiff_Turntable",
             "inputs": {

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.host import server
-from tests.support.paths import ROOT
+from tests.support.paths import ROOT, SAMPLE_NAME
 
 pytestmark = [pytest.mark.comfy, pytest.mark.timeout(600)]
 HEAD = {
@@ -21,7 +21,7 @@ HEAD = {
     "avatar": {"class_type": "FitDiff_DecodeUV", "inputs": {"model": ["model", 0], "latent": ["latent", 0]}},
 }
 PHOTO = {
-    "photo": {"class_type": "LoadImage", "inputs": {"image": "eileen_collins.jpg"}},
+    "photo": {"class_type": "FitDiff_LoadPhoto", "inputs": {"image": SAMPLE_NAME}},
     "recognizer": {"class_type": "FitDiff_LoadRecognizer", "inputs": {}},
     "guidance": {
         "class_type": "FitDiff_Guidance",
