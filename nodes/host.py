@@ -43,8 +43,9 @@ def schema(node_id: str, display_name: str, **kw) -> io.Schema:
     known = inspect.signature(io.Schema).parameters
     kw = {"node_id": f"FitDiff_{node_id}", "display_name": display_name, "category": category_of(node_id), **kw}
     for given in kw.get("inputs", ()):
-        # API prompts may leave out what has a default: ComfyUI refuses a prompt without a required input
-        if getattr(given, "default", None) is not None:
+        # API prompts may leave out what has a default: ComfyUI refuses a prompt without a required input. A file to
+        # upload stays required: the frontend adds its upload button to required inputs only.
+        if getattr(given, "default", None) is not None and not getattr(given, "upload", None):
             given.optional = True
     return io.Schema(**{k: v for k, v in kw.items() if k in known})
 
