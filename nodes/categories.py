@@ -15,9 +15,10 @@ GROUPS = {
         "CombineGuidance",
     ),
     "sampling": ("LoadModel", "Sampler", "Guider", "Sigmas", "EmptyLatent", "FittedScene"),
-    "maps": ("DecodeUV", "ReplaceMaps", "PhotoDetail", "RegionMasks", "UVTemplate"),
+    "maps": ("DecodeUV", "ReplaceMaps", "PhotoDetail", "Hair", "RegionMasks", "UVTemplate"),
     "light and pictures": (
         "Render",
+        "SceneCamera",
         "Turntable",
         "RenderPasses",
         "EnvironmentLight",
