@@ -203,7 +203,6 @@ def test_bad_prefix_is_refused_before_anything_runs(client, comfy, prefix):
         ("LoadModel", {"checkpoint": "nothing.safetensors"}),
         ("Sampler", {"sampler": "magic"}),
         ("Render", {"light": "disco"}),
-        ("ExportMesh", {"format": "stl"}),
         ("Sampler", {"steps": 0}),
     ],
 )
@@ -259,7 +258,7 @@ def guided_by(prompt: dict, source: list) -> dict:
 
 
 def test_an_insightface_pack_is_listed_and_guides(client, small_pack):
-    listed = client.get_json("/object_info/FitDiff_LoadRecognizer")["FitDiff_LoadRecognizer"]["input"]["required"][
+    listed = client.get_json("/object_info/FitDiff_LoadRecognizer")["FitDiff_LoadRecognizer"]["input"]["optional"][
         "recognizer"
     ]
     assert listed[1]["options"] == ["built-in", small_pack]

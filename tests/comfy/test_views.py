@@ -60,7 +60,8 @@ def test_turntable_spins_head_camera_and_light(client):
     assert all(f.shape == (4, 128, 128, 3) for f in frames.values()) and masks.shape == (4, 128, 128, 3)
     assert all(np.abs(f[0] - f[3]).mean() > 0.02 for f in frames.values()), "something moves"
     assert np.abs(masks[0] - masks[3]).max() < 0.01, "where only the light spins, the head stays"
-    assert run.progress("head")[-1] == (4, 4)
+    done, total = run.progress("head")[-1]
+    assert done == total > 0
 
 
 def test_render_follows_a_turntable(client):
