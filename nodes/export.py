@@ -278,7 +278,7 @@ class ExportMesh(io.ComfyNode):
                     "The photo's expression needs the scene; connect that output of FitDiff Sampler, or choose neutral."
                 )
             scenes = scenes_of_heads(avatar, scene)
-        refuse_preview(cls.hidden.prompt, cls.hidden.unique_id, suffix)
+        refuse_preview(getattr(cls.hidden, "prompt", None), getattr(cls.hidden, "unique_id", None), suffix)
         if suffix == "obj":  # viewers look for NAME.mtl, and an OBJ cannot name a file with blanks
             filename_prefix = re.sub(r"\s+(?=[^/\\]*$)", "_", filename_prefix.strip())
         options = ExportOptions(
@@ -288,7 +288,7 @@ class ExportMesh(io.ComfyNode):
             unit=unit,
             map_files=map_files,
             blendshapes=blendshapes,
-            extras=graph_texts(cls.hidden.prompt, cls.hidden.extra_pnginfo),
+            extras=graph_texts(getattr(cls.hidden, "prompt", None), getattr(cls.hidden, "extra_pnginfo", None)),
         )
         with all_or_none():
             folder, files = save_heads(avatar, filename_prefix, options, cls.hidden, scenes)
