@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import folder_paths
@@ -19,7 +20,12 @@ SAMPLE = "fitdiff/sample.jpg [temp]"
 
 
 def offer_sample() -> None:
-    """Put a copy of the sample into the temp folder, for the page's preview. The node itself reads the pack's file."""
+    """Put a copy of the sample into the temp folder, for the page's preview. The node itself reads the pack's file.
+
+    Without a server there is no page, and nothing is written.
+    """
+    if getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None) is None:
+        return
     copy = Path(folder_paths.get_annotated_filepath(SAMPLE))
     with contextlib.suppress(OSError):  # without a copy there is only no preview
         if not copy.exists():
