@@ -130,10 +130,6 @@ class GuidedDenoiser:
     def scene(self) -> Scene:
         return self.views[0].scene
 
-    @property
-    def _holds_colour(self) -> bool:
-        return self.decode is not None and self.decode.low_band is not None
-
     def _restart(self, batch: int) -> None:
         for view in self.views:
             view.restart(batch)
@@ -186,8 +182,10 @@ class GuidedDenoiser:
         # posterior standard deviation of a unit-variance element
         radius = self.settings.trust_radius * sigma / (1 + sigma**2) ** 0.5
         z, s = texture, shape
-        if self.last is None and self.decode is not None and self.settings.weights.tone and not self._holds_colour:
-            self.tone = skin_tone(self.decode(texture), self.skin)
+        decode = self.decode
+        # where the broad colour is held, so is the tone
+        if self.last is None and decode is not None and decode.low_band is None and self.settings.weights.tone:
+            self.tone = skin_tone(decode(texture), self.skin)
         if self.last is not None:  # continue from the estimate of the last level, as far as this level allows
             z, s = within(self.last.texture, texture, radius), within(self.last.shape, shape, radius)
         for _ in range(self.settings.inner_steps):

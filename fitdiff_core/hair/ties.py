@@ -9,8 +9,6 @@ from .growth import KNOT, SKIN, Strands, ramp, unit
 from .scalp import Roots
 from .style import HairStyle
 
-TAIL_LENGTH = {"ponytail": 1.0, "high_ponytail": 1.0, "half_up": 1.0, "pigtails": 1.0}
-
 
 def knots(style: HairStyle, body: Body) -> np.ndarray:
     """Knots `[1 or 2, 3]` of a style on a head, metres; a pair stands for pigtails, left (+x) first."""

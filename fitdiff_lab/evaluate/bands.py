@@ -38,8 +38,6 @@ from ..dataset.uv_photos import ATLAS, PairMaker
 from .albedo import best_gain, delta_e76, unwrap
 from .metrics import lab
 
-FIGURES = ("dE", "after gain", "blotch", "detail", "features", "covered")
-
 
 class Areas:
     """Which texels each figure counts, `[S, S]` bool."""
