@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..avatar import Avatar
+from ..delight.reading import read_photo
 from ..errors import UserError
 from ..filters import erode_and_feather, gaussian_blur
 from ..fitting.crop import check_mask, check_shown, crop_image
@@ -183,4 +184,5 @@ def occluders(avatar: Avatar, vertices: Tensor, scene: Scene, photo: Tensor) -> 
         return crop.mask
     gbuffer = GBuffer.render(vertices, head, scene, scene.size)
     mesh = scene.camera.project(head.landmarks(vertices, "mesh"), scene.size)
-    return visible_skin(crop.image, crop.mask, mesh, gbuffer, head, region_weights(head).to(photo))[1]
+    reading = read_photo(crop.image, crop.mask, vertices, scene.camera, head)
+    return visible_skin(crop.image, crop.mask, mesh, gbuffer, head, region_weights(head).to(photo), reading)[1]

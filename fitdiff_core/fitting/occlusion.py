@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..delight.reading import PhotoReading
 from ..face.mesh_points import CHIN, FOREHEAD, NOSE_TIP, SUBNASALE
 from ..filters import gaussian_blur
 from ..head import HeadModel
@@ -25,17 +26,25 @@ MIDDLE = 0.1  # radius around the tip of the nose that counts as the middle of t
 STRONG_DARK, STRONG_TINT = 1.1, 0.75
 # Weak: both somewhat darker and slightly tinted, or tinted. Where a beard may be, only the last.
 WEAK_DARK, WEAK_DARK_TINT, WEAK_TINT, BEARD_TINT = 0.6, 0.12, 0.35, 0.55
+SURE = 0.45  # probability of the network above which something hides the skin
 SHARP = 0.3  # least step of the log ratio across the edge of hair
 
 
 @torch.no_grad()
 def visible_skin(
-    photo: Tensor, valid: Tensor, mesh: Tensor, gbuffer: GBuffer, head: HeadModel, regions: Tensor
+    photo: Tensor,
+    valid: Tensor,
+    mesh: Tensor,
+    gbuffer: GBuffer,
+    head: HeadModel,
+    regions: Tensor,
+    reading: PhotoReading | None = None,
 ) -> tuple[Light, Tensor]:
     """Light and visible skin of a photo to which the head is fitted already.
 
     photo: `[1, 3, S, S]` sRGB crop. valid: `[1, 1, S, S]`, 0 where the photo ends
     mesh: `[1, 468, 2]` px. gbuffer: of the fitted head, at the crop's size. regions: of `region_weights`
+    reading: what a network says of it
 
     Returns the light for skin of the colour MEAN_SKIN, and `[1, 1, S, S]`, 1 where the skin is visible or nothing is
     known.
@@ -47,6 +56,9 @@ def visible_skin(
     hidden = strongly_different(ratio, skin * valid, features, upper)
     hair = connected_hair(ratio, face * valid, scalp * valid, features, upper, hidden)
     hidden = torch.maximum(hidden, hair)
+    if reading is not None:
+        things = gbuffer.sample(reading.hidden.to(photo)) * gbuffer.mask
+        hidden = torch.maximum(hidden, ((things - SURE) / 0.2).clamp(0, 1))
     return light, (1 - torch.maximum(hidden, enclosed(hidden, face * valid, mesh) * upper)) * valid
 
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..autograd import without_inference_mode
+from ..delight.reading import PhotoReading, read_photo
 from ..errors import UserError
 from ..face import Face, FaceSource
 from ..head import HeadModel
@@ -40,6 +41,7 @@ class FittedPhoto:
     regions: `[1, 4, h, w]` in UV: photometric weight, plain skin, features, mouth (`region_weights`)
     key_light: the one strong directional light, None where there is none
     source: the photo and the face in it, None if unknown
+    reading: what each texel shows, None if unknown
     """
 
     image: Tensor
@@ -51,6 +53,7 @@ class FittedPhoto:
     regions: Tensor
     key_light: KeyLight | None = None
     source: FaceSource | None = None
+    reading: PhotoReading | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -101,14 +104,15 @@ def fit_photo(
         )
         skin = gbuffer.sample(regions)[:, 1:2] * gbuffer.facing * crop.mask
         check_shown((skin * usable).sum() / skin.sum().clamp(min=1))
-    light, visible = visible_skin(crop.image, usable, mesh, gbuffer, head, regions)
+    reading = read_photo(crop.image, usable, vertices, scene.camera, head)
+    light, visible = visible_skin(crop.image, usable, mesh, gbuffer, head, regions, reading)
     report(2, 3)
     visible = visible if mask is None else usable
     key_light, light = fit_key_light(crop.image, visible, vertices, head, scene, regions, light)
     scene = replace(scene, light=light)
     weights = landmark_weights(head, "mesh", mesh)
     source = FaceSource.of(face)
-    return FittedPhoto(crop.image, visible, scene, shape, mesh, weights, regions, key_light, source)
+    return FittedPhoto(crop.image, visible, scene, shape, mesh, weights, regions, key_light, source, reading)
 
 
 def fit_key_light(

@@ -8,12 +8,14 @@ lies above this band, features and detail, is the photo's. It is off by default:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..delight.reading import PhotoReading
 from ..errors import UserError
 from ..filters import gaussian_blur
 from ..maps import ALBEDO_EPSILON
@@ -27,13 +29,32 @@ class BroadColour:
     """How the broad colour is held.
 
     sigma: width of the Gaussian that separates the bands, as a share of the atlas' side, 0.08 is usual; 0 turns it off
+    residual: share, 0..1, of the delighting network's difference from the prior's mean that is added
     """
 
     sigma: float = 0.0
+    residual: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.sigma <= 0.5:
             raise UserError(f"The width of the broad colour must be from 0 to 0.5, not {self.sigma}.")
+        if not 0 <= self.residual <= 1:
+            raise UserError(f"The share of the residual must be from 0 to 1, not {self.residual}.")
+
+
+def with_residual(diffuse: Tensor, readings: Sequence[PhotoReading | None], share: float) -> Tensor:
+    """The prior's mean albedo with what the delighting network sees in the photos.
+
+    diffuse: linear `[B, 3, h, w]`; all B are one person's. readings: of the photos; each counts by its expected error
+    """
+    if share <= 0 or not any(readings):
+        return diffuse
+    found = [r.log_residual(diffuse[:1]) for r in readings if r is not None]
+    weights = torch.stack([(-2 * error).exp() for _, error in found])
+    residual = torch.stack([r for r, _ in found])
+    mean = ((residual * weights).sum(0) / weights.sum(0)).to(diffuse)
+    gain = F.interpolate(share * mean, diffuse.shape[-2:], mode="bilinear", align_corners=False).exp()
+    return (diffuse * gain).clamp(0, 1)
 
 
 class LowBand:

@@ -20,10 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..autograd import without_inference_mode
+from ..delight.reading import PhotoReading
 from ..model.checkpoint import FitDiffModel
 from ..model.denoiser import pack_latent, unpack_latent
 from ..scene import Scene
-from .broad_colour import LowBand
+from .broad_colour import LowBand, with_residual
 from .multi_photo import as_guidances, with_colour_reference
 from .objective import Guidance, PhotoObjective
 from .optimiser import RMSNormalisedMomentum
@@ -111,16 +112,20 @@ class GuidedDenoiser:
             self.autoencoder = autoencoder
             self.views = [PhotoView(g, PhotoObjective(head, self.decode, g)) for g in photos]
             if texture_mean is not None and self.settings.broad_colour.sigma > 0:
-                self.decode.low_band = self._low_band(self.decode, texture_mean)
+                readings = [g.target.photo.reading for g in photos]
+                self.decode.low_band = self._low_band(self.decode, texture_mean, readings)
         else:
             self.views = [PhotoView(g, objective) for g in photos]
         self._restart(1)
 
     @torch.inference_mode(False)
     @torch.no_grad()
-    def _low_band(self, decoder: CachedDecoder, texture_mean: Tensor) -> LowBand:
+    def _low_band(
+        self, decoder: CachedDecoder, texture_mean: Tensor, readings: Sequence[PhotoReading | None]
+    ) -> LowBand:
         diffuse = decoder.decode(texture_mean.clone())[:, :3]
-        return LowBand(self.regions, diffuse, self.settings.broad_colour.sigma)
+        settings = self.settings.broad_colour
+        return LowBand(self.regions, with_residual(diffuse, readings, settings.residual), settings.sigma)
 
     @property
     def scenes(self) -> list[Scene]:

@@ -58,7 +58,7 @@ def fit_hair(avatar: Avatar, scene: Scene, photo: Tensor, seed: int = 0) -> tupl
     """
     if scene.crop is None or len(avatar) != 1:
         return suitable_style(avatar[0], seed), ["The scene belongs to no photo; the hair is one that suits the face."]
-    view = wide_view(avatar, scene, photo)
+    view = wide_view(avatar.head, avatar.vertices(scene)[:1].float().cpu(), scene, photo)
     seen = see_hair(view)
     if not seen.known:
         return suitable_style(avatar, seed), ["The photo hides the hair; the hair is one that suits the face."]

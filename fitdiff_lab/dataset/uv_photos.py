@@ -23,6 +23,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from fitdiff_core.delight.classes import BEARD, BROW, GLASSES, HAIR, LIP, OTHER, SCALP, SKIN
+from fitdiff_core.delight.network import COARSE, log_albedo
+from fitdiff_core.delight.unwrapping import SIZE, CoarseUnwrapper
 from fitdiff_core.errors import UserError, command
 from fitdiff_core.files import atomic_path
 from fitdiff_core.fitting.landmarks import FitPrior, fit_landmarks
@@ -35,9 +38,6 @@ from fitdiff_core.render.orientation import raster_to_image
 from fitdiff_core.scene import Scene
 
 from ..cli import command_parser
-from ..delight.classes import BEARD, BROW, GLASSES, HAIR, LIP, OTHER, SCALP, SKIN
-from ..delight.network import COARSE, log_albedo
-from ..delight.unwrapping import SIZE, CoarseUnwrapper
 from ..synthetic import occluders as draw
 from ..synthetic.background import hair_volume, random_background, shoulders
 from ..synthetic.long_hair import LongHair

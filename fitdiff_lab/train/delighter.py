@@ -9,24 +9,21 @@ face that come from other pairs, exposure, noise, the mirror image.
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
 from torch import Tensor
 
+from fitdiff_core.delight.classes import HIDING
+from fitdiff_core.delight.network import COARSE, Delighted, Delighter, coarse_photo
+from fitdiff_core.delight.unwrapping import SIZE
 from fitdiff_core.errors import command
-from fitdiff_core.files import atomic_path
 from fitdiff_core.head import load_head
 
 from ..dataset.uv_photos import load_pairs
-from ..delight.classes import CLASSES, HIDING
-from ..delight.network import COARSE, Delighted, Delighter, coarse_photo
-from ..delight.unwrapping import SIZE
 from .run import (
     Budget,
     Every,
@@ -37,6 +34,7 @@ from .run import (
     optimizer_tensors,
     prefixed,
     resume,
+    save_small_network,
     step_generator,
     without_prefix,
 )
@@ -91,8 +89,8 @@ def hiding(classes: Tensor) -> Tensor:
     return torch.isin(classes, torch.tensor(HIDING))[:, None].float()
 
 
-def varied(pairs: dict[str, Tensor], size: int, g: torch.Generator) -> Batch:
-    """A batch of `size` pairs, varied at random."""
+def varied(pairs: dict[str, Tensor], size: int, mean: Tensor, g: torch.Generator) -> Batch:
+    """A batch of `size` pairs, varied at random. mean: `[3, 64, 64]`, log albedo of the mean person."""
     n = len(pairs["seen"])
 
     def normal(*shape: int) -> Tensor:
@@ -127,6 +125,8 @@ def varied(pairs: dict[str, Tensor], size: int, g: torch.Generator) -> Batch:
     spoiled = pairs["prior"][chance(0.06, torch.randint(n, (size,), generator=g), i)].float()
     tone = 0.12 * normal(size, 1, 1, 1) + 0.03 * normal(size, 3, 1, 1)
     spoiled = spoiled + tone * (torch.rand(size, 1, 1, 1, generator=g) < 0.3)
+    # the first look at a photo knows nothing of the person
+    spoiled = torch.where(torch.rand(size, 1, 1, 1, generator=g) < 0.15, mean.expand_as(spoiled), spoiled)
     b = Batch(colour * (b.seen > 0), b.seen, b.facing, b.normal, moved, spoiled, classes)
     return b.mirrored() if torch.rand(1, generator=g) < 0.5 else b
 
@@ -197,18 +197,6 @@ def score(net: Delighter, pairs: dict[str, Tensor], weight: Tensor) -> dict[str,
     return dict(zip(names, torch.tensor(parts).mean(0).tolist(), strict=True)) | {"hidden IoU": both / max(one, 1)}
 
 
-def save_weights(path: Path, net: Delighter, tensors: dict[str, Tensor], about: dict) -> None:
-    """Averaged weights as fp16 safetensors, with the architecture in the metadata."""
-    metadata = {
-        "format": FORMAT,
-        "architecture": json.dumps(net.describe()),
-        "classes": json.dumps(CLASSES),
-        "training": json.dumps(about),
-    }
-    with atomic_path(path) as part:
-        save_file({k: v.half().contiguous() for k, v in tensors.items()}, part, metadata)
-
-
 def train(data: Path, run: Run, budget: Budget, batch: int, lr: float, seed: int, precision: str, save: float) -> None:
     """Train until the budget is spent; see the module."""
     pairs, test, weight = load_pairs(data / "train"), load_pairs(data / "test"), face_weight()
@@ -235,7 +223,7 @@ def train(data: Path, run: Run, budget: Budget, batch: int, lr: float, seed: int
     while not budget.over(step):
         if look():
             pairs = load_pairs(data / "train")
-        b = varied(pairs, batch, step_generator(seed, step))
+        b = varied(pairs, batch, net.mean, step_generator(seed, step))
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             answer = net(b.colour, b.seen, b.facing, b.normal, b.prior)
         found = losses(answer, b, weight)
@@ -258,7 +246,7 @@ def train(data: Path, run: Run, budget: Budget, batch: int, lr: float, seed: int
     figures = test_now()
     print("held out", {k: round(v, 4) for k, v in figures.items()}, flush=True)
     about = {"steps": step, "minutes": round(budget.seconds / 60, 1), "pairs": len(pairs["seen"]), "seed": seed}
-    save_weights(run.folder / "delighter.safetensors", net, average, about | {"held out": figures})
+    save_small_network(run.folder / "delighter.safetensors", FORMAT, net, average, about | {"held out": figures})
 
 
 @command

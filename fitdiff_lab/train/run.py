@@ -353,3 +353,13 @@ def arguments(
     p.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of the networks (%(default)s)")
     p.add_argument("--save-seconds", type=float, default=120, help="wall time between two saves (%(default)s)")
     return p
+
+
+def save_small_network(path: Path, kind: str, net: nn.Module, tensors: dict[str, Tensor], about: dict) -> None:
+    """Weights as fp16 safetensors, with format, architecture and training in the metadata.
+
+    kind: the format's name. net: has `describe`. tensors: its weights, averaged. about: of the training, for JSON
+    """
+    metadata = {"format": kind, "architecture": json.dumps(net.describe()), "training": json.dumps(about)}
+    with atomic_path(path) as part:
+        save_file({k: v.half().contiguous() for k, v in tensors.items()}, part, metadata)

@@ -8,14 +8,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from fitdiff_core.delight.classes import CLASSES, GLASSES, HAIR, OTHER, SKIN
+from fitdiff_core.delight.network import COARSE, Delighter, coarse_photo
+from fitdiff_core.delight.unwrapping import SIZE, CoarseUnwrapper
 from fitdiff_core.errors import UserError
 from fitdiff_core.render import interpolate, rasterize
 from fitdiff_core.render.orientation import raster_to_image
 from fitdiff_core.scene import Scene
 from fitdiff_lab.dataset.uv_photos import PairMaker, atlas_places, load_pairs
-from fitdiff_lab.delight.classes import CLASSES, GLASSES, HAIR, OTHER, SKIN
-from fitdiff_lab.delight.network import COARSE, Delighter, coarse_photo
-from fitdiff_lab.delight.unwrapping import SIZE, CoarseUnwrapper
 from fitdiff_lab.evaluate.bands import Areas, figures
 from fitdiff_lab.synthetic import occluders as draw
 from fitdiff_lab.train import delighter

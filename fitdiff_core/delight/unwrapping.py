@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fitdiff_core.head import HeadModel
-from fitdiff_core.image import srgb_to_linear
-from fitdiff_core.render import Camera, interpolate, rasterize, vertex_normals
-from fitdiff_core.render.orientation import raster_to_image
+from ..head import HeadModel
+from ..image import srgb_to_linear
+from ..render import Camera, interpolate, rasterize, vertex_normals
+from ..render.orientation import raster_to_image
 
 SIZE = 128  # texels a side of what the network sees
 FINE = 2 * SIZE  # the photo is sampled at this size and averaged
@@ -39,13 +39,14 @@ class UVPhoto:
 
 
 class CoarseUnwrapper:
-    """Unwraps face crops of one head. It keeps the atlas' rasterisation, which is the same for every photo."""
+    """Unwraps face crops of one head, on the CPU. It keeps the atlas' rasterisation, which is the same for every
+    photo."""
 
     @torch.no_grad()
     def __init__(self, head: HeadModel):
-        self.head, self.triangles = head, head.triangles.long()
+        self.triangles = head.triangles.cpu().long()
         skin = self.triangles[(self.triangles < head.n_skin).all(1)]
-        uv = head.uv.float()
+        uv = head.uv.cpu().float()
         one = torch.ones_like(uv[:, :1])
         self.skin = skin
         self.rast = rasterize(torch.cat([uv * 2 - 1, 0 * one, one], 1)[None], skin, (FINE, FINE))

@@ -145,8 +145,15 @@ class Delighter(nn.Module):
         classes = F.pixel_shuffle(self.label(torch.cat([x, planes[:, :16].to(x)], 1)).float(), SIZE // COARSE)
         return Delighted(y[:, :3], y[:, 3:6], y[:, 6:7].clamp(-5, 1), y[:, 7:].clamp(-5, 1), classes)
 
-    def delight(self, photo: UVPhoto, prior: Tensor) -> Delighted:
-        """The answer about one unwrapped photo. prior: linear albedo `[1, 3, h, w]` of the prior's mean."""
-        coarse = log_albedo(F.interpolate(prior.clamp(0, 1), (COARSE, COARSE), mode="area"))
+    @torch.no_grad()
+    def delight(self, photo: UVPhoto, prior: Tensor | None = None) -> Delighted:
+        """The answer about one unwrapped photo.
+
+        prior: linear albedo `[1, 3, h, w]` of the prior's mean; None for a person of whom nothing is known
+        """
+        if prior is None:
+            coarse = self.mean[None]
+        else:
+            coarse = log_albedo(F.interpolate(prior.clamp(0, 1), (COARSE, COARSE), mode="area"))
         normal = F.avg_pool2d(photo.normal, SIZE // COARSE)
         return self(photo.colour[:, :3], photo.seen, photo.facing, normal, coarse)
