@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..photo_networks import load_segmenter
 from ..render.hair import hair_layer, hair_shadows
 from ..render.rasterizer import rasterize
 from .body import Body
@@ -20,9 +21,10 @@ from .groom import grow_hair, scalp_of
 from .growth import grow
 from .invent import feminine_share, painted_hair, pigment, suitable_style
 from .locks import bend
+from .outline import CENTRE, corrected, directions, reshape
 from .photo import BALD, BARE_TOP, SIDE, Seen, View, see_hair, wide_view
 from .presets import PRESETS
-from .style import HairStyle
+from .style import OUTLINE, HairStyle
 from .ties import drawn
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ FACTORS = {
 }
 STEPS = {"hem": (-0.025, 0.025), "hairline": (-0.006, 0.007), "part": (-0.025, 0.025), "curtain": (-0.012, 0.01)}
 HIGHEST = -0.05  # metres; loose long hair is cut no higher, below the middle of the ear
+OUTLINE_ROUNDS = 2
+SIDEWAYS = 0.6  # radians of yaw beyond which the outline is not that of the frontal view
 TRIES = 26  # sketches after the first round
 
 
@@ -59,7 +63,15 @@ def fit_hair(avatar: Avatar, scene: Scene, photo: Tensor, seed: int = 0) -> tupl
     if scene.crop is None or len(avatar) != 1:
         return suitable_style(avatar[0], seed), ["The scene belongs to no photo; the hair is one that suits the face."]
     view = wide_view(avatar.head, avatar.vertices(scene)[:1].float().cpu(), scene, photo)
-    seen = see_hair(view)
+    return fit_view(avatar, scene, view, load_segmenter().find(view), seed)
+
+
+@torch.no_grad()
+def fit_view(
+    avatar: Avatar, scene: Scene, view: View, mask: Tensor, seed: int = 0
+) -> tuple[HairStyle | None, list[str]]:
+    """As `fit_hair`, from a view of the photo and where hair is in it, `[S, S]` 0..1."""
+    seen = see_hair(view, mask)
     if not seen.known:
         return suitable_style(avatar, seed), ["The photo hides the hair; the hair is one that suits the face."]
     share = float(seen.mask.sum() / (view.edge > -0.9).sum().clamp(min=1))
@@ -69,6 +81,8 @@ def fit_hair(avatar: Avatar, scene: Scene, photo: Tensor, seed: int = 0) -> tupl
         return PRESETS["shaved"].with_(seed=seed, **pigment(painted_hair(avatar).colour)), []
     sketch = Sketch(avatar, scene, view, seen)
     style = PRESETS["balding"] if seen.above < BARE_TOP and seen.bare > 0.5 else _search(sketch, avatar)
+    for _ in range(OUTLINE_ROUNDS):
+        style = sketch.outlined(style)
     style = style.with_(seed=seed, dye=(0.1, 0.1, 0.1), grey=0.0)
     return style.with_(**pigment(_colour(avatar, scene, view, seen, style))), []
 
@@ -78,6 +92,8 @@ class Sketch:
 
     def __init__(self, avatar: Avatar, scene: Scene, view: View, seen: Seen):
         self.scalp, self.view, self.seen = scalp_of(avatar.head), view, seen
+        toward = view.camera.position()[0]
+        self.yaw = float(torch.atan2(toward[0], toward[2]))
         self.vertices = avatar.vertices(scene)[0].float().cpu().numpy().astype(float)
         self.bodies: dict[bool, Body] = {}
         # the face below the brows tells nothing; the forehead shows where hair ends
@@ -91,6 +107,30 @@ class Sketch:
             either = torch.maximum(mask, self.seen.mask) * self.counts
             self.tried[style] = float(both.sum() / either.sum().clamp(min=1)) + ORIENTATION * agree
         return self.tried[style]
+
+    def outlined(self, style: HairStyle) -> HairStyle:
+        """The style with an outline that is nearer to the photo's, or itself where that does not help."""
+        if style.tie != "none" or abs(self.yaw) > SIDEWAYS:
+            return style
+        drawn, on = self._draw(style)[0], (self.view.edge > -0.9).float()
+        changed = corrected(style, *(self._reach(mask) for mask in (self.seen.mask, drawn, on)))
+        return changed if self.score(changed) > self.score(style) else style
+
+    def _reach(self, mask: Tensor) -> np.ndarray:
+        """How far a mask `[S, S]` reaches from the head's centre in each direction, metres; NaN at the photo's end."""
+        xy = self.view.metre.numpy()
+        sector = np.round(directions(xy)).astype(int) % OUTLINE
+        far = np.hypot(*(xy - CENTRE).transpose(2, 0, 1))
+        inside, valid = mask.numpy() > 0.5, self.view.valid.numpy()
+        reach = np.full(OUTLINE, np.nan)
+        for k in range(OUTLINE):
+            here = (sector == k) & inside
+            if here.any():
+                reach[k] = np.quantile(far[here], 0.98)
+                end = far[(sector == k) & ~valid]
+                if len(end) and reach[k] > end.min() - 0.01:
+                    reach[k] = np.nan
+        return reach
 
     def _draw(self, style: HairStyle) -> tuple[Tensor, float]:
         """Silhouette `[S, S]` of a style, and how well its strands run as the photo's, -1..1."""
@@ -106,6 +146,7 @@ class Sketch:
             strands = grow(style, roots, points, body, rng, 8 if style.long else 5)
             if style.wave + style.curl > 0.004:
                 strands = bend(strands, style, body, rng)
+            strands = reshape(strands, style, body)
         width = np.minimum(WIDTH, 0.006 + 0.2 * strands.length)
         cards = ribbons(strands, style, width, np.ones(strands.points.shape[:2]), rng)
         positions, tri = torch.from_numpy(cards.positions).float(), torch.from_numpy(cards.triangles)

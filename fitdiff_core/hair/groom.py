@@ -22,6 +22,7 @@ from .colour import WHITE, pigment_colour
 from .density import Density
 from .growth import SKIN, Strands, grow, ramp, unit
 from .locks import bend, gather
+from .outline import reshape
 from .scalp import Scalp
 from .style import HairStyle
 from .ties import drawn, knots, plait, tail, twist, wound
@@ -165,7 +166,7 @@ def _loose(scalp: Scalp, style: HairStyle, v: np.ndarray, body: Body, rng: np.ra
         strands = drawn(style, roots, roots.on(v), body, rng, 9)
     else:
         strands = grow(style, roots, roots.on(v), body, rng, segments)
-        strands = bend(gather(strands, style, rng), style, body, rng)
+        strands = reshape(bend(gather(strands, style, rng), style, body, rng), style, body)
     light = _light(strands, style, body)
     if style.strand == "coily" and style.flow == "out":
         part = strands.select(np.arange(len(strands)) % 3 == 0)

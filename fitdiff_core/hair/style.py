@@ -11,6 +11,7 @@ from ..errors import UserError
 FLOWS = ("part", "back", "forward", "up", "out", "tied")
 STRANDS = ("straight", "curly", "coily", "loc", "braid")
 TIES = ("none", "ponytail", "high_ponytail", "bun", "top_knot", "pigtails", "braid", "half_up")
+OUTLINE = 24  # directions of an outline
 RANGES = {
     "hairline": (-0.02, 0.05),
     "recession": (0.0, 0.05),
@@ -67,6 +68,7 @@ class HairStyle:
     frizz: 0..1, disorder
     melanin, redness: 0..1, as in Blender's Principled Hair BSDF. grey: share of white strands. roots: their darkness
     dye: linear RGB of dyed hair in place of melanin, or None
+    outline: OUTLINE numbers, log of how much farther the hair reaches in each direction (`outline.py`), or empty
     seed: of all random draws
     """
 
@@ -106,6 +108,7 @@ class HairStyle:
     roots: float = 0.4
     dye: tuple[float, float, float] | None = None
     seed: int = 0
+    outline: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name, options in (("flow", FLOWS), ("strand", STRANDS), ("tie", TIES)):
@@ -115,6 +118,8 @@ class HairStyle:
             value = getattr(self, name)
             if not (math.isfinite(value) and low <= value <= high):
                 raise UserError(f"The hair's {name} must be from {low} to {high} (got {value}).")
+        if len(self.outline) not in (0, OUTLINE) or not all(abs(x) <= 2 for x in self.outline):
+            raise UserError(f"The hair's outline must be {OUTLINE} numbers from -2 to 2, or empty.")
 
     @property
     def long(self) -> bool:

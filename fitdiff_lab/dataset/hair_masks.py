@@ -4,7 +4,7 @@
 
 The network (Apache-2.0, https://ai.google.dev/edge/mediapipe/solutions/vision/image_segmenter) runs in OpenCV, which is
 needed for this command only: pip install opencv-python-headless. It misses pale hair and small heads, so it looks at
-the mirror image too and at three widths round the head; the largest answer counts.
+three widths round the head and at the mirror image; the largest answer counts, where it is connected to the head.
 
 A photo without a face is left out. The views are wider than the segmenter's, so that training can move them.
 """
@@ -24,6 +24,7 @@ from fitdiff_core import pipeline
 from fitdiff_core.errors import UserError, command
 from fitdiff_core.files import atomic_path
 from fitdiff_core.fitting.landmarks import fit_scene
+from fitdiff_core.fitting.occlusion import reconstruct
 from fitdiff_core.hair.photo import View, photo_places, wide_view
 from fitdiff_core.hair.segmenter import view_planes
 from fitdiff_core.head import HeadModel, load_head
@@ -34,7 +35,7 @@ from ..cli import command_parser
 
 WIDE, SIDE = 2.6, 208  # of the stored views; the pixels are as large as in the view of the segmenter
 NETWORK_SIDE = 512
-WIDTHS = (1.6, 2.2, 3.2)  # of the network's looks, over the face crop
+WIDTHS = (1.0, 1.3, 1.8)  # of the network's looks, over the face crop; it misses hair where the head is small
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
@@ -46,6 +47,7 @@ class HairNetwork:
             import cv2
         except ImportError as e:
             raise UserError("Hair masks need OpenCV: pip install opencv-python-headless") from e
+        cv2.setNumThreads(1)
         self.network = cv2.dnn.readNetFromTFLite(str(path))
 
     def probability(self, image: Tensor) -> Tensor:
@@ -55,8 +57,9 @@ class HairNetwork:
         out = torch.from_numpy(self.network.forward().copy()).reshape(2, NETWORK_SIDE, NETWORK_SIDE)
         return out.softmax(0)[1]
 
-    def label(self, photo: Tensor, scene: Scene, wide: float = WIDE, side: int = SIDE) -> Tensor:
-        """Hair round the head of a fitted scene: `[side, side]` 0..1, `wide` times the face crop."""
+    def label(self, photo: Tensor, scene: Scene, view: View, wide: float = WIDE) -> Tensor:
+        """Hair round the head of a fitted scene: `[S, S]` 0..1, as the view, `wide` times the face crop."""
+        side = len(view.edge)
         t = (torch.arange(NETWORK_SIDE) + 0.5) / NETWORK_SIDE * 2 - 1
         y, x = torch.meshgrid(t, t, indexing="ij")
         u = (torch.arange(side) + 0.5) / side * 2 - 1
@@ -64,11 +67,16 @@ class HairNetwork:
         best = torch.zeros(side, side)
         for width in WIDTHS:
             grid, _ = photo_places(scene, x * width, y * width, photo.shape[-2:])
-            image = F.grid_sample(photo, grid[None], padding_mode="zeros", align_corners=False)[0]
-            found = torch.maximum(self.probability(image), self.probability(image.flip(-1)).flip(-1))
+            image = F.grid_sample(photo, grid[None], padding_mode="reflection", align_corners=False)[0]
+            found = self.probability(image)
+            if width == WIDTHS[0]:
+                found = torch.maximum(found, self.probability(image.flip(-1)).flip(-1))
             at = torch.stack([u, v], -1)[None] * (wide / width)
             best = torch.maximum(best, F.grid_sample(found[None, None], at, align_corners=False)[0, 0])
-        return best
+        head = F.max_pool2d((view.edge > -0.03).float()[None, None], 5, 1, 2)
+        solid = (best > 0.5).float()[None, None]
+        kept = F.max_pool2d(reconstruct(torch.minimum(head, solid), solid), 3, 1, 1)[0, 0]
+        return best * kept * view.valid
 
 
 def photo_view(photo: Tensor, head: HeadModel) -> tuple[View, Scene]:
@@ -92,7 +100,7 @@ def prepare(photos: Path, network: Path, out: Path, log=print) -> None:
             log(f"{path.name}: left out. {e}")
             continue
         planes.append(view_planes(view.image, view.valid, view.edge, view.face, view.ears, view.metre).half())
-        masks.append((label.label(photo, scene) * 255).round().to(torch.uint8)[None])
+        masks.append((label.label(photo, scene, view) * 255).round().to(torch.uint8)[None])
         log(f"{path.name}: {float(masks[-1].float().mean()) / 255:.3f} hair")
     with atomic_path(out) as part:
         save_file({"planes": torch.stack(planes), "mask": torch.stack(masks)}, part)
