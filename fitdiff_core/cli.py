@@ -67,10 +67,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         "--photo-detail",
         nargs="?",
         const=1.0,
-        default=0.0,
         type=float,
         metavar="STRENGTH",
-        help="add the (first) photo's own detail where it shows the skin, 0 to 1 (default: off; without a number: 1)",
+        help="add the (first) photo's own detail where it shows the skin, 0 to 1 (default: 1 for a guided photo)",
+    )
+    p.add_argument(
+        "--no-photo-detail",
+        dest="photo_detail",
+        action="store_const",
+        const=0.0,
+        help="pure FitDiff: only what the model samples",
     )
     p.add_argument(
         "--hair",
@@ -96,9 +102,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add_file_options(p.add_argument_group("files"))
     p.add_argument("--config", help="JSON file with further settings; see docs/cli.md")
     args = p.parse_intermixed_args(argv)  # photos before and after the flags
+    fits = bool(args.photo) and not args.no_guidance
+    if args.photo_detail is None:
+        args.photo_detail = 1.0 if fits else 0.0
     if not 0 <= args.photo_detail <= 1:
         raise UserError(f"--photo-detail must be from 0 to 1 (got {args.photo_detail}).")
-    if args.photo_detail and (not args.photo or args.no_guidance):
+    if args.photo_detail and not fits:
         raise UserError("--photo-detail needs a photo that the head is fitted to: give one, without --no-guidance.")
     if args.mask and (len(args.mask) != len(args.photo) or args.no_guidance):
         raise UserError(
@@ -183,13 +192,14 @@ def head_settings(args: argparse.Namespace, config: dict[str, Any]) -> HeadSetti
     return HeadSettings(args.seed, not args.no_guidance, args.photo_detail, config["texture_size"], sampling, guidance)
 
 
-def outlier_warnings(paths: list[str], guidance: list[Guidance]) -> list[str]:
-    """A line for each photo that seems to show another person than the others."""
+def photo_warnings(paths: list[str], guidance: list[Guidance]) -> list[str]:
+    """What hides much of the face in each photo, and which photos seem to show another person than the others."""
     from .guidance import describe_outlier, identity_outliers
 
     names = [f"{os.path.basename(p)} (photo {i} of {len(paths)})" for i, p in enumerate(paths, 1)]
     found = identity_outliers(guidance) if guidance else []
-    return [describe_outlier(names[i], names[k], share) for i, k, share in found]
+    hidden = [line for name, g in zip(names, guidance) for line in g.target.photo.describe_hidden(name)]  # noqa: B905
+    return hidden + [describe_outlier(names[i], names[k], share) for i, k, share in found]
 
 
 def export(args: argparse.Namespace, out: Path, formats: list[tuple[str, str]], avatar: Avatar, scene: Scene) -> None:
@@ -243,7 +253,7 @@ def make(args: argparse.Namespace) -> Made:
         photos, masks, networks = inputs = load(args, config)
     fitted = fit_head(photos, networks, settings.guidance, config["which"], masks=masks, stage=clock.stage)
     guidance = fitted.guidance
-    warnings = outlier_warnings(args.photo, guidance)
+    warnings = photo_warnings(args.photo, guidance)
     for line in warnings:
         print(f"warning: {line}", file=sys.stderr)
     with progress_bar(config["steps"]) as bar:
@@ -267,7 +277,8 @@ def make(args: argparse.Namespace) -> Made:
         out.mkdir(parents=True, exist_ok=True)
         save_png(out / "render.png", picture)
         export(args, out, formats, avatar, scenes[0])
-    report = make_report(args, config, inputs, similarity, warnings, clock)
+    hidden = [g.target.photo.hidden() for g in guidance]
+    report = make_report(args, config, inputs, similarity, hidden, warnings, clock)
     write_atomic(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     return Made(avatar, scenes, guidance, report)
 
@@ -277,10 +288,12 @@ def make_report(
     config: dict[str, Any],
     inputs: Inputs,
     similarity: list[float],
+    hidden: list[dict[str, float]],
     warnings: list[str],
     clock: Stopwatch,
 ) -> dict[str, Any]:
-    """What `report.json` holds. similarity: of each photo to its render, by the guiding recogniser."""
+    """What `report.json` holds. similarity: of each photo to its render, by the guiding recogniser.
+    hidden: share of the face that each kind of thing hides in each photo."""
     import torch
 
     from . import __version__
@@ -288,7 +301,8 @@ def make_report(
     return {
         "photo": os.path.basename(args.photo[0]) if args.photo else None,
         "photos": [
-            {"photo": os.path.basename(p), "similarity": s} for p, s in zip(args.photo, similarity, strict=True)
+            {"photo": os.path.basename(p), "similarity": s, "hidden": {k: round(v, 3) for k, v in h.items()}}
+            for p, s, h in zip(args.photo, similarity, hidden, strict=True)
         ],
         "warnings": warnings,
         "seed": args.seed,

@@ -101,13 +101,14 @@ class Guidance(io.ComfyNode):
             found = pipeline.prepare_guidance(fitted, recognizer, settings)
         height, width = photos.shape[-2:]
         visible = [photo.visible_mask((height, width))[:, 0].float().cpu() for photo in fitted]
-        return io.NodeOutput(core.as_guidances(found), torch.cat(visible), ui=host.say(cls, outlier_lines(found)))
+        return io.NodeOutput(core.as_guidances(found), torch.cat(visible), ui=host.say(cls, warning_lines(found)))
 
 
-def outlier_lines(photos) -> list[str]:
-    """A warning for each photo of a guidance that seems to show another person."""
+def warning_lines(photos) -> list[str]:
+    """What hides much of the face in each photo of a guidance, and which photos seem to show another person."""
     photos = core.as_guidances(photos)
-    return [
+    hidden = [line for i, g in enumerate(photos) for line in g.target.photo.describe_hidden(f"photo {i + 1}")]
+    return hidden + [
         core.describe_outlier(f"guidance photo {i + 1} of {len(photos)}", f"photo {k + 1}", share)
         for i, k, share in core.identity_outliers(photos)
     ]
@@ -140,4 +141,4 @@ class CombineGuidance(io.ComfyNode):
     @host.with_gradients
     def execute(cls, guidance_1, guidance_2):
         found = core.as_guidances([*core.as_guidances(guidance_1), *core.as_guidances(guidance_2)])
-        return io.NodeOutput(found, ui=host.say(cls, outlier_lines(found)))
+        return io.NodeOutput(found, ui=host.say(cls, warning_lines(found)))

@@ -13,7 +13,7 @@ from ..fitdiff_core.save_prefix import bad_template
 from . import host, types
 from .export import below_output, graph_texts, save_heads
 from .faces import faces_in
-from .guidance import outlier_lines
+from .guidance import warning_lines
 from .sampling import DEFAULT, diffuse_preview, seed_input, steps_input
 
 PICTURE_SIZE = 512  # pixels a side of each picture in the preview
@@ -105,7 +105,7 @@ class PhotoToHead(io.ComfyNode):
         chosen = faces_in(photos, face, faces=faces)
         settings = heads.HeadSettings(seed, photo_detail=photo_detail, sampling=pipeline.SampleSettings(steps))
         fitted = heads.fit_head(batch, nets, settings.guidance, faces=chosen, masks=masks)
-        said = host.say(cls, outlier_lines(fitted.guidance))
+        said = host.say(cls, warning_lines(fitted.guidance))
         progress = host.Progress(steps, diffuse_preview(nets.model))
         head = heads.make_head(batch, nets, fitted, settings, masks, callback=progress)
         picture, _ = heads.preview(head, fitted.guidance, PICTURE_SIZE)

@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..head import HeadModel
 from ..photo_networks import load_delighter
 from ..render import Camera
-from .classes import HIDING
+from .classes import CLASSES, HIDING
 from .unwrapping import CoarseUnwrapper, UVPhoto
 
 _unwrappers = WeakTensorKeyDictionary()
@@ -31,6 +32,12 @@ class PhotoReading:
     def hidden(self) -> Tensor:
         """Probability that a texel shows hair, glasses or another thing before the face, `[1, 1, 128, 128]`."""
         return self.classes[:, list(HIDING)].sum(1, keepdim=True) * (self.unwrapped.seen > 0)
+
+    def shares(self, face: Tensor) -> dict[str, float]:
+        """Share of the face, 0..1, that each kind of thing hides. face: `[1, 1, h, w]` in UV, 0..1."""
+        weight = F.interpolate(face.float().cpu(), self.classes.shape[-2:], mode="area") * self.unwrapped.seen
+        found = (self.classes[:, list(HIDING)] * weight).sum((0, 2, 3)) / weight.sum().clamp(min=1e-6)
+        return dict(zip((CLASSES[i] for i in HIDING), found.tolist(), strict=True))
 
     @torch.no_grad()
     def log_residual(self, prior: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,8 @@ from .regions import region_weights
 from .sh_light import MEAN_SKIN, fit_light, light_pixels
 
 CROP_SIZE = 256
+TOLD = 0.08  # share of the face, hidden by one kind of thing, from which the user is told
+THINGS = {"hair over skin": "hair", "glasses": "glasses", "other occluder": "a hand, hat, mask or other thing"}
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,18 @@ class FittedPhoto:
     def size(self) -> tuple[int, int]:
         """(H, W) of the crop."""
         return self.image.shape[-2], self.image.shape[-1]
+
+    def hidden(self) -> dict[str, float]:
+        """Share of the face, 0..1, that is hidden, by kind: hair over skin, glasses, other occluder."""
+        return {} if self.reading is None else self.reading.shares(self.regions[:, :1])
+
+    def describe_hidden(self, photo: str) -> list[str]:
+        """A warning where something hides much of the face. photo: the name that the user knows it by."""
+        found = {THINGS[k]: v for k, v in self.hidden().items() if v > TOLD}
+        if not found:
+            return []
+        parts = " and ".join(f"{name} ({share:.0%} of the face)" for name, share in found.items())
+        return [f"{photo} shows {parts} before the skin; what lies under it is a guess."]
 
     def visible_mask(self, size: tuple[int, int]) -> Tensor:
         """`visible` in the pixels of the photo, `[1, 1, H, W]`; size: (H, W) of the photo."""
