@@ -24,6 +24,11 @@ ASSET = Path(__file__).parent / "assets" / "photo.safetensors"
 REPAIR = "Reinstall FitDiff, or make the file with: python -m fitdiff_lab.train.release_photo"
 
 
+def widths(value: Any) -> bool:
+    """Features at each level of a UNet, of a size that cannot fill the memory."""
+    return list_of(is_count)(value) and 2 <= len(value) <= 8 and all(w <= 512 and w % 8 == 0 for w in value)
+
+
 @lru_cache(maxsize=1)
 def load_delighter() -> Delighter:
     """The shipped delighting network. Raises UserError for a missing or damaged file."""
@@ -55,9 +60,7 @@ def read_network(part: str, kind: type[nn.Module], config: type, path: str | os.
             if metadata.get("format") != FORMAT:
                 raise UserError(f"{path} holds no networks for photos (format {metadata.get('format')!r}). {REPAIR}")
             described = json_table(metadata["architecture"])[part]
-            if set(described) != {x.name for x in fields(config)} or not all(
-                list_of(is_count)(v) for v in described.values()
-            ):
+            if set(described) != {x.name for x in fields(config)} or not all(widths(v) for v in described.values()):
                 raise ValueError(f"the architecture of {part} is {str(described)[:60]}")
             names = [n for n in f.keys() if n.startswith(part + ".")]  # noqa: SIM118 (not a dict)
             tensors = {n[len(part) + 1 :]: f.get_tensor(n).float() for n in names}
@@ -68,4 +71,4 @@ def read_network(part: str, kind: type[nn.Module], config: type, path: str | os.
         raise
     except (SafetensorError, *DAMAGE) as e:
         raise UserError(f"{path} is damaged ({type(e).__name__}: {e}). {REPAIR}") from e
-    return network.eval().requires_grad_(False)
+    return network.train(False).requires_grad_(False)

@@ -16,12 +16,15 @@ from fitdiff_core.errors import UserError
 from fitdiff_core.graph.interpreter import Graph, Node
 from fitdiff_core.graph.onnx import load_onnx, read_signature
 from fitdiff_core.graph.weights import load_graphs, load_resnet_state, save_networks
+from fitdiff_core.hair.segmenter import HairSegmenter, SegmenterConfig
 from fitdiff_core.head import load_head
 from fitdiff_core.head.model import ASSET, FORMAT
 from fitdiff_core.image import load_photo
 from fitdiff_core.model.autoencoder import MapAutoencoder
 from fitdiff_core.model.checkpoint import load_model, save_model
 from fitdiff_core.model.denoiser import Denoiser
+from fitdiff_core.photo_networks import FORMAT as PHOTO_FORMAT
+from fitdiff_core.photo_networks import read_network
 from fitdiff_core.render.hdr import load_hdr
 from tests.support import mutations
 from tests.support.rgbe import runs
@@ -143,6 +146,20 @@ def test_face_networks(tmp_path):
     files += mutations.of_bytes(whole, 100, 4)
     counts = outcomes(path, files, load_graphs, load_resnet_state)
     assert min(counts.values()) > 50
+
+
+def test_networks_that_read_photos(tmp_path):
+    path, net = tmp_path / "photo.safetensors", HairSegmenter(SegmenterConfig((8, 16)))
+    described = {"hair": net.describe()}
+    metadata = {"format": PHOTO_FORMAT, "architecture": json.dumps(described)}
+    whole = save({f"hair.{k}": v.half() for k, v in net.state_dict().items()}, metadata)
+    header, body = mutations.split(whole)
+    texts = [json.dumps(value) for value in mutations.of_json(described, 60, 20)]
+    files = [mutations.joined(header | {"__metadata__": metadata | {"architecture": text}}, body) for text in texts]
+    files += mutations.of_bytes(whole, 20, 21)
+    files += mutations.of_bytes(whole, 100, 22, head=len(whole) - len(body))
+    counts = outcomes(path, [whole, *files], lambda p: read_network("hair", HairSegmenter, SegmenterConfig, p))
+    assert counts[WRONG] > 60 and counts[RIGHT] > 5
 
 
 @pytest.mark.slow
