@@ -34,6 +34,7 @@ from fitdiff_core.scene import Scene
 from ..cli import command_parser
 
 WIDE, SIDE = 2.6, 208  # of the stored views; the pixels are as large as in the view of the segmenter
+BROW = -0.06  # metres from the hairline; below it the face shows no hair of the head
 NETWORK_SIDE = 512
 WIDTHS = (1.0, 1.3, 1.8)  # of the network's looks, over the face crop; it misses hair where the head is small
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -76,7 +77,8 @@ class HairNetwork:
         head = F.max_pool2d((view.edge > -0.03).float()[None, None], 5, 1, 2)
         solid = (best > 0.5).float()[None, None]
         kept = F.max_pool2d(reconstruct(torch.minimum(head, solid), solid), 3, 1, 1)[0, 0]
-        return best * kept * view.valid
+        cheek = (view.face > 0.5) & (view.edge < BROW)  # bright cheeks and beards look like hair to the network
+        return best * kept * view.valid * ~cheek
 
 
 def photo_view(photo: Tensor, head: HeadModel) -> tuple[View, Scene]:
