@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -33,7 +34,7 @@ from fitdiff_core.hair.colour import lab
 from fitdiff_core.hair.fit import fit_view
 from fitdiff_core.hair.groom import grow_hair
 from fitdiff_core.hair.photo import SIDE, WIDE, View, wide_view
-from fitdiff_core.image import linear_to_srgb, load_photo, srgb_to_linear
+from fitdiff_core.image import load_photo, srgb_to_linear
 from fitdiff_core.photo_networks import load_segmenter
 from fitdiff_core.render import render
 from fitdiff_core.render.hair import hair_layer
@@ -87,8 +88,9 @@ def measure(path: Path, model, recognizer, network: HairNetwork, known: bool = F
         made = image[:, mask & where].median(1).values
         line["colour"] = float(np.linalg.norm(lab(seen.numpy()[None])[0] - lab(made.numpy()[None])[0]))
     tint = torch.stack([truth.float(), mask.float(), torch.zeros(SIDE, SIDE)])
-    pictures = [view.image, view.image * 0.5 + 0.5 * tint, linear_to_srgb(image.clamp(0, 1))]
-    return line, [to_pil(p[None]) for p in pictures]
+    head = avatar.with_hair(style) if style else avatar
+    shown = pipeline.render_avatar(head, replace(scene, camera=view.camera, crop=None), 320)[0]
+    return line, [to_pil(view.image[None]), to_pil((view.image * 0.5 + 0.5 * tint)[None]), to_pil(shown)]
 
 
 @command
