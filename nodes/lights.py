@@ -13,7 +13,7 @@ from ..fitdiff_core.image import linear_to_srgb, srgb_to_linear
 from ..fitdiff_core.render import Light, rig
 from ..fitdiff_core.render.hdr import SUFFIXES, load_hdr
 from . import host, types
-from .widgets import angle, check_choices
+from .widgets import angle
 
 ENCODINGS = ("sRGB", "linear")
 
@@ -70,10 +70,6 @@ class EnvironmentLight(io.ComfyNode):
             ],
             outputs=[light_output()],
         )
-
-    @classmethod
-    def validate_inputs(cls, encoding=None):
-        return check_choices(encoding=(encoding, ENCODINGS))
 
     @classmethod
     @host.with_gradients

@@ -14,6 +14,7 @@ import pytest
 
 from tests.host import server as host
 from tests.support.paths import ROOT, SAMPLE_NAME
+from tests.support.prompt_nodes import guide
 
 pytestmark = [pytest.mark.comfy, pytest.mark.timeout(400)]
 
@@ -235,20 +236,7 @@ def test_prompts_with_one_model_share_no_state(client):
         "7": {"class_type": "FitDiff_LoadPhoto", "inputs": {"image": SAMPLE_NAME}},
         "8": {"class_type": "FitDiff_LoadRecognizer", "inputs": {"recognizer": "built-in"}},
         "9": {"class_type": "FitDiff_EncodeIdentity", "inputs": {"image": ["7", 0], "recognizer": ["8", 0], "face": 0}},
-        "10": {
-            "class_type": "FitDiff_Guidance",
-            "inputs": {
-                "image": ["7", 0],
-                "recognizer": ["8", 0],
-                "identity": 1.0,
-                "perceptual": 0.5,
-                "photometric": 1.0,
-                "landmark": 0.5,
-                "sigma_start": 20.0,
-                "sigma_end": 0.03,
-                "face": 0,
-            },
-        },
+        "10": guide("7", "8"),
     }
     a = person(21, steps=2, identity=["9", 0]) | {k: photo[k] for k in "789"}
     b = person(22, steps=3, sampler="ddim", cfg=2.0, batch=2, identity=["9", 0], guidance=["10", 0]) | photo
