@@ -107,7 +107,7 @@ class PhotoToHead(io.ComfyNode):
         with all_or_none():
             _, files = save_heads(head.avatar, filename_prefix, options, cls.hidden)
         maps = map(to_image, map_batch_images(head.avatar.maps).values())
-        camera = front_camera(whole_meshes(head.avatar, None)[0].vertices[0], host.frontend_scales_models())
+        camera = front_camera(whole_meshes(head.avatar).vertices[0], host.frontend_scales_models())
         return io.NodeOutput(
             head.avatar,
             head.scenes[0],
