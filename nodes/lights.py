@@ -158,11 +158,8 @@ def panoramas() -> list[str]:
 
 def panorama_path(file: str) -> str | None:
     """Path of the named panorama, None if it is not a panorama in one of ComfyUI's folders."""
-    path = os.path.abspath(folder_paths.get_annotated_filepath(file))
-    _, folder = folder_paths.annotated_filepath(file)
-    folder = os.path.abspath(folder or folder_paths.get_input_directory())
-    inside = path.startswith(os.path.join(folder, "")) and path.lower().endswith(SUFFIXES)
-    return path if inside and os.path.isfile(path) else None
+    path = host.user_file(file)
+    return path if path and path.lower().endswith(SUFFIXES) else None
 
 
 class LoadEnvironment(io.ComfyNode):
