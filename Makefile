@@ -31,7 +31,7 @@ WORKERS ?= 2
 unit: $(VENV)/.installed-test
 	$(UNIT) -m "not slow and not comfy and not browser"
 
-# 100 prompts in a row, however long they take; prints the server's memory
+# 100 prompts in a row with an interrupt in every tenth, however long they take; prints the server's memory
 soak: host
 	FITDIFF_SOAK=1 $(BIN)/python -m pytest tests/comfy/test_reliability.py -k "in_a_row" -s
 

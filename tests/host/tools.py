@@ -142,14 +142,16 @@ def blender(file: Path) -> str | None:
     from .blender import blender as executable
     from .blender import render
 
-    if executable() is None:
+    if (command := executable()) is None:
         return None
+    ask = ["-c", "import bpy; print(bpy.app.version_string)"]
+    version = run([*command, *ask] if len(command) == 1 else ["sh", "-c", f"{command[0]} --version | head -1"])
     with tempfile.TemporaryDirectory() as folder:
         try:
             report = render(file, Path(folder) / "a.png", 32, 1, {"jawOpen": 1.0})
         except RuntimeError as e:
             return f"FAILED {str(e)[-300:]}"
-    return json.dumps(report)[:300]
+    return f"{version} { {name: len(mesh['keys']) for name, mesh in report.items()} }"
 
 
 def godot(file: Path) -> str | None:
