@@ -1,12 +1,13 @@
 # make demo     one photo becomes demo_out/avatar.glb
 # make check    before each commit: lint, format, types, unit tests (no ComfyUI, no browser); a few minutes on two cores
 # make test     everything: `make check`, slow tests, a real ComfyUI server, a real browser
+# make tools    a head's files in assimp, Blender, Godot, three.js and others, and what each says
 # make archive  what the registry's archive would hold
 #
 # PIP_ARGS reaches every pip call, e.g. PIP_ARGS="--index-url ..." for a mirror or a CPU-only torch.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: demo check test lint types unit soak archive install install-test host workflows previews clean
+.PHONY: demo check test lint types unit soak tools archive install install-test host workflows previews clean
 
 PIP_ARGS ?=
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
@@ -30,9 +31,14 @@ WORKERS ?= 2
 unit: $(VENV)/.installed-test
 	$(UNIT) -m "not slow and not comfy and not browser"
 
-# 100 prompts in a row, however long they take; prints the server's memory
+# 100 prompts in a row with an interrupt in every tenth, however long they take; prints the server's memory
 soak: host
 	FITDIFF_SOAK=1 $(BIN)/python -m pytest tests/comfy/test_reliability.py -k "in_a_row" -s
+
+# a head's files in the programs they are meant for; prints a table of what each said
+tools: host
+	@$(BIN)/python -m tests.host.install_tools
+	$(BIN)/python -m tests.host.tools
 
 lint: $(VENV)/.installed-test
 	$(BIN)/python -m ruff check -q .

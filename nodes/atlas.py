@@ -8,7 +8,6 @@ from ..fitdiff_core.head import load_head
 from ..fitdiff_core.head.uv_template import REGIONS, region_mask, template
 from ..fitdiff_core.image import to_image
 from . import host
-from .widgets import check_choices
 
 
 def head():
@@ -42,10 +41,6 @@ class RegionMasks(io.ComfyNode):
             ],
             outputs=[io.Mask.Output("mask", display_name="mask")],
         )
-
-    @classmethod
-    def validate_inputs(cls, region=None):
-        return check_choices(region=(region, REGIONS))
 
     @classmethod
     @host.with_gradients

@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..fitdiff_core import pipeline
 from . import host, types
+from .widgets import photo_detail_input
 
 
 class PhotoDetail(io.ComfyNode):
@@ -25,14 +26,7 @@ class PhotoDetail(io.ComfyNode):
                 io.Image.Input(
                     "image", tooltip="The photo that the guidance was given, at full size; of a batch, the first."
                 ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="0 leaves the head as it is, 1 takes all of the detail.",
-                ),
+                photo_detail_input("strength", "0 leaves the head as it is, 1 takes all of the detail."),
                 types.photo_mask_input(),
                 types.Identity.Input("identity", optional=True, tooltip="Who it is: for the parts that are filled."),
             ],

@@ -21,8 +21,9 @@ from ..fitdiff_core.files import all_or_none, bad_prefix
 from ..fitdiff_core.image import to_image
 from ..fitdiff_core.pictures import scenes_of_heads
 from ..fitdiff_core.progress import part
-from ..fitdiff_core.save_prefix import bad_template, replace_tokens
+from ..fitdiff_core.save_prefix import replace_tokens
 from . import host, types
+from .widgets import check_prefix, prefix_input
 
 FLIPPED = "glb, green flipped"  # a format of version 0.1, now glb with normals down
 CHOICES = ("glb", FLIPPED, *FORMATS[1:])
@@ -84,6 +85,12 @@ def refuse_preview(prompt: dict | None, node_id: str | None, suffix: str) -> Non
                 f"Preview 3D cannot show a {suffix} file: it reads glb and obj of those. Choose glb, or disconnect "
                 "Preview 3D."
             )
+
+
+def camera_output():
+    return io.Load3DCamera.Output(
+        "camera_info", display_name="camera_info", tooltip="In front of the face, for Preview 3D."
+    )
 
 
 def front_camera(vertices: torch.Tensor, scaled: bool | None) -> dict[str, Any] | None:
@@ -166,9 +173,7 @@ class ExportMesh(io.ComfyNode):
             # the same places on every host, so that a graph runs on all of them
             GLB_FILE.Output("file", display_name="glb", tooltip="For newer hosts' 3D nodes; empty on older hosts."),
             ANY_FILE.Output("any_file", display_name="file", tooltip="As glb, for every format."),
-            io.Load3DCamera.Output(
-                "camera_info", display_name="camera_info", tooltip="In front of the face, for Preview 3D."
-            ),
+            camera_output(),
         ]
         return host.schema(
             "ExportMesh",
@@ -180,12 +185,7 @@ class ExportMesh(io.ComfyNode):
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The head to save; a batch gives one file a head."),
-                io.String.Input(
-                    "filename_prefix",
-                    default="fitdiff/avatar",
-                    tooltip="Folder and name below output/; a number is added. %date:yyyy-MM-dd%, %year%, "
-                    "%Node.widget% and the like are filled in, as in Save Image.",
-                ),
+                prefix_input("fitdiff/avatar"),
                 io.Combo.Input(
                     "format",
                     options=list(CHOICES),
@@ -251,8 +251,7 @@ class ExportMesh(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, filename_prefix=None):
-        """Of this input alone: ComfyUI reports a problem once for each argument that stands here."""
-        return True if filename_prefix is None else bad_template(filename_prefix) or True
+        return check_prefix(filename_prefix)
 
     @classmethod
     @host.with_gradients

@@ -14,7 +14,6 @@ from ..fitdiff_core.face import ORDERS, ChosenFaces, Face, FaceDetector, choose_
 from ..fitdiff_core.face.drawing import draw_faces
 from ..fitdiff_core.image import to_image
 from . import host, types
-from .widgets import check_choices
 
 IMAGES_KEPT = 32  # whose faces are remembered
 
@@ -91,10 +90,6 @@ class FindFaces(io.ComfyNode):
                 ),
             ],
         )
-
-    @classmethod
-    def validate_inputs(cls, order=None):
-        return check_choices(order=(order, ORDERS))
 
     @classmethod
     @host.with_gradients

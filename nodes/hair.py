@@ -10,7 +10,6 @@ from ..fitdiff_core.hair.artist import PARTINGS
 from ..fitdiff_core.hair.colour import COLOURS
 from ..fitdiff_core.hair.presets import PRESETS
 from . import host, types
-from .widgets import check_choices
 
 STYLES = ("auto", "none", *PRESETS)
 COLOUR_CHOICES = ("style", *COLOURS, "dyed")
@@ -77,10 +76,6 @@ class Hair(io.ComfyNode):
                 io.String.Output("notes", display_name="notes", tooltip="What there is to say about the hair."),
             ],
         )
-
-    @classmethod
-    def validate_inputs(cls, style, parting, colour):
-        return check_choices(style=(style, STYLES), parting=(parting, tuple(PARTINGS)), colour=(colour, COLOUR_CHOICES))
 
     @classmethod
     @host.with_gradients

@@ -35,7 +35,20 @@ BUILT_IN = "built-in"
 OUT_OF_MEMORY = "There is not enough memory for this; lower size, texture_size or batch, or close other programs."
 BAR_STEPS = 100
 MODELS_UNSCALED = (1, 44)  # first frontend seen to leave 3D models as they are; 1.38 scales them
+# Hosts that have DynamicCombo (ComfyUI 0.7) compare each choice with its options themselves.
+CHECKS_CHOICES = hasattr(io, "DynamicCombo")
 LOADED_AT_MOST = 5  # models kept between prompts, in addition to those that the graph holds
+
+
+class Choices(list):
+    """Options as the type of a combo input, the way nodes of ComfyUI's first schema give them.
+
+    Older hosts compare a choice with such a list, and not with the options of `io.Combo`: what no node knows would stop
+    the graph halfway in place of being refused. Links of the types COMBO and * still fit.
+    """
+
+    def __ne__(self, other: object) -> bool:
+        return other not in ("COMBO", "*") and super().__ne__(other)
 
 
 def schema(node_id: str, display_name: str, **kw) -> io.Schema:
@@ -47,6 +60,8 @@ def schema(node_id: str, display_name: str, **kw) -> io.Schema:
         # upload stays required: the frontend adds its upload button to required inputs only.
         if getattr(given, "default", None) is not None and not getattr(given, "upload", None):
             given.optional = True
+        if not CHECKS_CHOICES and isinstance(given, io.Combo.Input):
+            given.get_io_type = functools.partial(Choices, given.options)
     return io.Schema(**{k: v for k, v in kw.items() if k in known})
 
 
@@ -72,6 +87,17 @@ def insightface_folders() -> list[str]:
     """Folders of insightface packs: `models/insightface`, and those that other packs or a paths file add."""
     listed = folder_paths.folder_names_and_paths.get("insightface", ([], set()))[0]
     return list(dict.fromkeys([os.path.join(folder_paths.models_dir, "insightface"), *listed]))
+
+
+def user_file(name: str) -> str | None:
+    """Path of a file as the page names it ("name" or "name [temp]"); None if none of ComfyUI's folders has it."""
+    try:
+        path = os.path.abspath(folder_paths.get_annotated_filepath(name))
+    except ValueError:  # newer hosts refuse names that lead out of the folder
+        return None
+    _, folder = folder_paths.annotated_filepath(name)
+    folder = os.path.abspath(folder or folder_paths.get_input_directory())
+    return path if path.startswith(os.path.join(folder, "")) and os.path.isfile(path) else None
 
 
 def device() -> torch.device:
@@ -134,10 +160,11 @@ class Bar:
 def with_gradients(execute: Callable) -> Callable:
     """Decorator for `execute`: what every node needs around its work.
 
-    Inputs that the prompt leaves out take their defaults. NaN, which passes the limits of the host, is refused. What
-    ComfyUI unloaded comes back. Interrupts and progress reach the core. A lack of memory is explained. ComfyUI runs
-    nodes under `torch.inference_mode()`, whose tensors cannot take part in a backward pass. Weights loaded and
-    identities encoded there could not be used by the guidance; so this leaves that mode.
+    Inputs that the prompt leaves out take their defaults. NaN, which passes the limits of the host, is refused, and an
+    unknown choice that comes by a link, which the host does not see when it checks the prompt. What ComfyUI unloaded
+    comes back. Interrupts and progress reach the core. A lack of memory is explained. ComfyUI runs nodes under
+    `torch.inference_mode()`, whose tensors cannot take part in a backward pass. Weights loaded and identities encoded
+    there could not be used by the guidance; so this leaves that mode.
     """
     names = list(inspect.signature(execute).parameters)
 
@@ -147,6 +174,9 @@ def with_gradients(execute: Callable) -> Callable:
         for name, value in kw.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise UserError(f"{name} is {value}; give a finite number.")
+        for name, options in choices_of(args[0]).items():
+            if kw.get(name, options[0]) not in options:
+                raise UserError(f"Unknown {name} '{kw[name]}'; choose one of {', '.join(options)}.")
         check = comfy.model_management.throw_exception_if_processing_interrupted
         with torch.inference_mode(False), torch.no_grad(), progress.listen(Bar(), check), StopWhenInterrupted():
             try:
@@ -165,6 +195,13 @@ def defaults_of(node: Any) -> dict[str, Any]:
     """Name -> default of the inputs of a node class that have one."""
     schema = getattr(node, "SCHEMA", None)  # set by ComfyUI when it registers the class
     return {i.id: i.default for i in getattr(schema, "inputs", ()) if getattr(i, "default", None) is not None}
+
+
+def choices_of(node: Any) -> dict[str, list[str]]:
+    """Name -> options of the combo inputs of a node class, but for those that its `validate_inputs` checks: files."""
+    own = inspect.signature(node.validate_inputs).parameters
+    combos = [i for i in getattr(getattr(node, "SCHEMA", None), "inputs", ()) if isinstance(i, io.Combo.Input)]
+    return {i.id: list(i.options) for i in combos if i.id not in own and i.options}
 
 
 def image_in(image: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from ..fitdiff_core.image import linear_to_srgb, srgb_to_linear
 from ..fitdiff_core.render import Light, rig
 from ..fitdiff_core.render.hdr import SUFFIXES, load_hdr
 from . import host, types
-from .widgets import angle, check_choices
+from .widgets import angle
 
 ENCODINGS = ("sRGB", "linear")
 
@@ -70,10 +70,6 @@ class EnvironmentLight(io.ComfyNode):
             ],
             outputs=[light_output()],
         )
-
-    @classmethod
-    def validate_inputs(cls, encoding=None):
-        return check_choices(encoding=(encoding, ENCODINGS))
 
     @classmethod
     @host.with_gradients
@@ -162,11 +158,8 @@ def panoramas() -> list[str]:
 
 def panorama_path(file: str) -> str | None:
     """Path of the named panorama, None if it is not a panorama in one of ComfyUI's folders."""
-    path = os.path.abspath(folder_paths.get_annotated_filepath(file))
-    _, folder = folder_paths.annotated_filepath(file)
-    folder = os.path.abspath(folder or folder_paths.get_input_directory())
-    inside = path.startswith(os.path.join(folder, "")) and path.lower().endswith(SUFFIXES)
-    return path if inside and os.path.isfile(path) else None
+    path = host.user_file(file)
+    return path if path and path.lower().endswith(SUFFIXES) else None
 
 
 class LoadEnvironment(io.ComfyNode):

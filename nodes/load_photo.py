@@ -43,12 +43,7 @@ def photos() -> list[str]:
 
 def photo_path(image: str) -> str | None:
     """Path of the chosen photo; None if it is not a file in one of ComfyUI's folders."""
-    if image == SAMPLE:
-        return str(SAMPLE_FILE)
-    path = os.path.abspath(folder_paths.get_annotated_filepath(image))
-    _, folder = folder_paths.annotated_filepath(image)
-    folder = os.path.abspath(folder or folder_paths.get_input_directory())
-    return path if path.startswith(os.path.join(folder, "")) and os.path.isfile(path) else None
+    return str(SAMPLE_FILE) if image == SAMPLE else host.user_file(image)
 
 
 class LoadPhoto(io.ComfyNode):

@@ -6,15 +6,16 @@ from comfy_api.latest import io
 
 from ..fitdiff_core import heads, pipeline
 from ..fitdiff_core.export import ExportOptions
+from ..fitdiff_core.export.mesh import whole_meshes
 from ..fitdiff_core.export.textures import map_batch_images
 from ..fitdiff_core.files import all_or_none
 from ..fitdiff_core.image import to_image
-from ..fitdiff_core.save_prefix import bad_template
 from . import host, types
-from .export import below_output, graph_texts, save_heads
+from .export import below_output, camera_output, front_camera, graph_texts, save_heads
 from .faces import faces_in
 from .guidance import warning_lines
 from .sampling import DEFAULT, diffuse_preview, seed_input, steps_input
+from .widgets import check_prefix, photo_detail_input, prefix_input
 
 PICTURE_SIZE = 512  # pixels a side of each picture in the preview
 
@@ -49,20 +50,12 @@ class PhotoToHead(io.ComfyNode):
                 io.Image.Input("image", tooltip="A photo. A batch is taken as photos of one person."),
                 seed_input(),
                 steps_input(),
-                io.Float.Input(
+                photo_detail_input(
                     "photo_detail",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.05,
-                    tooltip="How much of the photo's own fine detail goes into the maps. 0 is pure FitDiff; faster.",
+                    "How much of the photo's own fine detail goes into the maps. 0 is pure FitDiff; faster.",
                 ),
                 types.face_input(),
-                io.String.Input(
-                    "filename_prefix",
-                    default="fitdiff/head",
-                    tooltip="Folder and name of the GLB below output/; a number is added.",
-                ),
+                prefix_input("fitdiff/head"),
                 types.faces_input(),
                 types.photo_mask_input("One for each image, or one for all."),
             ],
@@ -78,13 +71,14 @@ class PhotoToHead(io.ComfyNode):
                     tooltip="Side by side: the photo, the head in the photo's light, the head lit from the side.",
                 ),
                 io.String.Output("model_file", display_name="model_file", tooltip="Path of the GLB, for Preview 3D."),
+                camera_output(),
             ],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
         )
 
     @classmethod
     def validate_inputs(cls, filename_prefix=None):
-        return True if filename_prefix is None else bad_template(filename_prefix) or True
+        return check_prefix(filename_prefix)
 
     @classmethod
     @host.with_gradients
@@ -113,6 +107,13 @@ class PhotoToHead(io.ComfyNode):
         with all_or_none():
             _, files = save_heads(head.avatar, filename_prefix, options, cls.hidden)
         maps = map(to_image, map_batch_images(head.avatar.maps).values())
+        camera = front_camera(whole_meshes(head.avatar).vertices[0], host.frontend_scales_models())
         return io.NodeOutput(
-            head.avatar, head.scenes[0], *maps, to_image(picture), below_output(files[0]), ui={"3d": files, **said}
+            head.avatar,
+            head.scenes[0],
+            *maps,
+            to_image(picture),
+            below_output(files[0]),
+            camera,
+            ui={"3d": files, **said},
         )

@@ -14,7 +14,7 @@ from ..fitdiff_core.scene import Scene
 from . import host, types
 from .lights import environment_light
 from .pictures import render_each, viewer_camera
-from .widgets import angle, check_choices, lens_inputs, size_inputs
+from .widgets import angle, lens_inputs, size_inputs
 
 CAMERAS = ("scene", "orbit")
 LIGHTS = ("scene", *PRESETS)
@@ -68,10 +68,6 @@ class Render(io.ComfyNode):
                 io.Mask.Output("mask", display_name="mask", tooltip="Where the head is."),
             ],
         )
-
-    @classmethod
-    def validate_inputs(cls, camera=None, light=None):
-        return check_choices(camera=(camera, CAMERAS), light=(light, LIGHTS))
 
     @classmethod
     @host.with_gradients

@@ -125,12 +125,6 @@ class Sampler(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, sampler=None):
-        if sampler is None or sampler in SAMPLERS:
-            return True
-        return f"Unknown sampler '{sampler}'; choose one of {', '.join(SAMPLERS)}."
-
-    @classmethod
     @host.with_gradients
     def execute(
         cls, model, seed, steps, cfg, batch, sampler, identity=None, guidance=None, variation=DEFAULT.variation

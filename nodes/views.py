@@ -18,7 +18,7 @@ from ..fitdiff_core.scene import Scene
 from . import host, types
 from .pictures import render_each, viewer_camera
 from .render import CAMERAS, LIGHTS
-from .widgets import angle, check_choices, lens_inputs, size_inputs
+from .widgets import angle, lens_inputs, size_inputs
 
 
 class Turntable(io.ComfyNode):
@@ -70,10 +70,6 @@ class Turntable(io.ComfyNode):
                 ),
             ],
         )
-
-    @classmethod
-    def validate_inputs(cls, spin=None, light=None):
-        return check_choices(spin=(spin, SPINS), light=(light, LIGHTS))
 
     @classmethod
     @host.with_gradients
@@ -162,10 +158,6 @@ class RenderPasses(io.ComfyNode):
                 io.Mask.Output("hair", display_name="hair", tooltip="Where the hair of FitDiff Hair is."),
             ],
         )
-
-    @classmethod
-    def validate_inputs(cls, camera=None, normals=None):
-        return check_choices(camera=(camera, CAMERAS), normals=(normals, NORMAL_STYLES))
 
     @classmethod
     @host.with_gradients

@@ -1,8 +1,10 @@
-"""Inputs that several nodes share, and the check of combo inputs."""
+"""Inputs that several nodes share."""
 
 from __future__ import annotations
 
 from comfy_api.latest import io
+
+from ..fitdiff_core.save_prefix import bad_template
 
 
 def angle(name: str, tooltip: str, limit: float = 180.0, default: float = 0.0):
@@ -24,9 +26,22 @@ def size_inputs() -> list:
     return [io.Int.Input(n, default=512, min=64, max=4096, step=8, tooltip="Pixels.") for n in ("width", "height")]
 
 
-def check_choices(**choices) -> bool | str:
-    """name=(value, options) for each input: True, or a message about the first value that is not an option."""
-    for name, (value, options) in choices.items():
-        if value is not None and value not in options:
-            return f"Unknown {name} '{value}'; choose one of {', '.join(options)}."
-    return True
+def photo_detail_input(name: str, tooltip: str):
+    return io.Float.Input(name, default=1.0, min=0.0, max=1.0, step=0.05, tooltip=tooltip)
+
+
+def prefix_input(default: str):
+    return io.String.Input(
+        "filename_prefix",
+        default=default,
+        tooltip="Folder and name below output/; a number is added. %date:yyyy-MM-dd%, %year%, %Node.widget% and the "
+        "like are filled in, as in Save Image.",
+    )
+
+
+def check_prefix(prefix: str | None) -> bool | str:
+    """For `validate_inputs`: True, or what is wrong. None: the prompt leaves it out, or a link gives it.
+
+    A node whose `validate_inputs` takes this alone says so once: ComfyUI repeats a problem for each argument there.
+    """
+    return True if prefix is None else bad_template(prefix) or True

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from .table import Case
-from .values import (
+from tests.support.prompt_nodes import (
     DECODE,
     ENCODE,
     EXPORT,
@@ -16,11 +15,13 @@ from .values import (
     RECOGNIZER,
     RENDER,
     SAMPLER,
+    guide,
     node,
-    prompt,
     show,
-    spoil,
 )
+
+from .table import Case
+from .values import prompt, spoil
 
 CASES = []
 
@@ -76,21 +77,7 @@ def guidance(others=None, **inputs):
     return prompt(
         **PHOTO,
         **(others or {}),
-        guidance={
-            "class_type": "FitDiff_Guidance",
-            "inputs": {
-                "image": ["photo", 0],
-                "recognizer": ["recognizer", 0],
-                "identity": 1.0,
-                "perceptual": 0.5,
-                "photometric": 1.0,
-                "landmark": 0.5,
-                "sigma_start": 20.0,
-                "sigma_end": 0.03,
-                "face": 0,
-                **inputs,
-            },
-        },
+        guidance=guide(**inputs),
         **HEAD | {"latent": node(SAMPLER, guidance=["guidance", 0])},
         out=show("avatar", 1),
     )
@@ -182,7 +169,12 @@ add(
 )
 add(
     "Choices",
-    ("order `prettiest`", "refused", "Unknown order 'prettiest'", faces(order="prettiest")),
+    (
+        "order `prettiest`",
+        "refused",
+        "Value not in list: order: 'prettiest' not in",
+        faces(order="prettiest"),
+    ),
     (
         "a photo that is not there",
         "refused",
@@ -195,11 +187,22 @@ add(
         "There is no photo",
         prompt(photo=node(LOAD, image="../a.jpg"), out=show("photo")),
     ),
-    ("sampler `magic`", "refused", "Unknown sampler 'magic'", sampler(sampler="magic")),
-    ("light `disco`", "refused", "Unknown light 'disco'", render(light="disco")),
-    ("camera `selfie`", "refused", "Unknown camera 'selfie'", render(camera="selfie")),
-    ("region `hat`", "refused", "Unknown region 'hat'", mask(region="hat")),
-    ("format `stl`", "stops", "Unknown format 'stl'", export(format="stl")),
+    ("sampler `magic`", "refused", "Value not in list: sampler: 'magic' not in", sampler(sampler="magic")),
+    ("light `disco`", "refused", "Value not in list: light: 'disco' not in", render(light="disco")),
+    ("camera `selfie`", "refused", "Value not in list: camera: 'selfie' not in", render(camera="selfie")),
+    ("region `hat`", "refused", "Value not in list: region: 'hat' not in", mask(region="hat")),
+    ("format `stl`", "refused", "Value not in list: format: 'stl' not in", export(format="stl")),
+    ("an OBJ in inches", "refused", "Value not in list: unit: 'inches' not in", export(format="obj", unit="inches")),
+    (
+        "format `stl` from a link",
+        "stops",
+        "Unknown format 'stl'; choose one of glb, ",
+        prompt(
+            **HEAD,
+            choice={"class_type": "TestChoice", "inputs": {"choice": "stl"}},
+            end=node(EXPORT, format=["choice", 0]),
+        ),
+    ),
     ("a GLB in centimetres", "stops", "metres by definition", export(unit="centimetres")),
     (
         "a checkpoint that is not there",

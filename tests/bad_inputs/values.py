@@ -5,53 +5,23 @@ from __future__ import annotations
 import math
 import struct
 
-from tests.support.paths import SAMPLE_NAME
+from tests.support.prompt_nodes import (
+    DECODE,
+    ENCODE,
+    EXPORT,
+    HEAD,
+    LOAD,
+    MODEL,
+    PHOTO,
+    RECOGNIZER,
+    RENDER,
+    SAMPLER,
+    guide,
+    node,
+    show,
+)
 
 from .table import Case
-
-LOAD = {"class_type": "FitDiff_LoadPhoto", "inputs": {"image": SAMPLE_NAME}}
-MODEL = {"class_type": "FitDiff_LoadModel", "inputs": {"checkpoint": "built-in"}}
-RECOGNIZER = {"class_type": "FitDiff_LoadRecognizer", "inputs": {"recognizer": "built-in"}}
-SAMPLER = {
-    "class_type": "FitDiff_Sampler",
-    "inputs": {"model": ["model", 0], "seed": 4, "steps": 1, "cfg": 1.0, "batch": 1, "sampler": "dpmpp_2m"},
-}
-DECODE = {"class_type": "FitDiff_DecodeUV", "inputs": {"model": ["model", 0], "latent": ["latent", 0]}}
-RENDER = {
-    "class_type": "FitDiff_Render",
-    "inputs": {
-        "avatar": ["avatar", 0],
-        "camera": "orbit",
-        "yaw": 0.0,
-        "pitch": 0.0,
-        "distance": 0.8,
-        "fov": 20.0,
-        "light": "studio",
-        "light_yaw": 0.0,
-        "width": 64,
-        "height": 64,
-    },
-}
-EXPORT = {
-    "class_type": "FitDiff_ExportMesh",
-    "inputs": {"avatar": ["avatar", 0], "filename_prefix": "odd/head", "format": "glb", "blendshapes": False},
-}
-ENCODE = {
-    "class_type": "FitDiff_EncodeIdentity",
-    "inputs": {"image": ["photo", 0], "recognizer": ["recognizer", 0], "face": 0},
-}
-HEAD = {"model": MODEL, "latent": SAMPLER, "avatar": DECODE}
-PHOTO = {"photo": LOAD, "recognizer": RECOGNIZER, "person": ENCODE}
-
-
-def node(base: dict, **inputs) -> dict:
-    """A copy of a node with some inputs changed; None takes one away."""
-    merged = {**base["inputs"], **inputs}
-    return {"class_type": base["class_type"], "inputs": {k: v for k, v in merged.items() if v is not None}}
-
-
-def show(source: str, slot: int = 0) -> dict:
-    return {"class_type": "PreviewImage", "inputs": {"images": [source, slot]}}
 
 
 def spoil(way: str, source: str, slot: int = 0) -> dict:
@@ -74,25 +44,11 @@ def image(way):
 
 
 def guided(way):
-    guidance = {
-        "class_type": "FitDiff_Guidance",
-        "inputs": {
-            "image": ["odd", 0],
-            "recognizer": ["recognizer", 0],
-            "identity": 1.0,
-            "perceptual": 0.5,
-            "photometric": 1.0,
-            "landmark": 0.5,
-            "sigma_start": 20.0,
-            "sigma_end": 0.03,
-            "face": 0,
-        },
-    }
     return prompt(
         photo=LOAD,
         odd=spoil(f"image: {way}", "photo"),
         recognizer=RECOGNIZER,
-        guidance=guidance,
+        guidance=guide("odd"),
         **HEAD | {"latent": node(SAMPLER, guidance=["guidance", 0])},
         out=show("avatar", 1),
     )
@@ -330,7 +286,7 @@ add(
     (
         "a panorama with an encoding of `gamma`",
         "refused",
-        "Unknown encoding 'gamma'",
+        "Value not in list: encoding: 'gamma' not in",
         environment(blank(64, 32), encoding="gamma"),
     ),
 )

@@ -38,3 +38,24 @@ def test_in_a_real_comfyui(case, comfy, client):
     written = [n for n in prompt.values() if n["class_type"] == "FitDiff_ExportMesh"] and outcome == "works"
     assert bool(after - before) == bool(written)
     assert set(comfy.base.glob("*")) | set(comfy.base.glob("input/*")) == outside, "a file outside the output folder"
+
+
+def test_every_choice_is_checked_when_the_prompt_is_queued(comfy, client):
+    """Each combo input of each node, with a value that it does not offer: refused once, on that input."""
+    everything = client.get_json("/object_info")
+    ours = {k: v for k, v in everything.items() if v["python_module"] == f"custom_nodes.{server.PACK}"}
+    checked = 0
+    for name, info in ours.items():
+        inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+        for choice, (kind, _) in inputs.items():
+            if kind != "COMBO" and not isinstance(kind, list):
+                continue
+            checked += 1
+            prompt = {"odd": {"class_type": name, "inputs": {choice: "of no kind"}}}
+            if not info["output_node"]:
+                prompt["end"] = {"class_type": "PreviewAny", "inputs": {"source": ["odd", 0]}}
+            with pytest.raises(Rejected) as refused:
+                client.queue(prompt)
+            said = [e for e in str(refused.value).split("; ") if "of no kind" in e]
+            assert len(said) == 1 and f": {choice}" in said[0], f"{name}.{choice}: {said}"
+    assert checked >= 20

@@ -12,6 +12,7 @@ from tests.host import server
 from tests.host.client import Client
 from tests.support.insightface_pack import write_pack
 from tests.support.paths import SAMPLE_NAME
+from tests.support.prompt_nodes import guide
 
 pytest.importorskip("onnx")
 insightface = pytest.importorskip("insightface")
@@ -75,20 +76,8 @@ def test_identity_and_guidance_from_other_packs_loaders(running):
     assert run.end == "execution_error"
     assert "trained with the recogniser 'dlib_resnet_v1', the identity comes from 'w_offline'" in run.error
 
-    guidance = {
-        "class_type": "FitDiff_Guidance",
-        "inputs": {
-            "image": ["1", 0],
-            "recognizer": ["2", 1],
-            "identity": 1.0,
-            "perceptual": 0.5,
-            "photometric": 1.0,
-            "landmark": 0.5,
-            "sigma_start": 20.0,
-            "sigma_end": 0.03,
-            "face": 0,
-        },
-    }
+    guidance = guide("1", "2")
+    guidance["inputs"]["recognizer"] = ["2", 1]
     guided = (
         graph(1)
         | end

@@ -13,6 +13,7 @@ import pytest
 
 from tests.host import server
 from tests.support.paths import ROOT, SAMPLE_NAME
+from tests.support.prompt_nodes import guide
 
 pytestmark = [pytest.mark.comfy, pytest.mark.timeout(600)]
 
@@ -26,10 +27,7 @@ HEAD = {
 PHOTO = {
     "photo": {"class_type": "FitDiff_LoadPhoto", "inputs": {"image": SAMPLE_NAME}},
     "recognizer": {"class_type": "FitDiff_LoadRecognizer", "inputs": {}},
-    "guidance": {
-        "class_type": "FitDiff_Guidance",
-        "inputs": {"image": ["photo", 0], "recognizer": ["recognizer", 0]},
-    },
+    "guidance": guide(),
 }
 SHOWN = {"show": {"class_type": "PreviewImage", "inputs": {"images": ["end", 0]}}}
 GUIDED = HEAD["latent"] | {"inputs": {**HEAD["latent"]["inputs"], "guidance": ["guidance", 0]}}

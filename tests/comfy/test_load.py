@@ -26,7 +26,8 @@ def names(info: dict) -> dict:
     """What a saved workflow relies on: ids, the order of outputs, types."""
     inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
     return {
-        "inputs": {k: v[0] for k, v in inputs.items()},
+        # 0.3.75 sends the options in place of the type
+        "inputs": {k: "COMBO" if isinstance(v[0], list) else v[0] for k, v in inputs.items()},
         "optional": sorted(info["input"].get("optional", {})),
         "outputs": dict(zip(info["output_name"], info["output"], strict=True)),
     }

@@ -8,25 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.bad_inputs.values import DECODE, ENCODE, LOAD, MODEL, RECOGNIZER, SAMPLER, node, show
 from tests.support.paths import SAMPLE, SAMPLE_NAME
+from tests.support.prompt_nodes import DECODE, ENCODE, LOAD, MODEL, RECOGNIZER, RENDER, SAMPLER, guide, node, show
 from tests.support.workflows import node_of, pictures, read_glb, workflow
 
 pytestmark = [pytest.mark.comfy, pytest.mark.timeout(400)]
-GUIDE = {
-    "class_type": "FitDiff_Guidance",
-    "inputs": {
-        "image": ["photo", 0],
-        "recognizer": ["recognizer", 0],
-        "identity": 1.0,
-        "perceptual": 0.5,
-        "photometric": 1.0,
-        "landmark": 0.25,
-        "sigma_start": 20.0,
-        "sigma_end": 0.03,
-        "face": 0,
-    },
-}
+GUIDE = guide()
 FIND = {"class_type": "FitDiff_FindFaces", "inputs": {"image": ["photo", 0], "face": 0, "order": "left-to-right"}}
 
 
@@ -129,21 +116,7 @@ def test_different_faces_of_one_photo_are_an_error(client, two_faces):
 
 def test_two_people_in_a_batch_are_named_on_the_nodes(client, comfy):
     """The second person is invented, rendered from the front, and joins the photo in a batch."""
-    render = {
-        "class_type": "FitDiff_Render",
-        "inputs": {
-            "avatar": ["avatar", 0],
-            "camera": "orbit",
-            "yaw": 0.0,
-            "pitch": 0.0,
-            "distance": 0.8,
-            "fov": 20.0,
-            "light": "studio",
-            "light_yaw": 0.0,
-            "width": 512,
-            "height": 512,
-        },
-    }
+    render = node(RENDER, width=512, height=512)
     batch = {"class_type": "ImageBatch", "inputs": {"image1": ["photo", 0], "image2": ["stranger", 0]}}
     prompt = {
         "photo": LOAD,

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.support.paths import SAMPLE_NAME
+from tests.support.prompt_nodes import guide
 from tests.support.workflows import pictures
 
 pytestmark = [pytest.mark.comfy, pytest.mark.timeout(400)]
@@ -190,20 +191,7 @@ def test_guidance_works_through_the_core_sampler(client, comfy):
             "class_type": "FitDiff_EncodeIdentity",
             "inputs": {"image": ["30", 0], "recognizer": ["31", 0], "face": 0},
         },
-        "33": {
-            "class_type": "FitDiff_Guidance",
-            "inputs": {
-                "image": ["30", 0],
-                "recognizer": ["31", 0],
-                "identity": 1.0,
-                "perceptual": 0.1,
-                "photometric": 1.0,
-                "landmark": 1.0,
-                "sigma_start": 1000.0,
-                "sigma_end": 0.0,
-                "face": 0,
-            },
-        },
+        "33": guide("30", "31", perceptual=0.1, landmark=1.0, sigma_start=1000.0, sigma_end=0.0),
         "34": {"class_type": "FitDiff_FittedScene", "inputs": {"guider": ["10", 0], "latent": ["15", 0]}},
         "35": {"class_type": "FitDiff_DecodeUV", "inputs": {"model": ["1", 0], "latent": ["15", 0]}},
     }

@@ -5,24 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.bad_inputs.values import DECODE, LOAD, MODEL, RECOGNIZER, SAMPLER, node, show
+from tests.support.prompt_nodes import DECODE, LOAD, MODEL, RECOGNIZER, RENDER, SAMPLER, guide, node, show
 from tests.support.workflows import pictures
 
 pytestmark = [pytest.mark.comfy, pytest.mark.timeout(300)]
-FIT = {
-    "class_type": "FitDiff_Guidance",
-    "inputs": {
-        "image": ["photo", 0],
-        "recognizer": ["recognizer", 0],
-        "identity": 1.0,
-        "perceptual": 0.5,
-        "photometric": 1.0,
-        "landmark": 0.5,
-        "sigma_start": 20.0,
-        "sigma_end": 0.03,
-        "face": 0,
-    },
-}
+FIT = guide()
 BATCH = {"class_type": "ImageBatch", "inputs": {"image1": ["photo", 0], "image2": ["flipped", 0]}}
 FLIP = {"class_type": "ImageFlip", "inputs": {"image": ["photo", 0], "flip_method": "y-axis: horizontally"}}
 COMBINE = {"class_type": "FitDiff_CombineGuidance", "inputs": {"guidance_1": ["one", 0], "guidance_2": ["two", 0]}}
@@ -67,21 +54,7 @@ def test_the_photo_without_a_face_is_named(client):
 
 def test_a_stranger_is_named_in_the_log(client, comfy):
     """The second person is sampled, rendered and fitted like a photo."""
-    render = {
-        "class_type": "FitDiff_Render",
-        "inputs": {
-            "avatar": ["other", 0],
-            "camera": "orbit",
-            "yaw": 0.0,
-            "pitch": 0.0,
-            "distance": 0.8,
-            "fov": 20.0,
-            "light": "studio",
-            "light_yaw": 0.0,
-            "width": 384,
-            "height": 384,
-        },
-    }
+    render = node(RENDER, avatar=["other", 0], width=384, height=384)
     others = {"new": node(SAMPLER, steps=8, seed=11), "other": node(DECODE, latent=["new", 0]), "picture": render}
     before = len(comfy.log())
     diffuse(client, graph("all", one=FIT, two=node(FIT, image=["picture", 0]), all=COMBINE, **others))

@@ -1,4 +1,7 @@
-"""Blender, where there is one: on the path, as the `bpy` package, or named by FITDIFF_BLENDER."""
+"""Blender, where there is one: on the path, as the `bpy` package, or named by FITDIFF_BLENDER.
+
+The `bpy` package may be here or in the folder of `make tools`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from .install import TOOLS
+
 SCRIPT = Path(__file__).with_name("blender_scene.py")
 
 
@@ -20,7 +25,10 @@ def blender() -> list[str] | None:
         return [named]
     if named:
         return [named, "-b", "--factory-startup", "--python-exit-code", "1", "--python"]
-    return [sys.executable] if importlib.util.find_spec("bpy") else None
+    if importlib.util.find_spec("bpy"):
+        return [sys.executable]
+    installed = list(TOOLS.glob("venv/lib/*/site-packages/bpy"))
+    return [str(TOOLS / "venv" / "bin" / "python")] if installed else None
 
 
 def render(glb: Path, picture: Path, side: int, samples: int, weights: dict[str, float]) -> dict:

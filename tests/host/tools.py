@@ -1,8 +1,10 @@
-"""Opens files in every program that is here and prints what each said: `python -m tests.host.tools FILE...`.
+"""Opens exported files in every program that is here and prints a table of what each said.
 
-Nothing is installed. Looked for: Khronos' validator, three.js (newest, r145) and Babylon.js in `.comfy-host` or
-FITDIFF_NODE_MODULES; assimp, blender and godot3 on the path; trimesh, pygltflib and OpenUSD in this Python or in that
-of FITDIFF_TOOLS_PYTHON.
+    python -m tests.host.tools [FILE ...]      (or `make tools`, which installs the programs first)
+
+Without files it makes a head's GLB, OBJ, PLY and USDZ, and a GLB with hair. Exit status 1 if a program failed.
+Looked for: Khronos' validator and three.js (newest, r145) in `.comfy-host`; Babylon.js, trimesh, pygltflib, OpenUSD
+and Blender in `.comfy-host/tools`; assimp, blender and godot3-server on the path.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .install import HOST
+from .install import HOST, ROOT, TOOLS
 
 SECONDS = 240
+RANDOM_HEAD = ("--steps", "4", "--seed", "3")
 PYTHON = {
     "trimesh": """
 import trimesh
@@ -79,15 +82,15 @@ def run(command: list, **kw) -> str:
 
 def modules(name: str) -> Path | None:
     """The node_modules folder that has a package."""
-    for place in (os.environ.get("FITDIFF_NODE_MODULES"), HOST / "node_modules"):
-        if place and (Path(place) / name).is_dir():
-            return Path(place)
+    for place in (TOOLS / "node_modules", HOST / "node_modules"):
+        if (place / name).is_dir():
+            return place
     return None
 
 
 def python(name: str, file: Path) -> str | None:
-    for interpreter in (os.environ.get("FITDIFF_TOOLS_PYTHON"), sys.executable):
-        if not interpreter:
+    for interpreter in (TOOLS / "venv" / "bin" / "python", Path(sys.executable)):
+        if not interpreter.exists():
             continue
         said = run([interpreter, "-c", f"file = {str(file)!r}\n{PYTHON[name]}"])
         if "No module named" not in said:
@@ -139,14 +142,16 @@ def blender(file: Path) -> str | None:
     from .blender import blender as executable
     from .blender import render
 
-    if executable() is None:
+    if (command := executable()) is None:
         return None
+    ask = ["-c", "import bpy; print(bpy.app.version_string)"]
+    version = run([*command, *ask] if len(command) == 1 else ["sh", "-c", f"{command[0]} --version | head -1"])
     with tempfile.TemporaryDirectory() as folder:
         try:
             report = render(file, Path(folder) / "a.png", 32, 1, {"jawOpen": 1.0})
         except RuntimeError as e:
             return f"FAILED {str(e)[-300:]}"
-    return json.dumps(report)[:300]
+    return f"{version} { {name: len(mesh['keys']) for name, mesh in report.items()} }"
 
 
 def godot(file: Path) -> str | None:
@@ -184,11 +189,28 @@ def answers(file: Path) -> Iterator[tuple[str, str]]:
         yield name, ask(file) or "not here"
 
 
-def main(files: list[str]) -> None:
-    for file in map(Path, files):
+def examples(folder: Path) -> list[Path]:
+    """A new person's head in each format, and with hair as a GLB."""
+    for out, more in (("plain", ("--format", "glb,obj,ply,usdz")), ("hair", ("--hair", "bob"))):
+        command = [sys.executable, "-m", "fitdiff_core", *RANDOM_HEAD, *more, "--out", str(folder / out)]
+        subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    return [
+        *(folder / "plain" / f"avatar.{kind}" for kind in ("glb", "obj", "ply", "usdz")),
+        folder / "hair/avatar.glb",
+    ]
+
+
+def main(files: list[Path]) -> int:
+    """How many programs failed."""
+    failed = 0
+    print("| file | program | what it said |\n|---|---|---|")
+    for file in files:
         for name, said in answers(file.resolve()):
-            print(f"{file.name:14} {name:16} {said}", flush=True)
+            failed += "FAILED" in said
+            print(f"| {file.parent.name}/{file.name} | {name} | {said.replace('|', ' ')} |", flush=True)
+    return failed
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with tempfile.TemporaryDirectory() as made:
+        sys.exit(main(list(map(Path, sys.argv[1:])) or examples(Path(made))) > 0)

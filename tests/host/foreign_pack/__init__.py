@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import folder_paths
 import numpy as np
 
-from .live import TestCamera, TestLiveNetworks
+from .live import TestCamera, TestChoice, TestLiveNetworks
 from .spoil import TestSpoil
 
 
@@ -97,6 +97,7 @@ class TestInsightFaceLoader:
 
 NODE_CLASS_MAPPINGS = {
     "TestCamera": TestCamera,
+    "TestChoice": TestChoice,
     "TestLiveNetworks": TestLiveNetworks,
     "TestFaceAnalysis": TestFaceAnalysis,
     "TestGivenFaces": TestGivenFaces,

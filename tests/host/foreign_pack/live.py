@@ -23,6 +23,21 @@ class TestCamera:
         return (json.loads(info),)
 
 
+class TestChoice:
+    """A choice that comes by a link: the host checks no such value."""
+
+    CATEGORY = "test"
+    FUNCTION = "give"
+    RETURN_TYPES = ("COMBO",)
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"choice": ("STRING", {"default": ""})}}
+
+    def give(self, choice):
+        return (choice,)
+
+
 class TestLiveNetworks:
     CATEGORY = "test"
     FUNCTION = "count"
