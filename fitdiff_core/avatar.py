@@ -12,6 +12,7 @@ from .batching import entry
 from .errors import UserError
 from .hair.style import HairStyle
 from .head import HeadModel
+from .head.corrections import posed
 from .maps import MAP_NAMES, TextureMaps, decode_map, resize_map
 from .scene import Scene
 
@@ -44,12 +45,22 @@ class Avatar:
 
         Raises UserError for a shape with NaN or infinite values.
         """
-        if not torch.isfinite(self.shape).all():
-            raise UserError("The head's shape holds NaN or infinite values; sample it again.")
+        self._check()
         if scene is None:
             return self.head(self.shape)
         n = len(self)
         return self.head(self.shape, scene.expression.expand(n, -1), scene.gaze.expand(n, -1))
+
+    def posed(self, scene: Scene) -> Tensor:
+        """As `vertices`, with lids that shut and lips that keep to each other (`head.corrections`): for pictures and
+        files, not for fits."""
+        self._check()
+        n = len(self)
+        return posed(self.head, self.shape, scene.expression.expand(n, -1), scene.gaze.expand(n, -1))
+
+    def _check(self) -> None:
+        if not torch.isfinite(self.shape).all():
+            raise UserError("The head's shape holds NaN or infinite values; sample it again.")
 
     def with_hair(self, *styles: HairStyle | None) -> Avatar:
         """The same heads with other hair. styles: one for all heads, or one for each. Raises UserError otherwise."""

@@ -306,7 +306,7 @@ def render_avatar(
         return linear_to_srgb(image).clamp(0, 1), mask
     with torch.no_grad():
         out = render(
-            avatar.vertices(scene),
+            avatar.posed(scene),
             avatar.head,
             avatar.maps,
             camera or scene.camera,

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..head.corrections import corrected_expression
 from ..head.model import gaze_rotation
+from ..head.visemes import EXTRA, mixture
 from ..render.normals import vertex_normals
 from .mesh import Part
 
@@ -67,7 +69,7 @@ def face_targets(avatar: Avatar, parts: list[Part]) -> dict[str, list[Target]]:
     normals = vertex_normals(neutral, tri)
     targets: dict[str, list[Target]] = {part.name: [] for part in parts}
     for i, name in enumerate(head.expression_names):
-        moved = head(shape, torch.eye(head.n_expression, dtype=torch.float64)[i : i + 1])
+        moved = corrected_expression(head, shape, i)[None]
         offsets, turns = (moved - neutral)[0], (vertex_normals(moved, tri) - normals)[0]
         for part in parts:
             target = _target(name, offsets[part.rows], turns[part.rows])
@@ -95,6 +97,21 @@ def in_order(targets: Iterable[Target], names: Sequence[str]) -> list[Target]:
     by_name = {target.name: target for target in targets}
     rows, offsets = np.zeros(0, np.int64), np.zeros((0, 3), np.float32)
     return [by_name.get(name) or Target(name, rows, offsets, rows, offsets) for name in names]
+
+
+def with_mixtures(targets: list[Target], count: int) -> list[Target]:
+    """Targets and, after them, the mixtures of `head.visemes.EXTRA`. count: vertices of the part."""
+    names = [target.name for target in targets]
+    by_name = dict(zip(names, targets, strict=True))
+    mixed = []
+    for name in EXTRA:
+        offsets, turns = torch.zeros(count, 3), torch.zeros(count, 3)
+        for action, weight in mixture(name, names).items():
+            target = by_name[action]
+            offsets[target.rows] += weight * torch.from_numpy(target.offsets)
+            turns[target.normal_rows] += weight * torch.from_numpy(target.normal_offsets)
+        mixed.append(_target(name, offsets, turns))
+    return targets + mixed
 
 
 def _target(name: str, offsets: Tensor, normals: Tensor) -> Target:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..hair.groom import HairMesh, grow_hair
 from ..image import linear_to_srgb
 from .mesh import Part
+from .rig import with_joint
 
 if TYPE_CHECKING:
     from ..avatar import Avatar
@@ -50,7 +51,7 @@ def hair_part(
     hair = None if style is None else grow_hair(avatar.head, avatar.shape, style)
     if hair is None:
         return None
-    positions = hair.positions if scene is None else hair.on(avatar.vertices(scene)[0].float().cpu())
+    positions = hair.positions if scene is None else hair.on(avatar.posed(scene)[0].float().cpu())
     f = lambda x: np.ascontiguousarray(x.float().numpy())  # noqa: E731
     part = Part(
         NAME,
@@ -62,6 +63,7 @@ def hair_part(
         (torch.cat([hair.triangles, hair.triangles.flip(1)]) if both_faces else hair.triangles).numpy(),
         ROUGHNESS,
         hair.rows[:, 0].numpy(),
+        weights=with_joint("Head", len(positions)),
     )
     texture = hair.texture
     normal = texture.normal * torch.tensor([1.0, -1.0 if flip_green else 1.0, 1.0])[:, None, None]

@@ -33,7 +33,8 @@ class Part:
     indices: `[T, 3]` int64, into this part's vertices
     roughness: perceptual, 0..1
     rows: `[N]` int64, indices of these vertices in the head
-    pivot: `[3]`, centre of an eye's rotation, metres; None for skin and teeth
+    pivot: `[3]`, centre of an eye's rotation, metres; None for the other parts
+    weights: `[N, J]` of the joints of `head.joints`; None where `rows` are vertices of the head and move as they do
     """
 
     name: str
@@ -46,6 +47,7 @@ class Part:
     roughness: float
     rows: np.ndarray
     pivot: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
 
 @torch.no_grad()
@@ -59,7 +61,7 @@ def split_parts(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
     if avatar.shape.shape[0] != 1:
         raise UserError(f"A file holds one head, not {avatar.shape.shape[0]}; pick one of the batch.")
     head = avatar.head
-    vertices = (avatar.vertices() if scene is None else avatar.vertices(scene)).double().cpu()
+    vertices = (avatar.vertices() if scene is None else avatar.posed(scene)).double().cpu()
     if not torch.isfinite(vertices).all():
         raise UserError("The head's shape holds NaN or infinite values; sample it again.")
     rest = vertices[0] if scene is None else avatar.vertices()[0].double().cpu()
@@ -114,7 +116,7 @@ class MeshArrays:
 def whole_meshes(avatar: Avatar, scenes: list[Scene] | None = None) -> MeshArrays:
     """Every head of a batch as one mesh. scenes: one a head, to pose it; None leaves the heads neutral."""
     n = len(avatar)
-    heads = [avatar[i].vertices(None if scenes is None else scenes[i]) for i in range(n)]
+    heads = [avatar[i].vertices() if scenes is None else avatar[i].posed(scenes[i]) for i in range(n)]
     vertices, tri = torch.cat(heads).detach().float().cpu(), avatar.head.triangles.cpu()
     uv = avatar.head.uv.float().cpu()
     normals, tangents = frames(vertices, uv, tri)

@@ -52,7 +52,7 @@ def render_with_hair(
 
 
 def _one(avatar, scene, camera, light, size, background) -> tuple[Tensor, Tensor]:
-    head, vertices = avatar.head, avatar.vertices(scene)
+    head, vertices = avatar.head, avatar.posed(scene)
     style = avatar.hair[0]
     hair = None if style is None else grow_hair(head, avatar.shape, style)
     if hair is None:
@@ -86,7 +86,7 @@ def render_passes_with_hair(
 
     detail: the avatar's normal map bends the normals. samples: as in `render_passes`
     """
-    head, vertices = avatar.head, avatar.vertices(scene)
+    head, vertices = avatar.head, avatar.posed(scene)
     maps = avatar.maps if detail else None
     passes = render_passes(vertices, head, scene.camera, size, maps, samples)
     style = avatar.hair[0] if avatar.hair else None
