@@ -12,7 +12,7 @@ from .batching import entry
 from .errors import UserError
 from .hair.style import HairStyle
 from .head import HeadModel
-from .head.corrections import posed
+from .head.whole import WholeHead, whole_head
 from .maps import MAP_NAMES, TextureMaps, decode_map, resize_map
 from .scene import Scene
 
@@ -52,11 +52,18 @@ class Avatar:
         return self.head(self.shape, scene.expression.expand(n, -1), scene.gaze.expand(n, -1))
 
     def posed(self, scene: Scene) -> Tensor:
-        """As `vertices`, with lids that shut and lips that keep to each other (`head.corrections`): for pictures and
-        files, not for fits."""
+        """Vertices `[B, W, 3]` of the whole head (`head.whole`): for pictures and files, not for fits.
+
+        Those of `vertices` come first, with lids that shut and lips that keep to each other.
+        """
         self._check()
         n = len(self)
-        return posed(self.head, self.shape, scene.expression.expand(n, -1), scene.gaze.expand(n, -1))
+        return self.whole.vertices(self.shape, scene.expression.expand(n, -1), scene.gaze.expand(n, -1))
+
+    @property
+    def whole(self) -> WholeHead:
+        """The head model with inner mouth, wet lines and a closed neck; its vertices are those of `posed`."""
+        return whole_head(self.head)
 
     def _check(self) -> None:
         if not torch.isfinite(self.shape).all():

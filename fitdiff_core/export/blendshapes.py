@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..head.corrections import corrected_expression
+from ..head.corrections import full_expression
 from ..head.model import gaze_rotation
 from ..head.visemes import EXTRA, mixture
+from ..head.whole import whole_head
 from ..render.normals import vertex_normals
 from .mesh import Part
 
@@ -53,23 +54,26 @@ class Target:
 
 @torch.no_grad()
 def face_targets(avatar: Avatar, parts: list[Part]) -> dict[str, list[Target]]:
-    """Targets of skin and teeth by part name, in the head model's order.
+    """Targets of all parts but the eyes by part name, in the head model's order.
 
-    The skin has all 52, the teeth only those that move them (the jaw's); see `in_order`. The head is linear in them, so
-    sums are exact.
+    The skin has all 52, the others only those that move them; see `in_order`. Skin, teeth and mouth are linear in them,
+    so sums are exact.
     They include normals. With positions alone, viewers shade the moved head with the normals of the neutral one.
 
     avatar: batch 1
-    parts: "Skin" and "Teeth" of `split_parts`
+    parts: those of `split_parts` without a pivot
     """
     head = avatar.head
     shape = avatar.shape.detach().double().cpu()
     head = head if head.uv.device.type == "cpu" else _on_cpu(head)
-    neutral, tri = head(shape), head.triangles.long()
+    whole = whole_head(head)
+    tri = whole.triangles.long()
+    neutral = whole.vertices(shape)
     normals = vertex_normals(neutral, tri)
     targets: dict[str, list[Target]] = {part.name: [] for part in parts}
     for i, name in enumerate(head.expression_names):
-        moved = corrected_expression(head, shape, i)[None]
+        one = torch.eye(head.n_expression, dtype=torch.float64)[i : i + 1]
+        moved = whole.around(full_expression(head, shape, i), shape, one)
         offsets, turns = (moved - neutral)[0], (vertex_normals(moved, tri) - normals)[0]
         for part in parts:
             target = _target(name, offsets[part.rows], turns[part.rows])

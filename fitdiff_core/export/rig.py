@@ -23,11 +23,12 @@ class Rig:
 
     def __init__(self, avatar: Avatar):
         self.skeleton: Skeleton = skeleton(avatar.head, avatar.shape)
+        self.of_vertices = avatar.whole.joint_weights(self.skeleton.weights).numpy()
         self.positions = self.skeleton.positions.numpy()
 
     def weights(self, part: Part) -> np.ndarray:
         """`[N, 6]` of the vertices of a part."""
-        return self.skeleton.weights.numpy()[part.rows] if part.weights is None else part.weights
+        return self.of_vertices[part.rows] if part.weights is None else part.weights
 
     def attributes(self, part: Part, binary: Binary) -> dict[str, int]:
         """Accessors JOINTS_0 and WEIGHTS_0 of a part."""

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .lids import Lids, lids_of, lower_at, nearest_on, on_line
+from .lids import Lids, lids_of, lower_at, nearest_on
 
 if TYPE_CHECKING:
     from .model import HeadModel
@@ -81,13 +81,12 @@ def correction_weights(head: HeadModel, expression: Tensor) -> Tensor:
     return torch.stack([of("eyeBlinkLeft") ** SHUT, of("eyeBlinkRight") ** SHUT, lips], 1)
 
 
-def corrected_expression(head: HeadModel, shape: Tensor, index: int) -> Tensor:
-    """Vertices `[V, 3]` of one person at weight 1 of one corrected expression. shape: `[1, K]`, any device."""
-    one = torch.zeros(1, head.n_expression, dtype=torch.float64)
+def full_expression(head: HeadModel, shape: Tensor, index: int) -> Tensor:
+    """Vertices `[1, V, 3]` of one person at weight 1 of one corrected expression. shape: `[1, K]` float64."""
+    one = torch.zeros(1, head.n_expression, dtype=torch.float64, device=shape.device)
     one[0, index] = 1
-    vertices = head(shape.double(), one)[0]
-    name = head.expression_names[index]
-    return vertices + corrections(head, shape)[NAMES.index(name)] if name in NAMES else vertices
+    vertices, name = head(shape, one), head.expression_names[index]
+    return vertices + corrections(head, shape)[NAMES.index(name)].to(vertices) if name in NAMES else vertices
 
 
 def _shut(head: HeadModel, shape: Tensor, side: int, index: int) -> tuple[Tensor, Tensor]:
@@ -101,25 +100,23 @@ def _shut(head: HeadModel, shape: Tensor, side: int, index: int) -> tuple[Tensor
     ball = neutral[head.n_skin + side * count :][:count]
     shape_of_ball = head.eyeball.double().cpu()
     centre = (ball - shape_of_ball).mean(0)
-    before = neutral[lids.rows] - centre
+    shut = shut.clone()
+    start, up = shut.clone(), lids.of_upper
+    before = neutral[up.rows] - centre
     outside = before.norm(dim=1) > shape_of_ball.norm(dim=1).min()  # the lid's inner side stays behind
-    free = (outside * lids.weight).clamp(max=1)
-    moved = torch.zeros_like(before)
-    place = {int(row): k for k, row in enumerate(lids.rows)}
-    edge = torch.tensor([place[int(row)] for row in lids.upper])
+    free = (outside * up.weight).clamp(max=1)[:, None]
+    lift = CLEAR * (up.away / 0.002).clamp(0.3, 1)
     for _ in range(ROUNDS):
-        upper = shut[lids.upper] + moved[edge]
-        target = lower_at(shut[lids.lower], upper)
+        target = lower_at(shut[lids.lower], shut[lids.upper])
         target[:, 1] -= COVER
-        pull = target - upper
+        pull = target - shut[lids.upper]
         pull[[0, -1]] = 0  # the corners belong to both lids
-        moved = moved + on_line(pull, lids.along) * lids.weight[:, None]
-        after = shut[lids.rows] + moved - centre
+        shut[up.rows] += up.offsets(pull)
+        after = shut[up.rows] - centre
         away = F.normalize(after, dim=1)
-        lift = CLEAR * (lids.away / 0.002).clamp(0.3, 1)
         deep = (_radius(shape_of_ball, away) + lift - after.norm(dim=1)).clamp(min=0)
-        moved = moved + away * (deep * free)[:, None]
-    return lids.rows, moved
+        shut[up.rows] += away * deep[:, None] * free
+    return up.rows, (shut - start)[up.rows]
 
 
 def _radius(ball: Tensor, direction: Tensor) -> Tensor:

@@ -21,22 +21,34 @@ _lids = WeakTensorKeyDictionary()
 
 
 @dataclass
-class Lids:
-    """Lids of one eye of a head model.
+class Following:
+    """How the skin of one lid follows its edge.
 
-    upper, lower: `[N]`, `[M]` vertices from the inner corner to the outer
-    rows: `[K]` vertices of the skin that follow the upper edge
-    weight: `[K]` how much, 0..1
-    along: `[K]` where on the upper edge, as `nearest_on` gives it
+    rows: `[K]` vertices; weight: `[K]` how much, 0..1; along: `[K]` where on the edge, as `nearest_on` gives it
     away: `[K]` metres from the edge, of the mean head
     """
 
-    upper: Tensor
-    lower: Tensor
     rows: Tensor
     weight: Tensor
     along: Tensor
     away: Tensor
+
+    def offsets(self, pull: Tensor) -> Tensor:
+        """Offsets `[K, 3]` of the rows for those of the edge `[N, 3]`."""
+        return on_line(pull, self.along) * self.weight[:, None]
+
+
+@dataclass
+class Lids:
+    """Lids of one eye of a head model.
+
+    upper, lower: `[N]`, `[M]` vertices of the edges from the inner corner to the outer
+    of_upper: the skin of the upper lid
+    """
+
+    upper: Tensor
+    lower: Tensor
+    of_upper: Following
 
 
 def lids_of(head: HeadModel) -> tuple[Lids, Lids]:
@@ -55,14 +67,18 @@ def _find(head: HeadModel, side: int) -> Lids:
     lower = _forward(skin, lower)
     middle = skin[upper].mean(0)
     rows = torch.nonzero((skin - middle).norm(dim=1) < AROUND)[:, 0]
-    above, along = nearest_on(skin[rows], skin[upper])
-    below, _ = nearest_on(skin[rows], skin[lower])
-    fall = (1 - above / LID).clamp(min=0)
-    share = (0.5 + (below - above) / 0.003).clamp(0, 1)
-    weight = fall**2 * (3 - 2 * fall) * share
-    weight[torch.isin(rows, upper)] = 1.0
+    above, below = nearest_on(skin[rows], skin[upper]), nearest_on(skin[rows], skin[lower])
+    return Lids(upper, lower, _following(rows, upper, above, below[0]))
+
+
+def _following(rows: Tensor, edge: Tensor, nearest: tuple[Tensor, Tensor], other: Tensor) -> Following:
+    """nearest: of `nearest_on` to the edge. other: distance from the other lid's edge."""
+    away, along = nearest
+    fall = (1 - away / LID).clamp(min=0)
+    weight = fall**2 * (3 - 2 * fall) * (0.5 + (other - away) / 0.003).clamp(0, 1)
+    weight[torch.isin(rows, edge)] = 1.0
     kept = weight > 1e-3
-    return Lids(upper, lower, rows[kept], weight[kept], along[kept], above[kept])
+    return Following(rows[kept], weight[kept], along[kept], away[kept])
 
 
 def _path(head: HeadModel, points: Tensor, stops: list[int]) -> Tensor:
