@@ -76,7 +76,7 @@ def face_targets(avatar: Avatar, parts: list[Part]) -> dict[str, list[Target]]:
         moved = whole.around(full_expression(head, shape, i), shape, one)
         offsets, turns = (moved - neutral)[0], (vertex_normals(moved, tri) - normals)[0]
         for part in parts:
-            target = _target(name, offsets[part.rows], turns[part.rows])
+            target = offsets_target(name, offsets[part.rows], turns[part.rows])
             if part.name == "Skin" or len(target.rows):
                 targets[part.name].append(target)
     return targets
@@ -90,7 +90,7 @@ def eye_targets(part: Part) -> Iterator[Target]:
     for action, (yaw, pitch) in LOOKS.items():
         gaze = torch.tensor([[yaw if left else -yaw, pitch]], dtype=torch.float64) * LOOK_ANGLE
         turn = gaze_rotation(gaze)[0].T - torch.eye(3, dtype=torch.float64)
-        yield _target(action + ("Left" if left else "Right"), points @ turn, normals @ turn)
+        yield offsets_target(action + ("Left" if left else "Right"), points @ turn, normals @ turn)
 
 
 def in_order(targets: Iterable[Target], names: Sequence[str]) -> list[Target]:
@@ -114,11 +114,11 @@ def with_mixtures(targets: list[Target], count: int) -> list[Target]:
             target = by_name[action]
             offsets[target.rows] += weight * torch.from_numpy(target.offsets)
             turns[target.normal_rows] += weight * torch.from_numpy(target.normal_offsets)
-        mixed.append(_target(name, offsets, turns))
+        mixed.append(offsets_target(name, offsets, turns))
     return targets + mixed
 
 
-def _target(name: str, offsets: Tensor, normals: Tensor) -> Target:
+def offsets_target(name: str, offsets: Tensor, normals: Tensor) -> Target:
     """Target from dense offsets of positions and normals, both `[N, 3]`; small ones are left out."""
     rows = (offsets.norm(dim=1) > STILL).nonzero()[:, 0]
     turned = (normals.norm(dim=1) > TURNED).nonzero()[:, 0]

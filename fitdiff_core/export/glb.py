@@ -29,7 +29,8 @@ from ..image import encode_png, linear_to_srgb
 from ..maps import TextureMaps
 from .blendshapes import Target, eye_targets, face_targets, in_order, with_mixtures
 from .gltf_binary import INDEX_BUFFER, VERTEX_BUFFER, Binary
-from .hair import CUTOFF, SPECULAR, hair_part
+from .eyes import BASE_ROUGHNESS, CLEARCOAT, hollow_iris
+from .hair import CUTOFF, SPECULAR, hair_part, lash_part, lash_targets
 from .mesh import Part, split_parts
 from .rig import Rig
 from .textures import map_images
@@ -79,6 +80,7 @@ def encode_glb(
     """
     maps = worn_maps(avatar)
     maps = maps if texture_size is None else maps.resize(texture_size)
+    maps = hollow_iris(maps, avatar.head)
     pictures = map_images(maps, flip_green)
     pictures["specular"], specular_scale = _specular(maps)
     names = avatar.head.expression_names if blendshapes else ()
@@ -100,8 +102,16 @@ def encode_glb(
             targets = with_mixtures(targets, len(part.positions))
         file.add(part, _material(part, specular_scale), targets, weights, gaze)
     images_of = list(IMAGES)
+    if lashes := lash_part(avatar, None if names else scene):
+        targets = in_order(lash_targets(avatar, lashes.part) if names else (), names)
+        if visemes and names:
+            targets = with_mixtures(targets, len(lashes.part.positions))
+        weights = dict(zip(names, scene.expression[0].tolist(), strict=True)) if scene is not None and names else None
+        file.add(lashes.part, _hair_material(lashes.part, len(images_of), None), targets, weights)
+        pictures["lashes"] = lashes.color
+        images_of.append("lashes")
     if hair := hair_part(avatar, scene, flip_green):
-        file.add(hair.part, _hair_material(hair.part, len(images_of)))
+        file.add(hair.part, _hair_material(hair.part, len(images_of), len(images_of) + 1))
         file.meshes[-1]["primitives"][0]["attributes"]["COLOR_0"] = file.binary.vertices(hair.light, "VEC4")
         pictures |= {"hair": hair.color, "hair_normal": hair.normal}
         images_of += ["hair", "hair_normal"]
@@ -133,7 +143,11 @@ class _File:
             node["translation"] = part.pivot.astype(float).tolist()
             if gaze is not None:
                 node["rotation"] = gaze
-        self.meshes.append(_mesh(part, len(self.materials), self.binary, targets, weights, self.rig))
+        mesh = _mesh(part, len(self.materials), self.binary, targets, weights, self.rig)
+        if "normalTexture" in material:
+            tangents = self.binary.vertices(part.tangents, "VEC4")
+            mesh["primitives"][0]["attributes"]["TANGENT"] = tangents
+        self.meshes.append(mesh)
         self.materials.append(material)
         self.nodes.append(node)
 
@@ -214,12 +228,13 @@ def _container(document: dict, binary: Binary) -> bytes:
 
 def _material(part: Part, specular_scale: float) -> dict:
     """glTF material of one part. specular_scale: as `_specular` gives it."""
+    eye = part.pivot is not None
     return {
         "name": part.name,
         "pbrMetallicRoughness": {
             "baseColorTexture": {"index": IMAGES.index("diffuse")},
             "metallicFactor": 0,
-            "roughnessFactor": part.roughness,
+            "roughnessFactor": BASE_ROUGHNESS if eye else part.roughness,
         },
         "normalTexture": {"index": IMAGES.index("normal")},
         # F90 = specularFactor = 1, F0 = 0.04 * specularColorFactor * texture
@@ -228,23 +243,24 @@ def _material(part: Part, specular_scale: float) -> dict:
                 "specularFactor": 1,
                 "specularColorFactor": [specular_scale] * 3,
                 "specularColorTexture": {"index": IMAGES.index("specular")},
-            }
+            },
+            **({"KHR_materials_clearcoat": CLEARCOAT} if eye else {}),
         },
     }
 
 
-def _hair_material(part: Part, image: int) -> dict:
-    """glTF material of hair. image: index of its colour; the normals follow."""
+def _hair_material(part: Part, color: int, normal: int | None) -> dict:
+    """glTF material of hair and lashes. color, normal: indices of the textures; None for no normals."""
     return {
         "name": part.name,
         "alphaMode": "MASK",
         "alphaCutoff": CUTOFF,
         "pbrMetallicRoughness": {
-            "baseColorTexture": {"index": image},
+            "baseColorTexture": {"index": color},
             "metallicFactor": 0,
             "roughnessFactor": part.roughness,
         },
-        "normalTexture": {"index": image + 1},
+        **({} if normal is None else {"normalTexture": {"index": normal}}),
         "extensions": {"KHR_materials_specular": {"specularFactor": SPECULAR}},
     }
 
@@ -265,7 +281,6 @@ def _mesh(
         "attributes": {
             "POSITION": binary.accessor(positions, "VEC3", VERTEX_BUFFER, bounds=True),
             "NORMAL": binary.accessor(part.normals, "VEC3", VERTEX_BUFFER),
-            "TANGENT": binary.accessor(part.tangents, "VEC4", VERTEX_BUFFER),
             "TEXCOORD_0": binary.accessor(uv, "VEC2", VERTEX_BUFFER),
         },
         # the largest uint16 is reserved (primitive restart)

@@ -55,17 +55,16 @@ class _Cards:
 
 
 @torch.no_grad()
-def grow_lashes(head: HeadModel, posed: Tensor) -> HairMesh:
-    """The lashes of a posed head. posed: `[V, 3]`, its vertices or more that follow them; float32 on the CPU.
+def grow_lashes(head: HeadModel, shape: Tensor, posed: Tensor) -> HairMesh:
+    """The lashes of a posed head.
+
+    shape: `[1, K]`. posed: `[V, 3]`, its vertices or more that follow them
 
     Deterministic and the same for everybody, apart from the form of the lids.
     """
     posed = posed.detach().float().cpu()
     cards = _cards(head)
-    count = len(head.eyeball)
-    eyes = posed[head.n_skin : head.n_skin + 2 * count].view(2, count, 3)
-    # of an eye that looks anywhere: its rim is open, so the centre is told by the sphere through it
-    centres = torch.stack([_sphere_centre(eye) for eye in eyes])
+    centres = head.eye_centres(shape.detach())[0].float().cpu()
     pieces = [_place(lot, posed, centres[lot.side]) for lot in cards]
     positions, normals, direction, across = (torch.cat([p[k] for p in pieces]) for k in range(4))
     n = len(positions) // (2 * POINTS)
@@ -94,13 +93,6 @@ def grow_lashes(head: HeadModel, posed: Tensor) -> HairMesh:
         posed[rows[:, 0]],
         lash_texture(),
     )
-
-
-def _sphere_centre(points: Tensor) -> Tensor:
-    """Centre `[3]` of the sphere through most of the points of an eyeball `[M, 3]`: those off its cornea."""
-    ring = points[len(points) // 2 :].double()
-    system = torch.cat([2 * ring, torch.ones(len(ring), 1).double()], 1)
-    return torch.linalg.lstsq(system, ring.square().sum(1, keepdim=True)).solution[:3, 0].float()
 
 
 def _cards(head: HeadModel) -> list[_Cards]:

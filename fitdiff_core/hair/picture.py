@@ -37,7 +37,7 @@ def render_with_hair(
 ) -> tuple[Tensor, Tensor]:
     """Linear radiance `[B, 3, H, W]` and coverage `[B, 1, H, W]` of heads, their lashes and their hair.
 
-    camera, light, scene: one for all heads or one for each. 
+    camera, light, scene: one for all heads or one for each.
     """
     device, count = avatar.shape.device, max(len(avatar), len(scene), len(camera.focal), len(light))
     pick = lambda x, n, i: x if n == 1 else x[i]  # noqa: E731
@@ -63,7 +63,7 @@ def _one(avatar, scene, camera, light, size, background) -> tuple[Tensor, Tensor
     fine = (size[0] * n, size[1] * n)
     rast = rasterize(lens.clip(points[None], size[1] / size[0]), head.triangles.cpu(), fine)[0]
     depth = torch.where(rast[..., 3] > 0, rast[..., 2], FAR)
-    lashes = grow_lashes(avatar.head, points)
+    lashes = grow_lashes(avatar.head, avatar.shape, points)
     layers = [hair_layer(lashes, lashes.positions, lens, lamp, fine, depth)]
     visibility = ambient = None
     if hair is not None:

@@ -96,10 +96,8 @@ def _shut(head: HeadModel, shape: Tensor, side: int, index: int) -> tuple[Tensor
     one = torch.zeros(1, head.n_expression, dtype=torch.float64, device=device)
     one[0, index] = 1
     neutral, shut = (head(shape.to(device), e)[0].cpu() for e in (None, one))
-    count = len(head.eyeball)
-    ball = neutral[head.n_skin + side * count :][:count]
     shape_of_ball = head.eyeball.double().cpu()
-    centre = (ball - shape_of_ball).mean(0)
+    centre = head.eye_centres(shape.to(device))[0, side].cpu()
     shut = shut.clone()
     start, up = shut.clone(), lids.of_upper
     before = neutral[up.rows] - centre

@@ -54,7 +54,7 @@ def skeleton(head: HeadModel, shape: Tensor) -> Skeleton:
     travel = moved.norm(dim=1)
     lower = teeth & (travel > 0.5 * travel.max())
     count = (rows - n) // 2
-    eyes = [(neutral[n + i * count :][:count] - head.eyeball.double().cpu()).mean(0) for i in (0, 1)]
+    eyes = head.eye_centres(shape)[0].cpu()
     skull = torch.stack([torch.zeros(()).double(), ears[1] - BELOW_EARS, ears[2] - BEHIND_EARS])
     low = neutral[border(head)].mean(0)
     low[0] = 0

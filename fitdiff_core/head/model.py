@@ -158,6 +158,12 @@ class HeadModel(nn.Module):
         eyes = (ball[:, None] + centres).flatten(1, 2)
         return torch.cat([skin, teeth.view(b, -1, 3), eyes], 1)
 
+    def eye_centres(self, identity: Tensor) -> Tensor:
+        """Centres `[B, 2, 3]` of the left and the right eyeball of `[B, K]` coefficients, metres."""
+        n, dtype = 3 * self.n_control, identity.dtype
+        flat = self.mean[n:].to(dtype) + identity @ self.identity[:, n:].to(dtype)
+        return flat.view(-1, 2, 3)
+
     def landmarks(self, vertices: Tensor, which: str = "68") -> Tensor:
         """Vertices `[B, V, 3]` -> landmarks `[B, N, 3]`: "68", "5" (eyes, nose tip, mouth corners) or "mesh" (468).
 

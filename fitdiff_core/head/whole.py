@@ -70,8 +70,7 @@ class WholeHead:
                 1, self.mouth.wall_rows.to(plain.device), self.mouth.wall_offsets.to(plain).expand(len(plain), -1, -1)
             )
             parts = [plain, self.mouth.vertices(shape, expression).to(plain)]
-        still = self.head(shape.detach())[:, self.head.n_skin :].to(plain)
-        centres = (still.unflatten(1, (2, -1)) - self.head.eyeball.to(plain)).mean(2)
+        centres = self.head.eye_centres(shape.detach()).to(plain)
         radius = float(self.head.eyeball.norm(dim=1).min())
         parts.append(torch.stack([self.eyes.vertices(v, c, radius) for v, c in zip(plain, centres, strict=True)]))
         ring = plain[:, self.border]
