@@ -28,8 +28,8 @@ from ..hair.underlay import worn_maps
 from ..image import encode_png, linear_to_srgb
 from ..maps import TextureMaps
 from .blendshapes import Target, eye_targets, face_targets, in_order, with_mixtures
-from .gltf_binary import INDEX_BUFFER, VERTEX_BUFFER, Binary
 from .eyes import BASE_ROUGHNESS, CLEARCOAT, hollow_iris
+from .gltf_binary import INDEX_BUFFER, VERTEX_BUFFER, Binary
 from .hair import CUTOFF, SPECULAR, hair_part, lash_part, lash_targets
 from .mesh import Part, split_parts
 from .rig import Rig

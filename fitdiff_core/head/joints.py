@@ -134,3 +134,12 @@ def _turn(points: Tensor, pivot: Tensor, angle: float) -> Tensor:
     c, s = math.cos(angle), math.sin(angle)
     turn = torch.tensor([[1.0, 0, 0], [0, c, -s], [0, s, c]]).double()
     return (points - pivot) @ turn.T + pivot
+
+
+@torch.no_grad()
+def turned_jaw(head: HeadModel, shape: Tensor) -> Tensor:
+    """Vertices `[V, 3]` with the jaw's joint turned as for jawOpen = 1, by linear blend skinning. shape: `[1, K]`."""
+    bones = skeleton(head, shape)
+    neutral = head(shape.detach().double())[0].cpu()
+    moved = _turn(neutral, bones.positions[JOINTS.index("Jaw")], bones.jaw_angle)
+    return torch.lerp(neutral, moved, bones.weights[:, JOINTS.index("Jaw"), None])

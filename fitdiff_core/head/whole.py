@@ -1,12 +1,10 @@
-"""The whole head, as pictures and files show it: the head model with inner mouth, wet lines, caruncles and a closed neck.
+"""The whole head, as pictures and files show it: the head model with inner mouth, wet lines and a closed neck.
 
 The head model alone is what photos are fitted with. Here its vertices come first, in their order, and the other parts
 follow. Shapes are corrected (see `corrections`).
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
