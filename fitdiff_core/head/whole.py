@@ -40,7 +40,7 @@ class WholeHead:
         self.parts: dict[str, slice] = {}
         triangles, uv, rough = [head.triangles.cpu()], [head.uv.cpu()], [head.roughness.cpu()]
         k = torch.arange(n)
-        cut = torch.stack([k, (k + 1) % n, torch.full_like(k, n)], 1)  # seen from below
+        cut = torch.stack([(k + 1) % n, k, torch.full_like(k, n)], 1)  # seen from below
         more = [("EyeWet", self.eyes.triangles, self.eyes.uv, WET_ROUGHNESS)]
         if self.mouth is not None:
             more.insert(0, ("Mouth", self.mouth.triangles, self.mouth.uv, ROUGHNESS))
