@@ -64,8 +64,8 @@ def face_targets(avatar: Avatar, parts: list[Part]) -> dict[str, list[Target]]:
     parts: those of `split_parts` without a pivot
     """
     head = avatar.head
-    shape = avatar.shape.detach().double().cpu()
-    head = head if head.uv.device.type == "cpu" else _on_cpu(head)
+    shape = avatar.shape.detach().cpu().double()
+    head = head_on_cpu(head)
     whole = whole_head(head)
     tri = whole.triangles.long()
     neutral = whole.vertices(shape)
@@ -125,7 +125,6 @@ def offsets_target(name: str, offsets: Tensor, normals: Tensor) -> Target:
     return Target(name, rows.numpy(), offsets[rows].float().numpy(), turned.numpy(), normals[turned].float().numpy())
 
 
-def _on_cpu(head: HeadModel) -> HeadModel:
-    """A copy of the head on the CPU."""
-
-    return copy.deepcopy(head).cpu()
+def head_on_cpu(head: HeadModel) -> HeadModel:
+    """The head, or a copy of it on the CPU."""
+    return head if head.uv.device.type == "cpu" else copy.deepcopy(head).cpu()

@@ -16,7 +16,7 @@ from ..hair.lashes import grow_lashes
 from ..head import HeadModel
 from ..head.corrections import full_expression
 from ..image import linear_to_srgb
-from .blendshapes import Target, offsets_target
+from .blendshapes import Target, head_on_cpu, offsets_target
 from .mesh import Part
 from .rig import with_joint
 
@@ -73,7 +73,7 @@ def lash_part(avatar: Avatar, scene: Scene | None = None, both_faces: bool = Tru
 @torch.no_grad()
 def lash_targets(avatar: Avatar, part: Part) -> Iterator[Target]:
     """How each expression moves the lashes. part: of `lash_part`, neutral."""
-    head, shape = avatar.head, avatar.shape.detach().double()
+    head, shape = head_on_cpu(avatar.head), avatar.shape.detach().cpu().double()
     neutral = grow_lashes(head, shape, head(shape)[0])
     for i, name in enumerate(head.expression_names):
         moved = grow_lashes(head, shape, full_expression(head, shape, i)[0])

@@ -37,7 +37,7 @@ def corrections(head: HeadModel, shape: Tensor) -> Tensor:
 
     The latest are kept. A head file without one of these expressions gets zeros for it.
     """
-    shape = shape.detach().double().cpu()
+    shape = shape.detach().cpu().float()  # float64 only on the CPU: other devices may have none
     key = (id(head), shape.numpy().tobytes())
     if key not in _found:
         offsets = torch.zeros(len(NAMES), head.n_vertices, 3, dtype=torch.float64)
@@ -93,11 +93,11 @@ def _shut(head: HeadModel, shape: Tensor, side: int, index: int) -> tuple[Tensor
     """(rows `[K]`, offsets `[K, 3]`) that shut the lids of one eye at weight 1 of eyeBlink."""
     lids: Lids = lids_of(head)[side]
     device = head.uv.device
-    one = torch.zeros(1, head.n_expression, dtype=torch.float64, device=device)
+    one = torch.zeros(1, head.n_expression, device=device)
     one[0, index] = 1
-    neutral, shut = (head(shape.to(device), e)[0].cpu() for e in (None, one))
-    shape_of_ball = head.eyeball.double().cpu()
-    centre = head.eye_centres(shape.to(device))[0, side].cpu()
+    neutral, shut = (head(shape.to(device), e)[0].cpu().double() for e in (None, one))
+    shape_of_ball = head.eyeball.cpu().double()
+    centre = head.eye_centres(shape.to(device))[0, side].cpu().double()
     shut = shut.clone()
     start, up = shut.clone(), lids.of_upper
     before = neutral[up.rows] - centre
@@ -127,15 +127,14 @@ def _close_lips(head: HeadModel) -> Tensor:
     """Offset `[V, 3]` after which mouthClose takes back at the lips what jawOpen did there. The same for everybody."""
     if head.triangles not in _close:
         names = head.expression_names
-        both = torch.zeros(1, head.n_expression, dtype=torch.float64, device=head.uv.device)
+        both = torch.zeros(1, head.n_expression, device=head.uv.device)
         both[0, names.index("jawOpen")] = both[0, names.index("mouthClose")] = 1
-        zero = torch.zeros(1, head.n_identity, dtype=torch.float64, device=head.uv.device)
-        neutral = head(zero)[0]
-        left_over = (head(zero, both)[0] - neutral).cpu()
-        neutral = neutral.cpu()
+        zero = torch.zeros(1, head.n_identity, device=head.uv.device)
+        neutral = head(zero)[0].cpu().double()
+        left_over = head(zero, both)[0].cpu().double() - neutral
         inner = neutral[head.landmark_ids.cpu()[60:68]]
         line = torch.cat([inner, inner[:1]])
-        lips = head.vertex_region("lips").double().cpu()
+        lips = head.vertex_region("lips").cpu().double()
         away = nearest_on(neutral, line)[0] - 0.006
         fall = (1 - away / LIPS).clamp(0, 1)
         share = torch.maximum(fall**2 * (3 - 2 * fall), lips)

@@ -83,9 +83,9 @@ class InnerMouth:
 
     def vertices(self, shape: Tensor, expression: Tensor | None) -> Tensor:
         """`[B, M, 3]` of shapes `[B, K]` and weights `[B, 52]`."""
-        moved = torch.einsum("vxm,bm->bvx", self._motions, shape.double().cpu() @ self.motion)
+        moved = torch.einsum("vxm,bm->bvx", self._motions, shape.detach().cpu().double() @ self.motion)
         points = self.mean + moved
         if expression is not None:
-            flat = expression.double().cpu()[:, self.actions] @ self.expression.flatten(1)
+            flat = expression.detach().cpu().double()[:, self.actions] @ self.expression.flatten(1)
             points = points + rearrange(flat, "b (v xyz) -> b v xyz", xyz=3)
         return points

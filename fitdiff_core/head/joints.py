@@ -39,13 +39,13 @@ class Skeleton:
 @torch.no_grad()
 def skeleton(head: HeadModel, shape: Tensor) -> Skeleton:
     """The joints of one person, float64 on the CPU. shape: `[1, K]`."""
-    shape = shape.detach().double()
-    neutral = head(shape)[0].cpu()
+    shape = shape.detach().float()  # float64 only on the CPU: other devices may have none
+    neutral = head(shape)[0].cpu().double()
     n, rows = head.n_skin, head.n_vertices
-    open_ = torch.zeros(1, head.n_expression, dtype=torch.float64, device=shape.device)
+    open_ = torch.zeros(1, head.n_expression, device=shape.device)
     if "jawOpen" in head.expression_names:
         open_[0, head.expression_names.index("jawOpen")] = 1
-    moved = head(shape, open_)[0].cpu() - neutral
+    moved = head(shape, open_)[0].cpu().double() - neutral
     tip = int(head.landmark_ids[8])
     ears = neutral[head.vertex_region("ears").cpu() > 0.5].mean(0)
     jaw, angle = _hinge(neutral[tip], moved[tip], ears)
@@ -54,7 +54,7 @@ def skeleton(head: HeadModel, shape: Tensor) -> Skeleton:
     travel = moved.norm(dim=1)
     lower = teeth & (travel > 0.5 * travel.max())
     count = (rows - n) // 2
-    eyes = head.eye_centres(shape)[0].cpu()
+    eyes = head.eye_centres(shape)[0].cpu().double()
     skull = torch.stack([torch.zeros(()).double(), ears[1] - BELOW_EARS, ears[2] - BEHIND_EARS])
     low = neutral[border(head)].mean(0)
     low[0] = 0
@@ -68,7 +68,7 @@ def skeleton(head: HeadModel, shape: Tensor) -> Skeleton:
         follow[lower] = _share(moved, turned)[lower].mean()  # a row of teeth stays one
     axis = skull - low
     t = ((neutral - low) @ axis / axis.square().sum()).clamp(0, 1)
-    neck = head.vertex_region("neck").double().cpu()
+    neck = head.vertex_region("neck").cpu().double()
     ramp = lambda x: x.clamp(0, 1) ** 2 * (3 - 2 * x.clamp(0, 1))  # noqa: E731
     upper, lower = ramp((t - NECK) / (0.95 - NECK)), ramp(t / NECK)
     upper = 1 - neck * (1 - upper)
@@ -140,6 +140,6 @@ def _turn(points: Tensor, pivot: Tensor, angle: float) -> Tensor:
 def turned_jaw(head: HeadModel, shape: Tensor) -> Tensor:
     """Vertices `[V, 3]` with the jaw's joint turned as for jawOpen = 1, by linear blend skinning. shape: `[1, K]`."""
     bones = skeleton(head, shape)
-    neutral = head(shape.detach().double())[0].cpu()
+    neutral = head(shape.detach().float())[0].cpu().double()
     moved = _turn(neutral, bones.positions[JOINTS.index("Jaw")], bones.jaw_angle)
     return torch.lerp(neutral, moved, bones.weights[:, JOINTS.index("Jaw"), None])

@@ -60,7 +60,7 @@ def lids_of(head: HeadModel) -> tuple[Lids, Lids]:
 
 @torch.no_grad()
 def _find(head: HeadModel, side: int) -> Lids:
-    neutral = head(torch.zeros(1, head.n_identity, device=head.uv.device, dtype=torch.float64))[0].cpu()
+    neutral = head(torch.zeros(1, head.n_identity, device=head.uv.device))[0].cpu().double()
     skin = neutral[: head.teeth_rows.start]
     marks = head.landmark_ids.cpu()
     upper, lower = (_path(head, skin, marks[list(ids[side])].tolist()) for ids in (UPPER, LOWER))
