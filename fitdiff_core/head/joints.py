@@ -21,6 +21,7 @@ PARENTS = (None, 0, 1, 2, 2, 2)
 BELOW_EARS = 0.02  # metres: the head turns on the neck below and behind the ears
 BEHIND_EARS = 0.01
 NECK = 0.35  # where the neck bends, as a share of the way from its lower edge to the head's joint
+LEAST = 0.02  # weight of the jaw below which a vertex does not follow it
 SOFT = 0.001  # metres of travel at which the weight of the jaw is halved
 
 
@@ -61,7 +62,8 @@ def skeleton(head: HeadModel, shape: Tensor) -> Skeleton:
     positions = torch.stack([low, low + NECK * (skull - low), skull, jaw, *eyes])
 
     turned = _turn(neutral, jaw, angle) - neutral
-    follow = _share(moved, turned)
+    follow = _share(moved, turned) * (1 - head.vertex_region("scalp").cpu().double())
+    follow[follow < LEAST] = 0
     follow[n:] = 0
     follow[teeth] = 0
     if lower.any():

@@ -166,7 +166,7 @@ def test_at_rest_the_skin_moves_nothing_and_the_jaws_joint_opens_it(avatar, glb)
         assert np.linalg.norm(by_joint[chin] - by_shape) < 1e-3
         scalp = avatar.head.vertex_region("scalp")[: avatar.head.teeth_rows.start].numpy() > 0.5
         np.testing.assert_allclose(
-            by_joint[: len(scalp)][scalp], glb.primitive(0)[0]["POSITION"][: len(scalp)][scalp], atol=1e-5
+            by_joint[: len(scalp)][scalp], glb.primitive(0)[0]["POSITION"][: len(scalp)][scalp], atol=1e-3
         )
         assert (glb.primitive(1)[0]["POSITION"] - skinned(glb, 1))[:, 1].max() > 0.01, "the lower teeth go along"
     finally:
