@@ -277,12 +277,13 @@ def _mesh(
     # glTF counts v from the top. The tangent's w is kept: the bitangent then points up in the image, as +Y normals need
     uv = np.stack([part.uv[:, 0], 1 - part.uv[:, 1]], 1)
     positions = part.positions if part.pivot is None or rig is not None else part.positions - part.pivot
+    attributes = {
+        "POSITION": binary.accessor(positions, "VEC3", VERTEX_BUFFER, bounds=True),
+        "NORMAL": binary.accessor(part.normals, "VEC3", VERTEX_BUFFER),
+        "TEXCOORD_0": binary.accessor(uv, "VEC2", VERTEX_BUFFER),
+    }
     primitive = {
-        "attributes": {
-            "POSITION": binary.accessor(positions, "VEC3", VERTEX_BUFFER, bounds=True),
-            "NORMAL": binary.accessor(part.normals, "VEC3", VERTEX_BUFFER),
-            "TEXCOORD_0": binary.accessor(uv, "VEC2", VERTEX_BUFFER),
-        },
+        "attributes": attributes,
         # the largest uint16 is reserved (primitive restart)
         "indices": binary.accessor(
             part.indices.reshape(-1).astype("<u2" if len(part.positions) < 0xFFFF else "<u4"), "SCALAR", INDEX_BUFFER
@@ -290,7 +291,7 @@ def _mesh(
         "material": material,
     }
     if rig is not None:
-        primitive["attributes"] |= rig.attributes(part, binary)
+        attributes |= rig.attributes(part, binary)
     mesh: dict[str, object] = {"name": part.object, "primitives": [primitive]}
     names, moves, n = [], [], len(part.positions)
     for target in targets:

@@ -114,12 +114,19 @@ def _cards(head: HeadModel) -> list[_Cards]:
                         lids,
                         upper,
                         side,
-                        *(torch.from_numpy(x).float() for x in (t * (len(edge) - 1), length, lean, curl)),
+                        _float(t * (len(edge) - 1)),
+                        _float(length),
+                        _float(lean),
+                        _float(curl),
                         torch.from_numpy(rng.integers(0, COLUMNS, count)),
                     )
                 )
         _made[head.triangles] = lots
     return _made[head.triangles]
+
+
+def _float(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values).float()
 
 
 def _rows(lot: _Cards) -> Tensor:
@@ -139,11 +146,12 @@ def _place(lot: _Cards, posed: Tensor, centre: Tensor) -> tuple[Tensor, Tensor, 
     up = torch.where(up[:, 1:2] < 0, -up, up)
     t = torch.linspace(0, 1, POINTS)[None, :, None]
     (o1, o2), (u1, u2) = COURSE[0 if lot.upper else 1]
+    droop = torch.zeros(1, 1, 1)
     if lot.upper:  # lids turn further than their edges move: lashes of shut eyes look down
         gap = (root - on_line(lower_at(posed[lot.lids.lower], line), _even(line, lot.along)))[:, 1]
-        u1 = u1 - DROOP * (1 - gap / OPEN).clamp(0, 1)[:, None, None]
+        droop = DROOP * (1 - gap / OPEN).clamp(0, 1)[:, None, None]
     forward = (o1 * t + o2 * t**2) * out[:, None]
-    rise = (u1 * t + u2 * t**2 * lot.curl[:, None, None]) * up[:, None]
+    rise = ((u1 - droop) * t + u2 * t**2 * lot.curl[:, None, None]) * up[:, None]
     fan = (lot.lean[:, None, None] * t) * across[:, None]
     points = root[:, None] + lot.length[:, None, None] * (forward + rise + fan) - 0.0002 * out[:, None]
     along = F.normalize(torch.gradient(points, dim=1)[0], dim=2)

@@ -36,7 +36,7 @@ EXTRA = VISEMES | COMMON
 
 def mixture(name: str, names: Sequence[str]) -> dict[str, float]:
     """Weights of one of EXTRA by ARKit's name. names: those that the head has."""
-    found = {}
+    found: dict[str, float] = {}
     for action, weight in EXTRA[name].items():
         found |= {n: weight for n in (action, f"{action}Left", f"{action}Right") if n in names}
     return found
