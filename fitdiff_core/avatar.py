@@ -12,6 +12,7 @@ from .batching import entry
 from .errors import UserError
 from .hair.style import HairStyle
 from .head import HeadModel
+from .head.whole import WholeHead, whole_head
 from .maps import MAP_NAMES, TextureMaps, decode_map, resize_map
 from .scene import Scene
 
@@ -44,12 +45,29 @@ class Avatar:
 
         Raises UserError for a shape with NaN or infinite values.
         """
-        if not torch.isfinite(self.shape).all():
-            raise UserError("The head's shape holds NaN or infinite values; sample it again.")
+        self._check()
         if scene is None:
             return self.head(self.shape)
         n = len(self)
         return self.head(self.shape, scene.expression.expand(n, -1), scene.gaze.expand(n, -1))
+
+    def posed(self, scene: Scene) -> Tensor:
+        """Vertices `[B, W, 3]` of the whole head (`head.whole`): for pictures and files, not for fits.
+
+        Those of `vertices` come first, with lids that shut and lips that keep to each other.
+        """
+        self._check()
+        n = len(self)
+        return self.whole.vertices(self.shape, scene.expression.expand(n, -1), scene.gaze.expand(n, -1))
+
+    @property
+    def whole(self) -> WholeHead:
+        """The head model with inner mouth, wet lines and a closed neck; its vertices are those of `posed`."""
+        return whole_head(self.head)
+
+    def _check(self) -> None:
+        if not torch.isfinite(self.shape).all():
+            raise UserError("The head's shape holds NaN or infinite values; sample it again.")
 
     def with_hair(self, *styles: HairStyle | None) -> Avatar:
         """The same heads with other hair. styles: one for all heads, or one for each. Raises UserError otherwise."""

@@ -135,6 +135,8 @@ def add_file_options(group) -> None:
     )
     group.add_argument("--expression", choices=("neutral", "photo"), default="neutral", help="photo: as in the photo")
     group.add_argument("--no-blendshapes", action="store_true", help="a GLB without the 52 ARKit morph targets")
+    group.add_argument("--no-rig", action="store_true", help="a GLB without joints and skin")
+    group.add_argument("--visemes", action="store_true", help="a GLB with 15 visemes and 5 common shapes after the 52")
     group.add_argument(
         "--normals", choices=("up", "down"), default="up", help="green of the normal map; down for Unreal"
     )
@@ -215,6 +217,8 @@ def export(args: argparse.Namespace, out: Path, formats: list[tuple[str, str]], 
             unit=unit,
             map_files=f"{args.map_bits}-bit" if name in ("obj", "ply") else "none",
             blendshapes=not args.no_blendshapes,
+            rig=not args.no_rig,
+            visemes=args.visemes,
         )
         write_avatar(out / f"avatar.{name}", avatar, options, posed)
 

@@ -40,7 +40,7 @@ from .model.checkpoint import FitDiffModel, load_model
 from .model.denoiser import unpack_latent
 from .model.samplers import SAMPLERS, sigmas
 from .progress import part, unheard
-from .render import Camera, Light, render
+from .render import Camera, Light
 from .sampling import ConditionedDenoiser, SampleSettings, SamplingRun, check_faces, condition, noise
 from .scene import Scene
 
@@ -301,17 +301,5 @@ def render_avatar(
     """
     scene = scene or Scene.portrait(len(avatar), avatar.shape.device)
     size = (size, size) if isinstance(size, int) else size
-    if avatar.hair is not None and any(avatar.hair):
-        image, mask = render_with_hair(avatar, scene, camera or scene.camera, light or scene.light, size, background)
-        return linear_to_srgb(image).clamp(0, 1), mask
-    with torch.no_grad():
-        out = render(
-            avatar.vertices(scene),
-            avatar.head,
-            avatar.maps,
-            camera or scene.camera,
-            light or scene.light,
-            size=size,
-            background=background,
-        )
-    return linear_to_srgb(out.image).clamp(0, 1), out.mask
+    image, mask = render_with_hair(avatar, scene, camera or scene.camera, light or scene.light, size, background)
+    return linear_to_srgb(image).clamp(0, 1), mask

@@ -245,6 +245,19 @@ class ExportMesh(io.ComfyNode):
                 types.Scene.Input(
                     "scene", optional=True, tooltip="From FitDiff Sampler: the photo's expression and gaze."
                 ),
+                io.Boolean.Input(
+                    "rig",
+                    default=True,
+                    optional=True,
+                    tooltip="glb: joints Root, Neck, Head, Jaw, Eye_L, Eye_R, and a skin that moves with them.",
+                ),
+                io.Boolean.Input(
+                    "visemes",
+                    default=False,
+                    optional=True,
+                    tooltip="glb: after the 52 blendshapes, the 15 visemes of Oculus LipSync and mouthOpen, "
+                    "mouthSmile, eyesClosed, eyesLookUp, eyesLookDown.",
+                ),
             ],
             outputs=outputs,
         )
@@ -267,6 +280,8 @@ class ExportMesh(io.ComfyNode):
         unit="metres",
         map_files="none",
         scene=None,
+        rig=True,
+        visemes=False,
     ):
         suffix, scenes = suffix_of(format), None
         if wrong := format_error(suffix, unit):
@@ -288,6 +303,8 @@ class ExportMesh(io.ComfyNode):
             map_files=map_files,
             blendshapes=blendshapes,
             extras=graph_texts(getattr(cls.hidden, "prompt", None), getattr(cls.hidden, "extra_pnginfo", None)),
+            rig=rig,
+            visemes=visemes,
         )
         with all_or_none():
             folder, files = save_heads(avatar, filename_prefix, options, cls.hidden, scenes)

@@ -12,7 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..head.corrections import full_expression
 from ..head.model import gaze_rotation
+from ..head.visemes import EXTRA, mixture
+from ..head.whole import whole_head
 from ..render.normals import vertex_normals
 from .mesh import Part
 
@@ -51,26 +54,29 @@ class Target:
 
 @torch.no_grad()
 def face_targets(avatar: Avatar, parts: list[Part]) -> dict[str, list[Target]]:
-    """Targets of skin and teeth by part name, in the head model's order.
+    """Targets of all parts but the eyes by part name, in the head model's order.
 
-    The skin has all 52, the teeth only those that move them (the jaw's); see `in_order`. The head is linear in them, so
-    sums are exact.
+    The skin has all 52, the others only those that move them; see `in_order`. Skin, teeth and mouth are linear in them,
+    so sums are exact.
     They include normals. With positions alone, viewers shade the moved head with the normals of the neutral one.
 
     avatar: batch 1
-    parts: "Skin" and "Teeth" of `split_parts`
+    parts: those of `split_parts` without a pivot
     """
     head = avatar.head
-    shape = avatar.shape.detach().double().cpu()
-    head = head if head.uv.device.type == "cpu" else _on_cpu(head)
-    neutral, tri = head(shape), head.triangles.long()
+    shape = avatar.shape.detach().cpu().double()
+    head = head_on_cpu(head)
+    whole = whole_head(head)
+    tri = whole.triangles.long()
+    neutral = whole.vertices(shape)
     normals = vertex_normals(neutral, tri)
     targets: dict[str, list[Target]] = {part.name: [] for part in parts}
     for i, name in enumerate(head.expression_names):
-        moved = head(shape, torch.eye(head.n_expression, dtype=torch.float64)[i : i + 1])
+        one = torch.eye(head.n_expression, dtype=torch.float64)[i : i + 1]
+        moved = whole.around(full_expression(head, shape, i), shape, one)
         offsets, turns = (moved - neutral)[0], (vertex_normals(moved, tri) - normals)[0]
         for part in parts:
-            target = _target(name, offsets[part.rows], turns[part.rows])
+            target = offsets_target(name, offsets[part.rows], turns[part.rows])
             if part.name == "Skin" or len(target.rows):
                 targets[part.name].append(target)
     return targets
@@ -84,7 +90,7 @@ def eye_targets(part: Part) -> Iterator[Target]:
     for action, (yaw, pitch) in LOOKS.items():
         gaze = torch.tensor([[yaw if left else -yaw, pitch]], dtype=torch.float64) * LOOK_ANGLE
         turn = gaze_rotation(gaze)[0].T - torch.eye(3, dtype=torch.float64)
-        yield _target(action + ("Left" if left else "Right"), points @ turn, normals @ turn)
+        yield offsets_target(action + ("Left" if left else "Right"), points @ turn, normals @ turn)
 
 
 def in_order(targets: Iterable[Target], names: Sequence[str]) -> list[Target]:
@@ -97,14 +103,28 @@ def in_order(targets: Iterable[Target], names: Sequence[str]) -> list[Target]:
     return [by_name.get(name) or Target(name, rows, offsets, rows, offsets) for name in names]
 
 
-def _target(name: str, offsets: Tensor, normals: Tensor) -> Target:
+def with_mixtures(targets: list[Target], count: int) -> list[Target]:
+    """Targets and, after them, the mixtures of `head.visemes.EXTRA`. count: vertices of the part."""
+    names = [target.name for target in targets]
+    by_name = dict(zip(names, targets, strict=True))
+    mixed = []
+    for name in EXTRA:
+        offsets, turns = torch.zeros(count, 3), torch.zeros(count, 3)
+        for action, weight in mixture(name, names).items():
+            target = by_name[action]
+            offsets[target.rows] += weight * torch.from_numpy(target.offsets)
+            turns[target.normal_rows] += weight * torch.from_numpy(target.normal_offsets)
+        mixed.append(offsets_target(name, offsets, turns))
+    return targets + mixed
+
+
+def offsets_target(name: str, offsets: Tensor, normals: Tensor) -> Target:
     """Target from dense offsets of positions and normals, both `[N, 3]`; small ones are left out."""
     rows = (offsets.norm(dim=1) > STILL).nonzero()[:, 0]
     turned = (normals.norm(dim=1) > TURNED).nonzero()[:, 0]
     return Target(name, rows.numpy(), offsets[rows].float().numpy(), turned.numpy(), normals[turned].float().numpy())
 
 
-def _on_cpu(head: HeadModel) -> HeadModel:
-    """A copy of the head on the CPU."""
-
-    return copy.deepcopy(head).cpu()
+def head_on_cpu(head: HeadModel) -> HeadModel:
+    """The head, or a copy of it on the CPU."""
+    return head if head.uv.device.type == "cpu" else copy.deepcopy(head).cpu()

@@ -34,6 +34,8 @@ class ExportOptions:
         mesh. obj and ply always have them, 8-bit for "none"
     blendshapes: write the 52 ARKit morph targets (glb only)
     extras: texts for `asset.extras` of a glb, such as ComfyUI's "workflow" and "prompt"; see `write_glb`
+    rig: write joints and a skin (glb only)
+    visemes: after the blendshapes, write 15 visemes and the shapes that avatar players ask for (glb only)
     """
 
     format: str = "glb"
@@ -43,6 +45,8 @@ class ExportOptions:
     map_files: str = "none"
     blendshapes: bool = True
     extras: dict[str, str] | None = None
+    rig: bool = True
+    visemes: bool = False
 
 
 def format_error(format: str, unit: str = "metres") -> str | None:
@@ -78,7 +82,7 @@ def write_avatar(
         write = write_obj if o.format == "obj" else write_ply
         return write(path, avatar, o.texture_size, o.flip_green, scene, o.unit, bits or 8)
     if o.format == "glb":
-        path = write_glb(path, avatar, o.texture_size, o.flip_green, scene, o.blendshapes, o.extras)
+        path = write_glb(path, avatar, o.texture_size, o.flip_green, scene, o.blendshapes, o.extras, o.rig, o.visemes)
     else:
         path = write_usdz(path, avatar, o.texture_size, scene, o.unit)
     if bits:

@@ -1,8 +1,9 @@
 """glTF 2.0 binary: mesh and textures in one file.
 
-Four meshes, "Head", "Teeth", "Eye_L" and "Eye_R", share three PNG images. Each has the 52 ARKit blendshapes as morph
-targets, in one order. Those that don't move a mesh share one accessor of zeros. The node of an eye is at the eye's
-centre, so that it can be rotated. `KHR_materials_specular` carries the specular albedo: F0 is 0.04 times the texture,
+Meshes such as "Head", "Teeth", "Eye_L" and "Eye_R" share three PNG images. Each has the 52 ARKit blendshapes as morph
+targets, in one order. Those that don't move a mesh share one accessor of zeros. A skin with the joints Root, Neck,
+Head, Jaw, Eye_L and Eye_R moves all of them. Without it, the node of an eye is at the eye's centre, so that it can be
+rotated. `KHR_materials_specular` carries the specular albedo: F0 is 0.04 times the texture,
 for a head whose specular albedo is at most 0.5. The extension is not required: a viewer without it shows a specular
 reflectance of 4 %.
 """
@@ -16,7 +17,7 @@ import os
 import struct
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
@@ -26,10 +27,12 @@ from ..files import write_atomic
 from ..hair.underlay import worn_maps
 from ..image import encode_png, linear_to_srgb
 from ..maps import TextureMaps
-from .blendshapes import Target, eye_targets, face_targets, in_order
+from .blendshapes import Target, eye_targets, face_targets, in_order, with_mixtures
+from .eyes import BASE_ROUGHNESS, CLEARCOAT, hollow_iris
 from .gltf_binary import INDEX_BUFFER, VERTEX_BUFFER, Binary
-from .hair import CUTOFF, SPECULAR, hair_part
+from .hair import CUTOFF, SPECULAR, hair_part, lash_part, lash_targets
 from .mesh import Part, split_parts
+from .rig import Rig
 from .textures import map_images
 
 if TYPE_CHECKING:
@@ -42,29 +45,13 @@ READ_AHEAD = 1 << 20  # bytes of a dropped file that ComfyUI's frontend reads; t
 LOG = logging.getLogger(__name__)
 
 
-def write_glb(
-    path: str | os.PathLike,
-    avatar: Avatar,
-    texture_size: int | None = None,
-    flip_green: bool = False,
-    scene: Scene | None = None,
-    blendshapes: bool = True,
-    extras: dict[str, str] | None = None,
-) -> Path:
+def write_glb(path: str | os.PathLike, avatar: Avatar, *args: Any, **options: Any) -> Path:
     """Write an avatar's head as `.glb`, in metres, +y up, facing +z; returns the path.
 
-    path: file to write
-    avatar: batch 1
-    texture_size: side of the maps in pixels; None keeps their size
-    flip_green: write the normal map with y down (DirectX; glTF specifies y up); default False
-    scene: its expression becomes the initial weights of the morph targets, its gaze the rotation of the eyes. Without
-        blendshapes it poses the vertices. None: neutral
-    blendshapes: write the morph targets, about 9 MB; default True
-    extras: texts for the file's `asset.extras`, such as ComfyUI's "workflow" and "prompt". Where the JSON chunk would
-        be longer than `READ_AHEAD`, only "workflow" is kept. Default none
+    path: file to write. avatar: batch 1. args, options: as of `encode_glb`
     Raises UserError for a batch, values that are not finite, or a file that cannot be written.
     """
-    return write_atomic(path, encode_glb(avatar, texture_size, flip_green, scene, blendshapes, extras))
+    return write_atomic(path, encode_glb(avatar, *args, **options))
 
 
 def encode_glb(
@@ -74,67 +61,129 @@ def encode_glb(
     scene: Scene | None = None,
     blendshapes: bool = True,
     extras: dict[str, str] | None = None,
+    rig: bool = True,
+    visemes: bool = False,
 ) -> bytes:
-    """The bytes of the file; arguments and errors as `write_glb`."""
+    """The bytes of a GLB.
+
+    avatar: batch 1
+    texture_size: side of the maps in pixels; None keeps their size
+    flip_green: write the normal map with y down (DirectX; glTF specifies y up); default False
+    scene: its expression becomes the initial weights of the morph targets, its gaze the rotation of the eyes. Without
+        blendshapes it poses the vertices. None: neutral
+    blendshapes: write the morph targets, about 9 MB; default True
+    extras: texts for the file's `asset.extras`, such as ComfyUI's "workflow" and "prompt". Where the JSON chunk would
+        be longer than `READ_AHEAD`, only "workflow" is kept. Default none
+    rig: write joints and a skin; default True
+    visemes: after the 52 blendshapes, write the mixtures of `head.visemes`; default False
+    Raises UserError for a batch, or values that are not finite.
+    """
     maps = worn_maps(avatar)
     maps = maps if texture_size is None else maps.resize(texture_size)
+    maps = hollow_iris(maps, avatar.head)
     pictures = map_images(maps, flip_green)
     pictures["specular"], specular_scale = _specular(maps)
-    names = avatar.head.expression_names
-    blendshapes = blendshapes and bool(names)
-    parts = split_parts(avatar, None if blendshapes else scene)
-    binary = Binary()
-    of_face = face_targets(avatar, [part for part in parts if part.pivot is None]) if blendshapes else {}
-    meshes, nodes = [], []
-    for material, part in enumerate(parts):
-        node: dict[str, object] = {"name": part.object, "mesh": material}
+    names = avatar.head.expression_names if blendshapes else ()
+    parts = split_parts(avatar, None if names else scene)
+    file = _File(Rig(avatar) if rig and avatar.head.expression_names else None)
+    of_face = face_targets(avatar, [part for part in parts if part.pivot is None]) if names else {}
+    gaze = None if scene is None or not names else _quaternion(*scene.gaze[0].tolist())
+    for part in parts:
         targets: Iterable[Target] = ()
         weights: dict[str, float] | None = None
         if part.name in of_face:
             targets = of_face[part.name]
             if scene is not None:
                 weights = dict(zip(names, scene.expression[0].tolist(), strict=True))
-        elif blendshapes:
+        elif names:
             targets = list(eye_targets(part))
-            if scene is not None:
-                node["rotation"] = _quaternion(*scene.gaze[0].tolist())
-        if part.pivot is not None:
-            node["translation"] = part.pivot.astype(float).tolist()
-        targets = in_order(targets, names if blendshapes else ())
-        meshes.append(_mesh(part, material, binary, targets, weights))
-        nodes.append(node)
-    images_of, materials = list(IMAGES), [_material(part, specular_scale) for part in parts]
+        targets = in_order(targets, names)
+        if visemes and names:
+            targets = with_mixtures(targets, len(part.positions))
+        file.add(part, _material(part, specular_scale), targets, weights, gaze)
+    images_of = list(IMAGES)
+    if lashes := lash_part(avatar, None if names else scene):
+        targets = in_order(lash_targets(avatar, lashes.part) if names else (), names)
+        if visemes and names:
+            targets = with_mixtures(targets, len(lashes.part.positions))
+        weights = dict(zip(names, scene.expression[0].tolist(), strict=True)) if scene is not None and names else None
+        file.add(lashes.part, _hair_material(lashes.part, len(images_of), None), targets, weights)
+        pictures["lashes"] = lashes.color
+        images_of.append("lashes")
     if hair := hair_part(avatar, scene, flip_green):
-        meshes.append(_mesh(hair.part, len(materials), binary, (), None))
-        meshes[-1]["primitives"][0]["attributes"]["COLOR_0"] = binary.accessor(hair.light, "VEC4", VERTEX_BUFFER)
-        nodes.append({"name": hair.part.object, "mesh": len(materials)})
-        materials.append(_hair_material(hair.part, len(images_of)))
+        file.add(hair.part, _hair_material(hair.part, len(images_of), len(images_of) + 1))
+        file.meshes[-1]["primitives"][0]["attributes"]["COLOR_0"] = file.binary.vertices(hair.light, "VEC4")
         pictures |= {"hair": hair.color, "hair_normal": hair.normal}
         images_of += ["hair", "hair_normal"]
-    images = [
-        {"name": name, "mimeType": "image/png", "bufferView": binary.view(encode_png(pictures[name]))}
-        for name in images_of
-    ]
-    document = {
-        "asset": {"version": "2.0", "generator": f"FitDiff {__version__}"},
-        "extensionsUsed": ["KHR_materials_specular"],
-        "scene": 0,
-        "scenes": [{"name": "FitDiff", "nodes": list(range(len(nodes)))}],
-        "nodes": nodes,
-        "meshes": meshes,
-        "materials": materials,
-        "textures": [{"name": name, "sampler": 0, "source": i} for i, name in enumerate(images_of)],
-        "images": images,
-        "samplers": [{"magFilter": LINEAR, "minFilter": LINEAR_MIPMAP_LINEAR, "wrapS": CLAMP, "wrapT": CLAMP}],
-        "accessors": binary.accessors,
-        "bufferViews": binary.views,
-        "buffers": [{"byteLength": len(binary.data)}],
-    }
-    return _container(_with_extras(document, extras or {}), binary)
+    return file.bytes({name: pictures[name] for name in images_of}, extras or {}, gaze)
+
+
+class _File:
+    """Meshes, materials and nodes of a file while it is built. rig: None for a file without joints."""
+
+    def __init__(self, rig: Rig | None):
+        self.rig, self.binary = rig, Binary()
+        self.meshes: list[dict] = []
+        self.materials: list[dict] = []
+        self.nodes: list[dict] = []
+
+    def add(
+        self,
+        part: Part,
+        material: dict,
+        targets: Iterable[Target] = (),
+        weights: dict[str, float] | None = None,
+        gaze: list[float] | None = None,
+    ) -> None:
+        """A part with its own material. weights: initial ones of `targets`. gaze: quaternion of a part with a pivot."""
+        node: dict[str, object] = {"name": part.object, "mesh": len(self.meshes)}
+        if self.rig is not None:  # the nodes of the joints have the plain names
+            node |= {"name": f"{part.object}_Mesh", "skin": 0}
+        elif part.pivot is not None:
+            node["translation"] = part.pivot.astype(float).tolist()
+            if gaze is not None:
+                node["rotation"] = gaze
+        mesh = _mesh(part, len(self.materials), self.binary, targets, weights, self.rig)
+        if "normalTexture" in material:
+            tangents = self.binary.vertices(part.tangents, "VEC4")
+            mesh["primitives"][0]["attributes"]["TANGENT"] = tangents
+        self.meshes.append(mesh)
+        self.materials.append(material)
+        self.nodes.append(node)
+
+    def bytes(self, pictures: dict[str, Tensor], extras: dict[str, str], gaze: list[float] | None) -> bytes:
+        """The file. pictures: the textures by name, in their order. extras: as `encode_glb`. gaze: of the joints"""
+        binary, nodes, skins = self.binary, list(self.nodes), {}
+        roots = list(range(len(nodes)))
+        if self.rig is not None:
+            roots.append(len(nodes))
+            skins = {"skins": [self.rig.skin(len(nodes), binary)]}
+            nodes += self.rig.nodes(len(nodes), gaze)
+        images = [
+            {"name": name, "mimeType": "image/png", "bufferView": binary.view(encode_png(picture))}
+            for name, picture in pictures.items()
+        ]
+        document = {
+            "asset": {"version": "2.0", "generator": f"FitDiff {__version__}"},
+            "extensionsUsed": sorted({key for material in self.materials for key in material["extensions"]}),
+            "scene": 0,
+            "scenes": [{"name": "FitDiff", "nodes": roots}],
+            "nodes": nodes,
+            "meshes": self.meshes,
+            **skins,
+            "materials": self.materials,
+            "textures": [{"name": name, "sampler": 0, "source": i} for i, name in enumerate(pictures)],
+            "images": images,
+            "samplers": [{"magFilter": LINEAR, "minFilter": LINEAR_MIPMAP_LINEAR, "wrapS": CLAMP, "wrapT": CLAMP}],
+            "accessors": binary.accessors,
+            "bufferViews": binary.views,
+            "buffers": [{"byteLength": len(binary.data)}],
+        }
+        return _container(_with_extras(document, extras), binary)
 
 
 def _with_extras(document: dict, extras: dict[str, str]) -> dict:
-    """The document with `extras` in its asset; see `write_glb`."""
+    """The document with `extras` in its asset; see `encode_glb`."""
     if not extras:
         return document
     graph = {k: v for k, v in extras.items() if k == "workflow"}
@@ -179,12 +228,13 @@ def _container(document: dict, binary: Binary) -> bytes:
 
 def _material(part: Part, specular_scale: float) -> dict:
     """glTF material of one part. specular_scale: as `_specular` gives it."""
+    eye = part.pivot is not None
     return {
         "name": part.name,
         "pbrMetallicRoughness": {
             "baseColorTexture": {"index": IMAGES.index("diffuse")},
             "metallicFactor": 0,
-            "roughnessFactor": part.roughness,
+            "roughnessFactor": BASE_ROUGHNESS if eye else part.roughness,
         },
         "normalTexture": {"index": IMAGES.index("normal")},
         # F90 = specularFactor = 1, F0 = 0.04 * specularColorFactor * texture
@@ -193,45 +243,55 @@ def _material(part: Part, specular_scale: float) -> dict:
                 "specularFactor": 1,
                 "specularColorFactor": [specular_scale] * 3,
                 "specularColorTexture": {"index": IMAGES.index("specular")},
-            }
+            },
+            **({"KHR_materials_clearcoat": CLEARCOAT} if eye else {}),
         },
     }
 
 
-def _hair_material(part: Part, image: int) -> dict:
-    """glTF material of hair. image: index of its colour; the normals follow."""
+def _hair_material(part: Part, color: int, normal: int | None) -> dict:
+    """glTF material of hair and lashes. color, normal: indices of the textures; None for no normals."""
     return {
         "name": part.name,
         "alphaMode": "MASK",
         "alphaCutoff": CUTOFF,
         "pbrMetallicRoughness": {
-            "baseColorTexture": {"index": image},
+            "baseColorTexture": {"index": color},
             "metallicFactor": 0,
             "roughnessFactor": part.roughness,
         },
-        "normalTexture": {"index": image + 1},
+        **({} if normal is None else {"normalTexture": {"index": normal}}),
         "extensions": {"KHR_materials_specular": {"specularFactor": SPECULAR}},
     }
 
 
-def _mesh(part: Part, material: int, binary: Binary, targets: Iterable[Target], weights: dict | None) -> dict:
+def _mesh(
+    part: Part,
+    material: int,
+    binary: Binary,
+    targets: Iterable[Target],
+    weights: dict | None,
+    rig: Rig | None = None,
+) -> dict:
     """glTF mesh of one part; its arrays go to `binary`. weights: initial weight by target name, default 0."""
     # glTF counts v from the top. The tangent's w is kept: the bitangent then points up in the image, as +Y normals need
     uv = np.stack([part.uv[:, 0], 1 - part.uv[:, 1]], 1)
-    positions = part.positions if part.pivot is None else part.positions - part.pivot
+    positions = part.positions if part.pivot is None or rig is not None else part.positions - part.pivot
+    attributes = {
+        "POSITION": binary.accessor(positions, "VEC3", VERTEX_BUFFER, bounds=True),
+        "NORMAL": binary.accessor(part.normals, "VEC3", VERTEX_BUFFER),
+        "TEXCOORD_0": binary.accessor(uv, "VEC2", VERTEX_BUFFER),
+    }
     primitive = {
-        "attributes": {
-            "POSITION": binary.accessor(positions, "VEC3", VERTEX_BUFFER, bounds=True),
-            "NORMAL": binary.accessor(part.normals, "VEC3", VERTEX_BUFFER),
-            "TANGENT": binary.accessor(part.tangents, "VEC4", VERTEX_BUFFER),
-            "TEXCOORD_0": binary.accessor(uv, "VEC2", VERTEX_BUFFER),
-        },
+        "attributes": attributes,
         # the largest uint16 is reserved (primitive restart)
         "indices": binary.accessor(
             part.indices.reshape(-1).astype("<u2" if len(part.positions) < 0xFFFF else "<u4"), "SCALAR", INDEX_BUFFER
         ),
         "material": material,
     }
+    if rig is not None:
+        attributes |= rig.attributes(part, binary)
     mesh: dict[str, object] = {"name": part.object, "primitives": [primitive]}
     names, moves, n = [], [], len(part.positions)
     for target in targets:

@@ -50,6 +50,22 @@ class Binary:
         self.accessors.append(accessor)
         return len(self.accessors) - 1
 
+    def vertices(self, values: np.ndarray, kind: str) -> int:
+        """Append an attribute of vertices; as `accessor`."""
+        return self.accessor(values, kind, VERTEX_BUFFER)
+
+    def joints(self, values: np.ndarray) -> int:
+        """Append joint numbers `[N, 4]` uint8, which are not shares of 1."""
+        index = self.accessor(values, "VEC4", VERTEX_BUFFER)
+        del self.accessors[index]["normalized"]
+        return index
+
+    def matrices(self, values: np.ndarray) -> int:
+        """Append matrices `[N, 16]` float32, column by column, which no vertex buffer holds."""
+        accessor = {"bufferView": self.view(little_endian_bytes(values)), "componentType": FLOAT, "count": len(values)}
+        self.accessors.append({**accessor, "type": "MAT4"})
+        return len(self.accessors) - 1
+
     def sparse(self, count: int, rows: np.ndarray, values: np.ndarray, bounds: bool = False) -> int:
         """Append a sparse accessor of float32 vectors that are 0 except at some rows; returns its index.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,14 +12,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..hair.groom import HairMesh, grow_hair
+from ..hair.lashes import grow_lashes
+from ..head import HeadModel
+from ..head.corrections import full_expression
 from ..image import linear_to_srgb
+from .blendshapes import Target, head_on_cpu, offsets_target
 from .mesh import Part
+from .rig import with_joint
 
 if TYPE_CHECKING:
     from ..avatar import Avatar
     from ..scene import Scene
 
-NAME = "Hair"
+NAME, LASHES = "Hair", "Lashes"
 CUTOFF = 0.4  # alpha below it is cut out
 ROUGHNESS = 0.42
 SPECULAR = 0.6  # specularFactor of KHR_materials_specular: hair shades its own highlights
@@ -50,11 +56,35 @@ def hair_part(
     hair = None if style is None else grow_hair(avatar.head, avatar.shape, style)
     if hair is None:
         return None
-    positions = hair.positions if scene is None else hair.on(avatar.vertices(scene)[0].float().cpu())
+    positions = hair.positions if scene is None else hair.on(avatar.posed(scene)[0].float().cpu())
+    return _part(NAME, hair, positions, flip_green, both_faces)
+
+
+@torch.no_grad()
+def lash_part(avatar: Avatar, scene: Scene | None = None, both_faces: bool = True) -> HairPart | None:
+    """The lashes of one head, posed as `hair_part` poses hair; None for a head that is no `HeadModel`."""
+    if not isinstance(avatar.head, HeadModel):
+        return None
+    posed = avatar.vertices() if scene is None else avatar.posed(scene)
+    lashes = grow_lashes(avatar.head, avatar.shape, posed[0])
+    return _part(LASHES, lashes, lashes.positions, False, both_faces)
+
+
+@torch.no_grad()
+def lash_targets(avatar: Avatar, part: Part) -> Iterator[Target]:
+    """How each expression moves the lashes. part: of `lash_part`, neutral."""
+    head, shape = head_on_cpu(avatar.head), avatar.shape.detach().cpu().double()
+    neutral = grow_lashes(head, shape, head(shape)[0])
+    for i, name in enumerate(head.expression_names):
+        moved = grow_lashes(head, shape, full_expression(head, shape, i)[0])
+        yield offsets_target(name, moved.positions - neutral.positions, moved.normals - neutral.normals)
+
+
+def _part(name: str, hair: HairMesh, positions: Tensor, flip_green: bool, both_faces: bool) -> HairPart:
     f = lambda x: np.ascontiguousarray(x.float().numpy())  # noqa: E731
     part = Part(
-        NAME,
-        NAME,
+        name,
+        name,
         f(positions),
         f(F.normalize(hair.normals, dim=1)),
         f(_orthogonal(hair)),
@@ -62,6 +92,7 @@ def hair_part(
         (torch.cat([hair.triangles, hair.triangles.flip(1)]) if both_faces else hair.triangles).numpy(),
         ROUGHNESS,
         hair.rows[:, 0].numpy(),
+        weights=with_joint("Head", len(positions)),
     )
     texture = hair.texture
     normal = texture.normal * torch.tensor([1.0, -1.0 if flip_green else 1.0, 1.0])[:, None, None]

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..head import HeadModel
+from ..head.whole import WholeHead, whole_head
 from ..render.normals import frames
 
 if TYPE_CHECKING:
     from ..avatar import Avatar
-    from ..head import HeadModel
     from ..scene import Scene
 
 UNITS = {"metres": 1.0, "centimetres": 100.0}  # units per metre
@@ -32,8 +33,9 @@ class Part:
     uv: `[N, 2]`, v from the bottom
     indices: `[T, 3]` int64, into this part's vertices
     roughness: perceptual, 0..1
-    rows: `[N]` int64, indices of these vertices in the head
-    pivot: `[3]`, centre of an eye's rotation, metres; None for skin and teeth
+    rows: `[N]` int64, indices of these vertices in the whole head
+    pivot: `[3]`, centre of an eye's rotation, metres; None for the other parts
+    weights: `[N, J]` of the joints of `head.joints`; None where `rows` are vertices of the head and move as they do
     """
 
     name: str
@@ -46,11 +48,12 @@ class Part:
     roughness: float
     rows: np.ndarray
     pivot: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
 
 @torch.no_grad()
 def split_parts(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
-    """The parts "Skin", "Teeth", "Eye_L" (+x) and "Eye_R"; parts without triangles are left out.
+    """The parts "Skin", "Teeth", "Mouth", "EyeWet", "Eye_L" (+x) and "Eye_R"; those without triangles are left out.
 
     avatar: batch 1
     scene: its expression and gaze pose the head; None: neutral
@@ -58,24 +61,16 @@ def split_parts(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
     """
     if avatar.shape.shape[0] != 1:
         raise UserError(f"A file holds one head, not {avatar.shape.shape[0]}; pick one of the batch.")
-    head = avatar.head
-    vertices = (avatar.vertices() if scene is None else avatar.vertices(scene)).double().cpu()
+    head, whole = avatar.head, whole_of(avatar)
+    vertices = _vertices(avatar, scene).double().cpu()
     if not torch.isfinite(vertices).all():
         raise UserError("The head's shape holds NaN or infinite values; sample it again.")
-    rest = vertices[0] if scene is None else avatar.vertices()[0].double().cpu()
-    tri, uv = head.triangles.cpu().long(), head.uv.cpu().double()
+    rest = vertices[0] if scene is None else _vertices(avatar)[0].double().cpu()
+    tri, uv = whole.triangles.cpu().long(), whole.uv.cpu().double()
     normals, tangents = frames(vertices, uv, tri)
-    first = head.n_skin + (vertices.shape[1] - head.n_skin) // 2  # first vertex of the right eye
-    eye, right = (tri >= head.n_skin).all(1), (tri >= first).all(1)
-    tooth = (tri >= head.n_skin - head.n_teeth).all(1) & ~eye
-    roughness = head.roughness.cpu().float()
+    roughness = whole.roughness.cpu().float()
     parts = []
-    for name, thing, faces in (
-        ("Skin", "Head", tri[~eye & ~tooth]),
-        ("Teeth", "Teeth", tri[tooth]),
-        ("Eye_L", "Eye_L", tri[eye & ~right]),
-        ("Eye_R", "Eye_R", tri[right & eye]),
-    ):
+    for name, thing, faces in _faces(head, whole, tri):
         if len(faces) == 0:
             continue
         used, indices = torch.unique(faces, return_inverse=True)
@@ -96,6 +91,41 @@ def split_parts(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
     return parts
 
 
+def whole_of(avatar: Avatar) -> WholeHead | HeadModel:
+    """The whole head of an avatar; a head that is no `HeadModel` has no further parts."""
+    return whole_head(avatar.head) if isinstance(avatar.head, HeadModel) else avatar.head
+
+
+def _vertices(avatar: Avatar, scene: Scene | None = None) -> Tensor:
+    """Vertices `[B, V, 3]` of the whole head; None: neutral."""
+    if scene is not None:
+        return avatar.posed(scene)
+    plain, whole = avatar.vertices(), whole_of(avatar)
+    return whole.around(plain, avatar.shape) if isinstance(whole, WholeHead) else plain
+
+
+def _faces(head: HeadModel, whole: WholeHead | HeadModel, tri: Tensor) -> list[tuple[str, str, Tensor]]:
+    """(material, mesh, triangles `[T, 3]`) of each part."""
+    own = (tri < len(head.uv)).all(1)
+    first = head.n_skin + (len(head.uv) - head.n_skin) // 2  # first vertex of the right eye
+    eye = own & (tri >= head.n_skin).all(1)
+    right = eye & (tri >= first).all(1)
+    tooth = (tri >= head.n_skin - head.n_teeth).all(1) & own & ~eye
+    more = {name: (tri >= rows.start).all(1) & (tri < rows.stop).all(1) for name, rows in _parts(whole).items()}
+    skin = own & ~eye & ~tooth | more.pop("Cut", torch.zeros_like(own))
+    return [
+        ("Skin", "Head", tri[skin]),
+        ("Teeth", "Teeth", tri[tooth]),
+        *((name, name, tri[faces]) for name, faces in more.items()),
+        ("Eye_L", "Eye_L", tri[eye & ~right]),
+        ("Eye_R", "Eye_R", tri[right]),
+    ]
+
+
+def _parts(whole: WholeHead | HeadModel) -> dict[str, slice]:
+    return whole.parts if isinstance(whole, WholeHead) else {}
+
+
 @dataclass
 class MeshArrays:
     """B heads of one topology as glTF lays them out, on the CPU, float32.
@@ -114,9 +144,10 @@ class MeshArrays:
 def whole_meshes(avatar: Avatar, scenes: list[Scene] | None = None) -> MeshArrays:
     """Every head of a batch as one mesh. scenes: one a head, to pose it; None leaves the heads neutral."""
     n = len(avatar)
-    heads = [avatar[i].vertices(None if scenes is None else scenes[i]) for i in range(n)]
-    vertices, tri = torch.cat(heads).detach().float().cpu(), avatar.head.triangles.cpu()
-    uv = avatar.head.uv.float().cpu()
+    heads = [_vertices(avatar[i], None if scenes is None else scenes[i]) for i in range(n)]
+    whole = whole_of(avatar)
+    vertices, tri = torch.cat(heads).detach().float().cpu(), whole.triangles.cpu()
+    uv = whole.uv.float().cpu()
     normals, tangents = frames(vertices, uv, tri)
     uvs = torch.stack([uv[:, 0], 1 - uv[:, 1]], -1)
     return MeshArrays(vertices, normals, tangents, uvs[None].repeat(n, 1, 1), tri[None].repeat(n, 1, 1))

@@ -13,7 +13,7 @@ from .. import __version__
 from ..files import write_atomic
 from ..hair.underlay import worn_maps
 from ..image import encode_png
-from .hair import CUTOFF, HairPart, hair_part
+from .hair import CUTOFF, HairPart, hair_part, lash_part
 from .mesh import Part, split_parts, unit_scale
 from .textures import write_maps
 
@@ -53,9 +53,9 @@ def write_obj(
     stem = plain_stem(path)
     pictures = write_maps(path.parent, maps, flip_green, bits, prefix=f"{stem}_")
     materials = _materials(parts, {name: picture.name for name, picture in pictures.items()})
-    if hair := hair_part(avatar, scene, flip_green):
-        materials += _hair_material(path.with_name(stem), hair)
-        parts.append(hair.part)
+    for cards in filter(None, (lash_part(avatar, scene), hair_part(avatar, scene, flip_green))):
+        materials += _hair_material(path.with_name(stem), cards)
+        parts.append(cards.part)
     library = write_atomic(path.with_name(f"{stem}.mtl"), materials.encode())
     return write_atomic(path, _mesh(parts, library.name, unit, scale).encode())
 
@@ -93,24 +93,25 @@ def _materials(parts: list[Part], pictures: dict[str, str]) -> str:
 
 
 def _hair_material(stem: Path, hair: HairPart) -> str:
-    """Text of the hair's material; writes its pictures `STEM_hair.png`, `..._alpha.png` and `..._normal.png`."""
-    alpha = (hair.color[3:] >= CUTOFF).float()  # OBJ has no cutoff
-    pictures = {"hair": hair.color, "hair_alpha": alpha, "hair_normal": hair.normal}
+    """Text of the material of hair or lashes; writes its pictures, such as `STEM_hair.png`, `..._alpha.png` and
+    `..._normal.png`."""
+    alpha, name = (hair.color[3:] >= CUTOFF).float(), hair.part.name.lower()  # OBJ has no cutoff
+    pictures = {name: hair.color, f"{name}_alpha": alpha, f"{name}_normal": hair.normal}
     names = {
-        name: write_atomic(stem.with_name(f"{stem.name}_{name}.png"), encode_png(picture)).name
-        for name, picture in pictures.items()
+        kind: write_atomic(stem.with_name(f"{stem.name}_{kind}.png"), encode_png(picture)).name
+        for kind, picture in pictures.items()
     }
     lines = [
         f"newmtl {hair.part.name}",
         "Ka 0 0 0",
         "Kd 1 1 1",
-        f"map_Kd {names['hair']}",
-        f"map_d {names['hair_alpha']}",
+        f"map_Kd {names[name]}",
+        f"map_d {names[f'{name}_alpha']}",
         "Ks 0.04 0.04 0.04",
         f"Ns {2 / hair.part.roughness**4 - 2:.1f}",
         f"Pr {hair.part.roughness}",
         "Pm 0",
-        f"norm {names['hair_normal']}",
+        f"norm {names[f'{name}_normal']}",
         "illum 2",
     ]
     return "\n".join(lines) + "\n"

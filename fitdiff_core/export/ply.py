@@ -14,7 +14,7 @@ from .. import __version__
 from ..files import write_atomic
 from ..hair.underlay import worn_maps
 from ..image import linear_to_srgb
-from .hair import hair_part, hair_vertex_colors
+from .hair import hair_part, hair_vertex_colors, lash_part
 from .mesh import split_parts, unit_scale
 from .obj import plain_stem
 from .textures import write_maps
@@ -52,7 +52,8 @@ def write_ply(
     pictures = write_maps(path.parent, maps, flip_green, bits, prefix=f"{stem}_")
     uv = np.concatenate([p.uv for p in parts])
     colors = vertex_colors(avatar, uv)
-    if hair := hair_part(avatar, scene, both_faces=False):
+    cards = lash_part(avatar, scene, both_faces=False), hair_part(avatar, scene, both_faces=False)
+    for hair in filter(None, cards):
         parts.append(hair.part)
         colors = np.concatenate([colors, hair_vertex_colors(hair)])
         uv = np.concatenate([uv, hair.part.uv])

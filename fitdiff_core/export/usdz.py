@@ -22,7 +22,7 @@ from ..files import write_atomic
 from ..hair.underlay import worn_maps
 from ..image import encode_png
 from ..render.shading import F0_SCALE
-from .hair import CUTOFF, hair_part
+from .hair import CUTOFF, LASHES, NAME, hair_part, lash_part
 from .mesh import UNITS, Part, split_parts, unit_scale
 from .textures import map_images
 
@@ -52,9 +52,11 @@ def write_usdz(
     pictures = {f"textures/{k}.png": encode_png(v, bits) for k, v in map_images(maps).items()}
     name = re.sub(r"[^A-Za-z0-9_]", "_", Path(path).stem)
     parts = split_parts(avatar, scene)
-    if hair := hair_part(avatar, scene):
+    for hair in filter(None, (lash_part(avatar, scene), hair_part(avatar, scene))):
         parts.append(hair.part)
-        pictures |= {"textures/hair.png": encode_png(hair.color), "textures/hair_normal.png": encode_png(hair.normal)}
+        kind = hair.part.name.lower()
+        pictures[f"textures/{kind}.png"] = encode_png(hair.color)
+        pictures[f"textures/{kind}_normal.png"] = encode_png(hair.normal)
     stage = _stage(parts, unit)
     return write_atomic(path, _archive({f"{name}.usda": stage.encode(), **pictures}))
 
@@ -76,7 +78,7 @@ def _stage(parts: list[Part], unit: str) -> str:
     """Text of the stage."""
     scale = unit_scale(unit)
     meshes = "".join(_mesh(part, scale) for part in parts)
-    materials = "".join(_hair_material(part) if part.name == "Hair" else _material(part) for part in parts)
+    materials = "".join(_hair_material(part) if part.name in (NAME, LASHES) else _material(part) for part in parts)
     return f"""#usda 1.0
 (
     defaultPrim = "Avatar"
@@ -153,7 +155,7 @@ def _material(part: Part) -> str:
 
 
 def _hair_material(part: Part) -> str:
-    """Text of the hair's material: cut-out alpha, metallic workflow."""
+    """Text of the material of hair or lashes: cut-out alpha, metallic workflow."""
     return f'''
         def Material "{part.name}"
         {{
@@ -162,11 +164,11 @@ def _hair_material(part: Part) -> str:
             def Shader "Surface"
             {{
                 uniform token info:id = "UsdPreviewSurface"
-                color3f inputs:diffuseColor.connect = </Avatar/Materials/{part.name}/Hair.outputs:rgb>
+                color3f inputs:diffuseColor.connect = </Avatar/Materials/{part.name}/{part.name}.outputs:rgb>
                 float inputs:ior = 1.5
                 float inputs:metallic = 0
-                normal3f inputs:normal.connect = </Avatar/Materials/{part.name}/Hair_Normal.outputs:rgb>
-                float inputs:opacity.connect = </Avatar/Materials/{part.name}/Hair.outputs:a>
+                normal3f inputs:normal.connect = </Avatar/Materials/{part.name}/{part.name}_Normal.outputs:rgb>
+                float inputs:opacity.connect = </Avatar/Materials/{part.name}/{part.name}.outputs:a>
                 float inputs:opacityThreshold = {CUTOFF}
                 float inputs:roughness = {part.roughness}
                 token outputs:surface
@@ -178,8 +180,8 @@ def _hair_material(part: Part) -> str:
                 string inputs:varname = "st"
                 float2 outputs:result
             }}
-{_texture(part, "Hair", "sRGB", (1, 1, 1, 1), (0, 0, 0, 0), alpha=True)}
-{_texture(part, "Hair_Normal", "raw", (2, 2, 2, 1), (-1, -1, -1, 0))}        }}
+{_texture(part, part.name, "sRGB", (1, 1, 1, 1), (0, 0, 0, 0), alpha=True)}
+{_texture(part, f"{part.name}_Normal", "raw", (2, 2, 2, 1), (-1, -1, -1, 0))}        }}
 '''
 
 

@@ -15,6 +15,7 @@ from ..render.passes import Passes, render_passes
 from ..render.rasterizer import rasterize
 from ..render.shadow import light_visibility
 from .groom import grow_hair
+from .lashes import grow_lashes
 from .underlay import worn_maps
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ def render_with_hair(
     size: tuple[int, int],
     background: Sequence[float] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Linear radiance `[B, 3, H, W]` and coverage `[B, 1, H, W]` of heads and their hair.
+    """Linear radiance `[B, 3, H, W]` and coverage `[B, 1, H, W]` of heads, their lashes and their hair.
 
-    camera, light, scene: one for all heads or one for each. Heads without hair look as `render` draws them.
+    camera, light, scene: one for all heads or one for each.
     """
     device, count = avatar.shape.device, max(len(avatar), len(scene), len(camera.focal), len(light))
     pick = lambda x, n, i: x if n == 1 else x[i]  # noqa: E731
@@ -52,30 +53,35 @@ def render_with_hair(
 
 
 def _one(avatar, scene, camera, light, size, background) -> tuple[Tensor, Tensor]:
-    head, vertices = avatar.head, avatar.vertices(scene)
-    style = avatar.hair[0]
-    hair = None if style is None else grow_hair(head, avatar.shape, style)
-    if hair is None:
-        out = render(vertices, head, worn_maps(avatar), camera, light, size=size, background=background)
-        return out.image, out.mask
+    head, vertices = avatar.whole, avatar.posed(scene)
+    style = avatar.hair[0] if avatar.hair else None
+    hair = None if style is None else grow_hair(avatar.head, avatar.shape, style)
     points = vertices[0].cpu().float()
-    positions, lamp, lens = hair.on(points), light.to("cpu"), Camera(*(x.cpu() for x in vars(camera).values()))
-    to_hair, to_head = hair_shadows(hair, positions, points, head.triangles.cpu(), lamp)
-    visibility = to_head[None].to(vertices)
-    if light.shadows and light.direction.shape[1]:
-        visibility = visibility * light_visibility(vertices, head.triangles, light)
-    ambient = hair.head_light.to(vertices)[None]
-    out = render(
-        vertices, head, worn_maps(avatar), camera, light, size, background, visibility=visibility, ambient=ambient
-    )
+    lamp, lens = light.to("cpu"), Camera(*(x.cpu() for x in vars(camera).values()))
     n = 2 if max(size) < FINE else 1
     # at the hair's own pixels: the cap lies less than a millimetre over the skin
     fine = (size[0] * n, size[1] * n)
     rast = rasterize(lens.clip(points[None], size[1] / size[0]), head.triangles.cpu(), fine)[0]
     depth = torch.where(rast[..., 3] > 0, rast[..., 2], FAR)
-    color, cover = hair_layer(hair, positions, lens, lamp, fine, depth, to_hair)
-    color, cover = (F.avg_pool2d(x, n).to(vertices) for x in (color, cover))
-    return out.image * (1 - cover) + color, torch.maximum(out.mask, cover + out.mask * (1 - cover))
+    lashes = grow_lashes(avatar.head, avatar.shape, points)
+    layers = [hair_layer(lashes, lashes.positions, lens, lamp, fine, depth)]
+    visibility = ambient = None
+    if hair is not None:
+        positions = hair.on(points)
+        to_hair, to_head = hair_shadows(hair, positions, points, head.triangles.cpu(), lamp)
+        visibility = to_head[None].to(vertices)
+        if light.shadows and light.direction.shape[1]:
+            visibility = visibility * light_visibility(vertices, head.triangles, light)
+        ambient = F.pad(hair.head_light, (0, len(points) - len(hair.head_light)), value=1.0).to(vertices)[None]
+        layers.append(hair_layer(hair, positions, lens, lamp, fine, depth, to_hair))
+    out = render(
+        vertices, head, worn_maps(avatar), camera, light, size, background, visibility=visibility, ambient=ambient
+    )
+    image, mask = out.image, out.mask
+    for color, cover in layers:
+        color, cover = (F.avg_pool2d(x, n).to(vertices) for x in (color, cover))
+        image, mask = image * (1 - cover) + color, torch.maximum(mask, cover + mask * (1 - cover))
+    return image, mask
 
 
 @torch.no_grad()
@@ -86,11 +92,11 @@ def render_passes_with_hair(
 
     detail: the avatar's normal map bends the normals. samples: as in `render_passes`
     """
-    head, vertices = avatar.head, avatar.vertices(scene)
+    head, vertices = avatar.whole, avatar.posed(scene)
     maps = avatar.maps if detail else None
     passes = render_passes(vertices, head, scene.camera, size, maps, samples)
     style = avatar.hair[0] if avatar.hair else None
-    hair = None if style is None else grow_hair(head, avatar.shape, style)
+    hair = None if style is None else grow_hair(avatar.head, avatar.shape, style)
     if hair is None:
         return passes, torch.zeros_like(passes.mask)
     fine = (size[0] * samples, size[1] * samples)

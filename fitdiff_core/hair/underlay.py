@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..filters import gaussian_blur
+from ..head.inner_mouth import paint_mouth
 from ..maps import TextureMaps
 from .scalp import Scalp
 from .style import HairStyle
@@ -27,8 +28,16 @@ _areas = WeakTensorKeyDictionary()
 def worn_maps(avatar: Avatar) -> TextureMaps:
     """The maps as they are drawn and exported: those of the avatar, with bare skin where one head wears hair.
 
-    The avatar's own maps never change. The bald style has bare skin as well.
+    Heads with an inner mouth have its colours in their patch. The avatar's own maps never change. The bald style has
+    bare skin as well.
     """
+    maps = _bare_maps(avatar)
+    if getattr(avatar.head, "inner_mouth", None) is None:
+        return maps
+    return TextureMaps.from_stack(paint_mouth(maps.stack()))
+
+
+def _bare_maps(avatar: Avatar) -> TextureMaps:
     styles = avatar.hair or ()
     if not any(style is not None for style in styles):
         return avatar.maps

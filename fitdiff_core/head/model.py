@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..face.mesh_points import N_POINTS
 from ..metadata import DAMAGE, check_fields, is_number, is_text, json_table, list_of
+from .inner_mouth import MOUTH, InnerMouth
 from .teeth import patch_mask
 
 ASSET = Path(__file__).resolve().parent.parent / "assets" / "head.safetensors"
@@ -127,6 +128,8 @@ class HeadModel(nn.Module):
             self.register_buffer(name, torch.cat([skin, own, eyes]))
         self.register_buffer("fields", fields)  # [R, n_skin]
         self.register_buffer("landmark_ids", t["landmarks68"].long())
+        inner = {k.removeprefix(MOUTH): v for k, v in t.items() if k.startswith(MOUTH)}
+        self.inner_mouth: InnerMouth | None = InnerMouth(inner) if inner else None
         mesh = t.get("mesh_triangles")
         self.register_buffer("mesh_triangles", None if mesh is None else mesh.long())  # [468, 3] vertex ids
         self.register_buffer("mesh_barycentric", None if mesh is None else t["mesh_barycentric"])
@@ -155,6 +158,12 @@ class HeadModel(nn.Module):
         eyes = (ball[:, None] + centres).flatten(1, 2)
         return torch.cat([skin, teeth.view(b, -1, 3), eyes], 1)
 
+    def eye_centres(self, identity: Tensor) -> Tensor:
+        """Centres `[B, 2, 3]` of the left and the right eyeball of `[B, K]` coefficients, metres."""
+        n, dtype = 3 * self.n_control, identity.dtype
+        flat = self.mean[n:].to(dtype) + identity @ self.identity[:, n:].to(dtype)
+        return flat.view(-1, 2, 3)
+
     def landmarks(self, vertices: Tensor, which: str = "68") -> Tensor:
         """Vertices `[B, V, 3]` -> landmarks `[B, N, 3]`: "68", "5" (eyes, nose tip, mouth corners) or "mesh" (468).
 
@@ -179,13 +188,15 @@ class HeadModel(nn.Module):
         light = self.occlusion.to(vertices).expand(len(vertices), -1)
         if not self.n_teeth:
             return light
+        teeth = self.teeth_rows
+        seen = light[:, teeth] * self.light_through_lips(vertices)
+        return torch.cat([light[:, : teeth.start], seen, light[:, teeth.stop :]], 1)
+
+    def light_through_lips(self, vertices: Tensor) -> Tensor:
+        """Share of the sky `[B, 1]` that the opening between the lips shows to the teeth, as a long slit."""
         points = self.landmarks(vertices)
         slit = (points[:, LIPS[0]] - points[:, LIPS[1]])[..., 1].mean(1, keepdim=True).clamp(min=0)
-        teeth = self.teeth_rows
-        seen = (
-            light[:, teeth] * slit / (slit.square() + 4 * BEHIND**2).sqrt()
-        )  # share of the sky that a long slit shows
-        return torch.cat([light[:, : teeth.start], seen, light[:, teeth.stop :]], 1)
+        return slit / (slit.square() + 4 * BEHIND**2).sqrt()
 
     def landmark_weights(self, which: str = "mesh") -> Tensor:
         """Confidence `[N]` of the landmarks, 0..1. The outline of the jaw has little: it slides along the face."""

@@ -24,6 +24,7 @@ from .rasterizer import rasterize
 
 if TYPE_CHECKING:
     from ..head import HeadModel
+    from ..head.whole import WholeHead
 
 FLOOR = 0.2  # grey value of the head's farthest point, to differ from the black background
 NORMAL_STYLES = ("controlnet", "opengl")
@@ -32,7 +33,9 @@ LINE_WIDTH = 1.6 / 512  # of the picture's height
 STEP = 0.003  # metres: a larger jump in depth makes a line
 CREASE = 0.28  # radians: a larger turn of the surface within one line's width makes a line
 EDGE_ON = 0.16  # a surface with a smaller cosine to the view counts as seen edge-on and makes a line
-_region_maps: WeakKeyDictionary[HeadModel, Tensor] = WeakKeyDictionary()  # head -> its regions as a texture, drawn once
+_region_maps: WeakKeyDictionary[HeadModel | WholeHead, Tensor] = (
+    WeakKeyDictionary()
+)  # textures, drawn once
 
 
 @dataclass
@@ -61,7 +64,7 @@ class Passes:
 @torch.no_grad()
 def render_passes(
     vertices: Tensor,
-    head: HeadModel,
+    head: HeadModel | WholeHead,
     camera: Camera,
     size: tuple[int, int],
     maps: TextureMaps | None = None,
@@ -154,7 +157,7 @@ def _mean(x: Tensor, samples: int) -> Tensor:
     return x if samples == 1 else F.avg_pool2d(x.contiguous(), samples)
 
 
-def _regions(head: HeadModel, at: Tensor) -> Tensor:
+def _regions(head: HeadModel | WholeHead, at: Tensor) -> Tensor:
     """Weights of LINE_REGIONS at texture coordinates `[B, H, W, 2]` -> `[B, H, W, R]`; R may be 0."""
     names = [n for n in LINE_REGIONS if n in head.region_names]
     if not names:

@@ -23,6 +23,7 @@ from .shadow import light_visibility
 
 if TYPE_CHECKING:
     from ..head import HeadModel
+    from ..head.whole import WholeHead
 
 _edge_tables = WeakTensorKeyDictionary()
 
@@ -47,7 +48,7 @@ class RenderOutput:
 
 def render(
     vertices: Tensor,
-    head: HeadModel,
+    head: HeadModel | WholeHead,
     maps: TextureMaps,
     camera: Camera,
     light: Light,
@@ -103,7 +104,7 @@ def render(
 
 
 def _vertex_attributes(
-    vertices: Tensor, head: HeadModel, visibility: Tensor | None, ambient: Tensor | None = None
+    vertices: Tensor, head: HeadModel | WholeHead, visibility: Tensor | None, ambient: Tensor | None = None
 ) -> Tensor:
     """`[B, V, 11 + L]`: normal 3, tangent 4, uv 2, roughness 1, occlusion 1, visibility L (0 for None)."""
     n_batch, uv = len(vertices), head.uv.to(vertices)

@@ -15,6 +15,7 @@ from fitdiff_core.maps import TextureMaps
 from fitdiff_core.scene import Scene
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+PARTS = ("Head", "Teeth", "Mouth", "EyeWet", "Lashes", "Eye_L", "Eye_R")
 BACKGROUND = np.array([0x30, 0x30, 0x34]) / 255
 
 
@@ -41,12 +42,18 @@ def head_in_browser(tmp_path_factory):
 def test_everything_arrives(head_in_browser):
     viewer, avatar, scene = head_in_browser
     meshes = viewer.about()
-    assert set(meshes) == {"Head", "Teeth", "Eye_L", "Eye_R"}
+    assert set(meshes) == {f"{name}_Mesh" for name in PARTS}
     for name, mesh in meshes.items():
-        assert mesh["material"] == {"Head": "Skin"}.get(name, name) and mesh["type"] == "MeshPhysicalMaterial"
-        assert mesh["tangents"] and mesh["maps"] == ["map", "normalMap", "specularColorMap"]
+        plain = name.removesuffix("_Mesh")
+        assert mesh["material"] == {"Head": "Skin"}.get(plain, plain) and mesh["type"] == "MeshPhysicalMaterial"
+        assert mesh["bones"] == ["Root", "Neck", "Head", "Jaw", "Eye_L", "Eye_R"]
+        assert mesh["clearcoat"] == (1 if plain.startswith("Eye_") else 0)
+        if plain == "Lashes":
+            assert mesh["maps"] == ["map"] and mesh["cutoff"] == pytest.approx(0.4)
+        else:
+            assert mesh["tangents"] and mesh["maps"] == ["map", "normalMap", "specularColorMap"]
         assert tuple(mesh["targets"]) == avatar.head.expression_names and mesh["normals"] == 52
-    np.testing.assert_allclose(meshes["Head"]["weights"], scene.expression[0], atol=1e-6)
+    np.testing.assert_allclose(meshes["Head_Mesh"]["weights"], scene.expression[0], atol=1e-6)
     assert viewer.problems == []
 
 

@@ -38,8 +38,11 @@ class Glb:
 
     def accessor(self, i):
         a = self.json["accessors"][i]
-        dtypes = {5126: "<f4", 5123: "<u2", 5125: "<u4"}
-        dtype, shape = dtypes[a["componentType"]], {"SCALAR": [], "VEC2": [2], "VEC3": [3], "VEC4": [4]}[a["type"]]
+        dtypes = {5126: "<f4", 5121: "u1", 5123: "<u2", 5125: "<u4"}
+        dtype, shape = (
+            dtypes[a["componentType"]],
+            {"SCALAR": [], "VEC2": [2], "VEC3": [3], "VEC4": [4], "MAT4": [16]}[a["type"]],
+        )
         if "bufferView" in a:
             return np.frombuffer(self.view(a["bufferView"]), dtype).reshape(a["count"], *shape)
         values = np.zeros((a["count"], *shape), dtype)

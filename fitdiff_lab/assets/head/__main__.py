@@ -23,6 +23,7 @@ from .basis import build_basis
 from .face_mesh import face_mesh_points
 from .ict_source import load_ict
 from .mouth import add_mouth
+from .mouth_parts import add_mouth_parts
 from .pack import assemble, write
 from .template import build_template
 
@@ -41,7 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     mesh, figures = face_mesh_points(load_head(args.out))
     metadata["metrics"] |= {k: round(v, 3) for k, v in figures.items()}
     write(args.out, tensors | mesh, metadata)
-    add_mouth(args.out, load_ict(args.ict))
+    ict = load_ict(args.ict)
+    add_mouth(args.out, ict)
+    add_mouth_parts(args.out, ict)
     metadata["metrics"] |= add_attributes(args.out, template, anny)  # last, because they depend on the mouth
     print(json.dumps(metadata["metrics"], indent=2))
     return 0

@@ -18,6 +18,7 @@ FACE_END, HEAD_END, MOUTH_SOCKET_END, EYE_SOCKETS_END = 9409, 11248, 13294, 1406
 # Largest sphere about ICT's eye centres that stays behind the lids; ICT's own sclera (15.3 mm) passes through them.
 EYE_RADIUS = 0.0146
 EYE_DROP = 0.0005  # metres that the eyes are moved down; with ICT's own centres the iris is too high
+GUMS_AND_TONGUE, TONGUE = slice(14062, 17039), slice(16616, 17039)
 TEETH, SCLERA_LEFT, SCLERA_RIGHT = slice(17039, 21451), slice(21451, 22221), slice(23021, 23791)
 
 
@@ -28,6 +29,7 @@ class IctHead:
     vertices: [N,3] metres.
     triangles: [T,3] of the outer skin (face, scalp, neck; no sockets).
     teeth: [T',3], each tooth a separate part with its root.
+    gums: [T'',3] gums, palate, throat and tongue.
     identity: [100,N,3] modes of unit deviation.
     expression: [57,N,3].
     landmarks: [68] vertices.
@@ -38,6 +40,7 @@ class IctHead:
     vertices: np.ndarray
     triangles: np.ndarray
     teeth: np.ndarray
+    gums: np.ndarray
     identity: np.ndarray
     expression: np.ndarray
     expression_names: list[str]
@@ -76,6 +79,7 @@ def load_ict(path: str | Path) -> IctHead:
         vertices=vertices,
         triangles=triangles[(triangles < HEAD_END).all(1)],
         teeth=triangles[((triangles >= TEETH.start) & (triangles < TEETH.stop)).all(1)],
+        gums=triangles[((triangles >= GUMS_AND_TONGUE.start) & (triangles < GUMS_AND_TONGUE.stop)).all(1)],
         identity=identity,
         expression=expression,
         expression_names=json.loads(names),

@@ -11,7 +11,10 @@ from fitdiff_core.avatar import Avatar
 from fitdiff_core.export import ExportOptions, write_avatar, write_glb
 from fitdiff_core.export.blendshapes import LOOK_ANGLE, STILL
 from fitdiff_core.head import load_head
+from fitdiff_core.head.corrections import NAMES, corrections
+from fitdiff_core.head.joints import JOINTS
 from fitdiff_core.head.model import gaze_rotation
+from fitdiff_core.head.visemes import EXTRA
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.render.normals import vertex_normals
 from fitdiff_core.scene import Scene
@@ -25,6 +28,9 @@ mouthFrownLeft mouthFrownRight mouthFunnel mouthLeft mouthLowerDownLeft mouthLow
 mouthPressLeft mouthPressRight mouthPucker mouthRight mouthRollLower mouthRollUpper mouthShrugLower
 mouthShrugUpper mouthSmileLeft mouthSmileRight mouthStretchLeft mouthStretchRight mouthUpperUpLeft
 mouthUpperUpRight noseSneerLeft noseSneerRight tongueOut""".split()  # Apple's ARFaceAnchor.BlendShapeLocation
+
+MESHES = ("Head", "Teeth", "Mouth", "EyeWet", "Eye_L", "Eye_R", "Lashes")
+CORRECTED = [load_head().expression_names.index(name) for name in NAMES]
 
 
 @pytest.fixture(scope="module")
@@ -47,22 +53,30 @@ def glb(avatar, tmp_path_factory):
 
 
 def test_names_are_arkits(glb):
-    head, teeth, left, right = glb.json["meshes"]
+    assert tuple(mesh["name"] for mesh in glb.json["meshes"]) == MESHES
+    head, *others = glb.json["meshes"]
     assert sorted(head["extras"]["targetNames"]) == sorted(ARKIT) and len(ARKIT) == 52
     assert head["weights"] == [0] * 52
-    for mesh in (teeth, left, right):
+    for mesh in others:
         assert mesh["extras"] == head["extras"], "a tool drives all meshes with the names and numbers of one"
-    moving = [{n for n, t in glb.targets(i).items() if t["POSITION"].any()} for i in range(4)]
-    assert moving[1] == {"jawForward", "jawLeft", "jawRight", "jawOpen"}, "nothing else moves them"
-    for side, moved in (("Left", moving[2]), ("Right", moving[3])):
+    moving = {m: {n for n, t in glb.targets(i).items() if t["POSITION"].any()} for i, m in enumerate(MESHES)}
+    jaw = {"jawForward", "jawLeft", "jawRight", "jawOpen"}
+    assert moving["Teeth"] == jaw and moving["Mouth"] == jaw | {"tongueOut"}, "nothing else moves them"
+    assert {"eyeBlinkLeft", "eyeSquintRight", "eyeWideLeft"} <= moving["Lashes"], "lashes follow the lids"
+    for side, moved in (("Left", moving["Eye_L"]), ("Right", moving["Eye_R"])):
         assert moved == {f"eyeLook{w}{side}" for w in ("Down", "In", "Out", "Up")}
 
 
 def test_every_accessor_has_data(glb):
     """glTF allows zeros without data, but assimp, Unity and three.js r145 refuse the file."""
     assert all("bufferView" in a or a["sparse"]["count"] for a in glb.json["accessors"])
-    used = {i for mesh in range(4) for t in glb.json["meshes"][mesh]["primitives"][0]["targets"] for i in t.values()}
-    assert len(used) < 150, "targets that move nothing share one accessor"
+    used = {
+        i
+        for mesh in range(len(MESHES))
+        for t in glb.json["meshes"][mesh]["primitives"][0]["targets"]
+        for i in t.values()
+    }
+    assert len(used) < 290, "targets that move nothing share one accessor"
 
 
 def test_the_graph_is_in_the_part_that_comfyui_reads(avatar, tmp_path):
@@ -88,22 +102,89 @@ def test_validator_finds_nothing(avatar, scene, tmp_path):
 
 def test_the_sum_of_targets_is_the_posed_head(avatar, scene, glb, tmp_path):
     """A viewer computes from the file what the head model computes, up to the threshold for still vertices."""
-    posed = avatar.vertices(scene)[0].numpy()
+    weighted = (scene.expression[0].double()[CORRECTED] @ corrections(avatar.head, avatar.shape).flatten(1)).view(-1, 3)
+    plain = avatar.vertices(scene) + weighted.float()
+    posed = avatar.whole.around(plain, avatar.shape, scene.expression)[0].numpy()
     file = Glb(write_glb(tmp_path / "a.glb", avatar, scene=scene))
     weights = file.json["meshes"][0]["weights"]
     np.testing.assert_allclose(weights, scene.expression[0].numpy(), atol=1e-6)
-    n, teeth = avatar.head.n_skin, avatar.head.teeth_rows
-    for mesh, rows, least in ((0, slice(teeth.start), 5e-3), (1, teeth, 4e-3)):
+    teeth, mouth = avatar.head.teeth_rows, avatar.whole.parts["Mouth"]
+    for mesh, rows, least in ((0, slice(teeth.start), 5e-3), (1, teeth, 4e-3), (2, mouth, 4e-3)):
         base, targets = file.primitive(mesh)[0], file.targets(mesh)
+        base, targets = (
+            {"POSITION": base["POSITION"][: rows.stop - (rows.start or 0)]},
+            {n: {"POSITION": t["POSITION"][: rows.stop - (rows.start or 0)]} for n, t in targets.items()},
+        )
         own = file.json["meshes"][mesh]["weights"]
         mixed = base["POSITION"] + sum(w * t["POSITION"] for w, t in zip(own, targets.values(), strict=True))
         error = np.linalg.norm(mixed - posed[rows], axis=1)
         assert error.max() < 3e-4 and np.median(error) < 2 * STILL, "a tenth of a millimetre after 52 cut-offs"
         assert np.linalg.norm(base["POSITION"] - posed[rows], axis=1).max() > least, "the pose should move something"
-    for mesh, rows in ((2, slice(n, n + (len(posed) - n) // 2)), (3, slice(n + (len(posed) - n) // 2, None))):
-        node = file.json["nodes"][mesh]
-        turned = file.primitive(mesh)[0]["POSITION"] @ matrix(node["rotation"]).T + node["translation"]
+    plain = Glb(write_glb(tmp_path / "b.glb", avatar, scene=scene, rig=False))
+    n, count = avatar.head.n_skin, len(avatar.head.eyeball)
+    for mesh, rows, joint in ((4, slice(n, n + count), "Eye_L"), (5, slice(n + count, n + 2 * count), "Eye_R")):
+        node = plain.json["nodes"][mesh]
+        turned = plain.primitive(mesh)[0]["POSITION"] @ matrix(node["rotation"]).T + node["translation"]
         np.testing.assert_allclose(turned, posed[rows], atol=2e-6)
+        bone = next(x for x in file.json["nodes"] if x["name"] == joint)
+        assert bone["rotation"] == node["rotation"]
+        at = skinned(file, mesh)
+        np.testing.assert_allclose(at, posed[rows], atol=5e-6)
+
+
+def skinned(glb, mesh):
+    """Positions `[N, 3]` of a mesh, moved by its skin as a viewer does."""
+    attributes, _ = glb.primitive(mesh)
+    skin, nodes = glb.json["skins"][0], glb.json["nodes"]
+    parent = {child: i for i, node in enumerate(nodes) for child in node.get("children", ())}
+
+    def world(i):
+        own = np.eye(4)
+        own[:3, :3] = matrix(nodes[i].get("rotation", (0, 0, 0, 1)))
+        own[:3, 3] = nodes[i].get("translation", (0, 0, 0))
+        return world(parent[i]) @ own if i in parent else own
+
+    inverse = glb.accessor(skin["inverseBindMatrices"]).reshape(-1, 4, 4).transpose(0, 2, 1)
+    bones = np.stack([world(i) @ b for i, b in zip(skin["joints"], inverse, strict=True)])
+    points = np.concatenate([attributes["POSITION"], np.ones((len(attributes["POSITION"]), 1))], 1)
+    weights = attributes["WEIGHTS_0"]
+    assert (weights.sum(1) == 1).all() and (attributes["JOINTS_0"][weights == 0] == 0).all()
+    moved = np.einsum("nkij,nj->nki", bones[attributes["JOINTS_0"]], points)
+    return (weights[..., None] * moved).sum(1)[:, :3]
+
+
+def test_at_rest_the_skin_moves_nothing_and_the_jaws_joint_opens_it(avatar, glb):
+    for mesh in range(len(MESHES)):
+        np.testing.assert_allclose(skinned(glb, mesh), glb.primitive(mesh)[0]["POSITION"], atol=1e-6)
+    assert [glb.json["nodes"][i]["name"] for i in glb.json["skins"][0]["joints"]] == list(JOINTS)
+    jaw = next(x for x in glb.json["nodes"] if x["name"] == "Jaw")
+    chin = int(avatar.head.landmark_ids[8])
+    by_shape = glb.primitive(0)[0]["POSITION"][chin] + glb.targets(0)["jawOpen"]["POSITION"][chin]
+    jaw["rotation"] = jaw["extras"]["jawOpen"]
+    try:
+        by_joint = skinned(glb, 0)
+        assert np.linalg.norm(by_joint[chin] - by_shape) < 1e-3
+        scalp = avatar.head.vertex_region("scalp")[: avatar.head.teeth_rows.start].numpy() > 0.5
+        np.testing.assert_allclose(
+            by_joint[: len(scalp)][scalp], glb.primitive(0)[0]["POSITION"][: len(scalp)][scalp], atol=1e-3
+        )
+        assert (glb.primitive(1)[0]["POSITION"] - skinned(glb, 1))[:, 1].max() > 0.01, "the lower teeth go along"
+    finally:
+        del jaw["rotation"]
+
+
+def test_visemes_follow_the_52(avatar, glb, tmp_path):
+    more = Glb(write_glb(tmp_path / "a.glb", avatar, visemes=True))
+    names = more.json["meshes"][0]["extras"]["targetNames"]
+    assert names == [*glb.json["meshes"][0]["extras"]["targetNames"], *EXTRA] and len(EXTRA) == 20
+    targets = more.targets(0)
+    smile = targets["mouthSmileLeft"]["POSITION"] + targets["mouthSmileRight"]["POSITION"]
+    np.testing.assert_allclose(targets["mouthSmile"]["POSITION"], smile, atol=STILL)
+    for name in EXTRA:
+        assert targets[name]["POSITION"].any() == (name != "viseme_sil")
+    up = more.targets(4)["eyesLookUp"]["POSITION"]
+    np.testing.assert_allclose(up, more.targets(4)["eyeLookUpLeft"]["POSITION"], atol=STILL)
+    assert clean(validate(tmp_path / "a.glb"))
 
 
 def matrix(quaternion):
@@ -123,10 +204,11 @@ def test_one_target_is_one_action(avatar, glb):
     head, n = avatar.head, avatar.head.teeth_rows.start
     i = head.expression_names.index("jawOpen")
     moved = head(avatar.shape, torch.eye(52)[i : i + 1])
-    target, base = glb.targets(0)["jawOpen"], glb.primitive(0)[0]
+    target, base = ({k: x[:n] for k, x in t.items()} for t in (glb.targets(0)["jawOpen"], glb.primitive(0)[0]))
+    moved = avatar.whole.around(moved, avatar.shape, torch.eye(52)[i : i + 1])
     np.testing.assert_allclose(base["POSITION"] + target["POSITION"], moved[0, :n].numpy(), atol=STILL)
     normal = base["NORMAL"] + target["NORMAL"]
-    true = vertex_normals(moved, head.triangles)[0, :n].numpy()
+    true = vertex_normals(moved, avatar.whole.triangles)[0, :n].numpy()
     assert (normal * true).sum(1).min() > 0.999
     assert (base["NORMAL"] * true).sum(1).min() < 0.9, "without the target's normals the shading would be wrong"
 
@@ -134,12 +216,13 @@ def test_one_target_is_one_action(avatar, glb):
 def test_eye_targets_turn_the_eyes(avatar, glb):
     """eyeLookInLeft brings the left pupil towards the nose, by the angle that is promised."""
     for mesh, name, yaw in (
-        (2, "eyeLookInLeft", -1),
-        (2, "eyeLookOutLeft", 1),
-        (3, "eyeLookInRight", 1),
-        (3, "eyeLookOutRight", -1),
+        (4, "eyeLookInLeft", -1),
+        (4, "eyeLookOutLeft", 1),
+        (5, "eyeLookInRight", 1),
+        (5, "eyeLookOutRight", -1),
     ):
-        base = glb.primitive(mesh)[0]["POSITION"]
+        centre = avatar.head.eye_centres(avatar.shape)[0, mesh - 4].numpy()
+        base = glb.primitive(mesh)[0]["POSITION"] - centre
         pupil = base[:, 2].argmax()
         moved = base + glb.targets(mesh)[name]["POSITION"]
         turn = gaze_rotation(torch.tensor([[yaw * LOOK_ANGLE, 0.0]]))[0].numpy()
@@ -163,7 +246,10 @@ def test_without_blendshapes_the_scene_is_in_the_vertices(avatar, scene, tmp_pat
     glb = Glb(write_glb(tmp_path / "a.glb", avatar, scene=scene, blendshapes=False))
     assert not any("targets" in m["primitives"][0] for m in glb.json["meshes"])
     written = np.concatenate([glb.primitive(mesh)[0]["POSITION"] for mesh in (0, 1)])
-    np.testing.assert_allclose(written, avatar.vertices(scene)[0, : avatar.head.n_skin].numpy(), atol=1e-6)
+    cut = avatar.whole.parts["Cut"]
+    posed = avatar.posed(scene)[0]
+    skin = torch.cat([posed[: avatar.head.teeth_rows.start], posed[cut], posed[avatar.head.teeth_rows]])
+    np.testing.assert_allclose(written, skin.numpy(), atol=1e-6)
 
 
 def test_bytes_repeat(avatar, scene, tmp_path):
