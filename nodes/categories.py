@@ -18,6 +18,8 @@ GROUPS = {
     "maps": ("DecodeUV", "ReplaceMaps", "PhotoDetail", "Hair", "RegionMasks", "UVTemplate"),
     "light and pictures": (
         "Render",
+        "Expression",
+        "BlendScenes",
         "SceneCamera",
         "Turntable",
         "RenderPasses",
@@ -26,7 +28,7 @@ GROUPS = {
         "SceneLight",
         "LoadEnvironment",
     ),
-    "export": ("ExportMesh",),
+    "export": ("ExportMesh", "SaveAvatar", "LoadAvatar"),
 }
 
 

@@ -154,6 +154,11 @@ class Light:
         yaw = torch.deg2rad(torch.as_tensor(yaw_deg, dtype=self.sh.dtype, device=self.sh.device)).reshape(-1)
         sine, cosine, zero, one = torch.sin(yaw), torch.cos(yaw), torch.zeros_like(yaw), torch.ones_like(yaw)
         turn = torch.stack([cosine, zero, sine, zero, one, zero, -sine, zero, cosine], -1).unflatten(-1, (3, 3))
+        return self.turned(turn)
+
+    def turned(self, rotation: Tensor) -> Light:
+        """The light turned by rotations `[3, 3]` or `[B, 3, 3]`: a lamp in direction d moves to `rotation @ d`."""
+        turn = rotation.to(self.sh).reshape(-1, 3, 3)
         # the values at enough points determine a function of bands 0 to 2: rotate the points, solve for coefficients
         points = _points()
         solve = torch.linalg.pinv(sh_basis(points)).to(turn)
