@@ -22,6 +22,7 @@ from .image import LUMINANCE, linear_to_srgb
 from .metadata import check_fields, is_number, is_text, list_of
 from .render import Camera, Light
 from .render.light import PRESETS
+from .render.panoramas import PANORAMAS, panorama, panorama_light
 from .render.rig import combine_lights, directional_light, hex_rgb
 from .render.viewer_camera import camera_from_viewer, camera_to_viewer
 from .scene import Scene
@@ -164,7 +165,7 @@ def environment_of(name: str, scene: Scene | None = None) -> Light:
         if scene is None:
             raise UserError("The stage shows the scene's light; connect the scene, or choose another environment.")
         return scene[0].light.detach()
-    return Light.preset(name)
+    return panorama_light(name) if name in PANORAMAS else Light.preset(name)
 
 
 def split_key(light: Light) -> tuple[Light, Light | None]:
@@ -184,12 +185,15 @@ def stage_tables(avatar: Avatar, scene: Scene | None = None) -> dict[str, Any]:
     lights = {name: Light.preset(name) for name in PRESETS}
     if scene is not None:
         lights = {PHOTO: start.light, **lights}
+    environments = {name: environment_table(light) for name, light in lights.items()}
+    environments |= {name: {**environment_table(panorama_light(name)), **panorama_table(name)} for name in PANORAMAS}
     camera = camera_to_viewer(start.camera)
     looked = look_gaze(start.expression, names, LOOK_ANGLE)  # the page adds it again
     weights = dict(zip(names, start.expression[0].tolist(), strict=True))
     return {
         "version": VERSION,
-        "environments": {name: environment_table(light) for name, light in lights.items()},
+        "environments": environments,
+        "panoramas": list(PANORAMAS),
         "expressions": {name: dict(w) for name, w in EXPRESSIONS.items()},
         "groups": {
             title: [n for n in names if n.startswith(starts)] for title, starts in GROUPS.items()
@@ -222,6 +226,16 @@ def environment_table(light: Light) -> dict[str, Any]:
     }
 
 
+def panorama_table(name: str) -> dict[str, Any]:
+    """What the page needs to take the lamp out of a panorama, as `Light.from_environment` does."""
+    light, pixels = panorama_light(name), panorama(name)
+    return {
+        "panorama": name,
+        "direction": [round(v, 6) for v in light.direction[0, 0].tolist()],
+        "floor": [round(v, 6) for v in pixels.flatten(2)[0].median(1).values.tolist()],
+    }
+
+
 def lamp_table(key: Light | None) -> dict[str, Any]:
     """The movable lamp: azimuth, elevation, irradiance of its brightest channel, and its colour as sRGB."""
     if key is None:
@@ -241,20 +255,27 @@ def lamp_table(key: Light | None) -> dict[str, Any]:
 def stage_payload(avatar: Avatar, scene: Scene | None = None) -> dict[str, Any]:
     """`stage_tables`, and what the page's shading needs of one head beside its GLB.
 
-    occlusion: mesh of the GLB -> share of ambient light at each vertex, as base64 of bytes; hair counts
+    attributes: mesh of the GLB -> name -> base64 of bytes, a value or three for each vertex. Of all meshes but the hair
+        `occlusion` (share of ambient light, hair counts) and `roughness`, 0..255; of the hair `along` (direction of the
+        strands, -127..127) and `gloss` (strength of highlights)
     slit: how far the lips stand open, which darkens the teeth: metres when closed, by each shape's weight, and the
         distance of the teeth behind them; absent for a head without teeth
     """
     head, shape = avatar.head, avatar.shape[:1]
-    light = head.occlusion.float().cpu().clone()
+    light, rough = head.occlusion.float().cpu().clone(), head.roughness.float().cpu()
     style = avatar.hair[0] if avatar.hair else None
     hair = None if style is None else grow_hair(head, shape, style)
     if hair is not None:
         light = light * hair.head_light
-    occlusion = {part.object: _base64(light[torch.from_numpy(part.rows)]) for part in split_parts(avatar[0])}
+    attributes = {}
+    for part in split_parts(avatar[0]):
+        rows = torch.from_numpy(part.rows)
+        attributes[part.object] = {"occlusion": _base64(light[rows] * 255), "roughness": _base64(rough[rows] * 255)}
     if hair is not None:
-        occlusion["Hair"] = _base64(torch.ones(len(hair.positions)))
-    payload = {**stage_tables(avatar, scene), "occlusion": occlusion}
+        gloss = (hair.gloss / hair.gloss.max().clamp(min=1e-6)).clamp(0, 1)
+        along = torch.nn.functional.normalize(hair.direction, dim=1)
+        attributes["Hair"] = {"along": _base64((along * 127).round() % 256), "gloss": _base64(gloss * 255)}
+    payload = {**stage_tables(avatar, scene), "attributes": attributes}
     if head.n_teeth:
         each = head(shape.expand(head.n_expression + 1, -1), torch.eye(head.n_expression + 1)[:, 1:].to(shape))
         points = head.landmarks(each)
@@ -269,4 +290,5 @@ def stage_payload(avatar: Avatar, scene: Scene | None = None) -> dict[str, Any]:
 
 
 def _base64(values: torch.Tensor) -> str:
-    return base64.b64encode((values.clamp(0, 1) * 255 + 0.5).byte().numpy().tobytes()).decode()
+    """0..255 -> bytes."""
+    return base64.b64encode(values.round().byte().numpy().tobytes()).decode()

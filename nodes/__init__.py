@@ -22,6 +22,7 @@ from .models import LoadModel, LoadRecognizer
 from .photo_to_head import PhotoToHead
 from .render import Render, SceneCamera
 from .sampling import Sampler
+from .stage import Stage
 from .views import RenderPasses, Turntable
 
 NODES: list[type] = [
@@ -59,6 +60,7 @@ NODES: list[type] = [
     LoadAvatar,
     Expression,
     BlendScenes,
+    Stage,
 ]
 
 

@@ -17,6 +17,7 @@ GROUPS = {
     "sampling": ("LoadModel", "Sampler", "Guider", "Sigmas", "EmptyLatent", "FittedScene"),
     "maps": ("DecodeUV", "ReplaceMaps", "PhotoDetail", "Hair", "RegionMasks", "UVTemplate"),
     "light and pictures": (
+        "Stage",
         "Render",
         "Expression",
         "BlendScenes",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from ..files import write_atomic
+from ..render.panoramas import PANORAMAS, panorama_file
 from ..stage import stage_payload
 from .glb import encode_glb
 
@@ -50,7 +51,7 @@ def write_viewer(path: str | os.PathLike, avatar: Avatar, scene: Scene | None = 
     data: dict[str, Any] = {
         "glb": base64.b64encode(encode_glb(avatar)).decode(),
         "tables": stage_payload(avatar, scene),
-        "panoramas": {},
+        "panoramas": {name: base64.b64encode(panorama_file(name).read_bytes()).decode() for name in PANORAMAS},
     }
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     safe = re.sub(r"[<>&\"]", "_", title)

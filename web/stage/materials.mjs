@@ -3,7 +3,6 @@ import * as THREE from "./three.min.mjs";
 
 /** How far a lamp's light reaches past the terminator of skin, RGB, as a cosine; as WRAP in render/shading.py. */
 const WRAP = [0.16, 0.08, 0.06];
-const TAPS = 20;
 
 /** The film curve of fitdiff_core/render/tone.py: linear up to START, then a shoulder towards white. */
 export const FILM = /* glsl */ `
@@ -26,46 +25,78 @@ export function useFilm() {
         chunk.tonemapping_pars_fragment = chunk.tonemapping_pars_fragment.replace(plain, FILM);
 }
 
-/** Shadow lookups with more samples, so that a wide penumbra shows no grain. */
-function smoothShadows(text) {
-    return text.replace(/shadow = \(\s*texture\( shadowMap[\s\S]*?\) \* 0\.2;/, `
+/** Shadow lookups with `taps` samples over `wide` times the radius, so that a wide penumbra shows no grain. */
+function smoothShadows(taps = 20, wide = 1) {
+    return THREE.ShaderChunk.shadowmap_pars_fragment.replace(/shadow = \(\s*texture\( shadowMap[\s\S]*?\) \* 0\.2;/, `
         shadow = 0.0;
-        for ( int i = 0; i < ${TAPS}; i ++ )
-            shadow += texture( shadowMap, vec3( shadowCoord.xy + vogelDiskSample( i, ${TAPS}, phi ) * radius, shadowCoord.z ) );
-        shadow *= ${(1 / TAPS).toFixed(4)};`);
+        for ( int i = 0; i < ${taps}; i ++ )
+            shadow += texture( shadowMap, vec3( shadowCoord.xy + vogelDiskSample( i, ${taps}, phi ) * radius * ${wide.toFixed(1)}, shadowCoord.z ) );
+        shadow *= ${(1 / taps).toFixed(5)};`);
 }
 
+const DIFFUSE = "reflectedLight.directDiffuse += irradiance * diffuseBRDF * ( 1.0 - F );";
+const SPECULAR = "reflectedLight.directSpecular += irradiance * specularBRDF * material.multiScatteringCompensation;";
+const SEEN = /directLight\.color \*= \( directLight\.visible && receiveShadow \) \? (getShadow\( directionalShadowMap[\s\S]*?\)) : 1\.0;/;
+
+/** Light on skin goes past the terminator, and a shadow begins softly there, with a red edge. */
+const SKIN = {
+    diffuse: `
+        const vec3 reach = vec3( ${WRAP.join(", ")} );
+        float bare = dot( geometryNormal, directLight.direction );
+        reflectedLight.directDiffuse += directLight.color * diffuseBRDF * max( bare + reach, 0.0 ) / ( ( 1.0 + reach ) * ( 1.0 + reach ) );`,
+    seen: `{
+        float seen = ( directLight.visible && receiveShadow ) ? $1 : 1.0;
+        float facing = smoothstep( -0.1, 0.3, dot( geometryNormal, directLight.direction ) );
+        directLight.color *= pow( vec3( mix( 1.0, seen, facing ) ), vec3( 0.8, 1.0, 1.04 ) );
+    }`,
+};
+
+/** Strands as in shade_hair of render/hair.py: two highlights along them; light fades within the hair. */
+const HAIR = {
+    specular: "",
+    diffuse: `
+        vec3 strand = normalize( vAlong );
+        vec3 face = dot( geometryNormal, geometryViewDir ) < - 0.3 ? - geometryNormal : geometryNormal;
+        vec3 tone = material.diffuseContribution / max( vColor.r, 0.05 );
+        float sineL = clamp( dot( strand, directLight.direction ), -1.0, 1.0 );
+        float sineV = clamp( dot( strand, geometryViewDir ), -1.0, 1.0 );
+        float cosine = dot( face, directLight.direction );
+        float matte = sqrt( 1.0 - sineL * sineL ) * max( ( cosine + 0.35 ) / 1.35, 0.0 );
+        float azimuth = saturate( 0.5 + 0.5 * ( dot( geometryViewDir, directLight.direction ) - sineL * sineV ) );
+        float tilt = ( asin( sineL ) + asin( sineV ) ) / 2.0;
+        float lit = saturate( ( cosine + 0.25 ) / 1.25 );
+        float one = ( tilt + 0.06 ) / 0.12, two = ( tilt - 0.12 ) / 0.24;
+        vec3 gleam = ( 0.10 * exp( - one * one ) + 0.85 * 0.55 * sqrt( max( tone, 1e-4 ) ) * exp( - two * two ) ) * ( 0.35 + 0.65 * azimuth );
+        reflectedLight.directDiffuse += directLight.color * tone * matte * RECIPROCAL_PI;
+        reflectedLight.directSpecular += directLight.color * 0.34 * vGloss * gleam * lit * sqrt( max( vColor.r, 0.0 ) );`,
+    seen: `{
+        float seen = ( directLight.visible && receiveShadow ) ? $1 : 1.0;
+        directLight.color *= mix( 0.3, 1.0, seen );
+    }`,
+};
+
 /**
- * Adds to a material: `aOcclusion`, the share of light that arrives at a vertex, which dims diffuse light once and
- * specular light twice; light that wraps round skin; and lamp shadows that begin softly at the terminator.
- * uniforms: {dim: {value: 0..1}} times the occlusion, for the teeth. skin: whether light wraps.
+ * Adds to a material what the attributes of its mesh say: `occlusion`, the share of light that arrives at a vertex,
+ * which dims diffuse light once and specular light twice; `roughness`; and for hair the strands' direction and gloss.
+ * uniforms: {dim: {value: 0..1}}, times the occlusion. kind: "skin", "eye" or "hair".
  */
-export function patch(material, uniforms, skin) {
+export function patch(material, uniforms, kind) {
+    const ways = { skin: SKIN, hair: HAIR }[kind] ?? {};
     material.onBeforeCompile = (shader) => {
         Object.assign(shader.uniforms, uniforms);
-        shader.vertexShader = shader.vertexShader
-            .replace("#include <common>", "#include <common>\nattribute float aOcclusion;\nvarying float vOcclusion;")
-            .replace("#include <begin_vertex>", "#include <begin_vertex>\nvOcclusion = aOcclusion;");
         const chunk = THREE.ShaderChunk;
-        let physical = chunk.lights_physical_pars_fragment;
-        let begin = chunk.lights_fragment_begin;
-        if (skin) {
-            physical = physical.replace("reflectedLight.directDiffuse += irradiance * diffuseBRDF * ( 1.0 - F );", `
-                const vec3 reach = vec3( ${WRAP.join(", ")} );
-                float bare = dot( geometryNormal, directLight.direction );
-                reflectedLight.directDiffuse += directLight.color * diffuseBRDF
-                    * max( bare + reach, 0.0 ) / ( ( 1.0 + reach ) * ( 1.0 + reach ) );`);
-            begin = begin.replace(
-                /directLight\.color \*= \( directLight\.visible && receiveShadow \) \? (getShadow\( directionalShadowMap[\s\S]*?\)) : 1\.0;/,
-                `{
-                    float seen = ( directLight.visible && receiveShadow ) ? $1 : 1.0;
-                    float facing = smoothstep( -0.1, 0.3, dot( geometryNormal, directLight.direction ) );
-                    directLight.color *= pow( vec3( mix( 1.0, seen, facing ) ), vec3( 0.8, 1.0, 1.04 ) );
-                }`);
-        }
+        const varyings = "varying float vOcclusion, vRoughness, vGloss;\nvarying vec3 vAlong;\n";
+        shader.vertexShader = shader.vertexShader
+            .replace("#include <common>", `#include <common>\nattribute float occlusion, roughness, gloss;\nattribute vec3 along;\n${varyings}`)
+            .replace("#include <begin_vertex>", `#include <begin_vertex>
+                vOcclusion = occlusion; vRoughness = roughness; vGloss = gloss; vAlong = normalMatrix * along;`);
+        const physical = chunk.lights_physical_pars_fragment
+            .replace(DIFFUSE, ways.diffuse ?? DIFFUSE).replace(SPECULAR, ways.specular ?? SPECULAR);
+        const begin = ways.seen ? chunk.lights_fragment_begin.replace(SEEN, ways.seen) : chunk.lights_fragment_begin;
         shader.fragmentShader = shader.fragmentShader
-            .replace("#include <common>", "#include <common>\nvarying float vOcclusion;\nuniform float dim;")
-            .replace("#include <shadowmap_pars_fragment>", smoothShadows(chunk.shadowmap_pars_fragment))
+            .replace("#include <common>", `#include <common>\nuniform float dim;\n${varyings}`)
+            .replace("#include <shadowmap_pars_fragment>", smoothShadows())
+            .replace("#include <roughnessmap_fragment>", "float roughnessFactor = vRoughness;")
             .replace("#include <lights_physical_pars_fragment>", physical)
             .replace("#include <lights_fragment_begin>", begin)
             .replace("#include <lights_fragment_end>", `#include <lights_fragment_end>
@@ -79,7 +110,17 @@ export function patch(material, uniforms, skin) {
                     clearcoatSpecularIndirect *= arrives * arrives;
                 #endif`);
     };
-    material.customProgramCacheKey = () => `fitdiff ${skin}`;
+    material.customProgramCacheKey = () => `fitdiff ${kind}`;
+}
+
+/** A wall that shows only the shadow on it, very soft. */
+export function wallMaterial() {
+    const material = new THREE.ShadowMaterial({ opacity: 0.3 });
+    material.onBeforeCompile = (shader) => {
+        shader.fragmentShader = shader.fragmentShader.replace("#include <shadowmap_pars_fragment>", smoothShadows(64, 18));
+    };
+    material.customProgramCacheKey = () => "fitdiff wall";
+    return material;
 }
 
 /** The reflectance at grazing angles of the pack's renderer, (1 - roughness)^2, with F0 as it was. */

@@ -1,10 +1,12 @@
 /** The picture: one head, its lights and its camera. Draws when something has changed, and never else. */
 import * as THREE from "./three.min.mjs";
-import { backdropMaterial, patch, roughRim, skyMaterial, useFilm } from "./materials.mjs";
+import { backdropMaterial, patch, roughRim, skyMaterial, useFilm, wallMaterial } from "./materials.mjs";
 
 const LAMPS = 4;  // the movable one, and those of an environment
 const REACH = 0.3;  // metres: half the side of a lamp's shadow map
 const CENTRE = new THREE.Vector3(0, -0.03, 0);
+/** Values at the vertices that tables.attributes may have: name, numbers a vertex, signed, the value where it has none. */
+const ATTRIBUTES = [["occlusion", 1, false, 255], ["roughness", 1, false, 0], ["along", 3, true, 0], ["gloss", 1, false, 128]];
 const LOOK = 30;  // degrees an eye turns at weight 1 of an eyeLook shape; as LOOK_ANGLE in export/blendshapes.py
 const rad = THREE.MathUtils.degToRad;
 
@@ -44,7 +46,7 @@ export class World {
     #furnish() {
         this.backdrop = new THREE.Mesh(new THREE.PlaneGeometry(2, 2), backdropMaterial());
         Object.assign(this.backdrop, { frustumCulled: false, renderOrder: -10 });
-        this.wall = new THREE.Mesh(new THREE.PlaneGeometry(6, 6), new THREE.ShadowMaterial({ opacity: 0.3 }));
+        this.wall = new THREE.Mesh(new THREE.PlaneGeometry(6, 6), wallMaterial());
         this.wall.receiveShadow = true;
         this.scene.add(this.backdrop, this.wall);
         this.lamps = Array.from({ length: LAMPS }, (_, i) => {
@@ -52,7 +54,7 @@ export class World {
             const side = i ? 512 : 1024;
             lamp.castShadow = true;
             lamp.shadow.mapSize.set(side, side);
-            Object.assign(lamp.shadow.camera, { left: -REACH, right: REACH, bottom: -REACH, top: REACH, near: 0.05, far: 4 });
+            Object.assign(lamp.shadow.camera, { left: -REACH, right: REACH, bottom: -REACH, top: REACH, near: 0.05, far: i ? 1.75 : 4 });  // only the movable lamp reaches the wall
             Object.assign(lamp.shadow, { radius: i ? 4 : 6, normalBias: 0.003, bias: -0.0004 });
             lamp.target.position.copy(CENTRE);
             this.scene.add(lamp, lamp.target);
@@ -60,7 +62,7 @@ export class World {
         });
     }
 
-    /** Show a GLB. tables: `occlusion` (mesh -> bytes as base64), `slit`, as stage_payload in fitdiff_core/stage.py gives. */
+    /** Show a GLB. tables: `attributes`, `slit`, as stage_payload in fitdiff_core/stage.py gives. */
     async load(buffer, tables) {
         const gltf = await new THREE.GLTFLoader().parseAsync(buffer, "");
         if (this.gone) return;
@@ -76,19 +78,23 @@ export class World {
         this.parts[mesh.name] = mesh;
         mesh.castShadow = mesh.receiveShadow = true;
         mesh.frustumCulled = false;  // morph targets move it
-        const bytes = this.tables?.occlusion?.[mesh.name];
-        const values = bytes ? Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0)) : [];
-        const count = mesh.geometry.attributes.position.count;
-        const filled = values.length === count ? values : new Uint8Array(count).fill(255);
-        mesh.geometry.setAttribute("aOcclusion", new THREE.BufferAttribute(filled, 1, true));
+        for (const [attribute, size, signed, fill] of ATTRIBUTES) {
+            const count = size * mesh.geometry.attributes.position.count;
+            const bytes = this.tables?.attributes?.[mesh.name]?.[attribute];
+            const found = Uint8Array.from(atob(bytes ?? ""), (c) => c.charCodeAt(0));
+            const rough = attribute === "roughness" ? mesh.material.roughness * 255 : fill;
+            const values = found.length === count ? found : new Uint8Array(count).fill(rough);
+            const typed = signed ? new Int8Array(values.buffer) : values;
+            mesh.geometry.setAttribute(attribute, new THREE.BufferAttribute(typed, size, true));
+        }
         const from = mesh.material;
         const material = from.isMeshPhysicalMaterial ? from : new THREE.MeshPhysicalMaterial().copy(from);
         material.envMapIntensity = 1;
         const eye = name.startsWith("Eye"), hair = name === "Hair";
-        roughRim(material);
-        if (eye) Object.assign(material, { clearcoat: 1, clearcoatRoughness: 0.03, roughness: 0.35 });
-        if (hair) Object.assign(material, { alphaToCoverage: true, shadowSide: THREE.FrontSide });
-        patch(material, { dim: name === "Teeth" ? this.dim : { value: 1 } }, !hair && !eye);
+        if (!hair) roughRim(material);
+        if (eye) Object.assign(material, { clearcoat: 1, clearcoatRoughness: 0.03, specularIntensity: 0 });
+        if (hair) Object.assign(material, { alphaToCoverage: true, specularIntensity: 0.12, shadowSide: THREE.FrontSide });
+        patch(material, { dim: name === "Teeth" ? this.dim : { value: 1 } }, hair ? "hair" : eye ? "eye" : "skin");
         for (const map of [material.map, material.normalMap, material.specularColorMap])
             if (map) map.anisotropy = Math.min(8, this.renderer.capabilities.getMaxAnisotropy());
         mesh.userData.shaded = mesh.material = material;
