@@ -112,6 +112,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             f"{len(args.photo)} photos."
         )
     check_hair(args.hair)
+    check_light(args.light)
     if any(is_avatar(path) for path in args.photo):
         if len(args.photo) > 1 or args.photo_detail or args.mask or args.no_guidance:
             raise UserError(
@@ -125,6 +126,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def is_avatar(path: str) -> bool:
     """Whether an argument names an avatar file in place of a photo."""
     return path.lower().endswith(".safetensors")
+
+
+def check_light(name: str) -> None:
+    """Raise UserError for a light that does not exist."""
+    from .render.panoramas import NAMES
+
+    if name not in NAMES:
+        raise UserError(f"Unknown --light {name}; choose one of {', '.join(NAMES)}.")
 
 
 def check_hair(style: str) -> None:
@@ -144,6 +153,16 @@ def add_file_options(group) -> None:
         "--save-avatar",
         action="store_true",
         help="also write the head as head.avatar.safetensors, which can be given in place of a photo later",
+    )
+    group.add_argument(
+        "--viewer", action="store_true", help="also write viewer.html, a page that shows the head without any network"
+    )
+    group.add_argument(
+        "--light",
+        default="studio",
+        metavar="NAME",
+        help="light of the third picture in render.png: a preset such as rim or sunset, or a panorama such as forest "
+        "or dusk (default: %(default)s)",
     )
     group.add_argument("--expression", choices=("neutral", "photo"), default="neutral", help="photo: as in the photo")
     group.add_argument("--no-blendshapes", action="store_true", help="a GLB without the 52 ARKit morph targets")
@@ -254,6 +273,7 @@ def make(args: argparse.Namespace) -> Made:
     with clock.stage("import"):
         from . import pipeline
         from .avatar_file import SUFFIX, save_avatar
+        from .export.viewer import write_viewer
         from .files import write_atomic
         from .heads import preview
         from .image import save_png
@@ -277,7 +297,7 @@ def make(args: argparse.Namespace) -> Made:
             print(f"hair: {line}", file=sys.stderr)
     avatar, scenes = head
     with clock.stage("render"):
-        picture, images = preview(head, guidance, config["render_size"])
+        picture, images = preview(head, guidance, config["render_size"], args.light)
     similarity = []
     if guidance:
         with clock.stage("similarity"):
@@ -286,6 +306,8 @@ def make(args: argparse.Namespace) -> Made:
         out.mkdir(parents=True, exist_ok=True)
         save_png(out / "render.png", picture)
         export(args, out, formats, avatar, scenes[0])
+        if args.viewer:
+            write_viewer(out / "viewer.html", avatar, scenes[0].detach())
         if args.save_avatar:
             save_avatar(out / f"head{SUFFIX}", avatar, scenes[0].detach())
     report = make_report(args, config, inputs, similarity, warnings, clock)

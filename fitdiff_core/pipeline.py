@@ -43,7 +43,7 @@ from .progress import part, unheard
 from .render import Camera, Light, render
 from .render.backdrop import backdrop as backdrop_image
 from .render.backdrop import wall_shadow
-from .render.tone import TONES, develop, face_exposure, film
+from .render.tone import check_tone, face_exposure, film
 from .sampling import ConditionedDenoiser, SampleSettings, SamplingRun, check_faces, condition, noise
 from .scene import Scene
 
@@ -56,6 +56,7 @@ __all__ = [
     "decode",
     "encode",
     "find_faces",
+    "finish",
     "fit_photos",
     "load_model",
     "load_recognizer",
@@ -350,10 +351,24 @@ def photograph(
     scene = scene or Scene.portrait(len(avatar), avatar.shape.device)
     camera, light = camera or scene.camera, light or scene.light
     radiance, mask = render_radiance(avatar, scene, size, light, camera)
+    return finish(radiance, mask, camera, light, backdrop, tone, expose), mask
+
+
+@torch.no_grad()
+def finish(
+    radiance: Tensor,
+    mask: Tensor,
+    camera: Camera,
+    light: Light,
+    backdrop: str = "studio",
+    tone: str = "film",
+    expose: bool = False,
+) -> Tensor:
+    """Linear radiance `[B, 3, H, W]` over black, and its mask -> the sRGB picture; the rest as in `photograph`."""
     if expose:
         radiance = radiance * face_exposure(radiance, mask)[:, None, None, None]
+    head = film(radiance) if check_tone(tone) == "film" else radiance
     wall = backdrop_image(backdrop, (radiance.shape[2], radiance.shape[3]), radiance)
     if backdrop == "studio" and light.direction.shape[1]:
         wall = wall * wall_shadow(mask, camera, light)
-    head = film(radiance) if tone == "film" else radiance
-    return develop(head + (1 - mask) * wall, "plain") if tone in TONES else develop(head, tone), mask
+    return linear_to_srgb((head + (1 - mask) * wall).clamp(0, 1))

@@ -22,7 +22,7 @@ from .image import LUMINANCE, linear_to_srgb
 from .metadata import check_fields, is_number, is_text, list_of
 from .render import Camera, Light
 from .render.light import PRESETS
-from .render.panoramas import PANORAMAS, panorama, panorama_light
+from .render.panoramas import PANORAMAS, named_light, panorama, panorama_light
 from .render.rig import combine_lights, directional_light, hex_rgb
 from .render.viewer_camera import camera_from_viewer, camera_to_viewer
 from .scene import Scene
@@ -112,7 +112,11 @@ def _in_range(light: dict[str, Any], gaze: list[float] | None) -> None:
         (lamp.get("intensity", 0), 1000),
         *((angle, 90) for angle in gaze or ()),
     )
-    if any(abs(value) > limit for value, limit in limits) or light.get("ambient", 1) < 0 or lamp.get("intensity", 0) < 0:
+    if (
+        any(abs(value) > limit for value, limit in limits)
+        or light.get("ambient", 1) < 0
+        or lamp.get("intensity", 0) < 0
+    ):
         raise ValueError("a value is out of range")
 
 
@@ -165,7 +169,7 @@ def environment_of(name: str, scene: Scene | None = None) -> Light:
         if scene is None:
             raise UserError("The stage shows the scene's light; connect the scene, or choose another environment.")
         return scene[0].light.detach()
-    return panorama_light(name) if name in PANORAMAS else Light.preset(name)
+    return named_light(name)
 
 
 def split_key(light: Light) -> tuple[Light, Light | None]:
@@ -195,9 +199,7 @@ def stage_tables(avatar: Avatar, scene: Scene | None = None) -> dict[str, Any]:
         "environments": environments,
         "panoramas": list(PANORAMAS),
         "expressions": {name: dict(w) for name, w in EXPRESSIONS.items()},
-        "groups": {
-            title: [n for n in names if n.startswith(starts)] for title, starts in GROUPS.items()
-        },
+        "groups": {title: [n for n in names if n.startswith(starts)] for title, starts in GROUPS.items()},
         "modes": list(MODES),
         "start": {
             "camera": {

@@ -28,8 +28,8 @@ class Stage(io.ComfyNode):
         return host.schema(
             "Stage",
             "FitDiff Stage (viewer)",
-            description="A viewer in the node: turn the head, drag the lamp, move the face and the eyes. Scene and light "
-            "come out as they are set, so that Render repeats them.",
+            description="A viewer in the node: turn the head, drag the lamp, move the face and the eyes. Scene and "
+            "light come out as they are set, so that Render repeats them.",
             is_output_node=True,
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The head to show; of a batch, the first."),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..fitdiff_core.render.backdrop import BACKDROPS
+from ..fitdiff_core.render.tone import TONES
+
 
 def angle(name: str, tooltip: str, limit: float = 180.0, default: float = 0.0):
     return io.Float.Input(
@@ -22,6 +25,24 @@ def lens_inputs() -> list:
 
 def size_inputs() -> list:
     return [io.Int.Input(n, default=512, min=64, max=4096, step=8, tooltip="Pixels.") for n in ("width", "height")]
+
+
+def finish_inputs() -> list:
+    """What is behind the head, and how bright light is shown. The last inputs of a node."""
+    return [
+        io.Combo.Input(
+            "backdrop",
+            options=list(BACKDROPS),
+            default=BACKDROPS[0],
+            tooltip="What is behind the head. studio: a dark wall with the head's soft shadow.",
+        ),
+        io.Combo.Input(
+            "tone",
+            options=list(TONES),
+            default=TONES[0],
+            tooltip="film: bright light rises softly to white. plain: it is clipped; colours can be measured.",
+        ),
+    ]
 
 
 def check_choices(**choices) -> bool | str:

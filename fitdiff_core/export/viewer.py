@@ -1,4 +1,4 @@
-"""One HTML file that shows a head and needs nothing else: the page of FitDiff Stage with three.js and the GLB inside."""
+"""One HTML file that shows a head and needs nothing else: the page of FitDiff Stage, three.js and the GLB."""
 
 from __future__ import annotations
 
@@ -21,13 +21,20 @@ if TYPE_CHECKING:
 
 WEB = Path(__file__).resolve().parents[2] / "web" / "stage"
 MODULES = ("materials", "world", "style", "stage")  # in the order of their imports
+POLICY = (  # no request at all
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; "
+    "connect-src blob: data:"
+)
 PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src blob: data:; connect-src blob: data:">
+<meta http-equiv="Content-Security-Policy" content="%(policy)s">
 <title>%(title)s</title>
-<style>html, body, #stage { height: 100%%; margin: 0; background: #17181a } #stage { border-radius: 0 }</style>
+<style>
+html, body, #stage { height: 100%%; margin: 0; background: #17181a }
+#stage { border-radius: 0 }
+</style>
 <div id="stage"></div>
 <script type="application/json" id="data">%(data)s</script>
 <script type="module">
@@ -55,7 +62,7 @@ def write_viewer(path: str | os.PathLike, avatar: Avatar, scene: Scene | None = 
     }
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
     safe = re.sub(r"[<>&\"]", "_", title)
-    return write_atomic(path, (PAGE % {"title": safe, "data": text, "script": script()}).encode())
+    return write_atomic(path, (PAGE % {"policy": POLICY, "title": safe, "data": text, "script": script()}).encode())
 
 
 def script() -> str:

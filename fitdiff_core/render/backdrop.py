@@ -35,8 +35,8 @@ def backdrop(name: str, size: tuple[int, int], like: Tensor) -> Tensor:
 def wall_shadow(mask: Tensor, camera: Camera, light: Light) -> Tensor:
     """Share of light `[B, 1, H, W]` that the head leaves on a wall WALL behind it, which faces the camera.
 
-    mask: `[B, 1, H, W]` of the head as the camera sees it. It is moved along the brightest lamp's direction and blurred:
-    an estimate, because the lamp sees the head from elsewhere. camera, light: B or 1.
+    mask: `[B, 1, H, W]` of the head as the camera sees it. It is moved along the brightest lamp's direction and
+    blurred: an estimate, because the lamp sees the head from elsewhere. camera, light: B or 1.
     """
     height = mask.shape[-2]
     axes, distance = camera.matrix(), camera.position().norm(dim=1)

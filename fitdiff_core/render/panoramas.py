@@ -9,18 +9,21 @@ from torch import Tensor
 
 from ..errors import UserError
 from .hdr import load_hdr
-from .light import Light
+from .light import PRESETS, Light
 
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "panoramas"
-# name: (name in npm's @pmndrs/assets, degrees that it was turned to the subject's left, so that the light is to be seen)
+# name: (name in npm's @pmndrs/assets, degrees that it was turned to the subject's left)
 PANORAMAS: dict[str, tuple[str, float]] = {
-    "softboxes": ("studio", -45.0),
+    "softboxes": ("studio", 20.0),
     "apartment": ("apartment", 0.0),
     "warehouse": ("warehouse", 0.0),
     "clouds": ("sky", 0.0),
     "forest": ("forest", 0.0),
     "dusk": ("sunset", 0.0),
 }
+
+
+NAMES = (*PRESETS, *PANORAMAS)
 
 
 def panorama_file(name: str) -> Path:
@@ -37,6 +40,13 @@ def panorama_file(name: str) -> Path:
 def panorama(name: str) -> Tensor:
     """Linear radiance `[1, 3, 128, 256]` of a shipped panorama. Not to be changed. Errors as `panorama_file`."""
     return load_hdr(panorama_file(name))
+
+
+def named_light(name: str) -> Light:
+    """A preset or a shipped panorama as a light of batch 1. Raises UserError for an unknown name."""
+    if name not in NAMES:
+        raise UserError(f"Unknown light '{name}'; choose one of {', '.join(NAMES)}.")
+    return panorama_light(name) if name in PANORAMAS else Light.preset(name)
 
 
 def panorama_light(name: str, lamps: int = 1) -> Light:

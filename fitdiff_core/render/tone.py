@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from ..image import LUMINANCE, linear_to_srgb
+from ..image import LUMINANCE
 
 TONES = ("film", "plain")
 START = 0.6  # linear up to here, so that a well exposed face keeps its colours
@@ -29,17 +29,18 @@ def film(radiance: Tensor) -> Tensor:
     return torch.where(peak < START, color, shoulder)
 
 
-def develop(radiance: Tensor, tone: str = "film") -> Tensor:
-    """Linear radiance `[B, 3, H, W]` -> sRGB 0..1. tone: one of TONES; "plain" clips. Raises UserError otherwise."""
+def check_tone(tone: str) -> str:
+    """The tone as it is. Raises UserError unless it is one of TONES."""
     if tone not in TONES:
         raise UserError(f"Unknown tone '{tone}'; choose one of {', '.join(TONES)}.")
-    return linear_to_srgb(film(radiance) if tone == "film" else radiance).clamp(0, 1)
+    return tone
 
 
 def face_exposure(radiance: Tensor, mask: Tensor) -> Tensor:
     """Factors `[B]` for radiance `[B, 3, H, W]` that bring the lit half of each face into a range that can be seen.
 
-    mask: `[B, 1, H, W]` coverage of the face. A face whose upper quartile lies in DARKEST..BRIGHTEST keeps its exposure.
+    mask: `[B, 1, H, W]` coverage of the face. A face whose upper quartile lies in DARKEST..BRIGHTEST
+    keeps its exposure.
     """
     light = (radiance * radiance.new_tensor(LUMINANCE)[:, None, None]).sum(1)
     factors = []
