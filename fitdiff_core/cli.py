@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .cli_checks import check_device, check_hair, check_light, check_out, is_avatar
 from .config import guidance_settings, read_config, sample_settings
 from .errors import UserError, out_of_memory
 
@@ -123,27 +124,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def is_avatar(path: str) -> bool:
-    """Whether an argument names an avatar file in place of a photo."""
-    return path.lower().endswith(".safetensors")
-
-
-def check_light(name: str) -> None:
-    """Raise UserError for a light that does not exist."""
-    from .render.panoramas import NAMES
-
-    if name not in NAMES:
-        raise UserError(f"Unknown --light {name}; choose one of {', '.join(NAMES)}.")
-
-
-def check_hair(style: str) -> None:
-    """Raise UserError for a hair style that does not exist, before the sampling instead of after it."""
-    from .hair.presets import PRESETS
-
-    if style not in ("auto", "none", *PRESETS):
-        raise UserError(f"Unknown --hair {style}; choose auto, none, or one of {', '.join(PRESETS)}.")
-
-
 def add_file_options(group) -> None:
     """The options of the files that are written."""
     group.add_argument(
@@ -176,27 +156,6 @@ def add_file_options(group) -> None:
         help="of obj, ply and usdz; a GLB is in metres",
     )
     group.add_argument("--map-bits", type=int, choices=(8, 16), default=8, help="bits per channel of the maps' PNGs")
-
-
-def check_out(out: Path) -> None:
-    """Raise UserError where files could not be written, before the sampling instead of after it."""
-    nearest = next((p for p in (out, *out.absolute().parents) if p.exists()), out)
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(
-            f"Cannot write into --out {out}: {nearest} is not a folder with write permission. Choose another."
-        )
-
-
-def check_device(device: str) -> None:
-    """Raise UserError for a device that torch cannot use here."""
-    import torch
-
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as e:
-        raise UserError(
-            f"The device '{device}' cannot be used here ({str(e).splitlines()[0]}); try --device cpu."
-        ) from e
 
 
 def progress_bar(total: int):

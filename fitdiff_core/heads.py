@@ -173,15 +173,17 @@ def preview(head: Head, guidance: Sequence[Guidance], size: int, studio: str = "
         images.append(linear_to_srgb(radiance).clamp(0, 1))
         alone = radiance - (1 - mask) * radiance.new_tensor(GREY)[:, None, None]
         shown.append(pipeline.finish(alone, mask, scene.camera, scene.light))
-    sides = [_posed(avatar, name, yaw, size) for name, yaw in ((studio, 24.0), (DRAMATIC, -24.0))]
+    look = head.scenes[0].detach()
+    sides = [_posed(avatar, look, name, yaw, size) for name, yaw in ((studio, -24.0), (DRAMATIC, 20.0))]
     crops = [F.interpolate(g.target.photo.image, (size, size), mode="bicubic").clamp(0, 1) for g in guidance]
     columns = [*([crops] if crops else []), shown, *([side] * len(shown) for side in sides)]
     return torch.cat([torch.cat(column, 2) for column in columns], 3), images
 
 
-def _posed(avatar: Avatar, light: str, yaw: float, size: int) -> Tensor:
-    """The neutral head from a side, in a light by name, well exposed: `[1, 3, size, size]`."""
+def _posed(avatar: Avatar, scene: Scene, light: str, yaw: float, size: int) -> Tensor:
+    """The head from a side with the scene's expression, in a light by name, well exposed: `[1, 3, size, size]`."""
     device = avatar.shape.device
-    camera = Camera.orbit(yaw, 4.0, 0.95, 20.0).to(device)
+    camera = Camera.orbit(yaw, 3.0, 0.78, 20.0, (0.0, 0.008, 0.02)).to(device)
     lamp = replace(named_light(light), shadows=True).to(device)
-    return pipeline.photograph(avatar, None, size, lamp, camera, expose=True)[0]
+    scene = replace(scene, gaze=0 * scene.gaze)
+    return pipeline.photograph(avatar, scene, size, lamp, camera, expose=True)[0]
