@@ -76,6 +76,8 @@ def parse_stage(text: str | None, names: tuple[str, ...]) -> Stage:
         if not isinstance(table, dict) or table.get("v") != VERSION:
             raise ValueError(f"it is no table of version {VERSION}")
         light, view = table.get("light", {}), table.get("view", {})
+        if not isinstance(light, dict) or not isinstance(view, dict):
+            raise ValueError("light or view is no table")
         for part, checks in ((table.get("camera"), _CAMERA), (light, _LIGHT), (light.get("lamp"), _LAMP)):
             if part is not None:
                 check_fields(part, checks, optional=tuple(_LIGHT))
