@@ -107,6 +107,7 @@ def test_pointer_keys_and_sliders_do_what_they_say(opened):
     assert lamp["azimuth"] < before["light"]["lamp"]["azimuth"] - 20 and lamp["elevation"] < 30, "the lamp follows"
     page.keyboard.press("ArrowRight")
     assert state(page)["light"]["lamp"]["azimuth"] == pytest.approx(lamp["azimuth"] + 5)
+    page.keyboard.press("r")  # the camera is in front again
     page.keyboard.press("3")
     page.mouse.move(390, 200)
     assert state(page)["gaze"][0] > 8, "the eyes follow the pointer to the right, the subject's left"
@@ -143,9 +144,15 @@ def test_render_repeats_the_viewers_picture(opened, name):
     page, avatar, _, _ = opened
     page.evaluate("() => stage.set('')")
     page.evaluate(
-        """(name) => { const s = stage.state; s.light.environment = name; s.light.lamp = {...stage.tables.environments[name].lamp};
-        s.light.turn = 20; s.light.lamp.azimuth += 20; s.expression = {jawOpen: 0.3, mouthSmileLeft: 0.6}; s.gaze = [12, 4];
-        s.camera.position = [0.25, 0.06, 0.8]; s.view.hair = false; stage.set(JSON.stringify(s)); }""",
+        """(name) => {
+        const s = stage.state;
+        Object.assign(s.light, { environment: name, turn: 20, lamp: { ...stage.tables.environments[name].lamp } });
+        s.light.lamp.azimuth += 20;
+        Object.assign(s, { expression: { jawOpen: 0.3, mouthSmileLeft: 0.6 }, gaze: [12, 4] });
+        s.camera.position = [0.25, 0.06, 0.8];
+        s.view.hair = false;
+        stage.set(JSON.stringify(s));
+    }""",
         name,
     )
     viewer = seen(page)
@@ -222,7 +229,8 @@ def test_the_node_shows_the_head_and_the_workflow_keeps_what_is_set(tab):
     tab.page.wait_for_function(f"() => {STAGE}.fitdiffStage?.state", timeout=120_000)
     assert tab.page.evaluate(f"() => Object.keys({STAGE}.fitdiffStage.world.parts).includes('Head')")
     box = tab.page.evaluate(
-        f"() => {{ const b = {STAGE}.fitdiffStage.canvas.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; }}"
+        f"() => {{ const b = {STAGE}.fitdiffStage.canvas.getBoundingClientRect();"
+        "return [b.x, b.y, b.width, b.height]; }"
     )
     assert min(box[2:]) > 150, "the view has room in the node"
     x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
