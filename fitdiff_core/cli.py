@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .cli_checks import check_device, check_hair, check_light, check_out, is_avatar
 from .config import guidance_settings, read_config, sample_settings
 from .errors import UserError, out_of_memory
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:  # torch is imported under the clock
 
     from .avatar import Avatar
     from .guidance import Guidance
-    from .heads import HeadSettings, Networks
+    from .heads import Head, HeadSettings, Networks
     from .scene import Scene
 
 
@@ -36,11 +37,14 @@ class Stopwatch(dict):
 
 
 class Inputs(NamedTuple):
-    """What a run works on: photos `[1, 3, H, W]`, a mask `[1, 1, H, W]` for each or None, and the networks."""
+    """What a run works on: photos `[1, 3, H, W]`, a mask `[1, 1, H, W]` for each or None, and the networks.
+
+    networks: None where an avatar file is loaded
+    """
 
     photos: list[Tensor]
     masks: list[Tensor] | None
-    networks: Networks
+    networks: Networks | None
 
 
 class Made(NamedTuple):
@@ -57,7 +61,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     """Command-line arguments. Raises UserError for values and combinations that cannot work."""
     p = argparse.ArgumentParser("fitdiff", description=__doc__, allow_abbrev=False)
     p.add_argument(
-        "photo", nargs="*", help="one or more photos of one person; without a photo, a new person is sampled"
+        "photo",
+        nargs="*",
+        help="one or more photos of one person; without a photo, a new person is sampled. Or one .safetensors file of "
+        "--save-avatar: that head is taken, and nothing is sampled",
     )
     p.add_argument("--out", default="fitdiff_out", help="folder to write (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0, help="the same seed gives the same head (default: %(default)s)")
@@ -115,23 +122,36 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             f"{len(args.photo)} photos."
         )
     check_hair(args.hair)
+    check_light(args.light)
+    if any(is_avatar(path) for path in args.photo):
+        if len(args.photo) > 1 or args.photo_detail or args.mask or args.no_guidance:
+            raise UserError(
+                "An avatar file stands alone: give it without photos, --photo-detail, --mask and --no-guidance."
+            )
     if args.seed < 0:
         raise UserError(f"--seed must not be negative (got {args.seed}).")
     return args
-
-
-def check_hair(style: str) -> None:
-    """Raise UserError for a hair style that does not exist, before the sampling instead of after it."""
-    from .hair.presets import PRESETS
-
-    if style not in ("auto", "none", *PRESETS):
-        raise UserError(f"Unknown --hair {style}; choose auto, none, or one of {', '.join(PRESETS)}.")
 
 
 def add_file_options(group) -> None:
     """The options of the files that are written."""
     group.add_argument(
         "--format", default="glb", metavar="F,F", help="mesh files: glb, obj, ply, usdz (default: %(default)s)"
+    )
+    group.add_argument(
+        "--save-avatar",
+        action="store_true",
+        help="also write the head as head.avatar.safetensors, which can be given in place of a photo later",
+    )
+    group.add_argument(
+        "--viewer", action="store_true", help="also write viewer.html, a page that shows the head without any network"
+    )
+    group.add_argument(
+        "--light",
+        default="studio",
+        metavar="NAME",
+        help="light of the third picture in render.png: a preset such as rim or sunset, or a panorama such as forest "
+        "or dusk (default: %(default)s)",
     )
     group.add_argument("--expression", choices=("neutral", "photo"), default="neutral", help="photo: as in the photo")
     group.add_argument("--no-blendshapes", action="store_true", help="a GLB without the 52 ARKit morph targets")
@@ -149,27 +169,6 @@ def add_file_options(group) -> None:
     group.add_argument("--map-bits", type=int, choices=(8, 16), default=8, help="bits per channel of the maps' PNGs")
 
 
-def check_out(out: Path) -> None:
-    """Raise UserError where files could not be written, before the sampling instead of after it."""
-    nearest = next((p for p in (out, *out.absolute().parents) if p.exists()), out)
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(
-            f"Cannot write into --out {out}: {nearest} is not a folder with write permission. Choose another."
-        )
-
-
-def check_device(device: str) -> None:
-    """Raise UserError for a device that torch cannot use here."""
-    import torch
-
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError) as e:
-        raise UserError(
-            f"The device '{device}' cannot be used here ({str(e).splitlines()[0]}); try --device cpu."
-        ) from e
-
-
 def progress_bar(total: int):
     from tqdm import tqdm
 
@@ -181,6 +180,8 @@ def load(args: argparse.Namespace, config: dict[str, Any]) -> Inputs:
     from .heads import load_networks
     from .image import load_photo
 
+    if args.photo and is_avatar(args.photo[0]):
+        return Inputs([], None, None)
     photos = [load_photo(path).to(args.device) for path in args.photo]
     masks = [load_photo(path).mean(1, keepdim=True).to(args.device) for path in args.mask or []] or None
     return Inputs(photos, masks, load_networks(config["checkpoint"], config["recognizer"], args.device))
@@ -244,8 +245,10 @@ def make(args: argparse.Namespace) -> Made:
     clock = Stopwatch()
     with clock.stage("import"):
         from . import pipeline
+        from .avatar_file import SUFFIX, save_avatar
+        from .export.viewer import write_viewer
         from .files import write_atomic
-        from .heads import fit_head, make_head, preview
+        from .heads import preview
         from .image import save_png
     config, formats = read_config(args.config, args.steps, args.face), mesh_formats(args)
     check_device(args.device)
@@ -254,14 +257,9 @@ def make(args: argparse.Namespace) -> Made:
 
     settings = head_settings(args, config)
     with clock.stage("load"):
-        photos, masks, networks = inputs = load(args, config)
-    fitted = fit_head(photos, networks, settings.guidance, config["which"], masks=masks, stage=clock.stage)
-    guidance = fitted.guidance
+        photos = (inputs := load(args, config)).photos
+    head, guidance = find_head(args, config, settings, inputs, clock)
     warnings = photo_warnings(args.photo, guidance)
-    for line in warnings:
-        print(f"warning: {line}", file=sys.stderr)
-    with progress_bar(config["steps"]) as bar:
-        head = make_head(photos, networks, fitted, settings, masks, clock.stage, lambda i, n, denoised: bar.update())
     if args.hair != "none":
         with clock.stage("hair"):
             scene, photo = head.scenes[0] if guidance else None, photos[0] if photos else None
@@ -272,7 +270,7 @@ def make(args: argparse.Namespace) -> Made:
             print(f"hair: {line}", file=sys.stderr)
     avatar, scenes = head
     with clock.stage("render"):
-        picture, images = preview(head, guidance, config["render_size"])
+        picture, images = preview(head, guidance, config["render_size"], args.light)
     similarity = []
     if guidance:
         with clock.stage("similarity"):
@@ -281,10 +279,43 @@ def make(args: argparse.Namespace) -> Made:
         out.mkdir(parents=True, exist_ok=True)
         save_png(out / "render.png", picture)
         export(args, out, formats, avatar, scenes[0])
+        if args.viewer:
+            write_viewer(out / "viewer.html", avatar, scenes[0].detach())
+        if args.save_avatar:
+            save_avatar(out / f"head{SUFFIX}", avatar, scenes[0].detach())
     hidden = [g.target.photo.hidden() for g in guidance]
     report = make_report(args, config, inputs, similarity, hidden, warnings, clock)
     write_atomic(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     return Made(avatar, scenes, guidance, report)
+
+
+def find_head(
+    args: argparse.Namespace, config: dict[str, Any], settings: HeadSettings, inputs: Inputs, clock: Stopwatch
+) -> tuple[Head, list[Guidance]]:
+    """The head of the photos, of nobody, or of an avatar file; and the guidance of each photo."""
+    from .heads import Head, fit_head, make_head
+
+    photos, masks, networks = inputs
+    if networks is None:
+        with clock.stage("load"):
+            return Head(*load_head_file(args.photo[0], args.device)), []
+    fitted = fit_head(photos, networks, settings.guidance, config["which"], masks=masks, stage=clock.stage)
+    for line in photo_warnings(args.photo, fitted.guidance):
+        print(f"warning: {line}", file=sys.stderr)
+    with progress_bar(config["steps"]) as bar:
+        head = make_head(photos, networks, fitted, settings, masks, clock.stage, lambda i, n, denoised: bar.update())
+    return head, fitted.guidance
+
+
+def load_head_file(path: str, device: str) -> tuple[Avatar, list[Scene]]:
+    """The head of an avatar file, and its scene or a studio portrait. Raises UserError for a batch."""
+    from .avatar_file import load_avatar
+    from .scene import Scene
+
+    avatar, scene = load_avatar(path, device=device)
+    if len(avatar) != 1 or (scene is not None and len(scene) != 1):
+        raise UserError(f"{path} holds {len(avatar)} heads; the command line takes files of one head.")
+    return avatar, [scene or Scene.portrait(1, device)]
 
 
 def make_report(
@@ -302,21 +333,23 @@ def make_report(
 
     from . import __version__
 
+    networks = inputs.networks
     return {
-        "photo": os.path.basename(args.photo[0]) if args.photo else None,
+        "photo": os.path.basename(args.photo[0]) if args.photo and networks else None,
+        **({} if networks else {"avatar": os.path.basename(args.photo[0])}),
         "photos": [
             {"photo": os.path.basename(p), "similarity": s, "hidden": {k: round(v, 3) for k, v in h.items()}}
-            for p, s, h in zip(args.photo, similarity, hidden, strict=True)
+            for p, s, h in zip(args.photo if networks else [], similarity, hidden, strict=True)
         ],
         "warnings": warnings,
         "seed": args.seed,
         "steps": config["steps"],
-        "guided": bool(args.photo) and not args.no_guidance,
+        "guided": bool(inputs.photos) and not args.no_guidance,
         "photo_detail": args.photo_detail,
         **({} if args.hair == "none" else {"hair": args.hair}),
-        "similarity": {inputs.networks.recognizer.name: similarity[0]} if similarity else {},
+        "similarity": {networks.recognizer.name: similarity[0]} if networks and similarity else {},
         "seconds": dict(clock, total=round(sum(clock.values()), 3)),
-        "checkpoint": inputs.networks.model.id,
+        **({"checkpoint": networks.model.id} if networks else {}),
         "device": str(args.device),
         "versions": {"fitdiff": __version__, "torch": torch.__version__, "python": platform.python_version()},
     }

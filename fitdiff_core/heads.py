@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -20,11 +20,15 @@ from .errors import UserError
 from .face import Face
 from .guidance import Guidance, GuidanceSettings
 from .identity import Identity, Recognizer
+from .image import linear_to_srgb
 from .model.checkpoint import FitDiffModel
-from .render import Light
+from .render import Camera
+from .render.panoramas import named_light
 from .sampling import SampleSettings
 from .scene import Scene
 
+GREY = (0.18, 0.18, 0.18)  # linear, behind the plain renders
+DRAMATIC = "dramatic"
 Stage = Callable[[str], AbstractContextManager[None]]
 """Opened around each step with its name: identity, scene, sample, decode, detail. The command line takes times."""
 
@@ -154,14 +158,32 @@ def make_head(
     return Head(avatar, scenes)
 
 
-def preview(head: Head, guidance: Sequence[Guidance], size: int) -> tuple[Tensor, list[Tensor]]:
-    """The preview `[1, 3, H, W]` (a row for each photo: crop, render, render under side light), and the renders alone.
+def preview(head: Head, guidance: Sequence[Guidance], size: int, studio: str = "studio") -> tuple[Tensor, list[Tensor]]:
+    """The picture of a run `[1, 3, H, W]`, and the plain renders of its scenes, sRGB over grey.
+
+    Side by side: the photo's crop, the head in the photo's light, the head in the studio and in dramatic light, seen
+    from its two sides. A row for each photo; without a photo there is no crop.
 
     guidance: of the photos, empty without a photo. size: side of each picture, pixels
+    studio: name of the light of the third picture, see `render.panoramas`
     """
-    side_light = Light.preset("side").to(head.avatar.shape.device)
-    images = [pipeline.render_avatar(head.avatar, scene, size)[0] for scene in head.scenes]
-    relit = [pipeline.render_avatar(head.avatar, scene, size, light=side_light)[0] for scene in head.scenes]
+    avatar, images, shown = head.avatar, [], []
+    for scene in head.scenes:
+        radiance, mask = pipeline.render_radiance(avatar, scene, size, background=GREY)
+        images.append(linear_to_srgb(radiance).clamp(0, 1))
+        alone = radiance - (1 - mask) * radiance.new_tensor(GREY)[:, None, None]
+        shown.append(pipeline.finish(alone, mask, scene.camera, scene.light))
+    look = head.scenes[0].detach()
+    sides = [_posed(avatar, look, name, yaw, size) for name, yaw in ((studio, -24.0), (DRAMATIC, 20.0))]
     crops = [F.interpolate(g.target.photo.image, (size, size), mode="bicubic").clamp(0, 1) for g in guidance]
-    columns = [crops, images, relit] if crops else [images, relit]
+    columns = [*([crops] if crops else []), shown, *([side] * len(shown) for side in sides)]
     return torch.cat([torch.cat(column, 2) for column in columns], 3), images
+
+
+def _posed(avatar: Avatar, scene: Scene, light: str, yaw: float, size: int) -> Tensor:
+    """The head from a side with the scene's expression, in a light by name, well exposed: `[1, 3, size, size]`."""
+    device = avatar.shape.device
+    camera = Camera.orbit(yaw, 3.0, 0.78, 20.0, (0.0, 0.008, 0.02)).to(device)
+    lamp = replace(named_light(light), shadows=True).to(device)
+    scene = replace(scene, gaze=0 * scene.gaze)
+    return pipeline.photograph(avatar, scene, size, lamp, camera, expose=True)[0]

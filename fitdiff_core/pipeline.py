@@ -41,6 +41,9 @@ from .model.denoiser import unpack_latent
 from .model.samplers import SAMPLERS, sigmas
 from .progress import part, unheard
 from .render import Camera, Light
+from .render.backdrop import backdrop as backdrop_image
+from .render.backdrop import wall_shadow
+from .render.tone import check_tone, face_exposure, film
 from .sampling import ConditionedDenoiser, SampleSettings, SamplingRun, check_faces, condition, noise
 from .scene import Scene
 
@@ -53,12 +56,15 @@ __all__ = [
     "decode",
     "encode",
     "find_faces",
+    "finish",
     "fit_photos",
     "load_model",
     "load_recognizer",
     "noise",
+    "photograph",
     "prepare_guidance",
     "render_avatar",
+    "render_radiance",
     "sample",
     "sample_scenes",
 ]
@@ -298,8 +304,66 @@ def render_avatar(
 
     scene: None is a studio portrait. light, camera: replace those of the scene. size: pixels, (H, W) or one side
     background: linear RGB
+
+    Values are not compressed: what is brighter than white is clipped. `photograph` makes pictures to look at.
     """
+    image, mask = render_radiance(avatar, scene, size, light, camera, background)
+    return linear_to_srgb(image).clamp(0, 1), mask
+
+
+def render_radiance(
+    avatar: Avatar,
+    scene: Scene | None = None,
+    size: int | tuple[int, int] = 512,
+    light: Light | None = None,
+    camera: Camera | None = None,
+    background: tuple[float, float, float] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Linear radiance `[B, 3, H, W]` and mask `[B, 1, H, W]`; arguments as `render_avatar`. None is black."""
     scene = scene or Scene.portrait(len(avatar), avatar.shape.device)
     size = (size, size) if isinstance(size, int) else size
-    image, mask = render_with_hair(avatar, scene, camera or scene.camera, light or scene.light, size, background)
-    return linear_to_srgb(image).clamp(0, 1), mask
+    return render_with_hair(avatar, scene, camera or scene.camera, light or scene.light, size, background)
+
+
+@torch.no_grad()
+def photograph(
+    avatar: Avatar,
+    scene: Scene | None = None,
+    size: int | tuple[int, int] = 512,
+    light: Light | None = None,
+    camera: Camera | None = None,
+    backdrop: str = "studio",
+    tone: str = "film",
+    expose: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """A picture to look at -> (sRGB `[B, 3, H, W]`, mask `[B, 1, H, W]`); arguments as `render_avatar`, and
+
+    backdrop: one of `render.backdrop.BACKDROPS`; "studio" has the head's soft shadow on it
+    tone: one of `render.tone.TONES`
+    expose: change the exposure where the face would be black or burnt out
+    Raises UserError for an unknown backdrop or tone.
+    """
+    scene = scene or Scene.portrait(len(avatar), avatar.shape.device)
+    camera, light = camera or scene.camera, light or scene.light
+    radiance, mask = render_radiance(avatar, scene, size, light, camera)
+    return finish(radiance, mask, camera, light, backdrop, tone, expose), mask
+
+
+@torch.no_grad()
+def finish(
+    radiance: Tensor,
+    mask: Tensor,
+    camera: Camera,
+    light: Light,
+    backdrop: str = "studio",
+    tone: str = "film",
+    expose: bool = False,
+) -> Tensor:
+    """Linear radiance `[B, 3, H, W]` over black, and its mask -> the sRGB picture; the rest as in `photograph`."""
+    if expose:
+        radiance = radiance * face_exposure(radiance, mask)[:, None, None, None]
+    head = film(radiance) if check_tone(tone) == "film" else radiance
+    wall = backdrop_image(backdrop, (radiance.shape[2], radiance.shape[3]), radiance)
+    if backdrop == "studio" and light.direction.shape[1]:
+        wall = wall * wall_shadow(mask, camera, light)
+    return linear_to_srgb((head + (1 - mask) * wall).clamp(0, 1))

@@ -6,9 +6,11 @@ from comfy_api.latest import ComfyExtension
 
 from .atlas import RegionMasks, UVTemplate
 from .avatar import DecodeUV, ReplaceMaps
+from .avatar_file import LoadAvatar, SaveAvatar
 from .custom_sampling import EmptyLatent, FittedScene, Guider, Sigmas
 from .detail import PhotoDetail
 from .export import ExportMesh
+from .expression import BlendScenes, Expression
 from .faces import FindFaces
 from .guidance import CombineGuidance, Guidance
 from .hair import Hair
@@ -20,6 +22,7 @@ from .models import LoadModel, LoadRecognizer
 from .photo_to_head import PhotoToHead
 from .render import Render, SceneCamera
 from .sampling import Sampler
+from .stage import Stage
 from .views import RenderPasses, Turntable
 
 NODES: list[type] = [
@@ -53,6 +56,11 @@ NODES: list[type] = [
     PhotoToHead,
     FindFaces,
     SceneCamera,
+    SaveAvatar,
+    LoadAvatar,
+    Expression,
+    BlendScenes,
+    Stage,
 ]
 
 

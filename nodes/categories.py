@@ -17,7 +17,10 @@ GROUPS = {
     "sampling": ("LoadModel", "Sampler", "Guider", "Sigmas", "EmptyLatent", "FittedScene"),
     "maps": ("DecodeUV", "ReplaceMaps", "PhotoDetail", "Hair", "RegionMasks", "UVTemplate"),
     "light and pictures": (
+        "Stage",
         "Render",
+        "Expression",
+        "BlendScenes",
         "SceneCamera",
         "Turntable",
         "RenderPasses",
@@ -26,7 +29,7 @@ GROUPS = {
         "SceneLight",
         "LoadEnvironment",
     ),
-    "export": ("ExportMesh",),
+    "export": ("ExportMesh", "SaveAvatar", "LoadAvatar"),
 }
 
 

@@ -12,10 +12,12 @@ from ..fitdiff_core.errors import UserError
 from ..fitdiff_core.image import linear_to_srgb, srgb_to_linear
 from ..fitdiff_core.render import Light, rig
 from ..fitdiff_core.render.hdr import SUFFIXES, load_hdr
+from ..fitdiff_core.render.panoramas import PANORAMAS, panorama_file
 from . import host, types
 from .widgets import angle
 
 ENCODINGS = ("sRGB", "linear")
+SHIPPED = " (FitDiff)"
 
 
 def environment_light(image: torch.Tensor, sources: int = 1, encoding: str = "sRGB") -> Light:
@@ -156,8 +158,15 @@ def panoramas() -> list[str]:
     )
 
 
+def shipped_panoramas() -> dict[str, str]:
+    """What the page calls the pack's own panoramas -> their names."""
+    return {f"{name}{SHIPPED}": name for name in PANORAMAS}
+
+
 def panorama_path(file: str) -> str | None:
-    """Path of the named panorama, None if it is not a panorama in one of ComfyUI's folders."""
+    """Path of the named panorama, None if it is not one of the pack's, or in one of ComfyUI's folders."""
+    if file in shipped_panoramas():
+        return str(panorama_file(shipped_panoramas()[file]))
     path = host.user_file(file)
     return path if path and path.lower().endswith(SUFFIXES) else None
 
@@ -172,7 +181,11 @@ class LoadEnvironment(io.ComfyNode):
             "Its values go "
             "beyond 1: it lights as the place did.",
             inputs=[
-                io.Combo.Input("file", options=panoramas(), tooltip="A .hdr or .exr file in ComfyUI's input folder."),
+                io.Combo.Input(
+                    "file",
+                    options=[*panoramas(), *shipped_panoramas()],
+                    tooltip="A .hdr or .exr file in ComfyUI's input folder, or one of the pack's own.",
+                ),
             ],
             outputs=[
                 io.Image.Output(

@@ -68,7 +68,7 @@ class PhotoToHead(io.ComfyNode):
                 io.Image.Output(
                     "picture",
                     display_name="picture",
-                    tooltip="Side by side: the photo, the head in the photo's light, the head lit from the side.",
+                    tooltip="Side by side: the photo, the head in its light, in the studio, and in dramatic light.",
                 ),
                 io.String.Output("model_file", display_name="model_file", tooltip="Path of the GLB, for Preview 3D."),
                 camera_output(),

@@ -8,15 +8,19 @@ from ..fitdiff_core import pipeline
 from ..fitdiff_core.image import to_image
 from ..fitdiff_core.pictures import count_pictures, each_picture
 from ..fitdiff_core.progress import part
+from ..fitdiff_core.render.backdrop import BACKDROPS
+from ..fitdiff_core.render.tone import TONES
 from ..fitdiff_core.render.viewer_camera import camera_from_viewer
 
 
-def render_each(avatar, scene, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+def render_each(
+    avatar, scene, size: tuple[int, int], backdrop: str = BACKDROPS[0], tone: str = TONES[0]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Every picture of heads and scenes (see `each_picture`) -> IMAGE and MASK, with progress."""
     images, masks, count = [], [], count_pictures(avatar, scene)
     for i, (head, one) in enumerate(each_picture(avatar, scene)):
         with part(i, count):
-            image, mask = pipeline.render_avatar(head, one, size)
+            image, mask = pipeline.photograph(head, one, size, backdrop=backdrop, tone=tone)
             images.append(to_image(image))
             masks.append(mask_out(mask))
     return torch.cat(images), torch.cat(masks)

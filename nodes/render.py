@@ -7,17 +7,19 @@ from dataclasses import replace
 from comfy_api.latest import io
 
 from ..fitdiff_core.errors import UserError
-from ..fitdiff_core.render import Camera, Light
-from ..fitdiff_core.render.light import PRESETS
+from ..fitdiff_core.render import Camera
+from ..fitdiff_core.render.backdrop import BACKDROPS
+from ..fitdiff_core.render.panoramas import NAMES, named_light
+from ..fitdiff_core.render.tone import TONES
 from ..fitdiff_core.render.viewer_camera import camera_to_viewer
 from ..fitdiff_core.scene import Scene
 from . import host, types
 from .lights import environment_light
 from .pictures import render_each, viewer_camera
-from .widgets import angle, lens_inputs, size_inputs
+from .widgets import angle, finish_inputs, lens_inputs, size_inputs
 
 CAMERAS = ("scene", "orbit")
-LIGHTS = ("scene", *PRESETS)
+LIGHTS = ("scene", *NAMES)
 
 
 class Render(io.ComfyNode):
@@ -44,7 +46,8 @@ class Render(io.ComfyNode):
                     "light",
                     options=list(LIGHTS),
                     default="scene",
-                    tooltip="scene: as in the photo; the others are presets. A connected environment replaces it.",
+                    tooltip="scene: as in the photo; the others are presets and panoramas. A connected environment "
+                    "replaces it.",
                 ),
                 angle("light_yaw", "Turns the light, degrees."),
                 *size_inputs(),
@@ -62,6 +65,7 @@ class Render(io.ComfyNode):
                     "lighting", optional=True, tooltip="From a FitDiff light node; replaces all other light."
                 ),
                 types.camera_info_input(),
+                *finish_inputs(),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image"),
@@ -87,13 +91,15 @@ class Render(io.ComfyNode):
         environment=None,
         lighting=None,
         camera_info=None,
+        backdrop=BACKDROPS[0],
+        tone=TONES[0],
     ):
         device = avatar.shape.device
         scene = Scene.portrait(1, device) if scene is None else scene.to(device)
         lens = scene.camera if camera == "scene" else Camera.orbit(yaw, pitch, distance, fov).to(device)
         if camera_info is not None:
             lens = viewer_camera(avatar, camera_info)
-        lamp = scene.light if light == "scene" else Light.preset(light).to(device)
+        lamp = scene.light if light == "scene" else named_light(light).to(device)
         if environment is not None:
             lamp = environment_light(environment[:1]).to(device)
         if lighting is not None:
@@ -101,7 +107,7 @@ class Render(io.ComfyNode):
         if light_yaw:
             lamp = lamp.rotated(light_yaw)
         scene = replace(scene, camera=lens, light=lamp)
-        return io.NodeOutput(*render_each(avatar, scene, (height, width)))
+        return io.NodeOutput(*render_each(avatar, scene, (height, width), backdrop, tone))
 
 
 class SceneCamera(io.ComfyNode):

@@ -11,14 +11,17 @@ from ..fitdiff_core.hair.picture import render_passes_with_hair
 from ..fitdiff_core.image import to_image
 from ..fitdiff_core.pictures import count_pictures, each_picture
 from ..fitdiff_core.progress import part
-from ..fitdiff_core.render import Camera, Light
+from ..fitdiff_core.render import Camera
+from ..fitdiff_core.render.backdrop import BACKDROPS
+from ..fitdiff_core.render.panoramas import named_light
 from ..fitdiff_core.render.passes import NORMAL_STYLES, Passes, depth_image, normal_image, uv_image
+from ..fitdiff_core.render.tone import TONES
 from ..fitdiff_core.render.turn import SPINS, turntable
 from ..fitdiff_core.scene import Scene
 from . import host, types
 from .pictures import render_each, viewer_camera
 from .render import CAMERAS, LIGHTS
-from .widgets import angle, lens_inputs, size_inputs
+from .widgets import angle, finish_inputs, lens_inputs, size_inputs
 
 
 class Turntable(io.ComfyNode):
@@ -61,6 +64,7 @@ class Turntable(io.ComfyNode):
                     "lighting", optional=True, tooltip="From a FitDiff light node; replaces the light above."
                 ),
                 types.camera_info_input(),
+                *finish_inputs(),
             ],
             outputs=[
                 io.Image.Output("image", display_name="image"),
@@ -90,10 +94,12 @@ class Turntable(io.ComfyNode):
         scene=None,
         lighting=None,
         camera_info=None,
+        backdrop=BACKDROPS[0],
+        tone=TONES[0],
     ):
         device = avatar.shape.device
         scene = Scene.portrait(1, device) if scene is None else scene.to(device)
-        lamp = lighting if lighting is not None else scene.light if light == "scene" else Light.preset(light)
+        lamp = lighting if lighting is not None else scene.light if light == "scene" else named_light(light)
         stand = None if camera_info is None else viewer_camera(avatar, camera_info)
         lens = {"pitch_deg": pitch, "distance_m": distance, "fov_deg": fov}
         scene = replace(scene, light=lamp.to(device), size=(height, width))
@@ -102,7 +108,7 @@ class Turntable(io.ComfyNode):
         for i, (head, one) in enumerate(each_picture(avatar, scene)):
             turns.append(turntable(one, frames, start, end, spin, yaw, stand, **lens).to(device))
             with part(i, count):
-                image, mask = render_each(head, turns[-1], (height, width))
+                image, mask = render_each(head, turns[-1], (height, width), backdrop, tone)
             images.append(image)
             masks.append(mask)
         return io.NodeOutput(torch.cat(images), torch.cat(masks), Scene.cat(turns))

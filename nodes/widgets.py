@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..fitdiff_core.render.backdrop import BACKDROPS
+from ..fitdiff_core.render.tone import TONES
 from ..fitdiff_core.save_prefix import bad_template
 
 
@@ -45,3 +47,21 @@ def check_prefix(prefix: str | None) -> bool | str:
     A node whose `validate_inputs` takes this alone says so once: ComfyUI repeats a problem for each argument there.
     """
     return True if prefix is None else bad_template(prefix) or True
+
+
+def finish_inputs() -> list:
+    """What is behind the head, and how bright light is shown. The last inputs of a node."""
+    return [
+        io.Combo.Input(
+            "backdrop",
+            options=list(BACKDROPS),
+            default=BACKDROPS[0],
+            tooltip="What is behind the head. studio: a dark wall with the head's soft shadow.",
+        ),
+        io.Combo.Input(
+            "tone",
+            options=list(TONES),
+            default=TONES[0],
+            tooltip="film: bright light rises softly to white. plain: it is clipped; colours can be measured.",
+        ),
+    ]

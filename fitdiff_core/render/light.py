@@ -36,6 +36,7 @@ PRESETS = {
     ),
     "outdoor": ((0.55, 0.66, 0.90), (0.22, 0.20, 0.16), [(-35, 55, (2.9, 2.6, 2.1))]),
     "sunset": ((0.24, 0.27, 0.42), (0.16, 0.12, 0.11), [(68, 9, (3.6, 1.9, 0.85))]),
+    "dramatic": ((0.11, 0.12, 0.15), (0.07, 0.07, 0.08), [(58, 24, (3.7, 3.3, 2.8)), (-142, 26, (3.2, 3.6, 4.4))]),
     "below": ((0.10, 0.11, 0.14), (0.20, 0.20, 0.20), [(10, -42, (2.2, 2.0, 1.7))]),
 }
 
@@ -154,6 +155,11 @@ class Light:
         yaw = torch.deg2rad(torch.as_tensor(yaw_deg, dtype=self.sh.dtype, device=self.sh.device)).reshape(-1)
         sine, cosine, zero, one = torch.sin(yaw), torch.cos(yaw), torch.zeros_like(yaw), torch.ones_like(yaw)
         turn = torch.stack([cosine, zero, sine, zero, one, zero, -sine, zero, cosine], -1).unflatten(-1, (3, 3))
+        return self.turned(turn)
+
+    def turned(self, rotation: Tensor) -> Light:
+        """The light turned by rotations `[3, 3]` or `[B, 3, 3]`: a lamp in direction d moves to `rotation @ d`."""
+        turn = rotation.to(self.sh).reshape(-1, 3, 3)
         # the values at enough points determine a function of bands 0 to 2: rotate the points, solve for coefficients
         points = _points()
         solve = torch.linalg.pinv(sh_basis(points)).to(turn)

@@ -49,7 +49,7 @@ def camera_from_viewer(info: Any, bounds: tuple[Tensor, Tensor] | None = None) -
         half = abs(_number(frustum, "top", 1.0) - _number(frustum, "bottom", -1.0)) / 2 or 1.0
         back = ORTHOGRAPHIC_DISTANCE * half
         position, height = target + axes[2] * back, half / back
-    rotation = _axis_angle(axes)
+    rotation = axis_angle(axes)
     matrix = rotation_matrix(rotation)
     one = torch.tensor([zoom / height])
     return Camera(one.float(), rotation[None].float(), -(matrix @ position)[None].float())
@@ -59,7 +59,7 @@ def turn_camera(camera: Camera, degrees: Tensor) -> Camera:
     """One camera -> `[F]` cameras, turned around the head's vertical axis to the subject's left. degrees: `[F]`."""
     matrix, turns = camera.matrix()[0].double().cpu(), []
     for angle in torch.deg2rad(degrees.detach().double().cpu()):
-        turns.append(_axis_angle(matrix @ rotation_matrix(torch.stack([0 * angle, angle, 0 * angle])).T))
+        turns.append(axis_angle(matrix @ rotation_matrix(torch.stack([0 * angle, angle, 0 * angle])).T))
     n, like = len(turns), camera.rotation
     return Camera(
         camera.focal.expand(n), torch.stack(turns).to(like.dtype).to(like.device), camera.translation.expand(n, 3)
@@ -149,7 +149,7 @@ def _quaternion(matrix: Tensor) -> Tensor:
     return q if q[0] >= 0 else -q
 
 
-def _axis_angle(matrix: Tensor) -> Tensor:
+def axis_angle(matrix: Tensor) -> Tensor:
     """Rotation matrix -> axis times angle, `[3]`."""
     w, *xyz = _quaternion(matrix)
     axis = torch.stack(xyz)

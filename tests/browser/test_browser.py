@@ -129,7 +129,7 @@ def test_the_first_run_needs_nothing_but_the_run_button(tab, request):
     assert tab.queue(timeout=400) == "execution_success"
     tab.picture(PICTURES / f"first run {name}.png", settle=5)
     assert tab.alerts() == []
-    assert tab.page.evaluate(SHOWN) == {"Photo, head, head in another light": [3 * 512]}
+    assert tab.page.evaluate(SHOWN) == {"Photo, head, head in another light": [4 * 512]}
     if name == "newest":  # its app mode shows the inputs that the workflow names
         tab.page.evaluate(TOGGLE_APP)
         tab.page.wait_for_selector('[data-testid="linear-widgets"]', timeout=60_000)

@@ -36,7 +36,7 @@ def test_the_short_workflow_gives_a_glb(client):
     gltf = read_glb(client.view(run.outputs[head]["3d"][0]))
     assert sum("targets" in p for m in gltf["meshes"] for p in m["primitives"]) and len(gltf["images"]) >= 2
     picture = pictures(client, run.outputs)[node_of(prompt, "PreviewImage")]
-    assert picture.shape == (512, 3 * 512, 3)
+    assert picture.shape == (512, 4 * 512, 3)
     photo, same, relit = np.split(picture, 3, axis=1)
     assert np.abs(photo - same).mean() < np.abs(photo - relit).mean()
     assert run.progress(head)[-1] == (2, 2) or len(run.progress(head)) > 2

@@ -24,7 +24,7 @@ def test_photo_becomes_every_promised_file(guided):
     assert {p.name for p in out.iterdir()} == FILES
     assert (out / "avatar.glb").read_bytes()[:4] == b"glTF"
     with Image.open(out / "render.png") as im:
-        assert im.size == (3 * 512, 512)
+        assert im.size == (4 * 512, 512)
     for name in ("diffuse", "specular", "normal"):
         with Image.open(out / f"{name}.png") as im:
             assert im.size == (512, 512) and im.mode == "RGB"
@@ -56,7 +56,7 @@ def test_several_photos_are_of_one_person(guided, tmp_path):
     assert run.returncode == 0 and run.stderr == "", run.stderr
     assert {p.name for p in (tmp_path / "out").iterdir()} == FILES
     with Image.open(tmp_path / "out" / "render.png") as im:
-        assert im.size == (3 * 512, 2 * 512), "a row for each photo"
+        assert im.size == (4 * 512, 2 * 512), "a row for each photo"
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert [p["photo"] for p in report["photos"]] == [SAMPLE.name, "mirrored.png"] and report["photo"] == SAMPLE.name
     assert all(-1 <= p["similarity"] <= 1 for p in report["photos"]) and report["warnings"] == []

@@ -1,0 +1,50 @@
+"""Checks of command-line arguments: what cannot work is said before the sampling instead of after it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .errors import UserError
+
+
+def is_avatar(path: str) -> bool:
+    """Whether an argument names an avatar file in place of a photo."""
+    return path.lower().endswith(".safetensors")
+
+
+def check_light(name: str) -> None:
+    """Raise UserError for a light that does not exist."""
+    from .render.panoramas import NAMES
+
+    if name not in NAMES:
+        raise UserError(f"Unknown --light {name}; choose one of {', '.join(NAMES)}.")
+
+
+def check_hair(style: str) -> None:
+    """Raise UserError for a hair style that does not exist, before the sampling instead of after it."""
+    from .hair.presets import PRESETS
+
+    if style not in ("auto", "none", *PRESETS):
+        raise UserError(f"Unknown --hair {style}; choose auto, none, or one of {', '.join(PRESETS)}.")
+
+
+def check_out(out: Path) -> None:
+    """Raise UserError where files could not be written, before the sampling instead of after it."""
+    nearest = next((p for p in (out, *out.absolute().parents) if p.exists()), out)
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(
+            f"Cannot write into --out {out}: {nearest} is not a folder with write permission. Choose another."
+        )
+
+
+def check_device(device: str) -> None:
+    """Raise UserError for a device that torch cannot use here."""
+    import torch
+
+    try:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError) as e:
+        raise UserError(
+            f"The device '{device}' cannot be used here ({str(e).splitlines()[0]}); try --device cpu."
+        ) from e

@@ -1,0 +1,1 @@
+"""What the viewer ships: three.js as one module, and panoramas."""
