@@ -10,10 +10,10 @@ from comfy_api.latest import io
 from ..fitdiff_core.avatar_file import SUFFIX, load_avatar, save_avatar
 from ..fitdiff_core.errors import UserError
 from ..fitdiff_core.files import all_or_none
-from ..fitdiff_core.save_prefix import bad_template
 from ..fitdiff_core.scene import Scene
 from . import host, types
 from .export import below_output, output_path
+from .widgets import check_prefix, prefix_input
 
 NO_FILE = "no avatar yet"
 
@@ -29,11 +29,7 @@ class SaveAvatar(io.ComfyNode):
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The heads to save; a batch goes into one file."),
-                io.String.Input(
-                    "filename_prefix",
-                    default="fitdiff/avatar",
-                    tooltip=f"Folder and name below output/; a number and {SUFFIX} are added.",
-                ),
+                prefix_input("fitdiff/avatar"),
                 types.Scene.Input("scene", optional=True, tooltip="Camera, light and expression to keep with it."),
             ],
             outputs=[
@@ -43,7 +39,7 @@ class SaveAvatar(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, filename_prefix=None):
-        return True if filename_prefix is None else bad_template(filename_prefix) or True
+        return check_prefix(filename_prefix)
 
     @classmethod
     @host.with_gradients
@@ -69,11 +65,8 @@ def avatar_files() -> list[str]:
 
 def avatar_path(file: str) -> str | None:
     """Path of the named avatar file, None if it is not one in ComfyUI's folders."""
-    path = os.path.abspath(folder_paths.get_annotated_filepath(file))
-    _, folder = folder_paths.annotated_filepath(file)
-    folder = os.path.abspath(folder or folder_paths.get_input_directory())
-    inside = path.startswith(os.path.join(folder, "")) and path.lower().endswith(SUFFIX)
-    return path if inside and os.path.isfile(path) else None
+    path = host.user_file(file)
+    return path if path and path.lower().endswith(SUFFIX) else None
 
 
 class LoadAvatar(io.ComfyNode):
