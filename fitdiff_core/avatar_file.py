@@ -148,10 +148,12 @@ def _style(table: dict[str, Any]) -> HairStyle:
             bool: lambda value: type(value) is bool,
             int: lambda value: type(value) is int and 0 <= value < 1 << 63,
             float: is_number,
+            tuple: list_of(is_number),
         }.get(kind, lambda value: value is None or list_of(_is_share, 3)(value))
     check_fields(table, checks, optional=tuple(default))
     dye = table.get("dye")
-    return HairStyle(**{**table, "dye": None if dye is None else tuple(dye)})
+    outline = tuple(table.get("outline", ()))
+    return HairStyle(**{**table, "dye": None if dye is None else tuple(dye), "outline": outline})
 
 
 def _is_share(value: Any) -> bool:

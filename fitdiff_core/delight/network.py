@@ -79,6 +79,9 @@ class Delighter(nn.Module):
     mean: buffer `[3, 64, 64]`, mean log albedo of the training people
     """
 
+    mean: Tensor
+    place: Tensor
+
     def __init__(self, config: DelighterConfig | None = None):
         super().__init__()
         self.config = config or DelighterConfig()
@@ -92,8 +95,7 @@ class Delighter(nn.Module):
         self.label = nn.Conv2d(w[0] + 16, 4 * len(CLASSES), 3, padding=1)
         with torch.no_grad():  # begins with the prior's albedo
             self.out.weight.mul_(0.1)
-            self.out.bias.zero_()
-            self.out.bias[6:] = -2.2
+            self.out.bias.copy_(torch.tensor([0.0] * 6 + [-2.2] * 2))  # type: ignore[union-attr]
         t = (torch.arange(COARSE) + 0.5) / (COARSE / 2) - 1
         self.register_buffer("place", torch.stack(torch.meshgrid(t, t, indexing="ij"))[None], persistent=False)
 

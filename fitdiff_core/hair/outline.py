@@ -55,6 +55,5 @@ def corrected(style: HairStyle, wanted: np.ndarray, drawn: np.ndarray, inner: np
     thick = np.maximum(wanted - inner, 0.003)[known] / (drawn - inner)[known]
     change[known] = np.clip(np.log(thick), -LIMIT, LIMIT)
     before = np.asarray(style.outline or (0.0,) * OUTLINE)
-    total = before + change
-    total = sum(w * np.roll(total, k) for w, k in zip(SMOOTH, (-1, 0, 1), strict=True))
+    total = np.convolve(np.pad(before + change, 1, mode="wrap"), SMOOTH, mode="valid")
     return style.with_(outline=tuple(float(x) for x in np.clip(total, -LIMIT, LIMIT)))

@@ -88,7 +88,7 @@ def wide_view(
     camera = Camera(scene.camera.focal.cpu() / wide, scene.camera.rotation.cpu(), scene.camera.translation.cpu())
     t = (torch.arange(side) + 0.5) / side * 2 - 1
     y, x = torch.meshgrid(t, t, indexing="ij")
-    grid, step = photo_places(scene, x * wide, y * wide, photo.shape[-2:])
+    grid, step = photo_places(scene, x * wide, y * wide, (photo.shape[-2], photo.shape[-1]))
     source = gaussian_blur(photo.float().cpu(), 0.4 * step) if step > 1.5 else photo.float().cpu()
     image = F.grid_sample(source, grid[None], padding_mode="border", align_corners=False)[0]
     valid = (grid.abs() < 1).all(-1)
