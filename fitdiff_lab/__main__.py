@@ -13,6 +13,8 @@ COMMANDS = {
     "assets.head.mouth_parts": "add molars, gums, palate and tongue to a head file",
     "assets.head.attributes": "add the directions of sex, age, weight and ancestry to a head file",
     "assets.head.sheets": "draw pictures of random heads and of the expressions",
+    "assets.stage.panoramas": "scale down the six panoramas that are shipped as lights",
+    "assets.stage.three": "bundle the parts of three.js that the viewer uses",
     "dataset.prepare": "make the training set: skins and photographs of synthetic people",
     "dataset.latents": "encode the training set with the autoencoder and the recogniser",
     "dataset.uv_photos": "make the training pairs of the delighting network: photos unwrapped into UV",
