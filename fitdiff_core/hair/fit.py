@@ -38,6 +38,7 @@ LEAST = 0.06  # of the head's area: less hair than this is stubble or none
 SHORT = ("side_part", "ivy_league", "slicked_back", "messy", "crew_cut", "quiff", "french_crop", "pixie")
 LONG = ("bob", "lob", "long_straight", "long_wavy", "long_fringe", "bob_with_fringe", "long_back", "low_bun")
 CURLED = ("short_curls", "afro", "short_afro", "curly_bob", "long_curly")
+STUBBLE, FLAT = 0.33, 0.65  # hair of the skin's colour that hardly stands off the head is shaved
 UNSURE = 0.25  # mean certainty of the strands' direction below which hair is taken for curls
 # what is tried on the best styles: field -> factors, or steps where a number may be 0 or negative
 FACTORS = {
@@ -75,8 +76,9 @@ def fit_view(
     if not seen.known:
         return suitable_style(avatar, seed), ["The photo hides the hair; the hair is one that suits the face."]
     share = float(seen.mask.sum() / (view.edge > -0.9).sum().clamp(min=1))
-    if seen.bare > BALD or share < LEAST:
-        if share < LEAST / 3:
+    shaved = seen.stubble > STUBBLE and seen.above < FLAT
+    if seen.bare > BALD or share < LEAST * (1 + 2 * seen.bare) or shaved:
+        if share < LEAST / 3 and not shaved:
             return None, []
         return PRESETS["shaved"].with_(seed=seed, **pigment(painted_hair(avatar).colour)), []
     sketch = Sketch(avatar, scene, view, seen)
@@ -180,9 +182,15 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
         curls = 0.035 * (1 if dark else -1) - 0.14 * min(max((float(sure) - UNSURE) / 0.1, -0.25), 1.0)
         return sketch.score(style) + likely + (curls if name in CURLED else 0)
 
-    pool = [(name, PRESETS[name]) for name in (*SHORT, *LONG, *CURLED)]
-    pool += [(name, PRESETS[name].with_(hem=hem)) for name in ("long_straight", "long_wavy", "lob", "long_curly")]
-    pool += [(name, PRESETS[name].with_(part=-PRESETS[name].part)) for name in ("side_part", "pixie", "lob")]
+    line = _hairline(sketch)
+
+    def preset(name: str) -> HairStyle:
+        style = PRESETS[name]
+        return style if style.fringe else style.with_(hairline=style.hairline + line)
+
+    pool = [(name, preset(name)) for name in (*SHORT, *LONG, *CURLED)]
+    pool += [(name, preset(name).with_(hem=hem)) for name in ("long_straight", "long_wavy", "lob", "long_curly")]
+    pool += [(name, preset(name).with_(part=-PRESETS[name].part)) for name in ("side_part", "pixie", "lob")]
     ranked = sorted(((value(n, s), n, s) for n, s in pool), key=lambda p: -p[0])
     finalists, tries = ranked[:2], 0
     best: list[tuple[float, HairStyle]] = []
@@ -198,6 +206,18 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
                     found, at = here, option
         best.append((found, at))
     return max(best, key=lambda b: b[0])[1]
+
+
+def _hairline(sketch: Sketch) -> float:
+    """How far the hairline lies above the natural one, metres: where the mask on the head begins."""
+    view = sketch.view
+    here = view.valid & (view.edge > -0.03) & (view.ears < 0.3) & (view.metre[..., 1] > HIGHEST)
+    if here.sum() < 60:
+        return 0.0
+    edge, mask = view.edge[here], sketch.seen.mask[here] > 0.5
+    lines = torch.linspace(-0.008, 0.04, 17)
+    agree = ((edge > lines[:, None]) == mask).float().mean(1)
+    return float(lines[agree.argmax()])
 
 
 def _hem(sketch: Sketch) -> float:

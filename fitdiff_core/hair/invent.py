@@ -93,7 +93,7 @@ def pigment(colour: np.ndarray) -> dict[str, float | tuple | None]:
     grey = float(np.clip((lightness - 46) / 24, 0, 1) * np.clip(1 - (np.hypot(a, b) - 4) / 10, 0, 1))
     base = np.clip((colour - WHITE * grey * 0.8) / max(1 - grey * 0.8, 0.2), 0.004, 1) if grey > 0.05 else colour
     melanin, redness, away = nearest_pigment(base)
-    dye = tuple(float(c) for c in colour) if away > 14 and grey < 0.05 else None
+    dye = tuple(float(c) for c in colour) if away > 6 and grey < 0.05 else None
     return {"melanin": melanin, "redness": redness, "grey": grey, "dye": dye}
 
 

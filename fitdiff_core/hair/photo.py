@@ -63,6 +63,7 @@ class Seen:
 
     color: linear RGB `[3]`, the median of what the mask shows. orient: `[2, S, S]`, doubled angle times how sure it is
     spread: CIELAB lightness between bright and dark strands. known: whether enough of the hair is seen to say anything
+    stubble: share of the hair that has the skin's colour
     """
 
     mask: Tensor
@@ -72,6 +73,7 @@ class Seen:
     orient: Tensor
     spread: float
     known: bool
+    stubble: float = 0.0
 
 
 @torch.no_grad()
@@ -139,16 +141,22 @@ def see_hair(view: View, mask: Tensor) -> Seen:
     bare, rim = float(bald.sum() / scalp.sum()), _rim(view)
     above = float(mask[rim].mean()) if rim.any() else 1.0
     bare = min(bare, 1 - above)
-    hat = bare > COVERED and float(_like_skin(color, skin)[bald].float().mean()) < 1 - COVERED
+    like = _like_skin(color, skin)
+    hat = bare > COVERED and float(like[bald].float().mean()) < 1 - COVERED
     if hat or inside.sum() < LEAST_SEEN:
         return replace(nothing, bare=bare, above=above, known=not hat)
     # the middle of the hair: its edge is mixed with what lies behind
     inner = -F.max_pool2d(-mask[None, None], 3, 1, 1)[0, 0] > 0.5
     inner = inner if inner.sum() > LEAST_SEEN else inside
+    stubble = float(like[inner].float().mean())
+    # the mask holds a bit of the forehead: hair well above its edge, then hair of another colour than the skin's
+    above_edge = inner & ((view.edge > 0.015) | (view.edge < -0.9))
+    for better in (above_edge, inner & ~like, above_edge & ~like):
+        inner = better if better.sum() > max(LEAST_SEEN, inner.sum() / 5) else inner
     light = color[..., 0][inner]
     spread = float(light.quantile(0.85) - light.quantile(0.15))
     median = srgb_to_linear(view.image)[:, inner].median(1).values.numpy().astype(float)
-    return Seen(mask, bare, above, median, _orientation(view.image, mask), spread, True)
+    return Seen(mask, bare, above, median, _orientation(view.image, mask), spread, True, stubble)
 
 
 def _like_skin(color: Tensor, skin: Tensor) -> Tensor:
