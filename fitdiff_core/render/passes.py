@@ -33,9 +33,7 @@ LINE_WIDTH = 1.6 / 512  # of the picture's height
 STEP = 0.003  # metres: a larger jump in depth makes a line
 CREASE = 0.28  # radians: a larger turn of the surface within one line's width makes a line
 EDGE_ON = 0.16  # a surface with a smaller cosine to the view counts as seen edge-on and makes a line
-_region_maps: WeakKeyDictionary[HeadModel | WholeHead, Tensor] = (
-    WeakKeyDictionary()
-)  # textures, drawn once
+_region_maps: WeakKeyDictionary[HeadModel | WholeHead, Tensor] = WeakKeyDictionary()  # textures, drawn once
 
 
 @dataclass
