@@ -85,7 +85,7 @@ def split_parts(avatar: Avatar, scene: Scene | None = None) -> list[Part]:
                 indices.numpy(),
                 round(float(roughness[used].mean()), 3),
                 used.numpy(),
-                _floats(_eye_centre(head, rest[used])) if name.startswith("Eye") else None,
+                _floats(_eye_centre(head, rest[used])) if name.startswith("Eye_") else None,
             )
         )
     return parts

@@ -189,14 +189,20 @@ class HeadModel(nn.Module):
         if not self.n_teeth:
             return light
         teeth = self.teeth_rows
-        seen = light[:, teeth] * self.light_through_lips(vertices)
+        slit = self._slit(vertices)
+        # share of the sky that a long slit shows
+        seen = light[:, teeth] * slit / (slit.square() + 4 * BEHIND**2).sqrt()
         return torch.cat([light[:, : teeth.start], seen, light[:, teeth.stop :]], 1)
 
     def light_through_lips(self, vertices: Tensor) -> Tensor:
         """Share of the sky `[B, 1]` that the opening between the lips shows to the teeth, as a long slit."""
-        points = self.landmarks(vertices)
-        slit = (points[:, LIPS[0]] - points[:, LIPS[1]])[..., 1].mean(1, keepdim=True).clamp(min=0)
+        slit = self._slit(vertices)
         return slit / (slit.square() + 4 * BEHIND**2).sqrt()
+
+    def _slit(self, vertices: Tensor) -> Tensor:
+        """Mean height `[B, 1]` of the opening between the lips, metres."""
+        points = self.landmarks(vertices)
+        return (points[:, LIPS[0]] - points[:, LIPS[1]])[..., 1].mean(1, keepdim=True).clamp(min=0)
 
     def landmark_weights(self, which: str = "mesh") -> Tensor:
         """Confidence `[N]` of the landmarks, 0..1. The outline of the jaw has little: it slides along the face."""

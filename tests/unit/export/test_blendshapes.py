@@ -62,7 +62,8 @@ def test_names_are_arkits(glb):
     moving = {m: {n for n, t in glb.targets(i).items() if t["POSITION"].any()} for i, m in enumerate(MESHES)}
     jaw = {"jawForward", "jawLeft", "jawRight", "jawOpen"}
     assert moving["Teeth"] == jaw and moving["Mouth"] == jaw | {"tongueOut"}, "nothing else moves them"
-    assert {"eyeBlinkLeft", "eyeSquintRight", "eyeWideLeft"} <= moving["Lashes"], "lashes follow the lids"
+    for part in ("Lashes", "EyeWet"):
+        assert {"eyeBlinkLeft", "eyeSquintRight", "eyeWideLeft"} <= moving[part], "they follow the lids"
     for side, moved in (("Left", moving["Eye_L"]), ("Right", moving["Eye_R"])):
         assert moved == {f"eyeLook{w}{side}" for w in ("Down", "In", "Out", "Up")}
 

@@ -84,7 +84,10 @@ def test_bitangents_of_a_glb_point_up_in_the_picture(tmp_path):
 def test_glb_textures_and_materials(tmp_path, flip):
     one = avatar()
     glb = Glb(write_glb(tmp_path / "a.glb", one, flip_green=flip))
-    assert glb.json["extensionsUsed"] == ["KHR_materials_specular"] and "extensionsRequired" not in glb.json
+    assert (
+        glb.json["extensionsUsed"] == ["KHR_materials_clearcoat", "KHR_materials_specular"]
+        and "extensionsRequired" not in glb.json
+    )
     for material in glb.json["materials"]:
         pbr, specular = material["pbrMetallicRoughness"], material["extensions"]["KHR_materials_specular"]
         assert pbr["metallicFactor"] == 0
@@ -101,7 +104,7 @@ def test_glb_textures_and_materials(tmp_path, flip):
         np.testing.assert_allclose(f0, 0.08 * picture(one.maps.specular), atol=0.0004)
         assert specular["specularFactor"] == 1 and max(specular["specularColorFactor"]) <= 2, "programs clip factors"
     skin, left, right = (m["pbrMetallicRoughness"]["roughnessFactor"] for m in glb.json["materials"])
-    assert left == right < 0.2 < skin < 0.6
+    assert left == right == 0.4 < skin < 0.6
 
 
 def test_roughness_of_the_head_is_written(tmp_path):
@@ -109,7 +112,9 @@ def test_roughness_of_the_head_is_written(tmp_path):
     one.head.roughness = torch.full((len(one.head.uv),), 0.5)
     one.head.roughness[one.head.n_skin :] = 0.08
     glb = Glb(write_glb(tmp_path / "a.glb", one))
-    assert [m["pbrMetallicRoughness"]["roughnessFactor"] for m in glb.json["materials"]] == [0.5, 0.08, 0.08]
+    assert [m["pbrMetallicRoughness"]["roughnessFactor"] for m in glb.json["materials"]] == [0.5, 0.4, 0.4]
+    coats = [m["extensions"].get("KHR_materials_clearcoat", {}) for m in glb.json["materials"]]
+    assert [c.get("clearcoatRoughnessFactor") for c in coats] == [None, 0.03, 0.03], "the cornea is smooth"
 
 
 def test_textures_have_the_size_asked_for(tmp_path):

@@ -19,6 +19,7 @@ from fitdiff_core.hair.groom import TRIANGLES, grow_hair, scalp_of
 from fitdiff_core.hair.presets import PRESETS
 from fitdiff_core.hair.style import RANGES, HairStyle
 from fitdiff_core.hair.underlay import worn_maps
+from fitdiff_core.head.inner_mouth import paint_mouth
 from fitdiff_core.head.model import load_head
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.render import Camera, Light
@@ -107,7 +108,10 @@ def test_roots_follow_identity_and_expression():
 def test_bald_grows_nothing():
     assert grow_hair(HEAD, avatar_of().shape, PRESETS["bald"]) is None
     avatar = avatar_of()
-    assert worn_maps(avatar) is avatar.maps and worn_maps(avatar.with_hair(None)) is avatar.maps
+    painted = paint_mouth(avatar.maps.stack())
+    assert torch.equal(worn_maps(avatar).stack(), painted) and torch.equal(
+        worn_maps(avatar.with_hair(None)).stack(), painted
+    )
     assert worn_maps(avatar.with_hair(PRESETS["bald"])).size == avatar.maps.size
 
 
@@ -191,4 +195,4 @@ def test_glb_material_cuts_out_alpha(tmp_path):
     assert (material["name"], material["alphaMode"], material["alphaCutoff"]) == ("Hair", "MASK", 0.4)
     assert "doubleSided" not in material
     attributes = glb.json["meshes"][-1]["primitives"][0]["attributes"]
-    assert {"POSITION", "NORMAL", "TANGENT", "TEXCOORD_0", "COLOR_0"} == set(attributes)
+    assert {"POSITION", "NORMAL", "TANGENT", "TEXCOORD_0", "COLOR_0", "JOINTS_0", "WEIGHTS_0"} == set(attributes)
