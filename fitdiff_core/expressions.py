@@ -112,7 +112,7 @@ def look_gaze(expression: Tensor, names: tuple[str, ...], angle: float) -> Tenso
     """
     w = {name: expression[:, i] for i, name in enumerate(names)}
     yaw = w["eyeLookOutLeft"] - w["eyeLookInLeft"] + w["eyeLookInRight"] - w["eyeLookOutRight"]
-    pitch = sum(w[f"eyeLookUp{s}"] - w[f"eyeLookDown{s}"] for s in ("Left", "Right"))
+    pitch = w["eyeLookUpLeft"] - w["eyeLookDownLeft"] + w["eyeLookUpRight"] - w["eyeLookDownRight"]
     return torch.stack([yaw, pitch], 1) * (angle / 2)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 # what a reader of a damaged file can meet
@@ -51,7 +51,7 @@ def json_table(text: str | bytes) -> dict[str, Any]:
 
 
 def check_fields(
-    table: dict[str, Any], checks: dict[str, Callable[[Any], bool]], optional: tuple[str, ...] = ()
+    table: dict[str, Any], checks: Mapping[str, Callable[[Any], bool]], optional: tuple[str, ...] = ()
 ) -> None:
     """Raises ValueError unless the table has each field with a value that passes its check; others may be there.
 
