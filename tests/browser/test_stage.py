@@ -118,7 +118,7 @@ def test_pointer_keys_and_sliders_do_what_they_say(opened):
     slider.evaluate("(e) => { e.value = 0.8; e.dispatchEvent(new Event('input')); }")
     assert state(page)["expression"]["jawOpen"] == 0.8
     page.keyboard.press("p")
-    assert np.abs(seen(page) - first).mean() > 0.02
+    assert np.abs(seen(page) - first)[200:].mean() > 0.01, "the jaw has moved"
     page.locator("canvas").focus()
     page.keyboard.press("r")
     again = state(page)
