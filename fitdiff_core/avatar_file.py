@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,7 @@ def _style(table: dict[str, Any]) -> HairStyle:
     default = asdict(HairStyle())
     if table.keys() - default.keys():
         raise ValueError(f"unknown hair fields {sorted(table.keys() - default.keys())[:3]}")
-    checks = {}
+    checks: dict[str, Callable[[Any], bool]] = {}
     for f in fields(HairStyle):
         kind = type(default[f.name])
         checks[f.name] = {

@@ -93,8 +93,8 @@ class BlendScenes(io.ComfyNode):
             "FitDiff Blend Scenes",
             description="Between two scenes: expression and gaze, camera, light, or all of them.",
             inputs=[
-                types.Scene.Input("scene_a"),
-                types.Scene.Input("scene_b"),
+                types.Scene.Input("scene_a", tooltip="At weight 0."),
+                types.Scene.Input("scene_b", tooltip="At weight 1."),
                 io.Float.Input("weight", default=0.5, min=0.0, max=1.0, step=0.01, tooltip="0 is a, 1 is b."),
                 io.Combo.Input(
                     "part",

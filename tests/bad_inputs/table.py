@@ -44,9 +44,10 @@ class Case:
 
 def table(kind: str) -> list[Case]:
     """The rows of the "command line" or of the "nodes"."""
-    from . import checkpoints, files, graphs, values
+    from . import avatars, checkpoints, files, graphs, values
 
-    return {"command line": files.CASES + checkpoints.CASES, "nodes": values.CASES + graphs.CASES}[kind]
+    command_line = files.CASES + checkpoints.CASES + avatars.CLI
+    return {"command line": command_line, "nodes": values.CASES + graphs.CASES + avatars.NODES}[kind]
 
 
 def markdown() -> str:

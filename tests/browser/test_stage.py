@@ -1,4 +1,4 @@
-"""The viewer in a real browser: the offline page, and FitDiff Stage in both node designs of ComfyUI's page."""
+"""The viewer as an offline page, in a real browser."""
 
 from __future__ import annotations
 
@@ -7,34 +7,17 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from fitdiff_core.avatar import Avatar
-from fitdiff_core.avatar_file import save_avatar
 from fitdiff_core.export.viewer import write_viewer
-from fitdiff_core.hair.presets import PRESETS
-from fitdiff_core.head import load_head
-from fitdiff_core.maps import TextureMaps
 from fitdiff_core.pipeline import photograph
 from fitdiff_core.stage import parse_stage, stage_scene
 from tests.support.paths import OUTPUT
+from tests.support.plain_avatar import plain_avatar
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 SIDE = 400
 RELOADS = 12
-STAGE = "app.graph.nodes.find(n => n.type === 'FitDiff_Stage')"
-
-
-def plain_avatar() -> Avatar:
-    """The mean head in one skin colour with dark irises and short hair."""
-    head = load_head()
-    eyes = head.region("eyes", 256)
-    skin = torch.tensor([0.5, 0.33, 0.26]).view(1, 3, 1, 1)
-    diffuse = skin * (1 - eyes) + eyes * (0.7 - 0.65 * head.region("iris", 256))
-    up = torch.zeros(1, 3, 256, 256) + torch.tensor([0, 0, 1.0]).view(3, 1, 1)
-    maps = TextureMaps(diffuse, torch.full_like(diffuse, 0.35), up)
-    return Avatar(head, torch.zeros(1, head.n_identity), maps, (PRESETS["buzz_cut"],))
 
 
 def seen(page) -> np.ndarray:
@@ -118,7 +101,7 @@ def test_pointer_keys_and_sliders_do_what_they_say(opened):
     slider.evaluate("(e) => { e.value = 0.8; e.dispatchEvent(new Event('input')); }")
     assert state(page)["expression"]["jawOpen"] == 0.8
     page.keyboard.press("p")
-    assert np.abs(seen(page) - first).mean() > 0.02
+    assert np.abs(seen(page) - first)[200:].mean() > 0.01, "the jaw has moved"
     page.locator("canvas").focus()
     page.keyboard.press("r")
     again = state(page)
@@ -190,73 +173,3 @@ def test_memory_stays_flat_over_reloads(opened):
         RELOADS,
     )
     assert counts[2] == counts[-1], counts
-
-
-@pytest.fixture(scope="module", params=["of the host", "newest"])
-def tab(request, tmp_path_factory):
-    from tests.host import server
-    from tests.host.browser import open_tab
-
-    if not server.installed():
-        pytest.skip("the ComfyUI test host is not installed: run `make host`")
-    newest = request.param == "newest"
-    if newest and not server.NEWEST_FRONTEND.is_dir():
-        pytest.skip("the newest frontend is not installed: run `make host`")
-    base = tmp_path_factory.mktemp("stage")
-    (base / "input").mkdir()
-    save_avatar(base / "input" / "head.avatar.safetensors", plain_avatar().with_hair(None))
-    frontend = server.NEWEST_FRONTEND if newest else None
-    with (
-        server.Server(base, frontend=frontend) as running,
-        open_tab(running.url, ready="FitDiff_Stage", vue=newest) as opened_tab,
-    ):
-        yield opened_tab
-
-
-@pytest.mark.comfy
-def test_the_node_shows_the_head_and_the_workflow_keeps_what_is_set(tab):
-    def node(kind, **inputs):
-        return {"class_type": f"FitDiff_{kind}", "inputs": inputs}
-
-    prompt = {
-        "1": node("LoadAvatar", file="head.avatar.safetensors"),
-        "2": node("Stage", avatar=["1", 0]),
-        "3": node("Render", avatar=["2", 2], scene=["2", 0], camera="scene", light="scene", width=128, height=128),
-        "4": {"class_type": "PreviewImage", "inputs": {"images": ["3", 0]}},
-    }
-    tab.load(prompt)
-    assert tab.queue(timeout=300) == "execution_success"
-    tab.page.wait_for_function(f"() => {STAGE}.fitdiffStage?.state", timeout=120_000)
-    assert tab.page.evaluate(f"() => Object.keys({STAGE}.fitdiffStage.world.parts).includes('Head')")
-    box = tab.page.evaluate(
-        f"() => {{ const b = {STAGE}.fitdiffStage.canvas.getBoundingClientRect();"
-        "return [b.x, b.y, b.width, b.height]; }"
-    )
-    assert min(box[2:]) > 150, "the view has room in the node"
-    x, y = box[0] + box[2] / 2, box[1] + box[3] / 2
-    before = tab.page.evaluate(f"() => [...{STAGE}.pos]")
-    tab.page.evaluate(f"() => {STAGE}.fitdiffStage.tools.light.click()")
-    tab.page.mouse.move(x, y)
-    tab.page.mouse.down()
-    tab.page.mouse.move(x - 60, y + 10, steps=4)
-    tab.page.mouse.up()
-    assert tab.page.evaluate(f"() => [...{STAGE}.pos]") == before, "a drag in the view does not move the node"
-    tab.page.evaluate(
-        f"() => {{ const e = {STAGE}.fitdiffStage.root.querySelector('[data-name=jawOpen]');"
-        "e.value = 0.5; e.dispatchEvent(new Event('input')); }"
-    )
-    tab.page.wait_for_timeout(600)
-    saved = tab.serialize()
-    text = tab.prompt()["2"]["inputs"]["settings"]
-    found = json.loads(text)
-    assert found["expression"] == {"jawOpen": 0.5} and found["light"]["lamp"]["azimuth"] < 25
-    tab.load(saved)
-    tab.page.wait_for_function(f"() => {STAGE}?.fitdiffStage", timeout=60_000)
-    assert tab.prompt()["2"]["inputs"]["settings"] == text
-    assert tab.queue(timeout=300) == "execution_success"
-    tab.page.wait_for_function(f"() => {STAGE}.fitdiffStage.state", timeout=120_000)
-    assert (
-        tab.page.evaluate(f"() => {STAGE}.fitdiffStage.state.light.lamp.azimuth") == found["light"]["lamp"]["azimuth"]
-    )
-    tab.picture(OUTPUT / f"stage {'vue' if tab.page.query_selector('[data-node-id]') else 'canvas'}.png", settle=2)
-    assert tab.alerts() == []
