@@ -79,6 +79,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="pure FitDiff: only what the model samples",
     )
     p.add_argument(
+        "--skin-relief",
+        default=1.0,
+        type=float,
+        metavar="STRENGTH",
+        help="pores and fine lines in the maps, 0 (off) to 3 (default: 1); a texture_size of 1024 or more shows them",
+    )
+    p.add_argument(
         "--hair",
         default="none",
         metavar="STYLE",
@@ -114,10 +121,17 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             f"--mask is for photos that the head is fitted to, one for each: {len(args.mask)} masks, "
             f"{len(args.photo)} photos."
         )
+    check_relief(args.skin_relief)
     check_hair(args.hair)
     if args.seed < 0:
         raise UserError(f"--seed must not be negative (got {args.seed}).")
     return args
+
+
+def check_relief(strength: float) -> None:
+    """Raise UserError for a strength of the skin relief out of range, before anything is loaded."""
+    if not 0 <= strength <= 3:  # also NaN
+        raise UserError(f"--skin-relief must be from 0 to 3 (got {strength}).")
 
 
 def check_hair(style: str) -> None:
@@ -189,7 +203,15 @@ def head_settings(args: argparse.Namespace, config: dict[str, Any]) -> HeadSetti
     from .heads import HeadSettings
 
     sampling, guidance = sample_settings(config), guidance_settings(config)
-    return HeadSettings(args.seed, not args.no_guidance, args.photo_detail, config["texture_size"], sampling, guidance)
+    return HeadSettings(
+        args.seed,
+        not args.no_guidance,
+        args.photo_detail,
+        config["texture_size"],
+        sampling,
+        guidance,
+        args.skin_relief,
+    )
 
 
 def photo_warnings(paths: list[str], guidance: list[Guidance]) -> list[str]:
@@ -309,6 +331,7 @@ def make_report(
         "steps": config["steps"],
         "guided": bool(args.photo) and not args.no_guidance,
         "photo_detail": args.photo_detail,
+        "skin_relief": args.skin_relief,
         **({} if args.hair == "none" else {"hair": args.hair}),
         "similarity": {inputs.networks.recognizer.name: similarity[0]} if similarity else {},
         "seconds": dict(clock, total=round(sum(clock.values()), 3)),

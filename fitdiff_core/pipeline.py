@@ -253,9 +253,7 @@ def add_photo_detail(
     return photo_detail(model, avatar, scene, photo, mask, strength, texture_size, cond, seed)
 
 
-def add_skin_relief(
-    avatar: Avatar, strength: float = 1.0, seed: int = 0, texture_size: int | None = None
-) -> Avatar:
+def add_skin_relief(avatar: Avatar, strength: float = 1.0, seed: int = 0, texture_size: int | None = None) -> Avatar:
     """Pores, furrows and lip relief in the normal and specular maps (see `detail/mesostructure.py`).
 
     avatar: B heads. strength: factor of all depths, 0 (the avatar as it is) to 3

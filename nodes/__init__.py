@@ -18,6 +18,7 @@ from .lights import DirectionalLight, EnvironmentLight, LoadEnvironment, SceneLi
 from .load_photo import LoadPhoto
 from .models import LoadModel, LoadRecognizer
 from .photo_to_head import PhotoToHead
+from .relief import SkinRelief
 from .render import Render, SceneCamera
 from .sampling import Sampler
 from .views import RenderPasses, Turntable
@@ -53,6 +54,7 @@ NODES: list[type] = [
     PhotoToHead,
     FindFaces,
     SceneCamera,
+    SkinRelief,
 ]
 
 

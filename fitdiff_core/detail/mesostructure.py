@@ -21,7 +21,7 @@ from ..errors import UserError
 from ..filters import normalized_convolution
 from ..maps import ALBEDO_EPSILON, TextureMaps
 from .skin_regions import FacePlaces, SkinTexels, steps
-from .solid_noise import Lattice, cell_borders, pits, value_noise
+from .solid_noise import Lattice, cell_borders, pits, sine_warp, value_noise
 
 MM = 1e-3
 LIMIT, SHARP = 2.2, 3.6  # texels of a wavelength at which structure is gone, and at which all of it is there
@@ -44,12 +44,13 @@ def skin_relief(avatar: Avatar, strength: float = 1.0, seed: int = 0, texture_si
     Eyes, mouth and scalp stay as they are, and so does the diffuse map. Raises UserError for a strength out of range,
     or a size below 1.
     """
-    if not math.isfinite(strength) or not 0 <= strength <= STRONGEST:
-        raise UserError(f"The strength of the skin relief must be from 0 to {STRONGEST:g}, not {strength}.")
+    check_strength(strength)
     if texture_size is not None and texture_size < 1:
         raise UserError(f"The texture size must be at least 1 (got {texture_size}).")
     size = texture_size or avatar.maps.size[0]
     maps = avatar.maps if avatar.maps.size == (size, size) else avatar.maps.resize(size)
+    if not all(torch.isfinite(x).all() for x in (maps.diffuse, maps.specular, maps.normal)):
+        raise UserError("The texture maps hold NaN or infinite values; sample the head again.")
     if strength == 0:
         return replace(avatar, maps=maps)
     vertices = avatar.vertices()
@@ -62,6 +63,12 @@ def skin_relief(avatar: Avatar, strength: float = 1.0, seed: int = 0, texture_si
         height = strength * (noise_height(texels, places, seed + i) + albedo_height(texels, places, one.diffuse))
         stacks.append(bend(one, height, texels).stack())
     return replace(avatar, maps=TextureMaps.from_stack(torch.cat(stacks)))
+
+
+def check_strength(strength: float) -> None:
+    """Raise UserError for a strength that is not from 0 to STRONGEST."""
+    if not math.isfinite(strength) or not 0 <= strength <= STRONGEST:
+        raise UserError(f"The strength of the skin relief must be from 0 to {STRONGEST:g}, not {strength}.")
 
 
 def kept(wavelength: float, step: Tensor) -> Tensor:
@@ -124,19 +131,17 @@ def noise_height(texels: SkinTexels, places: FacePlaces, seed: int) -> Tensor:
     thin = torch.maximum(lids, texels.region("ears") * 0.7)  # thin skin: fine, few pores
     plain = texels.skin * (1 - lips).clamp(min=0)
     # people have smooth and rough patches
-    patch = 1 + 0.9 * make.value(0, 9 * MM, torch.ones_like(plain)) + 0.5 * make.value(1, 4 * MM, torch.ones_like(plain))
-    patch = patch.clamp(0.25, 1.8)
+    patch = (1 + 1.1 * make.value(0, 6 * MM, torch.ones_like(plain))).clamp(0.25, 1.8)
     large = (0.35 + 0.75 * places.cheeks + 0.9 * nose + 0.35 * places.forehead + 0.45 * places.chin).clamp(max=1.3)
     porous = plain * (1 - 0.85 * thin) * (1 - 0.5 * brows) * patch
-    warp = torch.stack([make.value(2 + a, 3 * MM, plain) for a in range(3)], 1) * (0.7 * MM)
-    warped = at + warp
+    warped = at + 0.35 * MM * sine_warp(at, 4.5 * MM, make.lattice(1))
 
-    bumps = 0.016 * make.value(6, 2.6 * MM, plain * patch) + 0.012 * make.value(7, 1.3 * MM, plain)
-    grain = 0.006 * make.value(8, 0.6 * MM, plain)
-    holes = 0.050 * make.pores(9, 2.1 * MM, MM * (0.30 + 0.20 * large), porous * large)
-    holes = holes + 0.040 * make.pores(10, 1.15 * MM, MM * (0.20 + 0.14 * large), porous * (0.5 + 0.5 * large))
-    net = 0.022 * make.furrows(11, 1.25 * MM, 0.16, plain * (1 - thin) * patch, warped)
-    net = net + 0.012 * make.furrows(12, 0.62 * MM, 0.20, plain * (0.6 + 0.4 * thin), warped)
+    bumps = 0.034 * make.value(6, 2.6 * MM, plain * patch) + 0.026 * make.value(7, 1.3 * MM, plain)
+    grain = 0.012 * make.value(8, 0.6 * MM, plain)
+    holes = 0.075 * make.pores(9, 2.1 * MM, MM * (0.30 + 0.20 * large), porous * large)
+    holes = holes + 0.070 * make.pores(10, 1.15 * MM, MM * (0.20 + 0.14 * large), porous * (0.5 + 0.5 * large))
+    net = 0.034 * make.furrows(11, 1.25 * MM, 0.16, plain * (1 - thin) * patch, warped)
+    net = net + 0.018 * make.furrows(12, 0.62 * MM, 0.20, plain * (0.6 + 0.4 * thin), warped)
     height = bumps + grain - holes - net - _crossing_lines(make, warped, places, thin, plain)
     return (height + _lip_furrows(make, places, lips)) * texels.skin * MM
 
@@ -156,16 +161,20 @@ def _crossing_lines(make: _Layers, warped: Tensor, places: FacePlaces, thin: Ten
 def _lip_furrows(make: _Layers, places: FacePlaces, lips: Tensor) -> Tensor:
     """Height `[N]` in mm of the lips' furrows, which run from the inside of the mouth outwards."""
     texels = make.texels
-    across = texels.along_u.norm(dim=-1).flatten()[texels.index]  # the step along the mouth is the shorter one
+    across = (
+        texels.along_u.square().sum(0).sqrt().flatten()[texels.index]
+    )  # the step along the mouth is the shorter one
     height = torch.zeros_like(lips)
-    for layer, size, depth in ((14, 1.5 * MM, 0.055), (15, 0.75 * MM, 0.035)):
+    warp = 0.45 * MM * sine_warp(texels.position, 5 * MM, make.lattice(17))[:, 0]  # furrows bend and fork
+    uneven = (0.75 + 1.3 * make.value(18, 2.8 * MM, lips)).clamp(0.1, 1.6)
+    for layer, size, depth in ((14, 1.5 * MM, 0.050), (15, 0.75 * MM, 0.030)):
         share = lips * kept(1.5 * size, across)
         rows = make.where(share)
-        high = texels.position[:, 1] * (size / (6 * MM))
-        place = torch.stack([places.around, high, torch.zeros_like(high)], 1)
+        high = texels.position[:, 1] * (size / (3.2 * MM))
+        place = torch.stack([places.around + warp, high, torch.zeros_like(high)], 1)
         line = 1 - value_noise(place[rows], size, replace_turn(make.lattice(layer))).abs() / 0.4
-        height = height - make.spread(depth * line.clamp(min=0) * share[rows], rows)
-    return height + 0.02 * make.value(16, 2.2 * MM, lips)
+        height = height - make.spread(depth * line.clamp(min=0) * share[rows], rows) * uneven
+    return height + 0.03 * make.value(16, 2.2 * MM, lips)
 
 
 def replace_turn(lattice: Lattice) -> Lattice:
@@ -182,7 +191,7 @@ def albedo_height(texels: SkinTexels, places: FacePlaces, diffuse: Tensor) -> Te
     step = float(texels.step.median())
     light = texels.picture((diffuse.clamp(min=0) + ALBEDO_EPSILON).log().mean(1).flatten()[texels.index])[None, None]
     weight = texels.picture(torch.ones_like(texels.skin))[None, None]
-    fine, broad = (normalized_convolution(light, weight, max(s / step, m)) for s, m in ((FINE, 0.7), (BROAD, 1.8)))
+    fine, broad = (blurred(light, weight, max(s / step, m)) for s, m in ((FINE, 0.7), (BROAD, 1.8)))
     band = ((fine - broad) * weight).flatten()[texels.index]
     brows = texels.region("brows")
     bristles = torch.maximum(brows, beard_share(texels, places, band))
@@ -197,9 +206,20 @@ def beard_share(texels: SkinTexels, places: FacePlaces, band: Tensor) -> Tensor:
     usual = ((band.square() * plain).sum() / plain.sum().clamp(min=1)).sqrt().clamp(min=0.01)
     picture = texels.picture(band.square())[None, None]
     weight = texels.picture(torch.ones_like(band))[None, None]
-    spread = normalized_convolution(picture, weight, 4 * MM / float(texels.step.median()))
+    spread = blurred(picture, weight, 4 * MM / float(texels.step.median()))
     rough = spread.clamp(min=0).sqrt().flatten()[texels.index]
     return ((rough / usual - 2.0) / 2.0).clamp(0, 1) * places.lower * (1 - texels.region("lips"))
+
+
+def blurred(x: Tensor, weight: Tensor, sigma: float) -> Tensor:
+    """`normalized_convolution`, computed at half the size where the kernel is wide enough."""
+    size = x.shape[-1]
+    if sigma < 2.5 or size % 2:
+        return normalized_convolution(x, weight, sigma)
+    small = blurred(
+        F.avg_pool2d(x * weight, 2) / F.avg_pool2d(weight, 2).clamp(min=0.25), F.avg_pool2d(weight, 2), sigma / 2
+    )
+    return F.interpolate(small, (size, size), mode="bilinear", align_corners=False)
 
 
 def bend(maps: TextureMaps, height: Tensor, texels: SkinTexels) -> TextureMaps:
@@ -209,11 +229,12 @@ def bend(maps: TextureMaps, height: Tensor, texels: SkinTexels) -> TextureMaps:
     normal = maps.normal
     # slopes add up, as those of two height fields do (partial derivative blending)
     tilt = normal[:, :2] / normal[:, 2:].clamp(min=0.05) - slope
-    bent = F.normalize(torch.cat([tilt, torch.ones_like(tilt[:, :1])], 1), dim=1)
+    length = (tilt.square().sum(1, keepdim=True) + 1).rsqrt()
+    bent = torch.cat([tilt * length, length], 1)
     changed = (slope != 0).any(1, keepdim=True)
     step = float(texels.step.median()) if len(texels.step) else 1.0
     weight = texels.picture(torch.ones_like(height))[None, None]
-    around = normalized_convolution(picture[None, None], weight, max(1.2 * MM / step, 1.5)) * weight
+    around = blurred(picture[None, None], weight, max(1.2 * MM / step, 1.5)) * weight
     cavity = 1 - torch.exp(-(around - picture).clamp(min=0) / CAVITY)
     return TextureMaps(maps.diffuse, maps.specular * (1 - CAVITY_LOSS * cavity), torch.where(changed, bent, normal))
 
@@ -221,12 +242,12 @@ def bend(maps: TextureMaps, height: Tensor, texels: SkinTexels) -> TextureMaps:
 def slopes(height: Tensor, texels: SkinTexels) -> Tensor:
     """Slopes `[1, 2, S, S]` of a height `[S, S]` in metres along the tangent (growing u) and the bitangent (up)."""
     inside = texels.covered & (texels.step.new_zeros(height.numel()).index_fill(0, texels.index, 1).view_as(height) > 0)
-    right, up = (x[..., 0] for x in steps(height[..., None], inside))
+    right, up = (x[0] for x in steps(height[None], inside))
     u, v = texels.along_u, texels.along_v
-    length = u.norm(dim=-1).clamp(min=1e-6)
-    shear = (v * u).sum(-1) / length
-    upward = (v.square().sum(-1) - shear.square()).clamp(min=1e-12).sqrt()
+    length = u.square().sum(0).sqrt().clamp(min=1e-6)
+    shear = (v * u).sum(0) / length
+    upward = (v.square().sum(0) - shear.square()).clamp(min=1e-12).sqrt()
     across = right / length
     slope = torch.stack([across, (up - across * shear) / upward])[None]
     # where texels are stretched to needles, a slope means nothing
-    return slope * (STEEPEST / slope.norm(dim=1, keepdim=True).clamp(min=STEEPEST))
+    return slope * (STEEPEST / slope.square().sum(1, keepdim=True).sqrt().clamp(min=STEEPEST))

@@ -27,7 +27,7 @@ class SkinTexels:
 
     index: `[N]`, into the flattened atlas `S * S`; covered: `[S, S]` bool, texels that the mesh uses
     position: `[N, 3]` metres on the neutral head
-    along_u, along_v: `[S, S, 3]` metres from a texel to its neighbour to the right and above, 0 where there is none
+    along_u, along_v: `[3, S, S]` metres from a texel to its neighbour to the right and above, 0 where there is none
     step: `[N]` metres, size of the texel where it is longest
     skin: `[N]` share of relief, 0..1: 0 in eyes, mouth and under hair of the scalp
     regions: by name, `[N]` each, 0..1
@@ -49,19 +49,28 @@ class SkinTexels:
         names = [n for n in NAMES if n in head.region_names]
         fields = [head.vertex_region(n).to(vertices) for n in names]
         rast = head.rasterize_atlas(size)
-        values = raster_to_image(interpolate(torch.cat([vertices, *(f[:, None] for f in fields)], 1)[None], rast, head.triangles))[0]
+        values = raster_to_image(
+            interpolate(torch.cat([vertices, *(f[:, None] for f in fields)], 1)[None], rast, head.triangles)
+        )[0]
         covered = raster_to_image(rast[..., 3:] > 0)[0, 0]
-        place = values[:3].permute(1, 2, 0)
+        place = values[:3].contiguous()
         region = dict(zip(names, values[3:].flatten(1), strict=True))
         zero = torch.zeros(size * size).to(vertices)
         without = torch.maximum(region.get("scalp", zero), 2 * region.get("mouth_interior", zero))
         skin = (region.get("skin", zero) * (1 - without).clamp(min=0)) * covered.flatten()
         index = torch.nonzero(skin > NO_RELIEF)[:, 0]
         u, v = steps(place, covered)
-        step = torch.maximum(u.square().sum(-1), v.square().sum(-1)).sqrt().flatten()[index]
+        step = torch.maximum(u.square().sum(0), v.square().sum(0)).sqrt().flatten()[index]
         skin = (skin[index] - NO_RELIEF) / (1 - NO_RELIEF)
         return cls(
-            index, covered, place.flatten(0, 1)[index], u, v, step, skin, {n: x[index] for n, x in region.items()}
+            index,
+            covered,
+            place.flatten(1)[:, index].mT.contiguous(),
+            u,
+            v,
+            step,
+            skin,
+            {n: x[index] for n, x in region.items()},
         )
 
     def region(self, name: str) -> Tensor:
@@ -75,20 +84,22 @@ class SkinTexels:
 
 
 def steps(place: Tensor, covered: Tensor) -> tuple[Tensor, Tensor]:
-    """Differences `[S, S, C]` of values `[S, S, C]` to the right and upwards, a texel's worth, central where it can be.
+    """Differences `[C, S, S]` of values `[C, S, S]` to the right and upwards, a texel's worth, central where it can be.
 
     covered: `[S, S]` bool. Across the border of the charts no difference is taken.
     """
 
-    def along(x: Tensor, seen: Tensor) -> Tensor:
-        forth = (x[1:] - x[:-1]) * (seen[1:] & seen[:-1])[..., None]
-        both = (seen[1:] & seen[:-1]).to(x)[..., None]
-        total, count = F.pad(forth, (0, 0, 0, 0, 0, 1)), F.pad(both, (0, 0, 0, 0, 0, 1))
-        total, count = total + F.pad(forth, (0, 0, 0, 0, 1, 0)), count + F.pad(both, (0, 0, 0, 0, 1, 0))
-        return total / count.clamp(min=1)
-
-    right = along(place.transpose(0, 1), covered.T).transpose(0, 1)
-    return right, -along(place, covered)
+    found = []
+    for axis in (2, 1):
+        n = place.shape[axis] - 1
+        both = (covered.narrow(axis - 1, 1, n) & covered.narrow(axis - 1, 0, n)).to(place)
+        forth = (place.narrow(axis, 1, n) - place.narrow(axis, 0, n)) * both
+        total, count = torch.zeros_like(place), torch.zeros_like(place[0])
+        for start in (0, 1):
+            total.narrow(axis, start, n).add_(forth)
+            count.narrow(axis - 1, start, n).add_(both)
+        found.append(total / count.clamp(min=1))
+    return found[0], -found[1]
 
 
 @dataclass

@@ -7,6 +7,7 @@ the same on every device but for the last bits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -48,12 +49,20 @@ class Lattice(NamedTuple):
 
     def rows(self, cell: Tensor, offsets: range) -> list[list[Tensor]]:
         """Random bits `[N]` of each axis and each offset of the cell along it."""
-        return [[self.tables[a][(cell[a] + o) & MASK] for o in offsets] for a in range(3)]
+        return [[self.tables[a].index_select(0, (cell[a] + o) & MASK) for o in offsets] for a in range(3)]
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], points: Tensor) -> Tensor:
     """function: points `[n, 3]` -> `[n, ...]`, applied to points `[N, 3]` in chunks."""
     return torch.cat([function(part) for part in points.split(CHUNK)]) if len(points) else function(points)
+
+
+def sine_warp(points: Tensor, size: float, lattice: Lattice) -> Tensor:
+    """A smooth vector field `[N, 3]`, -1..1, with waves of about `size`, at points `[N, 3]`: bends straight borders."""
+    waves = torch.cat([lattice.turn, 1.62 * lattice.turn.flip(0)]) * (2 * math.pi / size)  # no common period
+    phase = lattice.tables[:, :2].flatten().to(points.dtype) * (2 * math.pi / (1 << (3 * BITS)))
+    swing = torch.sin(points @ waves.T + phase)
+    return 0.6 * swing[:, :3] + 0.4 * swing[:, 3:]
 
 
 def value_noise(points: Tensor, size: float, lattice: Lattice) -> Tensor:
