@@ -96,7 +96,7 @@ class _Layers:
 
     def value(self, layer: int, size: float, share: Tensor, points: Tensor | None = None) -> Tensor:
         """Value noise with cells of `size` metres times its share. points: None takes the texels' positions."""
-        share = share * kept(1.5 * size, self.texels.step) if points is None else share
+        share = share * kept(1.2 * size, self.texels.step) if points is None else share
         rows = self.where(share)
         points = self.texels.position if points is None else points
         return self.spread(value_noise(points[rows], size, self.lattice(layer)) * share[rows], rows)
@@ -107,19 +107,19 @@ class _Layers:
         A pit is at least as wide as the texels can show, and then not as deep.
         """
         step = self.texels.step
-        share = share * kept(1.3 * size, step)
+        share = share * kept(size, step)
         rows = self.where(share)
         own = radius[rows] / size
-        wide = (own.square() + (0.8 * step[rows] / size).square()).sqrt().clamp(max=0.5)
+        wide = (own.square() + (step[rows] / size).square()).sqrt().clamp(max=0.5)
         found = pits(self.texels.position[rows], size, wide, self.lattice(layer))
         return self.spread(found * (own / wide).clamp(max=1).square() * share[rows], rows)
 
     def furrows(self, layer: int, size: float, width: float, share: Tensor, points: Tensor) -> Tensor:
         """A net of furrows, 0..1 deep times their share; width: of a furrow in cells."""
         step = self.texels.step
-        share = share * kept(size, step)
+        share = share * kept(0.8 * size, step)
         rows = self.where(share)
-        wide = (width**2 + (0.6 * step[rows] / size).square()).sqrt()
+        wide = (width**2 + (0.8 * step[rows] / size).square()).sqrt()
         line = cell_borders(points[rows], size, self.lattice(layer)) / wide
         return self.spread(torch.exp(-line.square()) * (width / wide) * share[rows], rows)
 

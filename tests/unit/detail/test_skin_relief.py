@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fitdiff_core.avatar import Avatar
-from fitdiff_core.detail.mesostructure import albedo_height, kept, noise_height, skin_relief
+from fitdiff_core.detail.mesostructure import albedo_height, bend, kept, noise_height, skin_relief
 from fitdiff_core.detail.skin_regions import FacePlaces, SkinTexels
 from fitdiff_core.detail.solid_noise import Lattice, cell_borders, pits, value_noise
 from fitdiff_core.errors import UserError
@@ -90,14 +90,21 @@ def test_deep_places_lose_specular_albedo_and_no_place_gains_any(plain, relief):
     assert loss.min() >= 0 and 0.02 < loss.max() <= 0.35
 
 
-def test_small_maps_hold_nothing_finer_than_their_texels_show(plain, texels, places):
-    height = texels.picture(noise_height(texels, places, 0))[cheek(texels, places)]
-    assert height.std() > 2e-6
-    window = torch.hann_window(64)[:, None] * torch.hann_window(64)
-    power = torch.fft.fft2((height - height.mean()) * window).abs().square()
-    f = torch.fft.fftfreq(64)
-    frequency = torch.maximum(f.abs()[:, None], f.abs()[None])
-    assert power[frequency > 1 / 2.2].sum() < 0.005 * power[frequency > 1 / 32].sum()
+def too_fine(normal, window):
+    """Share of a normal map's energy that is finer than 2.2 texels, along rows or columns, in a window `[64, 64]`."""
+    taper = torch.hann_window(64)[:, None] * torch.hann_window(64)
+    power = torch.fft.fft2(normal[0, :2][(slice(None), *window)] * taper).abs().square().sum(0)
+    f = torch.fft.fftfreq(64).abs()
+    return float(power[torch.maximum(f[:, None], f) > 1 / 2.2].sum() / power.sum())
+
+
+def test_small_maps_hold_nothing_finer_than_their_texels_show(plain, relief, texels, places):
+    window = cheek(texels, places)
+    assert relief.normal[0, :2][(slice(None), *window)].std() > 0.005
+    assert too_fine(relief.normal, window) < 0.005
+    # the same measure of noise that no share has faded
+    raw = 1e-5 * value_noise(texels.position, 0.5e-3, Lattice.of(0, 0))
+    assert too_fine(bend(plain.maps, raw, texels).normal, window) > 0.02
 
 
 def test_coarse_maps_get_no_relief_from_noise(plain):
