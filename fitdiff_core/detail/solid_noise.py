@@ -79,10 +79,10 @@ def value_noise(points: Tensor, size: float, lattice: Lattice) -> Tensor:
         for i in range(2):
             lines = []
             for j in range(2):
-                ends = [((a[i] ^ b[j] ^ c[k]) & MASK).to(p.dtype) for k in range(2)]
-                lines.append(torch.lerp(*ends, fade[2]))
-            planes.append(torch.lerp(*lines, fade[1]))
-        return torch.lerp(*planes, fade[0]) * (2 / MASK) - 1
+                near, far = (((a[i] ^ b[j] ^ c[k]) & MASK).to(p.dtype) for k in range(2))
+                lines.append(torch.lerp(near, far, fade[2]))
+            planes.append(torch.lerp(lines[0], lines[1], fade[1]))
+        return torch.lerp(planes[0], planes[1], fade[0]) * (2 / MASK) - 1
 
     return in_chunks(part, points)
 
