@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .cli_checks import check_device, check_hair, check_light, check_out, is_avatar
+from .cli_checks import check_device, check_hair, check_light, check_out, check_relief, is_avatar
 from .config import guidance_settings, read_config, sample_settings
 from .errors import UserError, out_of_memory
 
@@ -86,6 +86,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         help="pure FitDiff: only what the model samples",
     )
     p.add_argument(
+        "--skin-relief",
+        default=1.0,
+        type=float,
+        metavar="STRENGTH",
+        help="pores and fine lines in the maps, 0 (off) to 3 (default: 1); a texture_size of 1024 or more shows them",
+    )
+    p.add_argument(
         "--hair",
         default="none",
         metavar="STYLE",
@@ -121,6 +128,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             f"--mask is for photos that the head is fitted to, one for each: {len(args.mask)} masks, "
             f"{len(args.photo)} photos."
         )
+    check_relief(args.skin_relief)
     check_hair(args.hair)
     check_light(args.light)
     if any(is_avatar(path) for path in args.photo):
@@ -192,7 +200,15 @@ def head_settings(args: argparse.Namespace, config: dict[str, Any]) -> HeadSetti
     from .heads import HeadSettings
 
     sampling, guidance = sample_settings(config), guidance_settings(config)
-    return HeadSettings(args.seed, not args.no_guidance, args.photo_detail, config["texture_size"], sampling, guidance)
+    return HeadSettings(
+        args.seed,
+        not args.no_guidance,
+        args.photo_detail,
+        config["texture_size"],
+        sampling,
+        guidance,
+        args.skin_relief,
+    )
 
 
 def photo_warnings(paths: list[str], guidance: list[Guidance]) -> list[str]:
@@ -346,6 +362,7 @@ def make_report(
         "steps": config["steps"],
         "guided": bool(inputs.photos) and not args.no_guidance,
         "photo_detail": args.photo_detail,
+        "skin_relief": args.skin_relief,
         **({} if args.hair == "none" else {"hair": args.hair}),
         "similarity": {networks.recognizer.name: similarity[0]} if networks and similarity else {},
         "seconds": dict(clock, total=round(sum(clock.values()), 3)),

@@ -48,3 +48,9 @@ def check_device(device: str) -> None:
         raise UserError(
             f"The device '{device}' cannot be used here ({str(e).splitlines()[0]}); try --device cpu."
         ) from e
+
+
+def check_relief(strength: float) -> None:
+    """Raise UserError for a strength of the skin relief out of range, before anything is loaded."""
+    if not 0 <= strength <= 3:  # also NaN
+        raise UserError(f"--skin-relief must be from 0 to 3 (got {strength}).")

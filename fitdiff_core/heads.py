@@ -16,6 +16,7 @@ from torch import Tensor
 
 from . import pipeline
 from .avatar import Avatar
+from .detail.mesostructure import check_strength
 from .errors import UserError
 from .face import Face
 from .guidance import Guidance, GuidanceSettings
@@ -30,7 +31,8 @@ from .scene import Scene
 GREY = (0.18, 0.18, 0.18)  # linear, behind the plain renders
 DRAMATIC = "dramatic"
 Stage = Callable[[str], AbstractContextManager[None]]
-"""Opened around each step with its name: identity, scene, sample, decode, detail. The command line takes times."""
+"""Opened around each step with its name: identity, scene, sample, decode, detail, relief. The command line takes
+times."""
 
 
 class Networks(NamedTuple):
@@ -48,6 +50,7 @@ class HeadSettings:
     photo_detail: strength of the photo's own detail, 0 (off) to 1; needs a guided photo
     texture_size: side of the maps, pixels
     sampling, guidance: settings of these steps
+    skin_relief: strength of pores and fine lines in the maps, 0 (off) to 3
     """
 
     seed: int = 0
@@ -56,11 +59,13 @@ class HeadSettings:
     texture_size: int = 512
     sampling: SampleSettings = field(default_factory=SampleSettings)
     guidance: GuidanceSettings = field(default_factory=GuidanceSettings)
+    skin_relief: float = 1.0
 
     def __post_init__(self) -> None:
         """Raises UserError for a value out of range."""
         if not 0 <= self.photo_detail <= 1:
             raise UserError(f"The photo detail must be from 0 to 1 (got {self.photo_detail}).")
+        check_strength(self.skin_relief)
 
 
 class Fitted(NamedTuple):
@@ -128,7 +133,7 @@ def make_head(
     stage: Stage = untimed,
     callback: pipeline.Callback | None = None,
 ) -> Head:
-    """Sample, decode, and add the first photo's detail.
+    """Sample, decode, add the first photo's detail and the relief of the skin.
 
     photos, masks: as in `fit_head`. fitted: what it gave. callback: of the sampling
     """
@@ -155,6 +160,9 @@ def make_head(
                 identity=identity,
                 seed=settings.seed,
             ).avatar
+    if settings.skin_relief:
+        with stage("relief"):
+            avatar = pipeline.add_skin_relief(avatar, settings.skin_relief, settings.seed)
     return Head(avatar, scenes)
 
 

@@ -7,6 +7,7 @@
     latent, scene = sample(model, identity, guidance)        noise -> latent of texture and shape, T = 50 steps
     avatar = decode(model, latent)                           latent -> maps and shape
     detail = add_photo_detail(model, avatar, scene, photo)   optional: detail.avatar has the photo's own fine detail
+    avatar = add_skin_relief(avatar)                         optional: pores and fine lines in the maps
     avatar, notes = add_hair(avatar, "auto", scene, photo)   optional: hair like the photo's, or a named style
     image, mask = render_avatar(avatar, scene)               maps, shape, scene -> picture
 
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .avatar import Avatar
-from .detail import PhotoDetail, photo_detail
+from .detail import PhotoDetail, photo_detail, skin_relief
 from .errors import UserError
 from .face import Face, FaceDetector, load_detector, meant_faces
 from .fitting import FittedPhoto, fit_photo
@@ -52,6 +53,7 @@ __all__ = [
     "SampleSettings",
     "add_hair",
     "add_photo_detail",
+    "add_skin_relief",
     "condition",
     "decode",
     "encode",
@@ -255,6 +257,19 @@ def add_photo_detail(
     photo, scene = photo.to(model.device), scene.detach()
     mask = None if mask is None else mask.to(model.device)
     return photo_detail(model, avatar, scene, photo, mask, strength, texture_size, cond, seed)
+
+
+def add_skin_relief(avatar: Avatar, strength: float = 1.0, seed: int = 0, texture_size: int | None = None) -> Avatar:
+    """Pores, furrows and lip relief in the normal and specular maps (see `detail/mesostructure.py`).
+
+    avatar: B heads. strength: factor of all depths, 0 (the avatar as it is) to 3
+    seed: entry i of a batch takes seed + i; the same seed gives the same maps
+    texture_size: texels a side of the maps, None keeps the avatar's. 512 shows only the coarse part, 1024 the pores
+
+    Raises UserError for a strength out of range.
+    """
+    with torch.no_grad():
+        return skin_relief(avatar, strength, seed, texture_size)
 
 
 def add_hair(

@@ -20,6 +20,7 @@ from .lights import DirectionalLight, EnvironmentLight, LoadEnvironment, SceneLi
 from .load_photo import LoadPhoto
 from .models import LoadModel, LoadRecognizer
 from .photo_to_head import PhotoToHead
+from .relief import SkinRelief
 from .render import Render, SceneCamera
 from .sampling import Sampler
 from .stage import Stage
@@ -61,6 +62,7 @@ NODES: list[type] = [
     Expression,
     BlendScenes,
     Stage,
+    SkinRelief,
 ]
 
 

@@ -15,7 +15,7 @@ GROUPS = {
         "CombineGuidance",
     ),
     "sampling": ("LoadModel", "Sampler", "Guider", "Sigmas", "EmptyLatent", "FittedScene"),
-    "maps": ("DecodeUV", "ReplaceMaps", "PhotoDetail", "Hair", "RegionMasks", "UVTemplate"),
+    "maps": ("DecodeUV", "ReplaceMaps", "PhotoDetail", "SkinRelief", "Hair", "RegionMasks", "UVTemplate"),
     "light and pictures": (
         "Stage",
         "Render",

@@ -193,6 +193,7 @@ PHOTOS = [
         "There is no face number 4: 2 faces were found. Use an index from 0 to 1, from left to right",
         lambda folder: [*photo("faces.png", two_faces)(folder), "--face", "left-to-right:4"],
     ),
+    ("`--skin-relief 4`", "exit 2", "--skin-relief must be from 0 to 3", lambda folder: [SAMPLE, "--skin-relief", "4"]),
     ("`--face smiling`", "exit 2", "Give 'largest' or an index", lambda folder: [SAMPLE, "--face", "smiling"]),
     ('face "second"', "exit 2", "Give 'largest' or an index", at_index("second", two_faces)),
     ("a TIFF with NaN", "exit 2", "holds NaN or infinite values", photo("a.tiff", float_nan)),

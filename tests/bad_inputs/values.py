@@ -249,6 +249,17 @@ add(
         "The texture maps hold NaN or infinite values",
         avatar("NaN maps", format="obj"),
     ),
+    (
+        "maps of NaN, with skin relief",
+        "stops",
+        "The texture maps hold NaN or infinite values",
+        prompt(
+            **HEAD,
+            odd=spoil("avatar: NaN maps", "avatar"),
+            end={"class_type": "FitDiff_SkinRelief", "inputs": {"avatar": ["odd", 0]}},
+            out=show("end", 1),
+        ),
+    ),
     ("a shape of NaN, rendered", "stops", "The head's shape holds NaN or infinite values", avatar("NaN shape", RENDER)),
 )
 add(

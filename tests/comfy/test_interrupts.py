@@ -51,6 +51,11 @@ LONG = {
         "mask": {"class_type": "MaskToImage", "inputs": {"mask": ["end", 1]}},
         "show": {"class_type": "PreviewImage", "inputs": {"images": ["mask", 0]}},
     },
+    "Skin Relief of 2048": HEAD
+    | {
+        "end": node("SkinRelief", avatar=["avatar", 0], texture_size="2048"),
+        "show": {"class_type": "PreviewImage", "inputs": {"images": ["end", 1]}},
+    },
     "OBJ of 4096": export(format="obj", texture_size=4096, map_files="16-bit"),
     "GLB of 4096": export(format="glb", texture_size=4096),
     "Render of 4096": HEAD | SHOWN | {"end": node("Render", avatar=["avatar", 0], width=4096, height=4096)},
