@@ -94,7 +94,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     p.add_argument(
         "--hair",
-        default="none",
+        default="auto",
         metavar="STYLE",
         help="auto (as in the first photo; without a photo: what suits the face), none, or the name of a style such as "
         "bob, side_part, afro (default: %(default)s)",
@@ -116,7 +116,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add_file_options(p.add_argument_group("files"))
     p.add_argument("--config", help="JSON file with further settings; see docs/cli.md")
     args = p.parse_intermixed_args(argv)  # photos before and after the flags
-    fits = bool(args.photo) and not args.no_guidance
+    fits = bool(args.photo) and not args.no_guidance and not any(map(is_avatar, args.photo))
     if args.photo_detail is None:
         args.photo_detail = 1.0 if fits else 0.0
     if not 0 <= args.photo_detail <= 1:
@@ -201,13 +201,14 @@ def head_settings(args: argparse.Namespace, config: dict[str, Any]) -> HeadSetti
 
     sampling, guidance = sample_settings(config), guidance_settings(config)
     return HeadSettings(
-        args.seed,
-        not args.no_guidance,
-        args.photo_detail,
-        config["texture_size"],
-        sampling,
-        guidance,
-        args.skin_relief,
+        seed=args.seed,
+        guided=not args.no_guidance,
+        photo_detail=args.photo_detail,
+        texture_size=config["texture_size"],
+        hair=args.hair,
+        sampling=sampling,
+        guidance=guidance,
+        skin_relief=args.skin_relief,
     )
 
 
@@ -260,7 +261,6 @@ def make(args: argparse.Namespace) -> Made:
     """`run`, with the head and its scenes kept: evaluations look at them from other sides."""
     clock = Stopwatch()
     with clock.stage("import"):
-        from . import pipeline
         from .avatar_file import SUFFIX, save_avatar
         from .export.viewer import write_viewer
         from .files import write_atomic
@@ -273,18 +273,12 @@ def make(args: argparse.Namespace) -> Made:
 
     settings = head_settings(args, config)
     with clock.stage("load"):
-        photos = (inputs := load(args, config)).photos
+        inputs = load(args, config)
     head, guidance = find_head(args, config, settings, inputs, clock)
-    warnings = photo_warnings(args.photo, guidance)
-    if args.hair != "none":
-        with clock.stage("hair"):
-            scene, photo = head.scenes[0] if guidance else None, photos[0] if photos else None
-            avatar, notes = pipeline.add_hair(head.avatar, args.hair, scene, photo, args.seed)
-        head = head._replace(avatar=avatar)
-        warnings = warnings + notes
-        for line in notes:
-            print(f"hair: {line}", file=sys.stderr)
-    avatar, scenes = head
+    warnings = [*photo_warnings(args.photo, guidance), *head.notes]
+    for line in head.notes:
+        print(f"note: {line}", file=sys.stderr)
+    avatar, scenes, _ = head
     with clock.stage("render"):
         picture, images = preview(head, guidance, config["render_size"], args.light)
     similarity = []
@@ -309,12 +303,16 @@ def find_head(
     args: argparse.Namespace, config: dict[str, Any], settings: HeadSettings, inputs: Inputs, clock: Stopwatch
 ) -> tuple[Head, list[Guidance]]:
     """The head of the photos, of nobody, or of an avatar file; and the guidance of each photo."""
+    from . import pipeline
     from .heads import Head, fit_head, make_head
 
     photos, masks, networks = inputs
     if networks is None:
         with clock.stage("load"):
-            return Head(*load_head_file(args.photo[0], args.device)), []
+            avatar, scenes = load_head_file(args.photo[0], args.device)
+        if args.hair != "auto":  # else as it was saved
+            avatar, _ = pipeline.add_hair(avatar, args.hair, seed=args.seed)
+        return Head(avatar, scenes), []
     fitted = fit_head(photos, networks, settings.guidance, config["which"], masks=masks, stage=clock.stage)
     for line in photo_warnings(args.photo, fitted.guidance):
         print(f"warning: {line}", file=sys.stderr)
@@ -363,7 +361,7 @@ def make_report(
         "guided": bool(inputs.photos) and not args.no_guidance,
         "photo_detail": args.photo_detail,
         "skin_relief": args.skin_relief,
-        **({} if args.hair == "none" else {"hair": args.hair}),
+        "hair": args.hair,
         "similarity": {networks.recognizer.name: similarity[0]} if networks and similarity else {},
         "seconds": dict(clock, total=round(sum(clock.values()), 3)),
         **({"checkpoint": networks.model.id} if networks else {}),

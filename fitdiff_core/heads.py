@@ -49,6 +49,7 @@ class HeadSettings:
     guided: False samples from the identity alone
     photo_detail: strength of the photo's own detail, 0 (off) to 1; needs a guided photo
     texture_size: side of the maps, pixels
+    hair: "auto" (as in the first photo; without a photo what suits the face), "none", or a style
     sampling, guidance: settings of these steps
     skin_relief: strength of pores and fine lines in the maps, 0 (off) to 3
     """
@@ -57,6 +58,7 @@ class HeadSettings:
     guided: bool = True
     photo_detail: float = 0.0
     texture_size: int = 512
+    hair: str = "auto"
     sampling: SampleSettings = field(default_factory=SampleSettings)
     guidance: GuidanceSettings = field(default_factory=GuidanceSettings)
     skin_relief: float = 1.0
@@ -76,10 +78,11 @@ class Fitted(NamedTuple):
 
 
 class Head(NamedTuple):
-    """avatar: the head. scenes: one for each photo, or a studio portrait."""
+    """avatar: the head. scenes: one for each photo, or a studio portrait. notes: what the user should know of it."""
 
     avatar: Avatar
     scenes: list[Scene]
+    notes: Sequence[str] = ()
 
 
 def untimed(name: str) -> AbstractContextManager[None]:
@@ -163,7 +166,12 @@ def make_head(
     if settings.skin_relief:
         with stage("relief"):
             avatar = pipeline.add_skin_relief(avatar, settings.skin_relief, settings.seed)
-    return Head(avatar, scenes)
+    notes: list[str] = []
+    if settings.hair != "none":
+        with stage("hair"):
+            seen = (scenes[0], photos[0] if photos[0].ndim == 4 else photos[0][None]) if photos else (None, None)
+            avatar, notes = pipeline.add_hair(avatar, settings.hair, *seen, settings.seed)
+    return Head(avatar, scenes, notes)
 
 
 def preview(head: Head, guidance: Sequence[Guidance], size: int, studio: str = "studio") -> tuple[Tensor, list[Tensor]]:

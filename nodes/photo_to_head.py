@@ -9,6 +9,7 @@ from ..fitdiff_core.export import ExportOptions
 from ..fitdiff_core.export.mesh import whole_meshes
 from ..fitdiff_core.export.textures import map_batch_images
 from ..fitdiff_core.files import all_or_none
+from ..fitdiff_core.hair.presets import PRESETS
 from ..fitdiff_core.image import to_image
 from . import host, types
 from .export import below_output, camera_output, front_camera, graph_texts, save_heads
@@ -58,6 +59,12 @@ class PhotoToHead(io.ComfyNode):
                 prefix_input("fitdiff/head"),
                 types.faces_input(),
                 types.photo_mask_input("One for each image, or one for all."),
+                io.Combo.Input(
+                    "hair",
+                    options=["auto", "none", *PRESETS],
+                    default="auto",
+                    tooltip="auto: as in the (first) photo. none, or a style by name; FitDiff Hair changes it further.",
+                ),
             ],
             outputs=[
                 types.Avatar.Output("avatar", display_name="avatar"),
@@ -92,16 +99,19 @@ class PhotoToHead(io.ComfyNode):
         filename_prefix="fitdiff/head",
         faces=None,
         mask=None,
+        hair="auto",
     ):
         photos, nets = host.image_in(image), networks()
         batch = list(photos)
         masks = host.masks_for(mask, photos)
         chosen = faces_in(photos, face, faces=faces)
-        settings = heads.HeadSettings(seed, photo_detail=photo_detail, sampling=pipeline.SampleSettings(steps))
+        settings = heads.HeadSettings(
+            seed, photo_detail=photo_detail, hair=hair, sampling=pipeline.SampleSettings(steps)
+        )
         fitted = heads.fit_head(batch, nets, settings.guidance, faces=chosen, masks=masks)
-        said = host.say(cls, warning_lines(fitted.guidance))
         progress = host.Progress(steps, diffuse_preview(nets.model))
         head = heads.make_head(batch, nets, fitted, settings, masks, callback=progress)
+        said = host.say(cls, [*warning_lines(fitted.guidance), *head.notes])
         picture, _ = heads.preview(head, fitted.guidance, PICTURE_SIZE)
         options = ExportOptions("glb", extras=graph_texts(cls.hidden.prompt, cls.hidden.extra_pnginfo))
         with all_or_none():
