@@ -22,7 +22,7 @@ from .growth import grow
 from .invent import feminine_share, painted_hair, pigment, suitable_style
 from .locks import bend
 from .outline import CENTRE, corrected, directions, reshape
-from .photo import BALD, BARE_TOP, SIDE, Seen, View, see_hair, wide_view
+from .photo import BALD, BARE_TOP, SIDE, Seen, View, body_colour, see_hair, wide_view
 from .presets import PRESETS
 from .style import OUTLINE, HairStyle
 from .ties import drawn
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from ..scene import Scene
 
 CARDS, WIDTH = 380, 0.017  # of a sketch
-ORIENTATION = 0.15  # weight of the strands' direction beside the overlap of the silhouettes
+CURLS_AGREE = 0.2
+ORIENTATION = 0.25  # weight of the strands' direction beside the overlap of the silhouettes
 HABIT = 0.06  # how much more likely than the other sex's a style is: as much as this overlap
 LEAST = 0.06  # of the head's area: less hair than this is stubble or none
 SHORT = ("side_part", "ivy_league", "slicked_back", "messy", "crew_cut", "quiff", "french_crop", "pixie")
@@ -50,9 +51,10 @@ FACTORS = {
 }
 STEPS = {"hem": (-0.025, 0.025), "hairline": (-0.006, 0.007), "part": (-0.025, 0.025), "curtain": (-0.012, 0.01)}
 HIGHEST = -0.05  # metres; loose long hair is cut no higher, below the middle of the ear
-OUTLINE_ROUNDS = 2
+FULLER, VOLUMES = 8, (1.7, 2.8)  # presets of the first round that are tried with more volume, and how much more
+OUTLINE_ROUNDS = 1
 SIDEWAYS = 0.6  # radians of yaw beyond which the outline is not that of the frontal view
-TRIES = 26  # sketches after the first round
+TRIES = 18  # sketches after the first round
 
 
 @torch.no_grad()
@@ -105,6 +107,7 @@ class Sketch:
     def score(self, style: HairStyle) -> float:
         if style not in self.tried:
             mask, agree = self._draw(style)
+            agree = CURLS_AGREE if style.flow == "out" else agree  # the strands of curls run everywhere
             both = torch.minimum(mask, self.seen.mask) * self.counts
             either = torch.maximum(mask, self.seen.mask) * self.counts
             self.tried[style] = float(both.sum() / either.sum().clamp(min=1)) + ORIENTATION * agree
@@ -179,7 +182,7 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
 
     def value(name: str, style: HairStyle) -> float:
         likely = HABIT * (1 - 2 * feminine) * (1 if name in SHORT else -1 if name in LONG else 0)
-        curls = 0.035 * (1 if dark else -1) - 0.14 * min(max((float(sure) - UNSURE) / 0.1, -0.25), 1.0)
+        curls = (0.035 if dark else -0.1) - 0.14 * min(max((float(sure) - UNSURE) / 0.1, -0.25), 1.0)
         return sketch.score(style) + likely + (curls if name in CURLED else 0)
 
     line = _hairline(sketch)
@@ -192,6 +195,14 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
     pool += [(name, preset(name).with_(hem=hem)) for name in ("long_straight", "long_wavy", "lob", "long_curly")]
     pool += [(name, preset(name).with_(part=-PRESETS[name].part)) for name in ("side_part", "pixie", "lob")]
     ranked = sorted(((value(n, s), n, s) for n, s in pool), key=lambda p: -p[0])
+    # a preset may be of the right kind and of another volume
+    fuller = [
+        (n, s.with_(volume=s.volume * f))
+        for _, n, s in ranked[:FULLER]
+        for f in VOLUMES
+        if not (s.flow == "out" or s.long)
+    ]
+    ranked = sorted([*ranked, *((value(n, s), n, s) for n, s in fuller)], key=lambda p: -p[0])
     finalists, tries = ranked[:2], 0
     best: list[tuple[float, HairStyle]] = []
     for start, name, style in finalists:
@@ -264,5 +275,5 @@ def _colour(avatar: Avatar, scene: Scene, view: View, seen: Seen, style: HairSty
     solid = solid if solid.sum() > 40 else cover[0, 0] > 0.8
     if solid.sum() < 20:
         return painted_hair(avatar).colour
-    got = (color[0] / cover[0].clamp(min=0.1))[:, solid].median(1).values.numpy()
+    got = body_colour((color[0] / cover[0].clamp(min=0.1))[:, solid])
     return np.clip(0.1 * seen.color / np.maximum(got, 1e-3), 0.003, 0.8)

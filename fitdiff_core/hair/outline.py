@@ -15,7 +15,7 @@ from .growth import SKIN, Strands
 from .style import OUTLINE, HairStyle
 
 CENTRE = np.array([0.0, 0.02])  # x, y in metres on the mean head
-LIMIT = 0.45  # largest absolute log factor; more tears strands apart
+LIMIT = 0.2  # largest absolute log factor; more makes wings
 SMOOTH = (0.25, 0.5, 0.25)
 
 

@@ -61,7 +61,8 @@ class Seen:
     """mask: `[S, S]` 0..1 of the hair. bare: share of the visible scalp that looks like skin.
     above: share of the outline of the head's top that hair surrounds.
 
-    color: linear RGB `[3]`, the median of what the mask shows. orient: `[2, S, S]`, doubled angle times how sure it is
+    color: linear RGB `[3]` of what the mask shows, without highlights
+    orient: `[2, S, S]`, doubled angle times how sure it is
     spread: CIELAB lightness between bright and dark strands. known: whether enough of the hair is seen to say anything
     stubble: share of the hair that has the skin's colour
     """
@@ -155,8 +156,15 @@ def see_hair(view: View, mask: Tensor) -> Seen:
         inner = better if better.sum() > max(LEAST_SEEN, inner.sum() / 5) else inner
     light = color[..., 0][inner]
     spread = float(light.quantile(0.85) - light.quantile(0.15))
-    median = srgb_to_linear(view.image)[:, inner].median(1).values.numpy().astype(float)
-    return Seen(mask, bare, above, median, _orientation(view.image, mask), spread, True, stubble)
+    body = body_colour(srgb_to_linear(view.image)[:, inner])
+    return Seen(mask, bare, above, body, _orientation(view.image, mask), spread, True, stubble)
+
+
+def body_colour(rgb: Tensor) -> np.ndarray:
+    """Mean `[3]` of the middle and darker part of linear colours `[3, N]`: hair without its highlights."""
+    order = rgb.sum(0).argsort()
+    n = len(order)
+    return rgb[:, order[int(0.15 * n) : max(int(0.55 * n), int(0.15 * n) + 1)]].mean(1).numpy().astype(float)
 
 
 def _like_skin(color: Tensor, skin: Tensor) -> Tensor:
