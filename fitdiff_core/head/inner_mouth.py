@@ -17,17 +17,17 @@ from torch import Tensor
 from .teeth import EDGE
 
 MOUTH = "mouth_"  # how the names of its tensors begin
-TEETH, GUMS, TONGUE, WET, CUT = range(5)  # kinds; WET is the corner of an eye, CUT the underside of the neck
+TEETH, GUMS, TONGUE, WET = range(4)  # kinds; WET is the corner of an eye
 # u0, v0, u1, v1 of the patch, v from the bottom; at least 5 texels of 512 away from the skin and the teeth's patch
 PATCH = (477 / 512, 78 / 512, 508 / 512, 109 / 512)
-COLOURS = ((EDGE), (0.44, 0.16, 0.145), (0.43, 0.155, 0.14), (0.42, 0.20, 0.17), (0.34, 0.20, 0.16))
+COLOURS = ((EDGE), (0.44, 0.16, 0.145), (0.43, 0.155, 0.14), (0.42, 0.20, 0.17))
 DARK = (0.10, 0.028, 0.022)  # linear diffuse albedo where no light arrives
 SPECULAR = 0.5
 ROUGHNESS = 0.28
 
 
 def patch_uv(kind: np.ndarray, light: np.ndarray) -> np.ndarray:
-    """uv `[N, 2]` of tissue. kind: `[N]` TEETH to CUT; light: `[N]` 0..1."""
+    """uv `[N, 2]` of tissue. kind: `[N]` TEETH to WET; light: `[N]` 0..1."""
     u0, v0, u1, v1 = PATCH
     u = u0 + (u1 - u0) * (kind + 0.5) / len(COLOURS)
     return np.stack([u, v0 + (v1 - v0) * (0.06 + 0.88 * np.clip(light, 0, 1))], 1)

@@ -6,19 +6,18 @@ follow. Shapes are corrected (see `corrections`).
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from .corrections import posed
 from .eye_parts import eye_parts
-from .inner_mouth import CUT, ROUGHNESS, patch_uv
+from .inner_mouth import ROUGHNESS
 from .joints import JOINTS, border
 from .model import HeadModel
 
 WET_ROUGHNESS, CUT_ROUGHNESS = 0.18, 0.7
-CUT_LIGHT = 0.4
+CUT_LIGHT = 0.7
 OUTSIDE = 0.006  # metres behind the lips from which their shadow is left
 INSET = 0.012  # metres that the middle of the neck's underside lies above its edge
 _wholes = WeakTensorKeyDictionary()
@@ -40,12 +39,12 @@ class WholeHead:
         self.parts: dict[str, slice] = {}
         triangles, uv, rough = [head.triangles.cpu()], [head.uv.cpu()], [head.roughness.cpu()]
         k = torch.arange(n)
-        cut = torch.stack([(k + 1) % n, k, torch.full_like(k, n)], 1)  # seen from below
+        cut = torch.stack([(k + 1) % n, k, n + k], 1)  # seen from below; the middle has a vertex for each of the edge
         more = [("EyeWet", self.eyes.triangles, self.eyes.uv, WET_ROUGHNESS)]
         if self.mouth is not None:
             more.insert(0, ("Mouth", self.mouth.triangles, self.mouth.uv, ROUGHNESS))
-        flat = torch.from_numpy(patch_uv(np.full(n + 1, CUT), np.linspace(0.3, 0.7, n + 1)))
-        more.append(("Cut", cut, flat, CUT_ROUGHNESS))
+        edge = head.uv.cpu()[self.border]
+        more.append(("Cut", cut, torch.cat([edge, edge]), CUT_ROUGHNESS))  # the colour of the skin at the edge
         for name, faces, at, rougher in more:
             self.parts[name] = slice(start, start + len(at))
             triangles.append(faces + start)
@@ -73,7 +72,7 @@ class WholeHead:
         parts.append(torch.stack([self.eyes.vertices(v, c, radius) for v, c in zip(plain, centres, strict=True)]))
         ring = plain[:, self.border]
         middle = ring.mean(1, keepdim=True) + plain.new_tensor([0, INSET, 0])
-        return torch.cat([*parts, ring, middle], 1)
+        return torch.cat([*parts, ring, middle.expand_as(ring)], 1)
 
     def light_at(self, vertices: Tensor) -> Tensor:
         """As `HeadModel.light_at`, for `[B, V, 3]` of `vertices`: `[B, V]`."""
@@ -102,7 +101,7 @@ class WholeHead:
                 own[:, JOINTS.index("Head")] = 1 - own[:, jaw]
             if name == "Cut":
                 ring = weights[self.border]
-                own = torch.cat([ring, ring.mean(0, keepdim=True)])
+                own = torch.cat([ring, ring.mean(0).expand_as(ring)])
             more.append(own)
         return torch.cat([weights, *more])
 
