@@ -99,7 +99,7 @@ def test_no_photo_samples_a_new_identity_and_seeds_differ(tmp_path, small):
     a, b = ((tmp_path / s / "diffuse.png").read_bytes() for s in "12")
     assert a != b
     with Image.open(tmp_path / "1" / "render.png") as im:
-        assert im.size == (2 * 128, 128)
+        assert im.size == (3 * 128, 128)
 
 
 def test_unguided_run_says_so(tmp_path, small):

@@ -49,7 +49,7 @@ export const STYLE = `
 .fd-stage details[open] summary::before { content: "\\2212"; }
 .fd-stage .fd-check { display: flex; align-items: center; gap: 8px; min-height: 26px; cursor: pointer; color: #b9b6b0; }
 .fd-stage .fd-check input { accent-color: #d8b98a; margin: 0; }
-.fd-note { position: absolute; inset: 0; display: flex; align-items: center; justify-content: center; text-align: center; padding: 30px; color: #98958f; font-size: 13px; pointer-events: none; }
+.fd-note { position: absolute; inset: 0; display: flex; align-items: center; justify-content: center; text-align: center; padding: 30px; color: #d6d3cd; font-size: 13px; pointer-events: none; }
 .fd-note:empty { display: none; }
 @container (max-width: 430px) {
   .fd-panel { top: auto; left: 0; width: auto; height: 46%; border-left: 0; border-top: 1px solid #ffffff12; border-radius: 12px 12px 0 0; }
