@@ -20,6 +20,7 @@ from ..avatar import Avatar
 from ..errors import UserError
 from ..filters import normalized_convolution
 from ..maps import ALBEDO_EPSILON, TextureMaps
+from ..progress import part, report
 from .skin_regions import FacePlaces, SkinTexels, steps
 from .solid_noise import Lattice, cell_borders, pits, sine_warp, value_noise
 
@@ -57,11 +58,15 @@ def skin_relief(avatar: Avatar, strength: float = 1.0, seed: int = 0, texture_si
     landmarks = avatar.head.landmarks(vertices)
     stacks = []
     for i in range(len(avatar)):
-        texels = SkinTexels.bake(vertices[i], avatar.head, size)
-        places = FacePlaces.of(texels, landmarks[i])
-        one = maps[i]
-        height = strength * (noise_height(texels, places, seed + i) + albedo_height(texels, places, one.diffuse))
-        stacks.append(bend(one, height, texels).stack())
+        with part(i, len(avatar)):
+            texels = SkinTexels.bake(vertices[i], avatar.head, size)
+            report(1, 4)
+            places = FacePlaces.of(texels, landmarks[i])
+            height = noise_height(texels, places, seed + i)
+            report(3, 4)
+            one = maps[i]
+            height = strength * (height + albedo_height(texels, places, one.diffuse))
+            stacks.append(bend(one, height, texels).stack())
     return replace(avatar, maps=TextureMaps.from_stack(torch.cat(stacks)))
 
 
