@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..scene import Scene
 
 CARDS, WIDTH = 380, 0.017  # of a sketch
-CURLS_AGREE = 0.2
+CURLS_AGREE = -0.1
 ORIENTATION = 0.25  # weight of the strands' direction beside the overlap of the silhouettes
 HABIT = 0.06  # how much more likely than the other sex's a style is: as much as this overlap
 LEAST = 0.06  # of the head's area: less hair than this is stubble or none
@@ -182,7 +182,7 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
 
     def value(name: str, style: HairStyle) -> float:
         likely = HABIT * (1 - 2 * feminine) * (1 if name in SHORT else -1 if name in LONG else 0)
-        curls = (0.035 if dark else -0.1) - 0.14 * min(max((float(sure) - UNSURE) / 0.1, -0.25), 1.0)
+        curls = (0.035 if dark else -0.14) - 0.14 * min(max((float(sure) - UNSURE) / 0.1, -0.25), 1.0)
         return sketch.score(style) + likely + (curls if name in CURLED else 0)
 
     line = _hairline(sketch)
