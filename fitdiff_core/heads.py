@@ -169,8 +169,9 @@ def make_head(
     notes: list[str] = []
     if settings.hair != "none":
         with stage("hair"):
-            seen = (scenes[0], photos[0] if photos[0].ndim == 4 else photos[0][None]) if photos else (None, None)
-            avatar, notes = pipeline.add_hair(avatar, settings.hair, *seen, settings.seed)
+            first = (photos[0] if photos[0].ndim == 4 else photos[0][None]) if photos else None
+            scene = scenes[0] if photos else None
+            avatar, notes = pipeline.add_hair(avatar, settings.hair, scene, first, settings.seed)
     return Head(avatar, scenes, notes)
 
 

@@ -9,7 +9,6 @@ from ..fitdiff_core.detail.mesostructure import STRONGEST
 from ..fitdiff_core.export.textures import map_batch_images
 from ..fitdiff_core.image import to_image
 from . import host, types
-from .widgets import check_choices
 
 SIZES = ("keep", "512", "1024", "2048")
 
@@ -51,10 +50,6 @@ class SkinRelief(io.ComfyNode):
                 io.Image.Output("specular", display_name="specular", tooltip="Specular albedo in UV."),
             ],
         )
-
-    @classmethod
-    def validate_inputs(cls, texture_size=None):
-        return check_choices(texture_size=(texture_size, SIZES))
 
     @classmethod
     @host.with_gradients

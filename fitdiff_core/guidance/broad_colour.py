@@ -3,7 +3,8 @@
 A photo tells the broad colour of the skin badly: exposure, white balance and light that the scene's model cannot
 express look the same, and hats, glasses and fringes are painted into the skin. The mean of the identity's linear prior
 tells it better (figures in docs/design.md). So the low band of the log albedo over the face is taken from there. What
-lies above this band, features and detail, is the photo's. It is off by default: it takes likeness (docs/design.md).
+lies above this band, features and detail, is the photo's. The reference is the prior's mean with what the delighting
+network sees in the photo.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ LEAST_WEIGHT = 0.02  # weight of "no difference", which decides far from plain s
 class BroadColour:
     """How the broad colour is held.
 
-    sigma: width of the Gaussian that separates the bands, as a share of the atlas' side, 0.08 is usual; 0 turns it off
+    sigma: width of the Gaussian that separates the bands, as a share of the atlas' side, 0 turns it off
     residual: share, 0..1, of the delighting network's difference from the prior's mean that is added
     """
 
-    sigma: float = 0.0
+    sigma: float = 0.08
     residual: float = 1.0
 
     def __post_init__(self) -> None:

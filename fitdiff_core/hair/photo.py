@@ -153,7 +153,7 @@ def see_hair(view: View, mask: Tensor) -> Seen:
     # the mask holds a bit of the forehead: hair well above its edge, then hair of another colour than the skin's
     above_edge = inner & ((view.edge > 0.015) | (view.edge < -0.9))
     for better in (above_edge, inner & ~like, above_edge & ~like):
-        inner = better if better.sum() > max(LEAST_SEEN, inner.sum() / 5) else inner
+        inner = better if better.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
     light = color[..., 0][inner]
     spread = float(light.quantile(0.85) - light.quantile(0.15))
     body = body_colour(srgb_to_linear(view.image)[:, inner])
