@@ -116,6 +116,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add_file_options(p.add_argument_group("files"))
     p.add_argument("--config", help="JSON file with further settings; see docs/cli.md")
     args = p.parse_intermixed_args(argv)  # photos before and after the flags
+    check_photo_options(args)
+    if args.seed < 0:
+        raise UserError(f"--seed must not be negative (got {args.seed}).")
+    return args
+
+
+def check_photo_options(args: argparse.Namespace) -> None:
+    """Set the default of --photo-detail. Raises UserError for options that do not fit the photos."""
     fits = bool(args.photo) and not args.no_guidance and not any(map(is_avatar, args.photo))
     if args.photo_detail is None:
         args.photo_detail = 1.0 if fits else 0.0
@@ -136,9 +144,6 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
             raise UserError(
                 "An avatar file stands alone: give it without photos, --photo-detail, --mask and --no-guidance."
             )
-    if args.seed < 0:
-        raise UserError(f"--seed must not be negative (got {args.seed}).")
-    return args
 
 
 def add_file_options(group) -> None:

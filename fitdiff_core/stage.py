@@ -13,7 +13,7 @@ import torch
 from .avatar import Avatar
 from .errors import UserError
 from .export.blendshapes import LOOK_ANGLE
-from .export.mesh import split_parts
+from .export.mesh import split_parts, whole_of
 from .expressions import PRESETS as EXPRESSIONS
 from .expressions import look_gaze, parse_weights, weight_vector
 from .hair.groom import grow_hair
@@ -266,11 +266,13 @@ def stage_payload(avatar: Avatar, scene: Scene | None = None) -> dict[str, Any]:
         distance of the teeth behind them; absent for a head without teeth
     """
     head, shape = avatar.head, avatar.shape[:1]
-    light, rough = head.occlusion.float().cpu().clone(), head.roughness.float().cpu()
+    whole = whole_of(avatar)
+    light, rough = head.occlusion.float().cpu().clone(), whole.roughness.float().cpu()
     style = avatar.hair[0] if avatar.hair else None
     hair = None if style is None else grow_hair(head, shape, style)
     if hair is not None:
         light = light * hair.head_light
+    light = torch.cat([light, light.new_ones(whole.n_vertices - len(light))])  # further parts are painted dark
     attributes = {}
     for part in split_parts(avatar[0]):
         rows = torch.from_numpy(part.rows)
