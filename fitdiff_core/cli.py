@@ -13,7 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .cli_checks import check_device, check_hair, check_light, check_out, check_relief, is_avatar
+from .cli_checks import (
+    check_device,
+    check_hair,
+    check_light,
+    check_out,
+    check_photo_options,
+    check_relief,
+    is_avatar,
+)
 from .config import guidance_settings, read_config, sample_settings
 from .errors import UserError, out_of_memory
 
@@ -117,33 +125,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     p.add_argument("--config", help="JSON file with further settings; see docs/cli.md")
     args = p.parse_intermixed_args(argv)  # photos before and after the flags
     check_photo_options(args)
-    if args.seed < 0:
-        raise UserError(f"--seed must not be negative (got {args.seed}).")
-    return args
-
-
-def check_photo_options(args: argparse.Namespace) -> None:
-    """Set the default of --photo-detail. Raises UserError for options that do not fit the photos."""
-    fits = bool(args.photo) and not args.no_guidance and not any(map(is_avatar, args.photo))
-    if args.photo_detail is None:
-        args.photo_detail = 1.0 if fits else 0.0
-    if not 0 <= args.photo_detail <= 1:
-        raise UserError(f"--photo-detail must be from 0 to 1 (got {args.photo_detail}).")
-    if args.photo_detail and not fits:
-        raise UserError("--photo-detail needs a photo that the head is fitted to: give one, without --no-guidance.")
-    if args.mask and (len(args.mask) != len(args.photo) or args.no_guidance):
-        raise UserError(
-            f"--mask is for photos that the head is fitted to, one for each: {len(args.mask)} masks, "
-            f"{len(args.photo)} photos."
-        )
     check_relief(args.skin_relief)
     check_hair(args.hair)
     check_light(args.light)
-    if any(is_avatar(path) for path in args.photo):
-        if len(args.photo) > 1 or args.photo_detail or args.mask or args.no_guidance:
-            raise UserError(
-                "An avatar file stands alone: give it without photos, --photo-detail, --mask and --no-guidance."
-            )
+    if args.seed < 0:
+        raise UserError(f"--seed must not be negative (got {args.seed}).")
+    return args
 
 
 def add_file_options(group) -> None:

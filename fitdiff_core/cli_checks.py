@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
@@ -11,6 +12,29 @@ from .errors import UserError
 def is_avatar(path: str) -> bool:
     """Whether an argument names an avatar file in place of a photo."""
     return path.lower().endswith(".safetensors")
+
+
+def check_photo_options(args: argparse.Namespace) -> None:
+    """Set the default of --photo-detail. Raises UserError for options that do not fit the photos."""
+    if any(map(is_avatar, args.photo)):
+        if len(args.photo) > 1 or args.photo_detail or args.mask or args.no_guidance:
+            raise UserError(
+                "An avatar file stands alone: give it without photos, --photo-detail, --mask and --no-guidance."
+            )
+        args.photo_detail = 0.0
+        return
+    fits = bool(args.photo) and not args.no_guidance
+    if args.photo_detail is None:
+        args.photo_detail = 1.0 if fits else 0.0
+    if not 0 <= args.photo_detail <= 1:
+        raise UserError(f"--photo-detail must be from 0 to 1 (got {args.photo_detail}).")
+    if args.photo_detail and not fits:
+        raise UserError("--photo-detail needs a photo that the head is fitted to: give one, without --no-guidance.")
+    if args.mask and (len(args.mask) != len(args.photo) or args.no_guidance):
+        raise UserError(
+            f"--mask is for photos that the head is fitted to, one for each: {len(args.mask)} masks, "
+            f"{len(args.photo)} photos."
+        )
 
 
 def check_light(name: str) -> None:
