@@ -26,8 +26,12 @@ from .regions import region_weights
 from .sh_light import MEAN_SKIN, fit_light, light_pixels
 
 CROP_SIZE = 256
-TOLD = 0.08  # share of the face, hidden by one kind of thing, from which the user is told
-THINGS = {"hair over skin": "hair", "glasses": "glasses", "other occluder": "a hand, hat, mask or other thing"}
+# kind of thing: what the user knows it as, and the share of the face hidden by it from which it is said; a fringe is usual
+THINGS = {
+    "hair over skin": ("hair", 0.3),
+    "glasses": ("glasses", 0.1),
+    "other occluder": ("a hand, hat, mask or other thing", 0.1),
+}
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class FittedPhoto:
 
     def describe_hidden(self, photo: str) -> list[str]:
         """A warning where something hides much of the face. photo: the name that the user knows it by."""
-        found = {THINGS[k]: v for k, v in self.hidden().items() if v > TOLD}
+        found = {THINGS[k][0]: v for k, v in self.hidden().items() if v > THINGS[k][1]}
         if not found:
             return []
         parts = " and ".join(f"{name} ({share:.0%} of the face)" for name, share in found.items())

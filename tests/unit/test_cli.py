@@ -43,7 +43,7 @@ def test_photo_detail_changes_the_maps_it_should(guided, tmp_path):
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["photo_detail"] == 0.8 and report["seconds"]["detail"] > 0
     assert (tmp_path / "diffuse.png").read_bytes() != (out / "diffuse.png").read_bytes()
-    assert json.loads((out / "report.json").read_text())["photo_detail"] == 0
+    assert json.loads((out / "report.json").read_text())["photo_detail"] == 1
 
 
 @pytest.mark.slow
@@ -90,6 +90,12 @@ def small(tmp_path_factory):
     config = tmp_path_factory.mktemp("config") / "small.json"
     config.write_text('{"texture_size": 128, "render_size": 128}')
     return "--config", config
+
+
+def test_pure_fitdiff_has_no_photo_detail(tmp_path, small):
+    assert cli(SAMPLE, "--out", tmp_path, "--steps", 1, "--no-photo-detail", *small).returncode == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["photo_detail"] == 0 and "detail" not in report["seconds"]
 
 
 def test_no_photo_samples_a_new_identity_and_seeds_differ(tmp_path, small):
