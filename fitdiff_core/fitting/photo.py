@@ -26,7 +26,7 @@ from .regions import region_weights
 from .sh_light import MEAN_SKIN, fit_light, light_pixels
 
 CROP_SIZE = 256
-# kind of thing: what the user knows it as, and the share of the face hidden by it from which it is said; a fringe is usual
+# kind of thing: its name for the user, and the share of the face hidden by it from which it is said (a fringe is usual)
 THINGS = {
     "hair over skin": ("hair", 0.3),
     "glasses": ("glasses", 0.1),

@@ -38,10 +38,10 @@ def test_photo_becomes_every_promised_file(guided):
 @pytest.mark.slow
 def test_photo_detail_changes_the_maps_it_should(guided, tmp_path):
     out, _ = guided
-    run = cli(SAMPLE, "--out", tmp_path, "--steps", 4, "--seed", 3, "--photo-detail", "0.8")
+    run = cli(SAMPLE, "--out", tmp_path, "--steps", 4, "--seed", 3, "--photo-detail", "0.4")
     assert run.returncode == 0, run.stderr
     report = json.loads((tmp_path / "report.json").read_text())
-    assert report["photo_detail"] == 0.8 and report["seconds"]["detail"] > 0
+    assert report["photo_detail"] == 0.4 and report["seconds"]["detail"] > 0
     assert (tmp_path / "diffuse.png").read_bytes() != (out / "diffuse.png").read_bytes()
     assert json.loads((out / "report.json").read_text())["photo_detail"] == 1
 
