@@ -51,7 +51,7 @@ FACTORS = {
 }
 STEPS = {"hem": (-0.025, 0.025), "hairline": (-0.006, 0.007), "part": (-0.025, 0.025), "curtain": (-0.012, 0.01)}
 HIGHEST = -0.05  # metres; loose long hair is cut no higher, below the middle of the ear
-FULLER, VOLUMES = 8, (1.7, 2.8)  # presets of the first round that are tried with more volume, and how much more
+FULLER, VOLUMES = 8, (1.5, 2.1)  # presets of the first round that are tried with more volume, and how much more
 OUTLINE_ROUNDS = 1
 SIDEWAYS = 0.6  # radians of yaw beyond which the outline is not that of the frontal view
 TRIES = 18  # sketches after the first round
