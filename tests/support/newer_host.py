@@ -61,7 +61,10 @@ class ModelPatcher:
 def newer_host(monkeypatch, tmp_path):
     """The pack's `nodes.export` and `fitdiff_core`, as the stand-in host would import them."""
     hidden = types.SimpleNamespace(prompt=None, extra_pnginfo=None, unique_id="5")
-    io = MagicMock(NodeOutput=NodeOutput, ComfyNode=type("ComfyNode", (), {"hidden": hidden}))
+    io = MagicMock(
+        NodeOutput=NodeOutput,
+        ComfyNode=type("ComfyNode", (), {"hidden": hidden, "validate_inputs": classmethod(lambda cls: True)}),
+    )
     latest = MagicMock(
         io=io, ComfyExtension=type("ComfyExtension", (), {}), Types=types.SimpleNamespace(MESH=MESH, File3D=File3D)
     )

@@ -133,8 +133,10 @@ def test_files_as_asked_for(tmp_path):
     )
     assert run.returncode == 0, run.stderr
     names = {p.name for p in tmp_path.iterdir()}
+    maps = ("diffuse", "specular", "normal")
+    maps += tuple(f"{part}{kind}" for part in ("hair", "lashes") for kind in ("", "_alpha", "_normal"))
     assert names == FILES | {"avatar.obj", "avatar.mtl", "avatar.ply", "avatar.usdz"} | {
-        f"avatar_{m}.png" for m in ("diffuse", "specular", "normal")
+        f"avatar_{m}.png" for m in maps
     }
     assert (tmp_path / "diffuse.png").read_bytes()[24] == (tmp_path / "avatar_normal.png").read_bytes()[24] == 16
     assert (

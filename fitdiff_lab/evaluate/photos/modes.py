@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 GUIDED, DETAIL, UNGUIDED, RANDOM = "guided", "detail", "unguided", "random"
-RUNS = {GUIDED: [], DETAIL: ["--photo-detail"], UNGUIDED: ["--no-guidance"]}  # flags of the command line
+# flags of the command line; hair takes time, and a recogniser looks at the face
+RUNS = {
+    GUIDED: ["--no-photo-detail", "--hair", "none"],
+    DETAIL: ["--photo-detail", "--hair", "none"],
+    UNGUIDED: ["--no-guidance", "--hair", "none"],
+}
 MODES = (*RUNS, RANDOM)
 WHAT = {
     GUIDED: "guided",

@@ -56,10 +56,10 @@ def test_directions_go_round_once_and_factors_are_interpolated():
 
 def test_a_corrected_outline_follows_what_is_known():
     inner, drawn = np.full(OUTLINE, 0.09), np.full(OUTLINE, 0.11)
-    wanted = np.full(OUTLINE, 0.12)
+    wanted = np.full(OUTLINE, 0.113)
     wanted[12:] = np.nan
     outline = np.array(corrected(HairStyle(), wanted, drawn, inner).outline)
-    assert np.allclose(outline[2:10], np.log(1.5)) and np.allclose(outline[14:22], 0)
+    assert np.allclose(outline[2:10], np.log(1.15)) and np.allclose(outline[14:22], 0)
 
 
 def test_a_style_refuses_half_an_outline():
