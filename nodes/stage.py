@@ -91,7 +91,7 @@ def temp_glb(head: Avatar) -> dict[str, str]:
     file = f"{digest.hexdigest()[:24]}.glb"
     path = os.path.join(folder_paths.get_temp_directory(), FOLDER, file)
     if not os.path.isfile(path):
-        write_glb(path, head)
+        write_glb(path, head, rig=False)  # the page moves meshes by their names
     return {"filename": file, "subfolder": FOLDER, "type": "temp"}
 
 

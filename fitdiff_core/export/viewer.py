@@ -56,7 +56,7 @@ def write_viewer(path: str | os.PathLike, avatar: Avatar, scene: Scene | None = 
     Raises UserError as `write_glb`, and where the page's parts are not installed.
     """
     data: dict[str, Any] = {
-        "glb": base64.b64encode(encode_glb(avatar)).decode(),
+        "glb": base64.b64encode(encode_glb(avatar, rig=False)).decode(),
         "tables": stage_payload(avatar, scene),
         "panoramas": {name: base64.b64encode(panorama_file(name).read_bytes()).decode() for name in PANORAMAS},
     }
