@@ -199,7 +199,8 @@ def defaults_of(node: Any) -> dict[str, Any]:
 
 def choices_of(node: Any) -> dict[str, list[str]]:
     """Name -> options of the combo inputs of a node class, but for those that its `validate_inputs` checks: files."""
-    own = inspect.signature(node.validate_inputs).parameters
+    check = getattr(node, "validate_inputs", None)  # a guider is no node and has none
+    own = () if check is None else inspect.signature(check).parameters
     combos = [i for i in getattr(getattr(node, "SCHEMA", None), "inputs", ()) if isinstance(i, io.Combo.Input)]
     return {i.id: list(i.options) for i in combos if i.id not in own and i.options}
 

@@ -63,7 +63,7 @@ def newer_host(monkeypatch, tmp_path):
     hidden = types.SimpleNamespace(prompt=None, extra_pnginfo=None, unique_id="5")
     io = MagicMock(
         NodeOutput=NodeOutput,
-        ComfyNode=type("ComfyNode", (), {"hidden": hidden, "validate_inputs": classmethod(lambda cls: True)}),
+        ComfyNode=type("ComfyNode", (), {"hidden": hidden}),
     )
     latest = MagicMock(
         io=io, ComfyExtension=type("ComfyExtension", (), {}), Types=types.SimpleNamespace(MESH=MESH, File3D=File3D)
