@@ -57,7 +57,7 @@ NODES = [
         ("weights that are no JSON", "stops", "The weights are not JSON", posed(weights="{jaw")),
         ("a shape that ARKit lacks", "stops", "There is no shape 'grin'", posed(weights='{"grin": 1}')),
         ("a weight of 2", "stops", "must be a number from 0 to 1", posed(weights='{"jawOpen": 2}')),
-        ("an expression by another name", "refused", "Unknown preset 'glee'", posed(preset="glee")),
+        ("an expression by another name", "refused", "preset: 'glee' not in", posed(preset="glee")),
         ("settings that are no JSON", "stops", "The stage's settings cannot be read", staged("{")),
         ("settings of another version", "stops", "no table of version 1", staged('{"v": 9}')),
         (
