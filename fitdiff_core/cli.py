@@ -209,8 +209,8 @@ def photo_warnings(paths: list[str], guidance: list[Guidance]) -> list[str]:
     from .guidance import describe_outlier, identity_outliers
 
     names = [f"{os.path.basename(p)} (photo {i} of {len(paths)})" for i, p in enumerate(paths, 1)]
-    found = identity_outliers(guidance) if guidance else []
-    hidden = [line for name, g in zip(names, guidance) for line in g.target.photo.describe_hidden(name)]  # noqa: B905
+    found = identity_outliers(guidance)
+    hidden = [line for n, g in zip(names, guidance, strict=True) for line in g.target.photo.describe_hidden(n)]
     return hidden + [describe_outlier(names[i], names[k], share) for i, k, share in found]
 
 
@@ -266,11 +266,10 @@ def make(args: argparse.Namespace) -> Made:
     settings = head_settings(args, config)
     with clock.stage("load"):
         inputs = load(args, config)
-    head, guidance = find_head(args, config, settings, inputs, clock)
-    warnings = [*photo_warnings(args.photo, guidance), *head.notes]
+    head, guidance, warnings = find_head(args, config, settings, inputs, clock)
     for line in head.notes:
         print(f"note: {line}", file=sys.stderr)
-    avatar, scenes, _ = head
+    avatar, scenes, notes = head
     with clock.stage("render"):
         picture, images = preview(head, guidance, config["render_size"], args.light)
     similarity = []
@@ -286,15 +285,15 @@ def make(args: argparse.Namespace) -> Made:
         if args.save_avatar:
             save_avatar(out / f"head{SUFFIX}", avatar, scenes[0].detach())
     hidden = [g.target.photo.hidden() for g in guidance]
-    report = make_report(args, config, inputs, similarity, hidden, warnings, clock)
+    report = make_report(args, config, inputs, similarity, hidden, [*warnings, *notes], clock)
     write_atomic(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     return Made(avatar, scenes, guidance, report)
 
 
 def find_head(
     args: argparse.Namespace, config: dict[str, Any], settings: HeadSettings, inputs: Inputs, clock: Stopwatch
-) -> tuple[Head, list[Guidance]]:
-    """The head of the photos, of nobody, or of an avatar file; and the guidance of each photo."""
+) -> tuple[Head, list[Guidance], list[str]]:
+    """The head of the photos, of nobody, or of an avatar file; the guidance of each photo; warnings about them."""
     from . import pipeline
     from .heads import Head, fit_head, make_head
 
@@ -304,13 +303,14 @@ def find_head(
             avatar, scenes = load_head_file(args.photo[0], args.device)
         if args.hair != "auto":  # else as it was saved
             avatar, _ = pipeline.add_hair(avatar, args.hair, seed=args.seed)
-        return Head(avatar, scenes), []
+        return Head(avatar, scenes), [], []
     fitted = fit_head(photos, networks, settings.guidance, config["which"], masks=masks, stage=clock.stage)
-    for line in photo_warnings(args.photo, fitted.guidance):
+    warnings = photo_warnings(args.photo, fitted.guidance) if photos else []
+    for line in warnings:
         print(f"warning: {line}", file=sys.stderr)
     with progress_bar(config["steps"]) as bar:
         head = make_head(photos, networks, fitted, settings, masks, clock.stage, lambda i, n, denoised: bar.update())
-    return head, fitted.guidance
+    return head, fitted.guidance, warnings
 
 
 def load_head_file(path: str, device: str) -> tuple[Avatar, list[Scene]]:

@@ -141,6 +141,7 @@ def make_head(
     photos, masks: as in `fit_head`. fitted: what it gave. callback: of the sampling
     """
     model, (identity, guidance) = networks.model, fitted
+    photo = pipeline.as_list(photos)[0][None] if photos else None
     with stage("sample"):
         guided = guidance if settings.guided and guidance else None
         latent, scenes = pipeline.sample_scenes(
@@ -150,9 +151,8 @@ def make_head(
             scenes = [g.scene for g in guidance]
     with stage("decode"):
         avatar = pipeline.decode(model, latent, settings.texture_size)
-    if settings.photo_detail and photos:
+    if settings.photo_detail and photo is not None:
         with stage("detail"):
-            photo = photos[0] if photos[0].ndim == 4 else photos[0][None]
             avatar = pipeline.add_photo_detail(
                 model,
                 avatar,
@@ -169,9 +169,8 @@ def make_head(
     notes: list[str] = []
     if settings.hair != "none":
         with stage("hair"):
-            first = (photos[0] if photos[0].ndim == 4 else photos[0][None]) if photos else None
-            scene = scenes[0] if photos else None
-            avatar, notes = pipeline.add_hair(avatar, settings.hair, scene, first, settings.seed)
+            scene = None if photo is None else scenes[0]
+            avatar, notes = pipeline.add_hair(avatar, settings.hair, scene, photo, settings.seed)
     return Head(avatar, scenes, notes)
 
 

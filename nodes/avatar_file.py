@@ -63,12 +63,6 @@ def avatar_files() -> list[str]:
     return found
 
 
-def avatar_path(file: str) -> str | None:
-    """Path of the named avatar file, None if it is not one in ComfyUI's folders."""
-    path = host.user_file(file)
-    return path if path and path.lower().endswith(SUFFIX) else None
-
-
 class LoadAvatar(io.ComfyNode):
     @classmethod
     def define_schema(cls):
@@ -93,19 +87,19 @@ class LoadAvatar(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, file=None):
-        if file is None or avatar_path(file):
+        if file is None or host.user_file(file, SUFFIX):
             return True
         return f"No avatar '{file}' in the input or output folder; save one with FitDiff Save Avatar and refresh."
 
     @classmethod
     def fingerprint_inputs(cls, file):
-        path = avatar_path(file)
+        path = host.user_file(file, SUFFIX)
         return os.stat(path).st_mtime_ns if path else file
 
     @classmethod
     @host.with_gradients
     def execute(cls, file):
-        path = avatar_path(file)
+        path = host.user_file(file, SUFFIX)
         if path is None:
             raise UserError(f"No avatar '{file}'; save one with FitDiff Save Avatar, or put one into the input folder.")
         avatar, scene = load_avatar(path, host.head(), host.device())

@@ -89,15 +89,19 @@ def insightface_folders() -> list[str]:
     return list(dict.fromkeys([os.path.join(folder_paths.models_dir, "insightface"), *listed]))
 
 
-def user_file(name: str) -> str | None:
-    """Path of a file as the page names it ("name" or "name [temp]"); None if none of ComfyUI's folders has it."""
+def user_file(name: str, endings: str | tuple[str, ...] = "") -> str | None:
+    """Path of a file as the page names it ("name" or "name [temp]"); None if none of ComfyUI's folders has it.
+
+    endings: in lower case, of which the name must have one
+    """
     try:
         path = os.path.abspath(folder_paths.get_annotated_filepath(name))
     except ValueError:  # newer hosts refuse names that lead out of the folder
         return None
     _, folder = folder_paths.annotated_filepath(name)
     folder = os.path.abspath(folder or folder_paths.get_input_directory())
-    return path if path.startswith(os.path.join(folder, "")) and os.path.isfile(path) else None
+    inside = path.startswith(os.path.join(folder, "")) and path.lower().endswith(endings)
+    return path if inside and os.path.isfile(path) else None
 
 
 def device() -> torch.device:

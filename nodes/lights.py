@@ -167,8 +167,7 @@ def panorama_path(file: str) -> str | None:
     """Path of the named panorama, None if it is not one of the pack's, or in one of ComfyUI's folders."""
     if file in shipped_panoramas():
         return str(panorama_file(shipped_panoramas()[file]))
-    path = host.user_file(file)
-    return path if path and path.lower().endswith(SUFFIXES) else None
+    return host.user_file(file, SUFFIXES)
 
 
 class LoadEnvironment(io.ComfyNode):

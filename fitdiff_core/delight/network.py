@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..small_unet import blocks_down, blocks_up, down_and_up
 from .classes import CLASSES
 from .unwrapping import SIZE, UVPhoto
 
@@ -59,20 +60,6 @@ def coarse_photo(photo: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
     return mean.clamp(min=LEAST_COLOUR).log() * (share > 0), share
 
 
-class Block(nn.Module):
-    """Two convolutions with group normalisation, and a skip connection."""
-
-    def __init__(self, i: int, o: int):
-        super().__init__()
-        self.a, self.b = nn.Conv2d(i, o, 3, padding=1), nn.Conv2d(o, o, 3, padding=1)
-        self.norm_a, self.norm_b = nn.GroupNorm(8, o), nn.GroupNorm(8, o)
-        self.skip = nn.Identity() if i == o else nn.Conv2d(i, o, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.b(F.silu(self.norm_a(self.a(x))))
-        return self.skip(x) + F.silu(self.norm_b(y))
-
-
 class Delighter(nn.Module):
     """The UNet (Ronneberger et al. 2015) on the atlas.
 
@@ -88,9 +75,9 @@ class Delighter(nn.Module):
         w = self.config.widths
         self.register_buffer("mean", torch.full((3, COARSE, COARSE), -1.5))
         self.stem = nn.Conv2d(INPUTS, w[0], 3, padding=1)
-        self.down = nn.ModuleList(Block(a, b) for a, b in zip((w[0], *w[:-1]), w, strict=True))
+        self.down = blocks_down(w)
         self.whole = nn.Linear(w[-1], w[-1])  # the tone of the whole face, to every place
-        self.up = nn.ModuleList(Block(b + a, a) for a, b in zip(w[:-1], w[1:], strict=True))
+        self.up = blocks_up(w)
         self.out = nn.Conv2d(w[0], 3 + 3 + 2, 3, padding=1)
         self.label = nn.Conv2d(w[0] + 16, 4 * len(CLASSES), 3, padding=1)
         with torch.no_grad():  # begins with the prior's albedo
@@ -136,13 +123,9 @@ class Delighter(nn.Module):
         prior: `[B, 3, 64, 64]`, log albedo of the prior's mean
         """
         planes = self.inputs(colour, seen, facing, normal, prior)
-        x, skips = self.stem(planes), []
-        for i, block in enumerate(self.down):
-            x = block(x if i == 0 else F.avg_pool2d(x, 2))
-            skips.append(x)
-        x = x + self.whole(x.mean((2, 3)))[:, :, None, None]
-        for block, skip in zip(reversed(self.up), reversed(skips[:-1]), strict=True):
-            x = block(torch.cat([F.interpolate(x, scale_factor=2, mode="nearest"), skip], 1))
+        x = down_and_up(
+            self.stem(planes), self.down, self.up, lambda x: x + self.whole(x.mean((2, 3)))[:, :, None, None]
+        )
         y = self.out(x).float()
         classes = F.pixel_shuffle(self.label(torch.cat([x, planes[:, :16].to(x)], 1)).float(), SIZE // COARSE)
         return Delighted(y[:, :3], y[:, 3:6], y[:, 6:7].clamp(-5, 1), y[:, 7:].clamp(-5, 1), classes)

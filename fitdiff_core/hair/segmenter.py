@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..small_unet import blocks_down, blocks_up, down_and_up
 from .photo import View
 
 INPUTS = 9
@@ -20,20 +20,6 @@ class SegmenterConfig:
     widths: tuple[int, ...] = (16, 32, 56, 80, 104)
 
 
-class Block(nn.Module):
-    """Two convolutions with group normalisation, and a skip connection."""
-
-    def __init__(self, i: int, o: int):
-        super().__init__()
-        self.a, self.b = nn.Conv2d(i, o, 3, padding=1), nn.Conv2d(o, o, 3, padding=1)
-        self.norm_a, self.norm_b = nn.GroupNorm(8, o), nn.GroupNorm(8, o)
-        self.skip = nn.Conv2d(i, o, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.b(F.silu(self.norm_a(self.a(x))))
-        return self.skip(x) + F.silu(self.norm_b(y))
-
-
 class HairSegmenter(nn.Module):
     """The UNet (Ronneberger et al. 2015) on views of `photo.wide_view`."""
 
@@ -42,8 +28,7 @@ class HairSegmenter(nn.Module):
         self.config = config or SegmenterConfig()
         w = self.config.widths
         self.stem = nn.Conv2d(INPUTS, w[0], 3, padding=1)
-        self.down = nn.ModuleList(Block(a, b) for a, b in zip((w[0], *w[:-1]), w, strict=True))
-        self.up = nn.ModuleList(Block(b + a, a) for a, b in zip(w[:-1], w[1:], strict=True))
+        self.down, self.up = blocks_down(w, project=True), blocks_up(w, project=True)
         self.out = nn.Conv2d(w[0], 1, 3, padding=1)
 
     def describe(self) -> dict:
@@ -52,13 +37,7 @@ class HairSegmenter(nn.Module):
 
     def forward(self, planes: Tensor) -> Tensor:
         """Planes of `view_planes` `[B, INPUTS, S, S]` -> logits of hair `[B, 1, S, S]`; S a multiple of 16."""
-        x, skips = self.stem(planes), []
-        for i, block in enumerate(self.down):
-            x = block(x if i == 0 else F.avg_pool2d(x, 2))
-            skips.append(x)
-        for block, skip in zip(reversed(self.up), reversed(skips[:-1]), strict=True):
-            x = block(torch.cat([F.interpolate(x, scale_factor=2, mode="nearest"), skip], 1))
-        return self.out(x)
+        return self.out(down_and_up(self.stem(planes), self.down, self.up))
 
     @torch.no_grad()
     def find(self, view: View) -> Tensor:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import UserError
+from ..filters import gaussian_blur_replicate
 from ..image import LUMINANCE
 from .camera import Camera
 from .light import Light
@@ -64,9 +65,5 @@ def _moved(mask: Tensor, shift: tuple[float, float], scale: float, sigma: float)
     at = F.affine_grid(theta, [1, 1, *coarse.shape[-2:]], align_corners=False)
     coarse = F.grid_sample(coarse, at, padding_mode="border" if shift[1] < 0 else "zeros", align_corners=False)
     reach = max(1, round(2.5 * sigma / small))
-    taps = torch.arange(-reach, reach + 1, dtype=mask.dtype, device=mask.device)
-    kernel = torch.exp(-0.5 * (taps * small / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    for shape, pad in (((1, 1, -1, 1), (0, 0, reach, reach)), ((1, 1, 1, -1), (reach, reach, 0, 0))):
-        coarse = F.conv2d(F.pad(coarse, pad, mode="replicate"), kernel.view(shape))
+    coarse = gaussian_blur_replicate(coarse, sigma / small, reach)
     return F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)[0]

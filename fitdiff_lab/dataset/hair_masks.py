@@ -32,12 +32,12 @@ from fitdiff_core.image import load_photo
 from fitdiff_core.scene import Scene
 
 from ..cli import command_parser
+from ..evaluate.photos.common import photos_in
 
 WIDE, SIDE = 2.6, 208  # of the stored views; the pixels are as large as in the view of the segmenter
 BROW = -0.06  # metres from the hairline; below it the face shows no hair of the head
 NETWORK_SIDE = 512
 WIDTHS = (1.0, 1.3, 1.8)  # of the network's looks, over the face crop; it misses hair where the head is small
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 class HairNetwork:
@@ -90,11 +90,8 @@ def photo_view(photo: Tensor, head: HeadModel) -> tuple[View, Scene]:
 
 def prepare(photos: Path, network: Path, out: Path, log=print) -> None:
     """Write the views and masks of a folder of photos."""
-    paths = sorted(p for p in photos.iterdir() if p.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise UserError(f"No photos in {photos}.")
     head, label, planes, masks = load_head(), HairNetwork(network), [], []
-    for path in paths:
+    for path in photos_in(photos):
         try:
             photo = load_photo(path)
             view, scene = photo_view(photo, head)

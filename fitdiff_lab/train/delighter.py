@@ -24,20 +24,7 @@ from fitdiff_core.errors import command
 from fitdiff_core.head import load_head
 
 from ..dataset.uv_photos import load_pairs
-from .run import (
-    Budget,
-    Every,
-    Run,
-    apply_step,
-    arguments,
-    learning_rate,
-    optimizer_tensors,
-    prefixed,
-    resume,
-    save_small_network,
-    step_generator,
-    without_prefix,
-)
+from .run import Budget, Every, Run, SmallTraining, arguments, save_small_network, step_generator
 
 FORMAT = "fitdiff-delighter"
 LOG_STEPS = 50
@@ -202,51 +189,42 @@ def train(data: Path, run: Run, budget: Budget, batch: int, lr: float, seed: int
     pairs, test, weight = load_pairs(data / "train"), load_pairs(data / "test"), face_weight()
     net = Delighter()
     net.mean.copy_(pairs["prior"].float().mean(0))
-    net = net.to(memory_format=torch.channels_last)
-    average = {k: v.clone() for k, v in net.state_dict().items()}
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.02)
-    step, recent = 0, []
-    if found := resume(run, budget, net, optimizer):
-        average, step = without_prefix("ema", found[0]), found[1]
+    training, recent = SmallTraining(net, run, budget, lr), []
     tested = Delighter()
     due, look = Every(save), Every(180)
 
-    def keep() -> None:
-        tensors = prefixed("model", net.state_dict()) | prefixed("ema", average)
-        tensors |= prefixed("optimizer", optimizer_tensors(optimizer))
-        run.save(tensors, step=step, seconds=budget.seconds, architecture=net.describe())
-
     def test_now() -> dict[str, float]:
-        tested.load_state_dict(average)
+        tested.load_state_dict(training.average)
         return score(tested.eval(), test, weight)
 
-    while not budget.over(step):
+    while not budget.over(training.step):
         if look():
             pairs = load_pairs(data / "train")
-        b = varied(pairs, batch, net.mean, step_generator(seed, step))
+        b = varied(pairs, batch, net.mean, step_generator(seed, training.step))
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             answer = net(b.colour, b.seen, b.facing, b.normal, b.prior)
         found = losses(answer, b, weight)
-        loss = sum(PARTS[k] * v for k, v in found.items())
-        loss.backward()
-        apply_step(optimizer, net.parameters(), learning_rate(lr, step, budget.progress(step), 100, 0.5), 1.0)
-        step += 1
-        decay = min(0.995, (step + 1) / (step + 10))
-        for k, v in net.state_dict().items():
-            average[k].lerp_(v, 1 - decay)
+        training.apply(sum(PARTS[k] * v for k, v in found.items()))
         recent.append([float(found[k].detach()) for k in PARTS])
-        if step % LOG_STEPS == 0:
+        if training.step % LOG_STEPS == 0:
             mean = torch.tensor(recent[-LOG_STEPS:]).mean(0).tolist()
-            row = {"step": step, "seconds": budget.seconds, "pairs": len(pairs["seen"])}
+            row = {"step": training.step, "seconds": budget.seconds, "pairs": len(pairs["seen"])}
             run.log(**row, **dict(zip(PARTS, mean, strict=True)))
         if due():
             print("held out", {k: round(v, 4) for k, v in test_now().items()}, flush=True)
-            keep()
-    keep()
+            training.keep()
+    training.keep()
     figures = test_now()
     print("held out", {k: round(v, 4) for k, v in figures.items()}, flush=True)
-    about = {"steps": step, "minutes": round(budget.seconds / 60, 1), "pairs": len(pairs["seen"]), "seed": seed}
-    save_small_network(run.folder / "delighter.safetensors", FORMAT, net, average, about | {"held out": figures})
+    about = {
+        "steps": training.step,
+        "minutes": round(budget.seconds / 60, 1),
+        "pairs": len(pairs["seen"]),
+        "seed": seed,
+    }
+    save_small_network(
+        run.folder / "delighter.safetensors", FORMAT, net, training.average, about | {"held out": figures}
+    )
 
 
 @command

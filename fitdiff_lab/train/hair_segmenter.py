@@ -22,20 +22,7 @@ from fitdiff_core.hair.photo import SIDE
 from fitdiff_core.hair.segmenter import HairSegmenter
 
 from ..dataset.hair_masks import load_views
-from .run import (
-    Budget,
-    Every,
-    Run,
-    apply_step,
-    arguments,
-    learning_rate,
-    optimizer_tensors,
-    prefixed,
-    resume,
-    save_small_network,
-    step_generator,
-    without_prefix,
-)
+from .run import Budget, Every, Run, SmallTraining, arguments, save_small_network, step_generator
 
 HELD_OUT = 16  # every so many views
 LOG_STEPS = 50
@@ -108,45 +95,36 @@ def train(data: Path, run: Run, budget: Budget, batch: int, lr: float, seed: int
     held = torch.arange(len(planes)) % HELD_OUT == HELD_OUT - 1
     test = planes[held].float(), mask[held].float() / 255
     planes, mask = planes[~held], mask[~held]
-    net = HairSegmenter().to(memory_format=torch.channels_last)
-    average = {k: v.clone() for k, v in net.state_dict().items()}
-    optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.02)
-    step, recent = 0, []
-    if found := resume(run, budget, net, optimizer):
-        average, step = without_prefix("ema", found[0]), found[1]
+    net = HairSegmenter()
+    training, recent = SmallTraining(net, run, budget, lr), []
     tested, due = HairSegmenter(), Every(save)
 
     def keep() -> dict[str, float]:
-        tensors = prefixed("model", net.state_dict()) | prefixed("ema", average)
-        tensors |= prefixed("optimizer", optimizer_tensors(optimizer))
-        run.save(tensors, step=step, seconds=budget.seconds, architecture=net.describe())
-        tested.load_state_dict(average)
+        training.keep()
+        tested.load_state_dict(training.average)
         figures = score(tested.eval(), *test)
         print("held out", {k: round(v, 4) for k, v in figures.items()}, flush=True)
         return figures
 
-    while not budget.over(step):
-        g = step_generator(seed, step)
+    while not budget.over(training.step):
+        g = step_generator(seed, training.step)
         index = torch.randint(len(planes), (batch,), generator=g)
         x, y = moved(planes[index].float(), mask[index].float() / 255, g)
         x = recoloured(x, y, g)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             logits = net(x)
         loss = loss_of(logits.float(), y, x[:, 3:4])
-        loss.backward()
-        apply_step(optimizer, net.parameters(), learning_rate(lr, step, budget.progress(step), 100, 0.5), 1.0)
-        step += 1
-        decay = min(0.995, (step + 1) / (step + 10))
-        for k, v in net.state_dict().items():
-            average[k].lerp_(v, 1 - decay)
+        training.apply(loss)
         recent.append(float(loss.detach()))
-        if step % LOG_STEPS == 0:
-            run.log(step=step, seconds=budget.seconds, loss=sum(recent[-LOG_STEPS:]) / LOG_STEPS)
+        if training.step % LOG_STEPS == 0:
+            run.log(step=training.step, seconds=budget.seconds, loss=sum(recent[-LOG_STEPS:]) / LOG_STEPS)
         if due():
             keep()
     figures = keep()
-    about = {"steps": step, "minutes": round(budget.seconds / 60, 1), "views": len(planes), "seed": seed}
-    save_small_network(run.folder / "hair_segmenter.safetensors", "fitdiff-hair", net, average, about | figures)
+    about = {"steps": training.step, "minutes": round(budget.seconds / 60, 1), "views": len(planes), "seed": seed}
+    save_small_network(
+        run.folder / "hair_segmenter.safetensors", "fitdiff-hair", net, training.average, about | figures
+    )
 
 
 @command

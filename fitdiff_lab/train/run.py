@@ -355,6 +355,38 @@ def arguments(
     return p
 
 
+class SmallTraining:
+    """The state of a small network's training: its optimiser, the running average of its weights, and the step.
+
+    net: in channels-last memory. average: {name: tensor}. step: from 0, or where the run was left
+    """
+
+    def __init__(self, net: nn.Module, run: Run, budget: Budget, lr: float):
+        """lr: learning rate of AdamW between warm-up and cool-down. Takes an unfinished run up."""
+        self.net, self.run, self.budget, self.lr = net.to(memory_format=torch.channels_last), run, budget, lr
+        self.average = {k: v.clone() for k, v in net.state_dict().items()}
+        self.optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.02)
+        self.step = 0
+        if found := resume(run, budget, net, self.optimizer):
+            self.average, self.step = without_prefix("ema", found[0]), found[1]
+
+    def apply(self, loss: Tensor) -> None:
+        """One step down the gradient of a loss."""
+        loss.backward()
+        rate = learning_rate(self.lr, self.step, self.budget.progress(self.step), 100, 0.5)
+        apply_step(self.optimizer, self.net.parameters(), rate, 1.0)
+        self.step += 1
+        decay = min(0.995, (self.step + 1) / (self.step + 10))
+        for k, v in self.net.state_dict().items():
+            self.average[k].lerp_(v, 1 - decay)
+
+    def keep(self) -> None:
+        """Save the state into the run's folder."""
+        tensors = prefixed("model", self.net.state_dict()) | prefixed("ema", self.average)
+        tensors |= prefixed("optimizer", optimizer_tensors(self.optimizer))
+        self.run.save(tensors, step=self.step, seconds=self.budget.seconds, architecture=self.net.describe())
+
+
 def save_small_network(path: Path, kind: str, net: nn.Module, tensors: dict[str, Tensor], about: dict) -> None:
     """Weights as fp16 safetensors, with format, architecture and training in the metadata.
 
