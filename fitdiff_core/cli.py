@@ -254,7 +254,7 @@ def make(args: argparse.Namespace) -> Made:
     clock = Stopwatch()
     with clock.stage("import"):
         from .avatar_file import SUFFIX, save_avatar
-        from .export.viewer import write_viewer
+        from .export.viewer import script, write_viewer
         from .files import write_atomic
         from .heads import preview
         from .image import save_png
@@ -262,6 +262,8 @@ def make(args: argparse.Namespace) -> Made:
     check_device(args.device)
     out = Path(args.out)
     check_out(out)
+    if args.viewer:
+        script()  # a plain `pip install` lacks the page's parts: said before the sampling
 
     settings = head_settings(args, config)
     with clock.stage("load"):

@@ -98,6 +98,13 @@ def test_pure_fitdiff_has_no_photo_detail(tmp_path, small):
     assert report["photo_detail"] == 0 and "detail" not in report["seconds"]
 
 
+def test_a_viewer_without_its_page_is_refused_before_the_run(tmp_path, monkeypatch):
+    monkeypatch.setattr("fitdiff_core.export.viewer.WEB", tmp_path / "nowhere")
+    run = cli("--out", tmp_path / "out", "--steps", 1, "--viewer")
+    assert run.returncode == 2 and "The viewer's files are not here" in run.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_no_photo_samples_a_new_identity_and_seeds_differ(tmp_path, small):
     for seed in (1, 2):
         run = cli("--out", tmp_path / str(seed), "--steps", 2, "--seed", seed, *small)
