@@ -19,6 +19,7 @@ from .identity import Features, Identity
 from .model.checkpoint import FitDiffModel
 from .model.denoiser import Condition, pack_latent, unpack_latent
 from .model.samplers import SAMPLERS
+from .precision import fast_networks
 from .scene import Scene
 
 
@@ -125,7 +126,8 @@ class ConditionedDenoiser:
         return None if self.condition is None else self.model.denoiser.texture_mean(self.condition)
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        return self.model.denoiser(x, sigma, self.condition, cfg_scale=self.cfg_scale)
+        with fast_networks(x.device):
+            return self.model.denoiser(x, sigma, self.condition, cfg_scale=self.cfg_scale)
 
 
 class SamplingRun:

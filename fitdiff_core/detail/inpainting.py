@@ -15,6 +15,7 @@ from ..maps import TextureMaps
 from ..model.checkpoint import FitDiffModel
 from ..model.denoiser import Condition, pack_latent
 from ..model.samplers import SIGMA_MIN, Model, ddim, sigmas
+from ..precision import fast_networks
 
 START = 0.7  # initial noise level: hidden parts may change their detail, but not the identity
 STEPS = 12
@@ -58,7 +59,8 @@ def inpaint(
     noise = torch.randn(known.shape[1:], generator=torch.Generator().manual_seed(seed))[None].to(known)
 
     def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        return model.denoiser(x, sigma, condition, cfg_scale=cfg_scale)
+        with fast_networks(x.device):
+            return model.denoiser(x, sigma, condition, cfg_scale=cfg_scale)
 
     schedule = sigmas(steps, SIGMA_MIN, start).to(known)
     latent = ddim(KnownCells(denoise, known, share), known + start * noise, schedule)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..head.corrections import full_expression
+from ..head.corrections import full_expressions
 from ..head.model import gaze_rotation
 from ..head.visemes import EXTRA, mixture
 from ..head.whole import whole_head
@@ -71,9 +71,9 @@ def face_targets(avatar: Avatar, parts: list[Part]) -> dict[str, list[Target]]:
     neutral = whole.vertices(shape)
     normals = vertex_normals(neutral, tri)
     targets: dict[str, list[Target]] = {part.name: [] for part in parts}
-    for i, name in enumerate(head.expression_names):
-        one = torch.eye(head.n_expression, dtype=torch.float64)[i : i + 1]
-        moved = whole.around(full_expression(head, shape, i), shape, one)
+    each = torch.eye(head.n_expression, dtype=torch.float64)
+    for i, (name, at) in enumerate(zip(head.expression_names, full_expressions(head, shape), strict=True)):
+        moved = whole.around(at[None], shape, each[i : i + 1])
         offsets, turns = (moved - neutral)[0], (vertex_normals(moved, tri) - normals)[0]
         for part in parts:
             target = offsets_target(name, offsets[part.rows], turns[part.rows])

@@ -14,9 +14,9 @@ from torch import Tensor
 from ..hair.groom import HairMesh, grow_hair
 from ..hair.lashes import grow_lashes
 from ..head import HeadModel
-from ..head.corrections import full_expression
+from ..head.corrections import full_expressions
 from ..image import linear_to_srgb
-from .blendshapes import Target, head_on_cpu, offsets_target
+from .blendshapes import STILL, Target, head_on_cpu, offsets_target
 from .mesh import Part
 from .rig import with_joint
 
@@ -74,9 +74,13 @@ def lash_part(avatar: Avatar, scene: Scene | None = None, both_faces: bool = Tru
 def lash_targets(avatar: Avatar, part: Part) -> Iterator[Target]:
     """How each expression moves the lashes. part: of `lash_part`, neutral."""
     head, shape = head_on_cpu(avatar.head), avatar.shape.detach().cpu().double()
-    neutral = grow_lashes(head, shape, head(shape)[0])
-    for i, name in enumerate(head.expression_names):
-        moved = grow_lashes(head, shape, full_expression(head, shape, i)[0])
+    at_rest = head(shape)[0]
+    neutral = grow_lashes(head, shape, at_rest)
+    lids = head.vertex_region("eyelids") > 0
+    for name, at in zip(head.expression_names, full_expressions(head, shape), strict=True):
+        if (at - at_rest)[lids].norm(dim=1).max() <= STILL:  # lashes stand on the lids
+            continue
+        moved = grow_lashes(head, shape, at)
         yield offsets_target(name, moved.positions - neutral.positions, moved.normals - neutral.normals)
 
 

@@ -21,8 +21,10 @@ from torch import Tensor
 
 from ..autograd import without_inference_mode
 from ..delight.reading import PhotoReading
+from ..model.autoencoder import MapAutoencoder
 from ..model.checkpoint import FitDiffModel
 from ..model.denoiser import pack_latent, unpack_latent
+from ..precision import fast_networks
 from ..scene import Scene
 from .broad_colour import LowBand, with_residual
 from .multi_photo import as_guidances, with_colour_reference
@@ -108,7 +110,7 @@ class GuidedDenoiser:
         self.decode: CachedDecoder | None = None
         if objective is None:
             head, autoencoder = without_inference_mode(model.head), without_inference_mode(model.autoencoder)
-            self.decode = CachedDecoder(lambda z: autoencoder.decode(z, size=256))
+            self.decode = CachedDecoder(lambda z: decode_fast(autoencoder, z))
             self.autoencoder = autoencoder
             self.views = [PhotoView(g, PhotoObjective(head, self.decode, g)) for g in photos]
             if texture_mean is not None and self.settings.broad_colour.sigma > 0:
@@ -230,6 +232,12 @@ class GuidedDenoiser:
             view.move(grad)
         texture_grad, shape_grad = self.prior.gradient(head_grad["texture"], head_grad["shape"], sigma)
         return head["texture"] + self.steps["texture"](texture_grad), head["shape"] + self.steps["shape"](shape_grad)
+
+
+def decode_fast(autoencoder: MapAutoencoder, latent: Tensor) -> Tensor:
+    """Latent `[B, C, h, w]` -> maps `[B, 9, 256, 256]` that guidance compares with a photo."""
+    with fast_networks(latent.device):
+        return autoencoder.decode(latent, size=256)
 
 
 def finite(grad: Tensor | None, value: Tensor) -> Tensor:

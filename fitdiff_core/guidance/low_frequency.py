@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..filters import gaussian_blur
@@ -18,6 +19,7 @@ from ..image import srgb_to_linear
 
 EPSILON = 0.02  # linear radiance, added before logarithms of dark pixels
 LARGEST_RATIO = 2.5  # of the log ratio of a pixel: beyond it the pixel does not show lit skin
+LEAST_SIGMA = 1.5  # pixels of the grid on which the low pass is computed
 NO_GAIN_WEIGHT = 0.02  # weight of "no gain", which decides far from plain skin
 
 
@@ -39,9 +41,14 @@ class LowFrequency:
 def low_pass(x: Tensor, skin: Tensor, sigma: float) -> Tensor:
     """Low frequencies of `x [B, C, h, w]` over the skin, weights `[B, 1, h, w]`; sigma in pixels.
 
-    A normalised convolution: brows, lips and eyes get the value of the skin around them.
+    A normalised convolution: brows, lips and eyes get the value of the skin around them. A broad kernel needs no fine
+    grid: it is computed on a coarser one.
     """
-    return gaussian_blur(x * skin, sigma) / (gaussian_blur(skin, sigma) + NO_GAIN_WEIGHT)
+    top, bottom, size = x * skin, skin, x.shape[-2:]
+    while sigma >= 2 * LEAST_SIGMA and not (top.shape[-1] % 2 or top.shape[-2] % 2):
+        top, bottom, sigma = F.avg_pool2d(top, 2), F.avg_pool2d(bottom, 2), sigma / 2
+    low = gaussian_blur(top, sigma) / (gaussian_blur(bottom, sigma) + NO_GAIN_WEIGHT)
+    return low if low.shape[-2:] == size else F.interpolate(low, size, mode="bilinear", align_corners=False)
 
 
 @torch.no_grad()

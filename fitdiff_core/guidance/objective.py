@@ -16,6 +16,7 @@ from ..fitting.sh_light import fit_light
 from ..head import HeadModel
 from ..image import linear_to_srgb
 from ..maps import TextureMaps
+from ..precision import fast_networks
 from ..render import Light, render
 from ..scene import Scene
 from .gradient_clipping import clip_recognizer_gradient
@@ -49,6 +50,7 @@ class PhotoObjective:
         """decode: texture latent -> stack of maps `[B, 9, 256, 256]`."""
         self.head, self.decode = head, decode
         self.target, self.photo, self.settings = guidance.target, guidance.target.photo, guidance.settings
+        self._small: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
 
     def __call__(self, texture: Tensor, shape: Tensor, scene: Scene) -> tuple[Tensor, Scene, dict[str, Tensor]]:
         """Return the weighted loss `[B]`, the scene with its light refitted (detached), and each loss `[B]` by name."""
@@ -65,7 +67,9 @@ class PhotoObjective:
             if w.photometric:
                 terms["photometric"] = photometric_loss(image, p.image, weight)
             if w.identity or w.perceptual:
-                features = t.recognizer(t.recognizer.crop(seen, t.matrix.expand(n, -1, -1)))
+                crop = t.recognizer.crop(seen, t.matrix.expand(n, -1, -1))
+                with fast_networks(crop.device):
+                    features = t.recognizer(crop)
                 if w.identity:
                     distance = t.recognizer.distance(features.embedding, t.embedding.expand(n, -1))
                     terms["identity"] = identity_loss(distance, t.recognizer.same_threshold)
@@ -110,9 +114,19 @@ class PhotoObjective:
     def low_frequency_gain(self, render: Tensor, skin: Tensor) -> Tensor:
         """`light_gain` at the photo's size: render `[B, 3, S, S]` linear, skin `[B, 1, h, w]` -> `[B, 3, S, S]`."""
         p, small = self.photo, skin.shape[-2:]
-        image, visible, render = (F.interpolate(x, small, mode="area") for x in (p.image, p.visible, render))
+        image, visible = self._photo_at(tuple(small))
+        render = F.interpolate(render, small, mode="area")
         gain = light_gain(render, image, skin * visible, self.settings.low_frequency)
         return F.interpolate(gain, p.size, mode="bilinear", align_corners=False)
+
+    @torch.no_grad()
+    def _photo_at(self, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """The photo `[1, 3, h, w]` and what may be used of it `[1, 1, h, w]` at another size; kept."""
+        if size not in self._small:
+            of = (self.photo.image, self.photo.visible)
+            image, visible = (F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False) for x in of)
+            self._small[size] = image, visible
+        return self._small[size]
 
     @torch.no_grad()
     def relight(self, gbuffer: GBuffer, maps: TextureMaps, scene: Scene, skin: Tensor) -> Light:
@@ -121,9 +135,8 @@ class PhotoObjective:
         The specular radiance of the previous light is subtracted first. skin: weight `[B, 1, h, w]` of plain skin.
         """
         p, prior = self.photo, self.settings.light_prior
-        small = skin.shape[-2:]
-        image = F.interpolate(p.image, small, mode="bilinear", antialias=True, align_corners=False)
-        weight = skin * F.interpolate(p.visible, small, mode="bilinear", antialias=True, align_corners=False)
+        image, visible = self._photo_at(tuple(skin.shape[-2:]))
+        weight = skin * visible
         albedo, light = gbuffer.albedo(maps), scene.light.detach()
         if p.key_light is None:
             specular = gbuffer.specular(maps, light)

@@ -81,12 +81,15 @@ def correction_weights(head: HeadModel, expression: Tensor) -> Tensor:
     return torch.stack([of("eyeBlinkLeft") ** SHUT, of("eyeBlinkRight") ** SHUT, lips], 1)
 
 
-def full_expression(head: HeadModel, shape: Tensor, index: int) -> Tensor:
-    """Vertices `[1, V, 3]` of one person at weight 1 of one corrected expression. shape: `[1, K]` float64."""
-    one = torch.zeros(1, head.n_expression, dtype=torch.float64, device=shape.device)
-    one[0, index] = 1
-    vertices, name = head(shape, one), head.expression_names[index]
-    return vertices + corrections(head, shape)[NAMES.index(name)].to(vertices) if name in NAMES else vertices
+@torch.no_grad()
+def full_expressions(head: HeadModel, shape: Tensor) -> Tensor:
+    """Vertices `[E, V, 3]` of one person at weight 1 of each expression, corrected. shape: `[1, K]` float64."""
+    each = torch.eye(head.n_expression, dtype=torch.float64, device=shape.device)
+    vertices = head(shape.expand(len(each), -1), each)
+    for offsets, name in zip(corrections(head, shape), NAMES, strict=True):
+        if name in head.expression_names:
+            vertices[head.expression_names.index(name)] += offsets.to(vertices)
+    return vertices
 
 
 def _shut(head: HeadModel, shape: Tensor, side: int, index: int) -> tuple[Tensor, Tensor]:

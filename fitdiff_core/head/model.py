@@ -6,12 +6,14 @@ The asset is built by `python -m fitdiff_lab.assets.head`.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from einops import rearrange
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..errors import UserError
 from ..face.mesh_points import N_POINTS
@@ -33,6 +35,7 @@ METADATA = {
     "regions": list_of(is_text),
     "attribute_names": list_of(is_text),
 }
+_atlases = WeakTensorKeyDictionary()
 # inner upper and inner lower lip, of the 68; distance of the teeth behind the lips, metres
 LIPS, BEHIND = ((61, 62, 63), (67, 66, 65)), 0.004
 
@@ -236,7 +239,13 @@ class HeadModel(nn.Module):
 
     @torch.no_grad()
     def region(self, name: str, size: int = 512) -> Tensor:
-        """A region as mask `[size, size]` 0..1 in the atlas, image orientation. Raises UserError for an unknown one."""
+        """A region as mask `[size, size]` 0..1 in the atlas, image orientation. It is kept: do not write into it.
+
+        Raises UserError for an unknown region.
+        """
+        return _kept(self.uv, (name, size), lambda: self._draw_region(name, size))
+
+    def _draw_region(self, name: str, size: int) -> Tensor:
         from ..render.interpolation import interpolate
         from ..render.orientation import raster_to_image
 
@@ -267,7 +276,7 @@ class HeadModel(nn.Module):
 
     @torch.no_grad()
     def rasterize_atlas(self, size: int) -> Tensor:
-        """The mesh rasterized in UV space: `[1, size, size, 4]` as `rasterize`, row 0 at the bottom.
+        """The mesh rasterized in UV space: `[1, size, size, 4]` as `rasterize`, row 0 at the bottom. It is kept.
 
         Both eyes share an island; the left eye is drawn.
         """
@@ -275,7 +284,7 @@ class HeadModel(nn.Module):
 
         one = torch.ones_like(self.uv[:, :1])
         pos = torch.cat([self.uv * 2 - 1, torch.zeros_like(one), one], 1)
-        return rasterize(pos[None], self.triangles, (size, size))
+        return _kept(self.uv, ("", size), lambda: rasterize(pos[None], self.triangles, (size, size)))
 
     def _island_centre(self) -> Tensor:
         u0, v0, u1, v1 = self.eye_island
@@ -283,6 +292,16 @@ class HeadModel(nn.Module):
 
     def _island_radius(self) -> float:
         return (self.eye_island[2] - self.eye_island[0]) / 2
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def _kept(uv: Tensor, key: tuple[str, int], make: Callable[[], Tensor]) -> Tensor:
+    """A picture of the atlas (name, size), drawn once and kept as long as the head's `uv` exists."""
+    known = _atlases.setdefault(uv, {})
+    if key not in known:
+        known[key] = make()
+    return known[key]
 
 
 def gaze_rotation(gaze: Tensor) -> Tensor:

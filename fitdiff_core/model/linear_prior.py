@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -87,7 +88,8 @@ class LinearPrior(nn.Module):
         self.register_buffer("modes", torch.zeros(modes, n))  # orthonormal rows once fitted
         self.register_buffer("modes_std", torch.ones(modes))
         self.register_buffer("rest_variance", torch.ones(latent, size, size))
-        self.register_buffer("mirror", torch.eye(shape))  # [K, K]; shape coefficients times this give the mirrored head
+        # [K, K]; shape coefficients times this give the mirrored head. numpy: see `autoencoder.init_normal_`
+        self.register_buffer("mirror", torch.tensor(np.eye(shape, dtype=np.float32)))
 
     @property
     def n_modes(self) -> int:

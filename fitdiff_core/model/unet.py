@@ -71,6 +71,23 @@ class Prepared:
     tokens: list[tuple[Tensor, Tensor]]
     gaussian: Gaussian | None = None
 
+    def cat(self, other: Prepared, batch: int) -> Prepared:
+        """This one for the first `batch` entries of a batch, `other` for the next; both have batch 1 or `batch`."""
+
+        def join(a: Tensor, b: Tensor) -> Tensor:
+            return torch.cat([x.expand(batch, *x.shape[1:]).to(a) for x in (a, b)])
+
+        def pairs(a: list[tuple[Tensor, Tensor]], b: list[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+            return [(join(p[0], q[0]), join(p[1], q[1])) for p, q in zip(a, b, strict=True)]
+
+        gaussian = None
+        if self.gaussian is not None and other.gaussian is not None:
+            a, b = self.gaussian, other.gaussian
+            gaussian = Gaussian(join(a.mean, b.mean), join(a.variance, b.variance))
+        return Prepared(
+            join(self.emb, other.emb), pairs(self.spade, other.spade), pairs(self.tokens, other.tokens), gaussian
+        )
+
 
 def zero_init(layer: Layer) -> Layer:
     """The layer with weight and bias set to zero, so that its branch contributes nothing at first."""

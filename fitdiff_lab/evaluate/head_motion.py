@@ -26,7 +26,7 @@ from torch import Tensor
 from fitdiff_core.avatar import Avatar
 from fitdiff_core.errors import command
 from fitdiff_core.head import HeadModel
-from fitdiff_core.head.corrections import full_expression, posed
+from fitdiff_core.head.corrections import full_expressions, posed
 from fitdiff_core.head.inner_mouth import TEETH
 from fitdiff_core.head.joints import turned_jaw
 from fitdiff_core.head.lids import lid_gap, lids_of
@@ -93,9 +93,10 @@ def teeth_outside(head: HeadModel, shape: Tensor) -> Iterator[tuple[str, int]]:
     if whole.mouth is not None:
         rows = torch.cat([rows, whole.parts["Mouth"].start + torch.nonzero(whole.mouth.kind == TEETH)[:, 0]])
     lips = head.landmarks(head(shape))[0, 60:68].mean(0)
-    for i, name in enumerate(head.expression_names):
-        one = torch.eye(head.n_expression, dtype=torch.float64)[i : i + 1]
-        vertices = whole.around(full_expression(head, shape, i), shape, one)[0]
+    each = torch.eye(head.n_expression, dtype=torch.float64)
+    for i, (name, at) in enumerate(zip(head.expression_names, full_expressions(head, shape), strict=True)):
+        one = each[i : i + 1]
+        vertices = whole.around(at[None], shape, one)[0]
         angle, height, radius = _around(vertices, float(lips[1]))
         place = torch.stack([angle, height, -radius, torch.ones_like(radius)], 1).float()
         front = skin[(angle[skin].abs() < 0.95).all(1)]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fitdiff_core.hair.lashes import grow_lashes
-from fitdiff_core.head.corrections import full_expression, posed
+from fitdiff_core.head.corrections import full_expressions, posed
 from fitdiff_core.head.inner_mouth import PATCH, TEETH, TONGUE, paint_mouth, patch_mask
 from fitdiff_core.head.teeth import PATCH as TEETH_PATCH
 from fitdiff_core.head.uv_template import region_mask
@@ -134,4 +134,4 @@ def test_the_patch_of_the_mouth_meets_nothing_else(head):
 def test_single_expressions_are_corrected_by_their_weight(head):
     shape, i = person(head, 8), head.expression_names.index("eyeBlinkLeft")
     one = torch.eye(52)[i : i + 1].double()
-    assert torch.allclose(full_expression(head, shape, i), posed(head, shape, one))
+    assert torch.allclose(full_expressions(head, shape)[i][None], posed(head, shape, one))
