@@ -76,7 +76,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     p.add_argument("--out", default="fitdiff_out", help="folder to write (default: %(default)s)")
     p.add_argument("--seed", type=int, default=0, help="the same seed gives the same head (default: %(default)s)")
-    p.add_argument("--steps", type=int, help="diffusion steps (default: 50)")
+    p.add_argument("--steps", type=int, help="diffusion steps (default: 20)")
     p.add_argument("--no-guidance", action="store_true", help="sample from the identity alone: faster, less alike")
     p.add_argument(
         "--photo-detail",

@@ -4,7 +4,7 @@
     identity = encode(photos, recognizer, faces)             photo -> embedding and activation layers
     fitted = fit_photos(photos, model.head, faces)           photo -> scene: camera, expression, light
     guidance = prepare_guidance(fitted, recognizer)          scene -> losses through the renderer
-    latent, scene = sample(model, identity, guidance)        noise -> latent of texture and shape, T = 50 steps
+    latent, scene = sample(model, identity, guidance)        noise -> latent of texture and shape
     avatar = decode(model, latent)                           latent -> maps and shape
     detail = add_photo_detail(model, avatar, scene, photo)   optional: detail.avatar has the photo's own fine detail
     avatar = add_skin_relief(avatar)                         optional: pores and fine lines in the maps
@@ -197,7 +197,7 @@ def sample_scenes(
         if callback is not None:
             callback(i, n, denoised)
 
-    schedule = sigmas(s.steps).to(model.device)
+    schedule = sigmas(s.steps, spacing="logsnr" if guidance is None else "guided").to(model.device)
     with torch.no_grad(), unheard():  # the steps are reported by `callback`
         latent = SAMPLERS[s.sampler](run, start * schedule[0], schedule, report)
     return run.finish(latent.detach()), run.scenes(len(start))

@@ -6,13 +6,11 @@ import torch
 from comfy_api.latest import io
 
 from ..fitdiff_core.errors import UserError
-from ..fitdiff_core.model.samplers import sigmas
+from ..fitdiff_core.model.samplers import SPACINGS, sigmas
 from ..fitdiff_core.sampling import ConditionedDenoiser, check_faces
 from . import host, types
 from .guider import Guider as CoreGuider
 from .sampling import DEFAULT, cfg_input, diffuse_preview, goal_inputs
-
-SPACINGS = ("logsnr", "karras")
 
 
 class Guider(io.ComfyNode):
@@ -56,7 +54,8 @@ class Sigmas(io.ComfyNode):
                     "spacing",
                     options=list(SPACINGS),
                     default="logsnr",
-                    tooltip="logsnr: even in log sigma, as FitDiff Sampler. karras: even in its seventh root (EDM).",
+                    tooltip="logsnr: even in log sigma. karras: even in its seventh root (EDM). guided: most steps "
+                    "where a photo acts. FitDiff Sampler takes guided with a photo, logsnr without.",
                 ),
                 io.Float.Input(
                     "denoise",

@@ -12,11 +12,11 @@ sigma / sqrt(1 + sigma^2) per unit-variance element. The prior therefore decides
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..autograd import without_inference_mode
@@ -32,6 +32,7 @@ from .objective import Guidance, PhotoObjective
 from .optimiser import RMSNormalisedMomentum
 from .photo_view import Objective, PhotoView
 from .skin_tone import skin_tone, tone_loss
+from .texture_projection import change_of_code, project_photos
 
 Denoise = Callable[[Tensor, Tensor], Tensor]
 
@@ -108,11 +109,13 @@ class GuidedDenoiser:
         self.skin = self.regions[:, 1:2]
         self.identity_size = model.head.n_identity
         self.decode: CachedDecoder | None = None
+        self.objectives: list[PhotoObjective] = []
         if objective is None:
             head, autoencoder = without_inference_mode(model.head), without_inference_mode(model.autoencoder)
             self.decode = CachedDecoder(lambda z: decode_fast(autoencoder, z))
             self.autoencoder = autoencoder
-            self.views = [PhotoView(g, PhotoObjective(head, self.decode, g)) for g in photos]
+            self.objectives = [PhotoObjective(head, self.decode, g) for g in photos]
+            self.views = [PhotoView(g, own) for g, own in zip(photos, self.objectives, strict=True)]
             if texture_mean is not None and self.settings.broad_colour.sigma > 0:
                 readings = [g.target.photo.reading for g in photos]
                 self.decode.low_band = self._low_band(self.decode, texture_mean, readings)
@@ -168,21 +171,13 @@ class GuidedDenoiser:
     @torch.inference_mode(False)
     @torch.no_grad()
     def finish(self, latent: Tensor) -> Tensor:
-        """The sampled latent `[B, C + 1, h, w]` with the broad colour of the identity's prior.
-
-        The maps are decoded, their low band is replaced, and both are encoded. The difference of the two codes is
-        added, so what the autoencoder does not reproduce is not lost. Half the resolution is enough: the change is
-        smooth.
-        """
+        """The sampled latent `[B, C + 1, h, w]` with the broad colour of the identity's prior."""
         if self.decode is None or self.decode.low_band is None:
             return latent
         texture = latent[:, :-1].detach().clone()
         maps = self.decode.decode(texture)
-        size = tuple(2 * n for n in maps.shape[-2:])
-        pair = torch.cat([self.decode.low_band.impose(maps), maps])
-        pair = F.interpolate(pair, size, mode="bilinear", align_corners=False)
-        changed, plain = self.autoencoder.encode(pair).chunk(2)
-        return torch.cat([texture + changed - plain, latent[:, -1:]], 1).to(latent.dtype)
+        change = change_of_code(self.autoencoder.encode, self.decode.low_band.impose(maps), maps)
+        return torch.cat([texture + change, latent[:, -1:]], 1).to(latent.dtype)
 
     def refine(self, texture: Tensor, shape: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """The denoiser's texture latent `[B, C, h, w]` and shape `[B, K]` -> the guided ones."""
@@ -195,11 +190,33 @@ class GuidedDenoiser:
             self.tone = skin_tone(decode(texture), self.skin)
         if self.last is not None:  # continue from the estimate of the last level, as far as this level allows
             z, s = within(self.last.texture, texture, radius), within(self.last.shape, shape, radius)
+        if self._projects_at(sigma):
+            z = within(self._projected(z, s, sigma), texture, radius)
         for _ in range(self.settings.inner_steps):
             z, s = self._step(z, s, sigma)
         z, s = within(z, texture, radius), within(s, shape, radius)
         self.last = Estimate(z, s, sigma)
         return z, s
+
+    def _projects_at(self, sigma: float) -> bool:
+        """Whether this is the first noise level at or below one of `GuidanceSettings.projection`."""
+        last = math.inf if self.last is None else self.last.sigma
+        return any(sigma <= level < last for level in self.settings.projection)
+
+    def _projected(self, z: Tensor, s: Tensor, sigma: float) -> Tensor:
+        """The texture latent with the photos' colours where they show the skin (see `texture_projection`)."""
+        pairs = zip(self.views, self.objectives, strict=False)  # no objectives in tests with one of their own
+        photos = [(own, v.scene) for v, own in pairs if v.acts_at(sigma) and v.settings.weights.photometric > 0]
+        if self.decode is None or not photos:
+            return z
+        maps = self.decode(z)
+        self.decode.clear()
+
+        def encode(stack: Tensor) -> Tensor:
+            with fast_networks(stack.device):
+                return self.autoencoder.encode(stack)
+
+        return z + change_of_code(encode, project_photos(photos, maps, s), maps)
 
     def _photos_of_step(self, sigma: float) -> list[PhotoView]:
         """The photos of the next step: all that act at this level, or the next PHOTOS_PER_STEP of them."""

@@ -42,20 +42,23 @@ class GuidanceSettings:
     recognizer_share: largest RMS of the recogniser's gradient, as a share of the photometric one
     light_prior: prior of the photo's light
     low_frequency: how the low-frequency residual between photo and render is treated
+    projection: noise levels at which the photo's colours are projected onto the texture (see `texture_projection`);
+        empty leaves the texture to the gradient
     broad_colour: how the broad colour of the skin is held at that of the identity's prior
     """
 
     weights: GuidanceWeights = field(default_factory=GuidanceWeights)
     sigma_window: tuple[float, float] = (20.0, 0.03)
-    texture_step: float = 0.06
-    shape_step: float = 0.006
-    scene_step: float = 0.004
+    texture_step: float = 0.12
+    shape_step: float = 0.012
+    scene_step: float = 0.008
     inner_steps: int = 1
     trust_radius: float = 1.5
     recognizer_blur: float = 2.0
     recognizer_share: float = 1.0
     light_prior: LightPrior = field(default_factory=LightPrior)
     low_frequency: LowFrequency = field(default_factory=LowFrequency)
+    projection: tuple[float, ...] = (1.4, 0.36, 0.09)
     broad_colour: BroadColour = field(default_factory=BroadColour)
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
 """Measure how much of a photo's light remains in the albedo.
 
-    python -m fitdiff_lab.evaluate.light_test --out DIR [--people 12] [--steps 50]
+    python -m fitdiff_lab.evaluate.light_test --out DIR [--people 12] [--steps 20]
 
 Input: held-out synthetic people. Another renderer (Mitsuba 3: `pip install mitsuba`) photographs them in hard side
 light and in coloured light. The guided pipeline reconstructs each photo. Output, against the known maps and shape: the
@@ -34,6 +34,7 @@ from fitdiff_core.image import LUMINANCE, linear_to_srgb, load_photo, save_png, 
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.model.autoencoder import from_codes
 from fitdiff_core.render import Camera
+from fitdiff_core.sampling import SampleSettings
 from fitdiff_core.scene import Scene
 
 from ..cli import command_parser
@@ -57,7 +58,7 @@ class Settings:
 
     people: int = 12
     seed: int = 7700  # of the people
-    steps: int = 50  # of the sampler
+    steps: int = SampleSettings.steps  # of the sampler
     size: int = 512  # side of the photos, px
     samples: int = 36  # of a pixel, for each light source
     guided: bool = True

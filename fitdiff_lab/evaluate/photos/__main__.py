@@ -24,6 +24,7 @@ from pathlib import Path
 from PIL import Image
 
 from fitdiff_core.errors import command
+from fitdiff_core.sampling import SampleSettings
 
 from .common import arguments, cell, photos_in, write_json
 from .modes import DETAIL, GUIDED, MODES, RANDOM, RUNS, UNGUIDED, VIEWS
@@ -85,7 +86,12 @@ def load(files: dict[str, dict[str, Path]]) -> dict[str, dict[str, Image.Image]]
 
 
 def benchmark(
-    photos: list[Path], out: Path, steps: int = 50, jobs: int = 1, judges: Sequence[str] = (), packs: Sequence[str] = ()
+    photos: list[Path],
+    out: Path,
+    steps: int = SampleSettings.steps,
+    jobs: int = 1,
+    judges: Sequence[str] = (),
+    packs: Sequence[str] = (),
 ) -> dict:
     """Run all photos, measure them and write all results into a folder.
 

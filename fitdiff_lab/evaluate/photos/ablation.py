@@ -32,6 +32,7 @@ from fitdiff_core.identity import Identity
 from fitdiff_core.image import load_photo, save_png
 from fitdiff_core.model.checkpoint import FitDiffModel
 from fitdiff_core.model.denoiser import unpack_latent
+from fitdiff_core.sampling import SampleSettings
 from fitdiff_core.scene import Scene
 
 from .common import arguments, cell, default_values, mean, photos_in, plain, write_json
@@ -224,7 +225,7 @@ def run_ablation(
     photos: list[Path],
     out: Path,
     names: Sequence[str] = tuple(VARIANTS),
-    steps: int = 50,
+    steps: int = SampleSettings.steps,
     judges: Sequence[str] = (),
     packs: Sequence[str] = (),
 ) -> dict:

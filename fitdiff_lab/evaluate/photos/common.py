@@ -12,6 +12,7 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 
 from fitdiff_core.errors import UserError
+from fitdiff_core.sampling import SampleSettings
 
 from ...cli import command_parser
 
@@ -27,7 +28,7 @@ def arguments(module: str, doc: str, out: str) -> argparse.ArgumentParser:
     p = command_parser(module, doc)
     p.add_argument("photos", type=Path, help="folder of photos")
     p.add_argument("--out", type=Path, default=Path(out), help="folder of the results (%(default)s)")
-    p.add_argument("--steps", type=int, default=50, help="of the sampler (%(default)s)")
+    p.add_argument("--steps", type=int, default=SampleSettings.steps, help="of the sampler (%(default)s)")
     p.add_argument(
         "--judge", action="append", default=[], metavar="FILE", help="Python file with a class Judge; may be repeated"
     )
