@@ -25,7 +25,7 @@ from torch import Tensor
 from .. import __version__
 from ..files import write_atomic
 from ..hair.underlay import worn_maps
-from ..image import encode_png, linear_to_srgb
+from ..image import encode_pngs, linear_to_srgb
 from ..maps import TextureMaps
 from .blendshapes import Target, eye_targets, face_targets, in_order, with_mixtures
 from .eyes import BASE_ROUGHNESS, CLEARCOAT, hollow_iris
@@ -160,8 +160,8 @@ class _File:
             skins = {"skins": [self.rig.skin(len(nodes), binary)]}
             nodes += self.rig.nodes(len(nodes), gaze)
         images = [
-            {"name": name, "mimeType": "image/png", "bufferView": binary.view(encode_png(picture))}
-            for name, picture in pictures.items()
+            {"name": name, "mimeType": "image/png", "bufferView": binary.view(data)}
+            for name, data in encode_pngs(pictures).items()
         ]
         document = {
             "asset": {"version": "2.0", "generator": f"FitDiff {__version__}"},

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files import write_atomic
-from ..image import encode_png, linear_to_srgb
+from ..image import encode_pngs, linear_to_srgb
 from ..maps import MAP_NAMES, TextureMaps
 
 if TYPE_CHECKING:
@@ -68,5 +68,5 @@ def write_maps(
     prefix: of the file names; default none
     Raises UserError as `map_images`, or if a file cannot be written.
     """
-    pictures = {name: encode_png(picture, bits) for name, picture in map_images(maps, flip_green).items()}
+    pictures = encode_pngs(map_images(maps, flip_green), bits)
     return {name: write_atomic(Path(folder) / f"{prefix}{name}.png", data) for name, data in pictures.items()}

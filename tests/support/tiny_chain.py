@@ -62,6 +62,15 @@ class PatchHead(torch.nn.Module):
     def region(self, name, size=512):
         return torch.ones(size, size)
 
+    def uv_positions(self, vertices, size):
+        t = (torch.arange(size) + 0.5) / size
+        v, u = torch.meshgrid(1 - t, t, indexing="ij")
+        at = ((torch.stack([u, v], -1) - 0.01) / 0.98 * 2 - 1).to(vertices)
+        n = round(self.n_skin**0.5)
+        grid = vertices.mT.unflatten(-1, (n, n))
+        found = F.grid_sample(grid, at.expand(len(grid), -1, -1, -1), align_corners=True)
+        return found, (at.abs() <= 1).all(-1)
+
 
 class TinyRecognizer(torch.nn.Module):
     name, dim, crop_size, same_threshold = "tiny", 8, 48, 0.6
@@ -131,7 +140,8 @@ def tiny_chain():
         mesh_weights=torch.ones(468),
         regions=torch.tensor([1.0, 1.0, 0.0, 0.0])[None, :, None, None].expand(1, 4, 32, 32),
     )
-    guidance = Guidance(PhotoTarget.of(fitted, recognizer), GuidanceSettings())
+    steps = {"texture_step": 0.06, "shape_step": 0.006, "scene_step": 0.004}  # for the steps of the tests
+    guidance = Guidance(PhotoTarget.of(fitted, recognizer), GuidanceSettings(**steps, projection=()))
     return SimpleNamespace(model=model, guidance=guidance, texture=z, shape=s)
 
 
