@@ -10,19 +10,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .cli_checks import (
-    check_device,
-    check_hair,
-    check_light,
-    check_out,
-    check_photo_options,
-    check_relief,
-    is_avatar,
-)
+from .cli_arguments import parse
+from .cli_checks import check_device, check_out, is_avatar
 from .config import guidance_settings, read_config, sample_settings
+from .each_cli import run_each
 from .errors import UserError, out_of_memory
 
 if TYPE_CHECKING:  # torch is imported under the clock
@@ -65,126 +60,29 @@ class Made(NamedTuple):
     report: dict
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """Command-line arguments. Raises UserError for values and combinations that cannot work."""
-    p = argparse.ArgumentParser("fitdiff", description=__doc__, allow_abbrev=False)
-    p.add_argument(
-        "photo",
-        nargs="*",
-        help="one or more photos of one person; without a photo, a new person is sampled. Or one .safetensors file of "
-        "--save-avatar: that head is taken, and nothing is sampled",
-    )
-    p.add_argument("--out", default="fitdiff_out", help="folder to write (default: %(default)s)")
-    p.add_argument("--seed", type=int, default=0, help="the same seed gives the same head (default: %(default)s)")
-    p.add_argument("--steps", type=int, help="diffusion steps (default: 20)")
-    p.add_argument("--no-guidance", action="store_true", help="sample from the identity alone: faster, less alike")
-    p.add_argument(
-        "--photo-detail",
-        nargs="?",
-        const=1.0,
-        type=float,
-        metavar="STRENGTH",
-        help="add the (first) photo's own detail where it shows the skin, 0 to 1 (default: 1 for a guided photo)",
-    )
-    p.add_argument(
-        "--no-photo-detail",
-        dest="photo_detail",
-        action="store_const",
-        const=0.0,
-        help="pure FitDiff: only what the model samples",
-    )
-    p.add_argument(
-        "--skin-relief",
-        default=1.0,
-        type=float,
-        metavar="STRENGTH",
-        help="pores and fine lines in the maps, 0 (off) to 3 (default: 1); a texture_size of 1024 or more shows them",
-    )
-    p.add_argument(
-        "--hair",
-        default="auto",
-        metavar="STYLE",
-        help="auto (as in the first photo; without a photo: what suits the face), none, or the name of a style such as "
-        "bob, side_part, afro (default: %(default)s)",
-    )
-    p.add_argument(
-        "--mask",
-        action="append",
-        metavar="FILE",
-        help="picture of the photo's size, white where the photo may be used (default: hair and hands are found); with "
-        "several photos one for each",
-    )
-    p.add_argument(
-        "--face",
-        metavar="WHICH",
-        help="which face, where a photo shows several: a number from 0 (largest first), left-to-right (the leftmost), "
-        "or left-to-right:N (default: largest)",
-    )
-    p.add_argument("--device", default="cpu", help="cpu, cuda, mps, ... (default: %(default)s)")
-    add_file_options(p.add_argument_group("files"))
-    p.add_argument("--config", help="JSON file with further settings; see docs/cli.md")
-    args = p.parse_intermixed_args(argv)  # photos before and after the flags
-    check_photo_options(args)
-    check_relief(args.skin_relief)
-    check_hair(args.hair)
-    check_light(args.light)
-    if args.seed < 0:
-        raise UserError(f"--seed must not be negative (got {args.seed}).")
-    return args
-
-
-def add_file_options(group) -> None:
-    """The options of the files that are written."""
-    group.add_argument(
-        "--format", default="glb", metavar="F,F", help="mesh files: glb, obj, ply, usdz (default: %(default)s)"
-    )
-    group.add_argument(
-        "--save-avatar",
-        action="store_true",
-        help="also write the head as head.avatar.safetensors, which can be given in place of a photo later",
-    )
-    group.add_argument(
-        "--viewer", action="store_true", help="also write viewer.html, a page that shows the head without any network"
-    )
-    group.add_argument(
-        "--light",
-        default="studio",
-        metavar="NAME",
-        help="light of the third picture in render.png: a preset such as rim or sunset, or a panorama such as forest "
-        "or dusk (default: %(default)s)",
-    )
-    group.add_argument("--expression", choices=("neutral", "photo"), default="neutral", help="photo: as in the photo")
-    group.add_argument("--no-blendshapes", action="store_true", help="a GLB without the 52 ARKit morph targets")
-    group.add_argument("--no-rig", action="store_true", help="a GLB without joints and skin")
-    group.add_argument("--visemes", action="store_true", help="a GLB with 15 visemes and 5 common shapes after the 52")
-    group.add_argument(
-        "--normals", choices=("up", "down"), default="up", help="green of the normal map; down for Unreal"
-    )
-    group.add_argument(
-        "--unit",
-        choices=("metres", "centimetres"),
-        default="metres",
-        help="of obj, ply and usdz; a GLB is in metres",
-    )
-    group.add_argument("--map-bits", type=int, choices=(8, 16), default=8, help="bits per channel of the maps' PNGs")
-
-
 def progress_bar(total: int):
     from tqdm import tqdm
 
     return tqdm(total=total, desc="sampling", unit="step", disable=not sys.stderr.isatty(), leave=False)
 
 
+@cache
+def networks_of(checkpoint: str | None, recognizer: str, device: str) -> Networks:
+    """The networks, loaded once for all photos of a call."""
+    from .heads import load_networks
+
+    return load_networks(checkpoint, recognizer, device)
+
+
 def load(args: argparse.Namespace, config: dict[str, Any]) -> Inputs:
     """Read the photos and masks, and load the networks."""
-    from .heads import load_networks
     from .image import load_photo
 
     if args.photo and is_avatar(args.photo[0]):
         return Inputs([], None, None)
     photos = [load_photo(path).to(args.device) for path in args.photo]
     masks = [load_photo(path).mean(1, keepdim=True).to(args.device) for path in args.mask or []] or None
-    return Inputs(photos, masks, load_networks(config["checkpoint"], config["recognizer"], args.device))
+    return Inputs(photos, masks, networks_of(config["checkpoint"], config["recognizer"], args.device))
 
 
 def head_settings(args: argparse.Namespace, config: dict[str, Any]) -> HeadSettings:
@@ -365,12 +263,14 @@ def make_report(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit status: 0 done, 2 user error (one line on stderr), 130 interrupted."""
+    """Exit status: 0 done, 1 some photos of --each failed, 2 user error (one line on stderr), 130 interrupted."""
     # Threads that wait by spinning take the core from those they wait for: on a busy machine a step takes 30 times as
     # long. OpenMP reads this when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         args = parse(argv)
+        if args.each:
+            return run_each(args, run)
         report = run(args)
     except UserError as e:
         print(f"error: {e}", file=sys.stderr)
