@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..render import Camera, Light, render
-from ..render.hair import hair_geometry, hair_layer, hair_shadows
+from ..head.gloss import skin_roughness
+from ..portrait.picture import Hair, portrait
+from ..render import Camera, Light
+from ..render.hair import Window, hair_geometry, hair_layer, hair_shadows
 from ..render.passes import Passes, render_passes
 from ..render.rasterizer import rasterize
-from ..render.shadow import light_visibility
 from .groom import grow_hair
 from .lashes import grow_lashes
 from .underlay import worn_maps
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ..scene import Scene
 
 FINE = 448  # pixels; in smaller pictures each pixel of hair is the mean of 2 x 2
+LASHES = 3  # samples along each side of a pixel of lashes
 FAR = 9.0  # z/w of where nothing is
 
 
@@ -64,24 +66,40 @@ def _one(avatar, scene, camera, light, size, background) -> tuple[Tensor, Tensor
     rast = rasterize(lens.clip(points[None], size[1] / size[0]), head.triangles.cpu(), fine)[0]
     depth = torch.where(rast[..., 3] > 0, rast[..., 2], FAR)
     lashes = grow_lashes(avatar.head, avatar.shape, points)
-    layers = [hair_layer(lashes, lashes.positions, lens, lamp, fine, depth)]
-    visibility = ambient = None
+    layers = [_fine_layer(lashes, lashes.positions, lens, lamp, fine, depth)]
+    shade = None
     if hair is not None:
         positions = hair.on(points)
-        to_hair, to_head = hair_shadows(hair, positions, points, head.triangles.cpu(), lamp)
-        visibility = to_head[None].to(vertices)
-        if light.shadows and light.direction.shape[1]:
-            visibility = visibility * light_visibility(vertices, head.triangles, light)
-        ambient = F.pad(hair.head_light, (0, len(points) - len(hair.head_light)), value=1.0).to(vertices)[None]
+        to_hair, _ = hair_shadows(hair, positions, points, head.triangles.cpu(), lamp)
+        shade = Hair(hair, positions, hair.head_light)
         layers.append(hair_layer(hair, positions, lens, lamp, fine, depth, to_hair))
-    out = render(
-        vertices, head, worn_maps(avatar), camera, light, size, background, visibility=visibility, ambient=ambient
-    )
-    image, mask = out.image, out.mask
+    rough = F.pad(skin_roughness(avatar.head, avatar.shape), (0, len(points) - avatar.head.n_vertices))
+    rough[avatar.head.n_vertices :] = head.roughness[avatar.head.n_vertices :]
+    behind = None if background is None else torch.as_tensor(background).view(1, 1, 3)
+    image, mask = portrait(vertices, head, worn_maps(avatar), camera, light, size, rough, behind, shade)
     for color, cover in layers:
         color, cover = (F.avg_pool2d(x, n).to(vertices) for x in (color, cover))
         image, mask = image * (1 - cover) + color, torch.maximum(mask, cover + mask * (1 - cover))
     return image, mask
+
+
+def _fine_layer(lashes, positions, lens, lamp, size, depth) -> list[Tensor]:
+    """`hair_layer` of lashes, each pixel the mean of LASHES x LASHES: they are thinner than a pixel."""
+    height, width = size
+    at = lens.project(positions[None], size)[0]
+    low, high = at.amin(0).floor().long() - 1, at.amax(0).ceil().long() + 2
+    x0, y0 = (int(v) for v in low.clamp(min=0))
+    x1, y1 = min(int(high[0]), width), min(int(high[1]), height)
+    empty = [positions.new_zeros(1, c, height, width) for c in (3, 1)]
+    if x1 <= x0 or y1 <= y0:
+        return empty
+    rows = slice(height - y1, height - y0)  # of the depth, whose row 0 is at the bottom
+    window = Window(size, (y1 - y0, x1 - x0), x0, height - y1)
+    near = depth[rows, x0:x1].repeat_interleave(LASHES, 0).repeat_interleave(LASHES, 1)
+    fine = ((y1 - y0) * LASHES, (x1 - x0) * LASHES)
+    for whole, part in zip(empty, hair_layer(lashes, positions, lens, lamp, fine, near, window=window), strict=True):
+        whole[:, :, y0:y1, x0:x1] = F.avg_pool2d(part, LASHES)
+    return empty
 
 
 @torch.no_grad()
