@@ -13,7 +13,8 @@ from ..head.gloss import skin_roughness
 from ..portrait.picture import Hair, portrait
 from ..render import Camera, Light
 from ..render.hair import Window, hair_geometry, hair_layer, hair_shadows
-from ..render.passes import Passes, render_passes
+from ..render.parts import PARTS
+from ..render.passes import Passes, positions, render_passes
 from ..render.rasterizer import rasterize
 from .groom import grow_hair
 from .lashes import grow_lashes
@@ -111,8 +112,7 @@ def render_passes_with_hair(
     detail: the avatar's normal map bends the normals. samples: as in `render_passes`
     """
     head, vertices = avatar.whole, avatar.posed(scene)
-    maps = avatar.maps if detail else None
-    passes = render_passes(vertices, head, scene.camera, size, maps, samples)
+    passes = render_passes(vertices, head, scene.camera, size, worn_maps(avatar), samples, detail)
     style = avatar.hair[0] if avatar.hair else None
     hair = None if style is None else grow_hair(avatar.head, avatar.shape, style)
     if hair is None:
@@ -122,18 +122,26 @@ def render_passes_with_hair(
     points = vertices[0].cpu().float()
     rast = rasterize(lens.clip(points[None], size[1] / size[0]), head.triangles.cpu(), fine)[0]
     limit = torch.where(rast[..., 3] > 0, rast[..., 2], FAR)
-    cover, depth, normal = hair_geometry(hair, hair.on(points), lens, fine, limit)
+    cover, depth, normal, color = hair_geometry(hair, hair.on(points), lens, fine, limit)
     weight = F.avg_pool2d(cover, samples)
     mean = lambda x: F.avg_pool2d(x * cover, samples) / weight.clamp(min=1e-6)  # noqa: E731
     edge = (F.max_pool2d(cover, 3, 1, 1) > 0.5) & (cover < 0.5)
     line = F.avg_pool2d(edge.to(cover), samples)
-    weight, depth, normal, line = (x.to(vertices) for x in (weight, mean(depth), mean(normal), line))
+    found = (weight, mean(depth), mean(normal), line, mean(color))
+    weight, depth, normal, line, color = (x.to(vertices) for x in found)
     over = weight > 0.5
     mask = torch.maximum(passes.mask, weight + passes.mask * (1 - weight))
+    left = 1 - weight
+    depth = torch.where(over | ((passes.mask < 1e-3) & (weight > 1e-3)), depth, passes.depth)
+    inside = torch.lerp(passes.albedo, color, weight / mask.clamp(min=1e-6))
     return Passes(
-        torch.where(over | ((passes.mask < 1e-3) & (weight > 1e-3)), depth, passes.depth),
-        F.normalize(passes.normal * (1 - weight) + normal * weight, dim=1, eps=1e-8),
+        depth,
+        F.normalize(passes.normal * left + normal * weight, dim=1, eps=1e-8),
         mask,
         passes.uv * (1 - over.to(passes.uv)),
-        torch.maximum(passes.line * (1 - weight), line),
+        torch.maximum(passes.line * left, line),
+        inside,
+        positions(scene.camera, depth),
+        *(cover * left for cover in (passes.skin, passes.lips, passes.eyes)),
+        torch.where(over, 1 + list(PARTS).index("hair"), passes.part),
     ), weight

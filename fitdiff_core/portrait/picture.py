@@ -18,6 +18,7 @@ from ..render.interpolation import covered, filtered_texture, interpolate_at, te
 from ..render.light import Light
 from ..render.normals import frames, perturb_normal
 from ..render.orientation import raster_to_image
+from ..render.parts import EYE, SKIN, vertex_kinds
 from ..render.rasterizer import rasterize
 from ..render.renderer import edge_table
 from ..render.shading import F0_SCALE, environment_brdf, facing_viewer, ggx, lobe_direction, sh_blurred
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from ..hair.groom import HairMesh
     from ..head.whole import WholeHead
 
-SKIN, EYE, TEETH, MOUTH, WET = range(5)
 APART = 10.0  # metres between kinds of surface in the depth that `scatter` gets
 LOBES = ((0.85, 0.60), (1.40, 0.40))  # of skin: factor of the roughness, share
 COAT = 0.07  # roughness of wet eyes
@@ -41,7 +41,7 @@ SHARP = 3e-5  # depth margin of the antialiasing: lids lie close to the eyeball
 
 @dataclass
 class Hair:
-    """Hair that shades the head. positions: `[V, 3]`; light: `[H]` share of ambient light left to the head's vertices"""
+    """Hair that shades the head. positions: `[V, 3]`; light: `[H]` share of ambient light that it leaves the head"""
 
     mesh: HairMesh
     positions: Tensor
@@ -271,15 +271,3 @@ class _Surface:
         image = torch.cat([self.spread(color) + (1 - mask) * behind, mask], -1)[None]
         image = raster_to_image(antialias(image, self.rast, self.pos, self.tri, edge_table(self.tri), SHARP))
         return image[:, :3], image[:, 3:]
-
-
-def vertex_kinds(head: HeadModel | WholeHead) -> Tensor:
-    """SKIN to WET of each vertex, `[V]` int64."""
-    kinds = torch.zeros(len(head.uv), dtype=torch.long)
-    own = getattr(head, "head", head)
-    kinds[own.n_skin - own.n_teeth : own.n_skin] = TEETH
-    kinds[own.n_skin : own.n_vertices] = EYE
-    for name, kind in (("Mouth", MOUTH), ("EyeWet", WET)):
-        if name in getattr(head, "parts", {}):
-            kinds[head.parts[name]] = kind
-    return kinds

@@ -103,17 +103,19 @@ def hair_layer(
 @torch.no_grad()
 def hair_geometry(
     hair: HairMesh, positions: Tensor, camera: Camera, size: tuple[int, int], head_depth: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Coverage `[1, 1, H, W]`, depth along the camera's axis `[1, 1, H, W]` metres and unit normals in camera space
-    `[1, 3, H, W]` of hair; arguments as `hair_layer`. Depth and normals are 0 where there is none."""
-    share, found, _, _ = _visible(hair, positions, camera, size, head_depth)
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Coverage `[1, 1, H, W]`, depth along the camera's axis `[1, 1, H, W]` metres, unit normals in camera space and
+    linear albedo `[1, 3, H, W]` of hair; arguments as `hair_layer`. All but the coverage are 0 where there is none."""
+    share, found, uv, texels = _visible(hair, positions, camera, size, head_depth)
     depth = -camera.view(positions[None])[0, :, 2:]
     normal = hair.normals @ camera.matrix()[0].T
     at = _at(torch.cat([depth, normal, torch.ones_like(depth)], 1), found, hair.triangles)
     facing = torch.where(at[:, 3:4] < 0, -1.0, 1.0)
-    image = _spread(torch.cat([at[:, :1], at[:, 1:4] * facing, at[:, 4:]], 1), share, found, size)
-    cover = image[:, 4:]
-    return cover.clamp(0, 1), image[:, :1] / cover.clamp(min=1e-6), F.normalize(image[:, 1:4], dim=1, eps=1e-8)
+    color = _colors(hair, uv, texels)[0]
+    image = _spread(torch.cat([at[:, :1], at[:, 1:4] * facing, at[:, 4:], color], 1), share, found, size)
+    cover = image[:, 4:5]
+    over = cover.clamp(min=1e-6)
+    return cover.clamp(0, 1), image[:, :1] / over, F.normalize(image[:, 1:4], dim=1, eps=1e-8), image[:, 5:] / over
 
 
 def _visible(
@@ -124,7 +126,7 @@ def _visible(
     head_depth: Tensor,
     window: Window | None = None,
 ) -> tuple[Tensor, Fragments, Tensor, Tensor]:
-    """Share `[N]` of each visible fragment in its pixel, the fragments, their uv `[N, 2]`, and texels in a pixel `[N]`."""
+    """Share `[N]` of each visible fragment, the fragments, their uv `[N, 2]`, and texels `[N]` in a pixel."""
     height, width = size if window is None else window.whole
     pos = camera.clip(positions[None], width / height)
     tall = float(height)  # of the whole picture, in pixels of `size`

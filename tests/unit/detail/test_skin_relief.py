@@ -8,10 +8,10 @@ import torch
 from fitdiff_core.avatar import Avatar
 from fitdiff_core.detail.mesostructure import albedo_height, bend, kept, noise_height, skin_relief
 from fitdiff_core.detail.skin_regions import SkinTexels
-from fitdiff_core.head.places import FacePlaces
 from fitdiff_core.detail.solid_noise import Lattice, cell_borders, pits, value_noise
 from fitdiff_core.errors import UserError
 from fitdiff_core.head import load_head
+from fitdiff_core.head.places import FacePlaces
 from fitdiff_core.maps import TextureMaps
 
 SIZE = 512
