@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..head.gloss import skin_roughness
+from ..head.gloss import whole_roughness
 from ..portrait.picture import Hair, portrait
 from ..render import Camera, Light
 from ..render.hair import Window, hair_geometry, hair_layer, hair_shadows
@@ -74,8 +74,7 @@ def _one(avatar, scene, camera, light, size, background) -> tuple[Tensor, Tensor
         to_hair, _ = hair_shadows(hair, positions, points, head.triangles.cpu(), lamp)
         shade = Hair(hair, positions, hair.head_light)
         layers.append(hair_layer(hair, positions, lens, lamp, fine, depth, to_hair))
-    rough = F.pad(skin_roughness(avatar.head, avatar.shape), (0, len(points) - avatar.head.n_vertices))
-    rough[avatar.head.n_vertices :] = head.roughness[avatar.head.n_vertices :]
+    rough = whole_roughness(avatar.head, avatar.shape)
     behind = None if background is None else torch.as_tensor(background).view(1, 1, 3)
     image, mask = portrait(vertices, head, worn_maps(avatar), camera, light, size, rough, behind, shade)
     for color, cover in layers:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .model import HeadModel
 from .places import FacePlaces
+from .whole import whole_head
 
 SKIN = 0.49  # perceptual roughness where nothing else is said
 # what each region changes it to, the later over the earlier
@@ -34,3 +35,10 @@ def skin_roughness(head: HeadModel, shape: Tensor) -> Tensor:
     if "mouth_interior" in head.region_names:
         value = torch.lerp(value, rough[:n], head.vertex_region("mouth_interior")[:n].to(value))
     return torch.cat([value, rough[n:]])
+
+
+@torch.no_grad()
+def whole_roughness(head: HeadModel, shape: Tensor) -> Tensor:
+    """`skin_roughness` of the vertices of the whole head `[W]`, whose further parts keep their own."""
+    whole = whole_head(head).roughness
+    return torch.cat([skin_roughness(head, shape).to(whole), whole[head.n_vertices :]])
