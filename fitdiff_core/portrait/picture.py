@@ -24,6 +24,7 @@ from ..render.renderer import edge_table
 from ..render.shading import F0_SCALE, environment_brdf, facing_viewer, ggx, lobe_direction, sh_blurred
 from .eyes import COAT_F0, Eyeballs
 from .lamps import HALF_ANGLE, LampMap, soft_cosine
+from .pores import porous, shown
 from .scatter import scatter
 from .sky import see_sky
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 APART = 10.0  # metres between kinds of surface in the depth that `scatter` gets
 LOBES = ((0.85, 0.60), (1.40, 0.40))  # of skin: factor of the roughness, share
-COAT = 0.07  # roughness of wet eyes
+VEIL = 0.4  # of the environment mirrored by eyes: harmonics have no shapes to see, only a haze over the pupil
 WET_LIGHT = 0.75  # share of the sky over the corners of the eyes
 SIDEWAYS = 0.25  # cosine to a lamp below which highlights of bent normals fade
 SHARP = 3e-5  # depth margin of the antialiasing: lids lie close to the eyeball
@@ -131,7 +132,7 @@ def _environment_gloss(g: _Surface, light: Light, open_: Tensor, share: Tensor) 
     total = torch.zeros_like(g.albedo)
     for factor, part in LOBES:
         rough = (g.rough * factor).clamp(max=0.85)
-        mirror = lobe_direction(g.normal, g.view, g.n_v, rough)
+        mirror = lobe_direction(g.shiny, g.view, g.n_v, rough)
         total += part * environment_brdf(g.f0, g.n_v, rough) * sh_blurred(mirror[None], light, rough)[0]
     total = total * hidden * tint
     coat = g.coat > 0
@@ -140,7 +141,7 @@ def _environment_gloss(g: _Surface, light: Light, open_: Tensor, share: Tensor) 
         n_v = (g.smooth[rows] * g.view[rows]).sum(1, keepdim=True).clamp(1e-3, 1)
         mirror = 2 * n_v * g.smooth[rows] - g.view[rows]
         fresnel = COAT_F0 + (1 - COAT_F0) * (1 - n_v) ** 5 * 0.6
-        total[rows] += g.coat[rows] * fresnel * light.radiance(mirror[None])[0].clamp(min=0) * open_[rows] ** 2
+        total[rows] += VEIL * g.coat[rows] * fresnel * light.radiance(mirror[None])[0].clamp(min=0) * open_[rows] ** 2
     return total
 
 
@@ -148,7 +149,7 @@ def _lamp_gloss(g: _Surface, toward: Tensor) -> Tensor:
     """Highlights of a lamp of irradiance 1, `[N, 3]`."""
     bare = (g.smooth @ toward)[:, None]
     rows = torch.nonzero(bare[:, 0] > -math.sin(HALF_ANGLE)).squeeze(1)
-    normal, view, rough, f0 = (x[rows] for x in (g.normal, g.view, g.rough, g.f0))
+    normal, view, rough, f0 = (x[rows] for x in (g.shiny, g.view, g.rough, g.f0))
     n_l = (normal @ toward)[:, None].clamp(min=0)
     n_v = g.n_v[rows]
     value = torch.zeros_like(normal)
@@ -183,14 +184,15 @@ def _lamp_gloss(g: _Surface, toward: Tensor) -> Tensor:
 class _Surface:
     """What is seen in the covered pixels, N in number. Vectors are unit, in world space.
 
-    pixel: `[N]` into the flattened picture, row 0 at the bottom; position, normal, smooth (the mesh's own normal),
-    view, albedo, f0: `[N, 3]`; rough, coat, n_v: `[N, 1]`; kind: `[N]` of SKIN to WET
+    pixel: `[N]` into the flattened picture, row 0 at the bottom; position, normal, shiny (what highlights see),
+    smooth (the mesh's own normal), view, albedo, f0: `[N, 3]`; rough, coat, n_v: `[N, 1]`; kind: `[N]` of SKIN to WET
     """
 
     vertex_normal: Tensor
     pixel: Tensor
     position: Tensor
     normal: Tensor
+    shiny: Tensor
     smooth: Tensor
     view: Tensor
     albedo: Tensor
@@ -246,8 +248,13 @@ class _Surface:
             )
             g.f0 = g.f0.index_fill(0, rows, 0.0)  # the coat alone shines
             g.coat = g.coat.index_fill(0, rows, 1.0)
-        g.n_v = (g.normal * g.view).sum(1, keepdim=True).clamp(1e-3, 1)
         g.pixels_per_metre = float(camera.focal[0] * size[0] / 2 / g.pos[0, :, 3].median())
+        g.shiny = g.normal
+        if strength := shown(1 / g.pixels_per_metre):
+            skin = torch.nonzero(g.kind == SKIN).squeeze(1)
+            bent = porous(g.normal[skin], tangent[skin], at[skin], strength)
+            g.shiny = g.normal.index_copy(0, skin, facing_viewer(bent, g.view[skin]))
+        g.n_v = (g.shiny * g.view).sum(1, keepdim=True).clamp(1e-3, 1)
         g.depth = g.at(g.pos[0, :, 3:])[:, 0]
         return g
 

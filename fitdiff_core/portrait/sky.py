@@ -14,7 +14,7 @@ from ..render.light import Light, sh_basis
 from ..render.rasterizer import rasterize
 from .frames import light_frame
 
-DIRECTIONS = 64
+DIRECTIONS = 48
 SIDE = 128  # pixels of a depth map
 TOGETHER = 16  # depth maps drawn at a time
 LIFT = 0.0022  # metres along the normal: a surface does not hide itself

@@ -267,7 +267,11 @@ def _colors(hair: HairMesh, uv: Tensor, texels: Tensor) -> tuple[Tensor, Tensor]
 
 def _blend(found: Fragments, alpha: Tensor, uv: Tensor) -> tuple[Tensor, Fragments, Tensor]:
     """Share of each visible fragment in its pixel, front to back: (share `[M]`, fragments, uv)."""
-    solid = alpha > FAINT
+    # what lies behind an opaque fragment is never seen: most fragments go before they are sorted
+    full = alpha > 1 - OPAQUE / 2
+    wall = torch.full((int(found.pixel.max()) + 1 if len(alpha) else 1,), math.inf)
+    wall.scatter_reduce_(0, found.pixel[full], found.depth[full], "amin")
+    solid = (alpha > FAINT) & (found.depth <= wall[found.pixel])
     found, alpha, uv = found[solid], alpha[solid], uv[solid]
     key = (found.pixel << 31) | ((found.depth.double() * 0.5 + 0.5).clamp(0, 1) * 2147483000).long()
     order = torch.argsort(key)
