@@ -73,7 +73,7 @@ def _one(avatar, scene, camera, light, size, background) -> tuple[Tensor, Tensor
         positions = hair.on(points)
         to_hair, _ = hair_shadows(hair, positions, points, head.triangles.cpu(), lamp)
         shade = Hair(hair, positions, hair.head_light)
-        layers.append(hair_layer(hair, positions, lens, lamp, fine, depth, to_hair))
+        layers.append([*hair_layer(hair, positions, lens, lamp, fine, depth, to_hair)])
     rough = whole_roughness(avatar.head, avatar.shape)
     behind = None if background is None else torch.as_tensor(background).view(1, 1, 3)
     image, mask = portrait(vertices, head, worn_maps(avatar), camera, light, size, rough, behind, shade)
@@ -141,6 +141,8 @@ def render_passes_with_hair(
         torch.maximum(passes.line * left, line),
         inside,
         positions(scene.camera, depth),
-        *(cover * left for cover in (passes.skin, passes.lips, passes.eyes)),
+        passes.skin * left,
+        passes.lips * left,
+        passes.eyes * left,
         torch.where(over, 1 + list(PARTS).index("hair"), passes.part),
     ), weight

@@ -99,7 +99,7 @@ def _shared_light(
     if hair is not None:
         left = F.pad(hair.light, (0, len(share) - len(hair.light)), value=1.0).to(share)[:, None]
         share, open_ = share * left, open_ * left
-    parts = getattr(head, "parts", {})
+    parts: dict[str, slice] = getattr(head, "parts", {})
     if "Mouth" in parts:
         rows = parts["Mouth"]
         own = head.light_at(vertices)[0, rows, None]
@@ -201,6 +201,8 @@ class _Surface:
     coat: Tensor
     n_v: Tensor
     kind: Tensor
+    depth: Tensor
+    pixels_per_metre: float
 
     def __init__(self, pos: Tensor, tri: Tensor, size: tuple[int, int]):
         self.pos, self.tri, self.size = pos, tri, size
@@ -229,7 +231,7 @@ class _Surface:
         bare, tangent, at, g.position, g.rough = values.split([3, 4, 2, 3, 1], 1)
         g.view = F.normalize(camera.position() - g.position, dim=1)
         g.smooth = facing_viewer(F.normalize(bare, dim=1, eps=1e-8), g.view)
-        eyes = Eyeballs.of(getattr(head, "head", head), vertices[0])
+        eyes = Eyeballs.of(model_of(head), vertices[0])
         rows = torch.nonzero(g.kind == EYE).squeeze(1)
         hit = None
         if eyes is not None and len(rows):
@@ -278,3 +280,8 @@ class _Surface:
         image = torch.cat([self.spread(color) + (1 - mask) * behind, mask], -1)[None]
         image = raster_to_image(antialias(image, self.rast, self.pos, self.tri, edge_table(self.tri), SHARP))
         return image[:, :3], image[:, 3:]
+
+
+def model_of(head: HeadModel | WholeHead) -> HeadModel:
+    """The head model of a whole head, or the model itself."""
+    return head if isinstance(head, HeadModel) else head.head

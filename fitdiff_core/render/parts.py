@@ -32,9 +32,10 @@ def vertex_kinds(head: HeadModel | WholeHead) -> Tensor:
         return kinds
     kinds[own.n_skin - own.n_teeth : own.n_skin] = TEETH
     kinds[own.n_skin : own.n_vertices] = EYE
+    parts: dict[str, slice] = getattr(head, "parts", {})
     for name, kind in (("Mouth", MOUTH), ("EyeWet", WET)):
-        if name in getattr(head, "parts", {}):
-            kinds[head.parts[name]] = kind
+        if name in parts:
+            kinds[parts[name]] = kind
     return kinds
 
 
