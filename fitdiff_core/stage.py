@@ -17,6 +17,8 @@ from .export.mesh import split_parts, whole_of
 from .expressions import PRESETS as EXPRESSIONS
 from .expressions import look_gaze, parse_weights, weight_vector
 from .hair.groom import grow_hair
+from .head import HeadModel
+from .head.gloss import whole_roughness
 from .head.model import BEHIND, LIPS
 from .image import LUMINANCE, linear_to_srgb
 from .metadata import check_fields, is_number, is_text, list_of
@@ -267,7 +269,8 @@ def stage_payload(avatar: Avatar, scene: Scene | None = None) -> dict[str, Any]:
     """
     head, shape = avatar.head, avatar.shape[:1]
     whole = whole_of(avatar)
-    light, rough = head.occlusion.float().cpu().clone(), whole.roughness.float().cpu()
+    light = head.occlusion.float().cpu().clone()
+    rough = (whole_roughness(head, shape) if isinstance(head, HeadModel) else whole.roughness).float().cpu()
     style = avatar.hair[0] if avatar.hair else None
     hair = None if style is None else grow_hair(head, shape, style)
     if hair is not None:

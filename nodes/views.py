@@ -8,18 +8,26 @@ import torch
 from comfy_api.latest import io
 
 from ..fitdiff_core.hair.picture import render_passes_with_hair
-from ..fitdiff_core.image import to_image
+from ..fitdiff_core.image import linear_to_srgb, to_image
 from ..fitdiff_core.pictures import count_pictures, each_picture
 from ..fitdiff_core.progress import part
 from ..fitdiff_core.render import Camera
 from ..fitdiff_core.render.backdrop import BACKDROPS
 from ..fitdiff_core.render.panoramas import named_light
-from ..fitdiff_core.render.passes import NORMAL_STYLES, Passes, depth_image, normal_image, uv_image
+from ..fitdiff_core.render.passes import (
+    NORMAL_STYLES,
+    Passes,
+    depth_image,
+    normal_image,
+    part_image,
+    position_image,
+    uv_image,
+)
 from ..fitdiff_core.render.tone import TONES
 from ..fitdiff_core.render.turn import SPINS, turntable
 from ..fitdiff_core.scene import Scene
 from . import host, types
-from .pictures import render_each, viewer_camera
+from .pictures import mask_out, render_each, viewer_camera
 from .render import CAMERAS, LIGHTS
 from .widgets import angle, finish_inputs, lens_inputs, size_inputs
 
@@ -120,9 +128,8 @@ class RenderPasses(io.ComfyNode):
         return host.schema(
             "RenderPasses",
             "FitDiff Render Passes",
-            description="Depth, normals, mask, lines and uv of the head, as ControlNet graphs take them to redraw "
-            "it. Nothing "
-            "is estimated: they come from the mesh.",
+            description="Depth, normals, lines, uv, albedo, position, and masks of the head's parts, as graphs of "
+            "image models take them to redraw it. Nothing is estimated: they come from the mesh.",
             inputs=[
                 types.Avatar.Input("avatar", tooltip="The head; a batch gives a batch of passes."),
                 io.Combo.Input(
@@ -162,6 +169,14 @@ class RenderPasses(io.ComfyNode):
                     "uv", display_name="uv", tooltip="Red is u, green is v (from the bottom), blue is the mask."
                 ),
                 io.Mask.Output("hair", display_name="hair", tooltip="Where the hair of FitDiff Hair is."),
+                io.Mask.Output("skin", display_name="skin", tooltip="Where skin is: face, ears, neck; not the lips."),
+                io.Mask.Output("lips", display_name="lips", tooltip="Where the lips are."),
+                io.Mask.Output("eyes", display_name="eyes", tooltip="Where the eyeballs are, between the lids."),
+                io.Image.Output("albedo", display_name="albedo", tooltip="Colour without any light, sRGB."),
+                io.Image.Output(
+                    "position", display_name="position", tooltip="x, y, z as red, green, blue: 0.5 + 2 x metres."
+                ),
+                io.Image.Output("parts", display_name="parts", tooltip="A flat colour for each part of the head."),
             ],
         )
 
@@ -202,5 +217,9 @@ class RenderPasses(io.ComfyNode):
             seen.mask[:, 0].float().cpu(),
             to_image(seen.line.expand(-1, 3, -1, -1)),
             to_image(uv_image(seen.uv, seen.mask)),
-            torch.cat(hair)[:, 0].float().cpu(),
+            mask_out(torch.cat(hair)),
+            *(mask_out(x) for x in (seen.skin, seen.lips, seen.eyes)),
+            to_image(linear_to_srgb(seen.albedo.clamp(0, 1)) * (seen.mask > 1e-3)),
+            to_image(position_image(seen.position, seen.mask)),
+            to_image(part_image(seen.part)),
         )

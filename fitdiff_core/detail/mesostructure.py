@@ -19,9 +19,10 @@ from torch import Tensor
 from ..avatar import Avatar
 from ..errors import UserError
 from ..filters import normalized_convolution
+from ..head.places import FacePlaces
 from ..maps import ALBEDO_EPSILON, TextureMaps
 from ..progress import part, report
-from .skin_regions import FacePlaces, SkinTexels, steps
+from .skin_regions import SkinTexels, steps
 from .solid_noise import Lattice, cell_borders, pits, sine_warp, value_noise
 
 MM = 1e-3
@@ -61,7 +62,7 @@ def skin_relief(avatar: Avatar, strength: float = 1.0, seed: int = 0, texture_si
         with part(i, len(avatar)):
             texels = SkinTexels.bake(vertices[i], avatar.head, size)
             report(1, 4)
-            places = FacePlaces.of(texels, landmarks[i])
+            places = FacePlaces.of(texels.position, landmarks[i])
             height = noise_height(texels, places, seed + i)
             report(3, 4)
             one = maps[i]

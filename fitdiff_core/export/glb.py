@@ -25,6 +25,7 @@ from torch import Tensor
 from .. import __version__
 from ..files import write_atomic
 from ..hair.underlay import worn_maps
+from ..head import HeadModel
 from ..image import encode_pngs, linear_to_srgb
 from ..maps import TextureMaps
 from .blendshapes import Target, eye_targets, face_targets, in_order, with_mixtures
@@ -33,7 +34,7 @@ from .gltf_binary import INDEX_BUFFER, VERTEX_BUFFER, Binary
 from .hair import CUTOFF, SPECULAR, hair_part, lash_part, lash_targets
 from .mesh import Part, split_parts
 from .rig import Rig
-from .textures import map_images
+from .textures import map_images, surface_image
 
 if TYPE_CHECKING:
     from ..avatar import Avatar
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 LINEAR, LINEAR_MIPMAP_LINEAR, CLAMP = 9729, 9987, 33071
 IMAGES = ("diffuse", "normal", "specular")
+SURFACE = 512  # largest side of the texture of occlusion and roughness
 READ_AHEAD = 1 << 20  # bytes of a dropped file that ComfyUI's frontend reads; the JSON chunk must end within them
 LOG = logging.getLogger(__name__)
 
@@ -83,6 +85,11 @@ def encode_glb(
     maps = hollow_iris(maps, avatar.head)
     pictures = map_images(maps, flip_green)
     pictures["specular"], specular_scale = _specular(maps)
+    images_of, surface = list(IMAGES), None
+    if isinstance(avatar.head, HeadModel):
+        surface = len(images_of)
+        pictures["surface"] = surface_image(avatar, min(maps.size[0], SURFACE))
+        images_of.append("surface")
     names = avatar.head.expression_names if blendshapes else ()
     parts = split_parts(avatar, None if names else scene)
     file = _File(Rig(avatar) if rig and avatar.head.expression_names else None)
@@ -100,8 +107,8 @@ def encode_glb(
         targets = in_order(targets, names)
         if visemes and names:
             targets = with_mixtures(targets, len(part.positions))
-        file.add(part, _material(part, specular_scale), targets, weights, gaze)
-    images_of = list(IMAGES)
+        material = _material(part, specular_scale, surface if part.name == "Skin" else None)
+        file.add(part, material, targets, weights, gaze)
     if lashes := lash_part(avatar, None if names else scene):
         targets = in_order(lash_targets(avatar, lashes.part) if names else (), names)
         if visemes and names:
@@ -226,16 +233,21 @@ def _container(document: dict, binary: Binary) -> bytes:
     )
 
 
-def _material(part: Part, specular_scale: float) -> dict:
-    """glTF material of one part. specular_scale: as `_specular` gives it."""
+def _material(part: Part, specular_scale: float, surface: int | None = None) -> dict:
+    """glTF material of one part. specular_scale: as `_specular` gives it. surface: index of the texture of occlusion
+    and roughness, None for a part without it."""
     eye = part.pivot is not None
+    rough: dict[str, Any] = {"roughnessFactor": BASE_ROUGHNESS if eye else part.roughness}
+    if surface is not None:
+        rough = {"roughnessFactor": 1, "metallicRoughnessTexture": {"index": surface}}
     return {
         "name": part.name,
         "pbrMetallicRoughness": {
             "baseColorTexture": {"index": IMAGES.index("diffuse")},
             "metallicFactor": 0,
-            "roughnessFactor": BASE_ROUGHNESS if eye else part.roughness,
+            **rough,
         },
+        **({} if surface is None else {"occlusionTexture": {"index": surface}}),
         "normalTexture": {"index": IMAGES.index("normal")},
         # F90 = specularFactor = 1, F0 = 0.04 * specularColorFactor * texture
         "extensions": {

@@ -11,11 +11,19 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..files import write_atomic
+from ..filters import normalized_convolution
+from ..hair.groom import grow_hair
+from ..head.gloss import SKIN, skin_roughness
 from ..image import encode_pngs, linear_to_srgb
 from ..maps import MAP_NAMES, TextureMaps
+from ..render.interpolation import interpolate
+from ..render.orientation import raster_to_image
 
 if TYPE_CHECKING:
+    from ..avatar import Avatar
     from ..head import HeadModel
+
+BLEED = 4 / 512  # of the texture's side: standard deviation of what fills the gaps between charts
 
 
 def map_images(maps: TextureMaps, flip_green: bool = False) -> dict[str, Tensor]:
@@ -55,6 +63,30 @@ def roughness_image(head: HeadModel, size: int = 64) -> Tensor:
         own = rough[head.vertex_region(name).cpu() > 0].mean()
         green = torch.lerp(green, own, head.region(name, size).cpu().float())
     return torch.stack([torch.zeros_like(green), green, torch.zeros_like(green)])[None]
+
+
+@torch.no_grad()
+def surface_image(avatar: Avatar, size: int) -> Tensor:
+    """glTF's occlusion (red), roughness (green) and metalness (blue, 0) of one head `[3, size, size]`, linear.
+
+    The roughness is that of the regions of the skin (see `head.gloss`). The occlusion is of the neutral head, under its
+    hair.
+    """
+    head, style = avatar.head, avatar.hair[0] if avatar.hair else None
+    light = head.occlusion.float().cpu()
+    hair = None if style is None else grow_hair(head, avatar.shape, style)
+    if hair is not None:
+        light = light * hair.head_light
+    values = torch.stack([light, skin_roughness(head, avatar.shape).float().cpu()], 1)
+    rast = head.rasterize_atlas(size).cpu()
+    drawn = raster_to_image(interpolate(values, rast, head.triangles.cpu()))
+    covered = raster_to_image(rast[..., 3:] > 0).float()
+    # beyond the charts their colours go on, so that smaller copies of the texture have no seams
+    around = normalized_convolution(drawn, covered, BLEED * size)
+    plain = torch.tensor([1.0, SKIN])[None, :, None, None].expand_as(drawn)
+    around = torch.where(normalized_convolution(covered, torch.ones_like(covered), BLEED * size) > 0.02, around, plain)
+    picture = torch.where(covered > 0, drawn, around)
+    return torch.cat([picture, torch.zeros_like(covered)], 1)[0].clamp(0, 1)
 
 
 def write_maps(

@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..render import Camera, Light, render
-from ..render.hair import hair_geometry, hair_layer, hair_shadows
-from ..render.passes import Passes, render_passes
+from ..head.gloss import whole_roughness
+from ..portrait.picture import Hair, portrait
+from ..render import Camera, Light
+from ..render.hair import Window, hair_geometry, hair_layer, hair_shadows
+from ..render.parts import PARTS
+from ..render.passes import Passes, positions, render_passes
 from ..render.rasterizer import rasterize
-from ..render.shadow import light_visibility
 from .groom import grow_hair
 from .lashes import grow_lashes
 from .underlay import worn_maps
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from ..scene import Scene
 
 FINE = 448  # pixels; in smaller pictures each pixel of hair is the mean of 2 x 2
+LASHES = 3  # samples along each side of a pixel of lashes
 FAR = 9.0  # z/w of where nothing is
 
 
@@ -64,24 +67,39 @@ def _one(avatar, scene, camera, light, size, background) -> tuple[Tensor, Tensor
     rast = rasterize(lens.clip(points[None], size[1] / size[0]), head.triangles.cpu(), fine)[0]
     depth = torch.where(rast[..., 3] > 0, rast[..., 2], FAR)
     lashes = grow_lashes(avatar.head, avatar.shape, points)
-    layers = [hair_layer(lashes, lashes.positions, lens, lamp, fine, depth)]
-    visibility = ambient = None
+    layers = [_fine_layer(lashes, lashes.positions, lens, lamp, fine, depth)]
+    shade = None
     if hair is not None:
         positions = hair.on(points)
-        to_hair, to_head = hair_shadows(hair, positions, points, head.triangles.cpu(), lamp)
-        visibility = to_head[None].to(vertices)
-        if light.shadows and light.direction.shape[1]:
-            visibility = visibility * light_visibility(vertices, head.triangles, light)
-        ambient = F.pad(hair.head_light, (0, len(points) - len(hair.head_light)), value=1.0).to(vertices)[None]
-        layers.append(hair_layer(hair, positions, lens, lamp, fine, depth, to_hair))
-    out = render(
-        vertices, head, worn_maps(avatar), camera, light, size, background, visibility=visibility, ambient=ambient
-    )
-    image, mask = out.image, out.mask
+        to_hair, _ = hair_shadows(hair, positions, points, head.triangles.cpu(), lamp)
+        shade = Hair(hair, positions, hair.head_light)
+        layers.append([*hair_layer(hair, positions, lens, lamp, fine, depth, to_hair)])
+    rough = whole_roughness(avatar.head, avatar.shape)
+    behind = None if background is None else torch.as_tensor(background).view(1, 1, 3)
+    image, mask = portrait(vertices, head, worn_maps(avatar), camera, light, size, rough, behind, shade)
     for color, cover in layers:
         color, cover = (F.avg_pool2d(x, n).to(vertices) for x in (color, cover))
         image, mask = image * (1 - cover) + color, torch.maximum(mask, cover + mask * (1 - cover))
     return image, mask
+
+
+def _fine_layer(lashes, positions, lens, lamp, size, depth) -> list[Tensor]:
+    """`hair_layer` of lashes, each pixel the mean of LASHES x LASHES: they are thinner than a pixel."""
+    height, width = size
+    at = lens.project(positions[None], size)[0]
+    low, high = at.amin(0).floor().long() - 1, at.amax(0).ceil().long() + 2
+    x0, y0 = (int(v) for v in low.clamp(min=0))
+    x1, y1 = min(int(high[0]), width), min(int(high[1]), height)
+    empty = [positions.new_zeros(1, c, height, width) for c in (3, 1)]
+    if x1 <= x0 or y1 <= y0:
+        return empty
+    rows = slice(height - y1, height - y0)  # of the depth, whose row 0 is at the bottom
+    window = Window(size, (y1 - y0, x1 - x0), x0, height - y1)
+    near = depth[rows, x0:x1].repeat_interleave(LASHES, 0).repeat_interleave(LASHES, 1)
+    fine = ((y1 - y0) * LASHES, (x1 - x0) * LASHES)
+    for whole, part in zip(empty, hair_layer(lashes, positions, lens, lamp, fine, near, window=window), strict=True):
+        whole[:, :, y0:y1, x0:x1] = F.avg_pool2d(part, LASHES)
+    return empty
 
 
 @torch.no_grad()
@@ -93,8 +111,7 @@ def render_passes_with_hair(
     detail: the avatar's normal map bends the normals. samples: as in `render_passes`
     """
     head, vertices = avatar.whole, avatar.posed(scene)
-    maps = avatar.maps if detail else None
-    passes = render_passes(vertices, head, scene.camera, size, maps, samples)
+    passes = render_passes(vertices, head, scene.camera, size, worn_maps(avatar), samples, detail)
     style = avatar.hair[0] if avatar.hair else None
     hair = None if style is None else grow_hair(avatar.head, avatar.shape, style)
     if hair is None:
@@ -104,18 +121,28 @@ def render_passes_with_hair(
     points = vertices[0].cpu().float()
     rast = rasterize(lens.clip(points[None], size[1] / size[0]), head.triangles.cpu(), fine)[0]
     limit = torch.where(rast[..., 3] > 0, rast[..., 2], FAR)
-    cover, depth, normal = hair_geometry(hair, hair.on(points), lens, fine, limit)
+    cover, depth, normal, color = hair_geometry(hair, hair.on(points), lens, fine, limit)
     weight = F.avg_pool2d(cover, samples)
     mean = lambda x: F.avg_pool2d(x * cover, samples) / weight.clamp(min=1e-6)  # noqa: E731
     edge = (F.max_pool2d(cover, 3, 1, 1) > 0.5) & (cover < 0.5)
     line = F.avg_pool2d(edge.to(cover), samples)
-    weight, depth, normal, line = (x.to(vertices) for x in (weight, mean(depth), mean(normal), line))
+    found = (weight, mean(depth), mean(normal), line, mean(color))
+    weight, depth, normal, line, color = (x.to(vertices) for x in found)
     over = weight > 0.5
     mask = torch.maximum(passes.mask, weight + passes.mask * (1 - weight))
+    left = 1 - weight
+    depth = torch.where(over | ((passes.mask < 1e-3) & (weight > 1e-3)), depth, passes.depth)
+    inside = torch.lerp(passes.albedo, color, weight / mask.clamp(min=1e-6))
     return Passes(
-        torch.where(over | ((passes.mask < 1e-3) & (weight > 1e-3)), depth, passes.depth),
-        F.normalize(passes.normal * (1 - weight) + normal * weight, dim=1, eps=1e-8),
+        depth,
+        F.normalize(passes.normal * left + normal * weight, dim=1, eps=1e-8),
         mask,
         passes.uv * (1 - over.to(passes.uv)),
-        torch.maximum(passes.line * (1 - weight), line),
+        torch.maximum(passes.line * left, line),
+        inside,
+        positions(scene.camera, depth),
+        passes.skin * left,
+        passes.lips * left,
+        passes.eyes * left,
+        torch.where(over, 1 + list(PARTS).index("hair"), passes.part),
     ), weight

@@ -58,7 +58,7 @@ def eye_parts(head: HeadModel) -> EyeParts:
             triangles.append((strip.flip(1) if turned else strip) + start)
             kinds += [light] * n + [light * 0.7] * n
             start += 2 * n
-        ball = _sphere()
+        ball = _sphere().flip(1) if side else _sphere()
         triangles.append(ball + start)
         count = RINGS * SECTORS + 2
         kinds += [0.7] * count

@@ -54,7 +54,14 @@ class EdgeTable:
         return cls(*(column.to(device) for column in table))
 
 
-def antialias(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, edges: EdgeTable | None = None) -> Tensor:
+def antialias(
+    color: Tensor,
+    rast: Tensor,
+    pos: Tensor,
+    tri: Tensor,
+    edges: EdgeTable | None = None,
+    margin: float = DEPTH_MARGIN,
+) -> Tensor:
     """Blend colours across silhouettes -> `[B, H, W, C]`. Differentiable with respect to `color` and `pos`.
 
     color: `[B, H, W, C]`, row 0 at the bottom as in `rast`
@@ -62,6 +69,7 @@ def antialias(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, edges: Edge
     pos:   `[B, V, 4]` clip positions
     tri:   `[T, 3]` triangles
     edges: `EdgeTable.build(tri)`; None builds it again
+    margin: see DEPTH_MARGIN
     """
     edges = EdgeTable.build(tri) if edges is None else edges
     n_batch, height, width, channels = color.shape
@@ -106,7 +114,7 @@ def antialias(color: Tensor, rast: Tensor, pos: Tensor, tri: Tensor, edges: Edge
         seen = rast[..., 3].reshape(-1)
         z = torch.where(seen > 0, rast[..., 2].reshape(-1), 2.0)
         visible = inside & (seen[near] > 0) & (seen[near] != seen[far])
-        visible &= (z[far] > depth + DEPTH_MARGIN) & (z[far] > z[near])
+        visible &= (z[far] > depth + margin) & (z[far] > z[near])
         reach = torch.where(upper, cell - crossing, crossing - cell)
         kept = _outermost(visible, reach, low * 2 + steep.long(), n_batch * height * width * 2)
         upper, near, far, cell = upper[kept], near[kept], far[kept], cell[kept]

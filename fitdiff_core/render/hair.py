@@ -25,10 +25,12 @@ if TYPE_CHECKING:
 
 LAYERS = 10  # fragments of a pixel that are shaded, from the front
 OPAQUE = 0.04  # of the light that gets through: what lies behind is left out
+EDGE_ON = (0.05, 0.30)  # cosines to the view at which a card begins to be drawn, and is all drawn
 FAINT = 0.03  # alpha below which a fragment is nothing
 TEXEL = 1e-4  # metres of hair that a texel of the atlas shows across a card
 # Longitudinal lobes (Marschner et al. 2003): shift towards the root, width (radians), strength
 PRIMARY, SECONDARY = (-0.06, 0.12, 0.10), (0.12, 0.24, 0.85)
+COARSEST = 4  # halvings of the texture at most
 SHADOW_MAP = 160
 SHADOW_DEPTH = 0.016  # metres of hair that let 1/e of a light through
 
@@ -46,6 +48,24 @@ class Fragments:
         return Fragments(self.pixel[keep], self.depth[keep], self.tri[keep], self.weight[keep])
 
 
+@dataclass
+class Window:
+    """A part of a picture. whole, size: (H, W) pixels of both; left, low: the part's first column and lowest row."""
+
+    whole: tuple[int, int]
+    size: tuple[int, int]
+    left: int
+    low: int
+
+    def clip(self, pos: Tensor) -> Tensor:
+        """Clip positions `[B, V, 4]` of the whole picture -> of the part."""
+        (height, width), (tall, wide) = self.whole, self.size
+        x, y, z, w = pos.unbind(-1)
+        x = x * (width / wide) + w * ((width - 2 * self.left - wide) / wide)
+        y = y * (height / tall) + w * ((height - 2 * self.low - tall) / tall)
+        return torch.stack([x, y, z, w], -1)
+
+
 @torch.no_grad()
 def hair_layer(
     hair: HairMesh,
@@ -55,15 +75,17 @@ def hair_layer(
     size: tuple[int, int],
     head_depth: Tensor,
     visibility: Tensor | None = None,
+    window: Window | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Hair alone: linear radiance times coverage `[1, 3, H, W]`, and coverage `[1, 1, H, W]`, row 0 at the top.
 
     positions: `[V, 3]` of the hair. camera, light: batch 1
     head_depth: `[H, W]` z/w of what hides hair, large where nothing does, row 0 at the bottom
     visibility: `[V, L]` of each directional light
+    window: draw a part of a picture, `size` and `head_depth` are then of the part
     """
     height, width = size
-    share, found, uv, texels = _visible(hair, positions, camera, size, head_depth)
+    share, found, uv, texels = _visible(hair, positions, camera, size, head_depth, window)
     if not len(found.pixel):
         return positions.new_zeros(1, 3, height, width), positions.new_zeros(1, 1, height, width)
     values = [hair.normals, hair.tangents, hair.direction, positions, hair.light[:, None], hair.gloss[:, None]]
@@ -81,29 +103,53 @@ def hair_layer(
 @torch.no_grad()
 def hair_geometry(
     hair: HairMesh, positions: Tensor, camera: Camera, size: tuple[int, int], head_depth: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Coverage `[1, 1, H, W]`, depth along the camera's axis `[1, 1, H, W]` metres and unit normals in camera space
-    `[1, 3, H, W]` of hair; arguments as `hair_layer`. Depth and normals are 0 where there is none."""
-    share, found, _, _ = _visible(hair, positions, camera, size, head_depth)
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Coverage `[1, 1, H, W]`, depth along the camera's axis `[1, 1, H, W]` metres, unit normals in camera space and
+    linear albedo `[1, 3, H, W]` of hair; arguments as `hair_layer`. All but the coverage are 0 where there is none."""
+    share, found, uv, texels = _visible(hair, positions, camera, size, head_depth)
     depth = -camera.view(positions[None])[0, :, 2:]
     normal = hair.normals @ camera.matrix()[0].T
     at = _at(torch.cat([depth, normal, torch.ones_like(depth)], 1), found, hair.triangles)
     facing = torch.where(at[:, 3:4] < 0, -1.0, 1.0)
-    image = _spread(torch.cat([at[:, :1], at[:, 1:4] * facing, at[:, 4:]], 1), share, found, size)
-    cover = image[:, 4:]
-    return cover.clamp(0, 1), image[:, :1] / cover.clamp(min=1e-6), F.normalize(image[:, 1:4], dim=1, eps=1e-8)
+    color = _colors(hair, uv, texels)[0]
+    image = _spread(torch.cat([at[:, :1], at[:, 1:4] * facing, at[:, 4:], color], 1), share, found, size)
+    cover = image[:, 4:5]
+    over = cover.clamp(min=1e-6)
+    return cover.clamp(0, 1), image[:, :1] / over, F.normalize(image[:, 1:4], dim=1, eps=1e-8), image[:, 5:] / over
 
 
 def _visible(
-    hair: HairMesh, positions: Tensor, camera: Camera, size: tuple[int, int], head_depth: Tensor
-) -> tuple[Tensor, Fragments, Tensor, float]:
-    """Share `[N]` of each visible fragment in its pixel, the fragments, their uv `[N, 2]`, and texels in a pixel."""
-    height, width = size
+    hair: HairMesh,
+    positions: Tensor,
+    camera: Camera,
+    size: tuple[int, int],
+    head_depth: Tensor,
+    window: Window | None = None,
+) -> tuple[Tensor, Fragments, Tensor, Tensor]:
+    """Share `[N]` of each visible fragment, the fragments, their uv `[N, 2]`, and texels `[N]` in a pixel."""
+    height, width = size if window is None else window.whole
     pos = camera.clip(positions[None], width / height)
+    tall = float(height)  # of the whole picture, in pixels of `size`
+    if window is not None:
+        pos = window.clip(pos)
+        tall *= size[0] / window.size[0]
     found = fragments(pos[0], hair.triangles, size, head_depth)
     uv = _at(hair.uv, found, hair.triangles)
-    texels = float(1 / (camera.focal[0] * height / 2)) * float(pos[0, :, 3].median()) / TEXEL
-    return *_blend(found, _alpha(hair, uv, texels), uv), texels
+    texels = float(1 / (camera.focal[0] * tall / 2)) * float(pos[0, :, 3].median()) / TEXEL
+    eye = camera.position()[0]
+    across = _texels(hair, positions, eye, texels)
+    alpha = _alpha(hair, uv, across[found.tri]) * _turned_to(positions, hair.triangles, eye)[found.tri]
+    share, found, uv = _blend(found, alpha, uv)
+    return share, found, uv, across[found.tri]
+
+
+def _turned_to(positions: Tensor, tri: Tensor, eye: Tensor) -> Tensor:
+    """Share `[T]` of each card's triangle that is drawn: none where it is seen edge-on, as a broken line of pixels."""
+    a, b, c = (positions[tri[:, k]] for k in range(3))
+    normal = F.normalize(torch.linalg.cross(b - a, c - a), dim=1, eps=1e-20)
+    cosine = (normal * F.normalize(eye - a, dim=1)).sum(1).abs()
+    x = ((cosine - EDGE_ON[0]) / (EDGE_ON[1] - EDGE_ON[0])).clamp(0, 1)
+    return x * x * (3 - 2 * x)
 
 
 def _spread(values: Tensor, share: Tensor, found: Fragments, size: tuple[int, int]) -> Tensor:
@@ -180,32 +226,52 @@ def _at(values: Tensor, found: Fragments, tri: Tensor) -> Tensor:
     return sum(parts, start=values.new_zeros(()))
 
 
-def _look_up(plane: Tensor, uv: Tensor, texels: float) -> Tensor:
-    """Plane `[C, S, S]` at uv `[N, 2]` -> `[N, C]`, cards (upper half) averaged over `texels` across them."""
-    across = max(0, min(4, round(math.log2(max(texels, 1)))))
-    along = max(0, across - 1)
-    cards, rest = plane[:, : plane.shape[1] // 2], plane[:, plane.shape[1] // 2 :]
-    cards = F.avg_pool2d(cards[None], (2**along, 2**across))
+def _look_up(plane: Tensor, uv: Tensor, texels: Tensor) -> Tensor:
+    """Plane `[C, S, S]` at uv `[N, 2]` -> `[N, C]`, cards (upper half) averaged over `texels` `[N]` across them."""
+    half = plane.shape[1] // 2
     upper = uv[:, 1] > 0.5
+    level = torch.where(upper, texels.clamp(min=1).log2().round().clamp(0, COARSEST).long(), -1)
     out = plane.new_zeros(len(uv), len(plane))
-    for part, where, v0 in ((cards, upper, 0.5), (rest[None], ~upper, 0.0)):
-        at = torch.stack([uv[where, 0], (uv[where, 1] - v0) * 2], 1)
-        out[where] = texture(part, at[None, None])[0, 0]
+    for k in range(-1, COARSEST + 1):
+        rows = torch.nonzero(level == k).squeeze(1)
+        if not len(rows):
+            continue
+        part, v0 = (plane[:, half:], 0.0) if k < 0 else (plane[:, :half], 0.5)
+        part = F.avg_pool2d(part[None], (2 ** max(0, k - 1), 2 ** max(0, k)))
+        at = torch.stack([uv[rows, 0], (uv[rows, 1] - v0) * 2], 1)
+        out[rows] = texture(part, at[None, None])[0, 0]
     return out
 
 
-def _alpha(hair: HairMesh, uv: Tensor, texels: float) -> Tensor:
+def _texels(hair: HairMesh, positions: Tensor, eye: Tensor, texels: float) -> Tensor:
+    """Texels `[T]` across a card that a pixel spans; more where a triangle's width is foreshortened."""
+    a = hair.triangles[:, 0]
+    along = (hair.tangents[a, :3] * F.normalize(eye - positions[a], dim=1)).sum(1)
+    return texels / (1 - along.square()).clamp(min=0.004).sqrt()
+
+
+def card_alpha(hair: HairMesh, found: Fragments, metres: float) -> Tensor:
+    """Opacity `[N]` of fragments of cards, where a pixel spans `metres`."""
+    texels = found.depth.new_full((len(found.tri),), metres / TEXEL)
+    return _alpha(hair, _at(hair.uv, found, hair.triangles), texels)
+
+
+def _alpha(hair: HairMesh, uv: Tensor, texels: Tensor) -> Tensor:
     return (_look_up(hair.texture.alpha, uv, texels)[:, 0] * 1.15).clamp(0, 1)
 
 
-def _colors(hair: HairMesh, uv: Tensor, texels: float) -> tuple[Tensor, Tensor]:
+def _colors(hair: HairMesh, uv: Tensor, texels: Tensor) -> tuple[Tensor, Tensor]:
     planes = _look_up(torch.cat([hair.texture.color, hair.texture.normal]), uv, texels)
     return planes[:, :3], F.normalize(planes[:, 3:], dim=1)
 
 
 def _blend(found: Fragments, alpha: Tensor, uv: Tensor) -> tuple[Tensor, Fragments, Tensor]:
     """Share of each visible fragment in its pixel, front to back: (share `[M]`, fragments, uv)."""
-    solid = alpha > FAINT
+    # what lies behind an opaque fragment is never seen: most fragments go before they are sorted
+    full = alpha > 1 - OPAQUE / 2
+    wall = torch.full((int(found.pixel.max()) + 1 if len(alpha) else 1,), math.inf)
+    wall.scatter_reduce_(0, found.pixel[full], found.depth[full], "amin")
+    solid = (alpha > FAINT) & (found.depth <= wall[found.pixel])
     found, alpha, uv = found[solid], alpha[solid], uv[solid]
     key = (found.pixel << 31) | ((found.depth.double() * 0.5 + 0.5).clamp(0, 1) * 2147483000).long()
     order = torch.argsort(key)

@@ -20,6 +20,7 @@ from .camera import Camera
 from .interpolation import filtered_texture, interpolate, texture, texture_level
 from .normals import frames, perturb_normal
 from .orientation import raster_to_image
+from .parts import PARTS, vertex_parts
 from .rasterizer import rasterize
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class Passes:
     mask:   `[B, 1, H, W]` coverage, 0..1
     uv:     `[B, 2, H, W]` of the pixel's centre, v from the bottom
     line:   `[B, 1, H, W]` 0..1: outlines, creases and the borders of lips, brows and eyes
+    albedo: `[B, 3, H, W]` linear diffuse albedo
+    position: `[B, 3, H, W]` metres, world space
+    skin, lips, eyes: `[B, 1, H, W]` coverage, 0..1. Skin is all of it but the lips and the inside of the mouth; brows
+        count as skin
+    part:   `[B, 1, H, W]` int64, what covers most of the pixel: 1 + index into `PARTS`, 0 for nothing
     """
 
     depth: Tensor
@@ -52,6 +58,12 @@ class Passes:
     mask: Tensor
     uv: Tensor
     line: Tensor
+    albedo: Tensor
+    position: Tensor
+    skin: Tensor
+    lips: Tensor
+    eyes: Tensor
+    part: Tensor
 
     @classmethod
     def cat(cls, batches: Sequence[Passes]) -> Passes:
@@ -67,13 +79,14 @@ def render_passes(
     size: tuple[int, int],
     maps: TextureMaps | None = None,
     samples: int = 2,
+    bent: bool = True,
 ) -> Passes:
     """Passes of B pictures of a head.
 
     vertices: `[B, V, 3]` metres, of `head`
     camera:   B or 1 cameras
     size:     (H, W) pixels
-    maps:     their normal map changes `normal`; None leaves the normals of the mesh
+    maps:     of the albedo and, if `bent`, of the normals. None: no albedo, normals of the mesh
     samples:  samples along each side of a pixel
 
     The lines follow lips, brows and eyes where the head has these regions.
@@ -89,7 +102,7 @@ def render_passes(
     values = torch.cat([normal, tangent, depth, uv.expand(len(vertices), -1, -1)], -1)
     normal, tangent, depth, at = interpolate(values, rast, tri).split([3, 4, 1, 2], -1)
     smooth = F.normalize(normal, dim=-1, eps=1e-8)
-    if maps is not None:
+    if maps is not None and bent:
         bend = maps.normal.to(vertices)
         level = texture_level(at, seen[..., 0], (bend.shape[-2], bend.shape[-1]))
         smooth_map = filtered_texture(bend, at, level.clamp(max=4))
@@ -107,13 +120,67 @@ def render_passes(
         height * samples,
     )
     coarse = interpolate(uv, rasterize(pos, tri, size), tri)
+    parts = raster_to_image(_part_ids(head, rast, at)[..., None])
+    covers = {n: _mean((parts == 1 + k).to(vertices), samples) for k, n in enumerate(PARTS)}
+    away = _mean(raster_to_image(depth * seen), samples) * share
+    albedo = torch.zeros_like(normal)
+    if maps is not None:
+        level = texture_level(at, seen[..., 0], maps.size)
+        albedo = filtered_texture(maps.diffuse.to(vertices), at, level) * seen
     return Passes(
-        _mean(raster_to_image(depth * seen), samples) * share,
+        away,
         F.normalize(_mean(raster_to_image(normal * seen), samples), dim=1, eps=1e-8),
         mask,
         raster_to_image(coarse),
         _mean(line, samples),
+        _mean(raster_to_image(albedo), samples) * share,
+        positions(camera, away),
+        covers["skin"],
+        covers["lips"],
+        covers["left eye"] + covers["right eye"],
+        largest_part(torch.cat(list(covers.values()), 1)),
     )
+
+
+def positions(camera: Camera, depth: Tensor) -> Tensor:
+    """World positions `[B, 3, H, W]` of pixels with a depth `[B, 1, H, W]` along the camera's axis, 0 where it is 0."""
+    rays = raster_to_image(camera.rays((depth.shape[-2], depth.shape[-1])))
+    axis = -camera.matrix()[:, 2]
+    along = depth / torch.einsum("bchw,bc->bhw", rays, axis)[:, None]
+    return (camera.position()[:, :, None, None] + rays * along) * (depth > 0)
+
+
+def largest_part(covers: Tensor) -> Tensor:
+    """`[B, P, H, W]` coverage of `PARTS` -> ids `[B, 1, H, W]` int64; 0 where less than half a pixel is covered."""
+    part = 1 + covers.argmax(1, keepdim=True)
+    return torch.where(covers.sum(1, keepdim=True) < 0.5, 0, part)
+
+
+def _part_ids(head: HeadModel | WholeHead, rast: Tensor, at: Tensor) -> Tensor:
+    """Ids `[B, H, W]` int64 of what each sample sees, 0 for nothing. Lips and mouth are regions of the skin."""
+    names = list(PARTS)
+    tri = head.triangles.long()
+    triangle = vertex_parts(head).to(rast.device)[tri[:, 0]]
+    seen = rast[..., 3].long()
+    part = torch.where(seen > 0, triangle[(seen - 1).clamp(min=0)], 0)
+    regions = [n for n in LINE_REGIONS if n in head.region_names]
+    share = _regions(head, at)
+    for region, name in (("lips", "lips"), ("mouth_interior", "mouth")):
+        if region in regions:
+            inside = (share[..., regions.index(region)] > 0.5) & (part == 1)
+            part = torch.where(inside, 1 + names.index(name), part)
+    return part
+
+
+def part_image(part: Tensor) -> Tensor:
+    """Ids `[B, 1, H, W]` -> flat colours `[B, 3, H, W]` in 0..1, sRGB; black for nothing."""
+    table = torch.tensor([(0, 0, 0), *PARTS.values()], device=part.device) / 255
+    return table[part[:, 0]].permute(0, 3, 1, 2)
+
+
+def position_image(position: Tensor, mask: Tensor) -> Tensor:
+    """Positions `[B, 3, H, W]` and coverage -> colours 0.5 + 2 * metres, clipped to 0..1; black for nothing."""
+    return (position * 2 + 0.5).clamp(0, 1) * (mask > 0.5)
 
 
 def depth_image(depth: Tensor, mask: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ def render(
     report(3, 4)
     mask = seen.to(color.dtype)
     image = torch.cat([pixels.spread(color) + (1 - mask) * _background(background, color), mask], -1)
-    image = raster_to_image(antialias(image, rast, pos, tri, _edges(tri)))
+    image = raster_to_image(antialias(image, rast, pos, tri, edge_table(tri)))
     return RenderOutput(image[:, :3], image[:, 3:], raster_to_image(pixels.spread(normal)), flip_rows(uv_image), rast)
 
 
@@ -160,7 +160,7 @@ def _background(background: Tensor | tuple[float, float, float] | None, like: Te
     return background.reshape(1, 1, 1, 3) if background.ndim == 1 else image_to_raster(background)
 
 
-def _edges(tri: Tensor) -> EdgeTable:
+def edge_table(tri: Tensor) -> EdgeTable:
     """The edge table of these triangles. It is built once and kept as long as the tensor `tri` exists."""
     if tri not in _edge_tables:
         _edge_tables[tri] = EdgeTable.build(tri)

@@ -48,7 +48,7 @@ def shade(
     n_v = (normal * view).sum(-1, keepdim=True).clamp(1e-3, 1)
 
     matte = light.irradiance(normal).clamp(min=0)
-    gloss = environment_brdf(f0, n_v, rough) * _blurred(lobe_direction(normal, view, n_v, rough), light, rough)
+    gloss = environment_brdf(f0, n_v, rough) * sh_blurred(lobe_direction(normal, view, n_v, rough), light, rough)
     reach = normal.new_tensor(wrap)
     for k in range(light.direction.shape[1]):  # one light at a time keeps the memory flat
         toward, color = light.direction[:, k : k + 1], light.color[:, k : k + 1]
@@ -128,7 +128,7 @@ def lobe_direction(normal: Tensor, view: Tensor, n_v: Tensor, rough: Tensor) -> 
     return F.normalize((2 * n_v + rise) * normal - view, dim=-1)
 
 
-def _blurred(mirror: Tensor, light: Light, rough: Tensor) -> Tensor:
+def sh_blurred(mirror: Tensor, light: Light, rough: Tensor) -> Tensor:
     """Environment radiance along the mirror direction, blurred by the GGX lobe.
 
     A microfacet lobe of slope width m damps band l by exp(-l (l+1) m^2) (Ramamoorthi & Hanrahan 2001). Here m is alpha.

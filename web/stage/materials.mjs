@@ -123,6 +123,13 @@ export function wallMaterial() {
     return material;
 }
 
+/** One roughness in place of the textures of roughness and occlusion: the vertices have both, posed and under hair. */
+export function plainRoughness(material) {
+    if (!material.roughnessMap && !material.aoMap) return;
+    for (const map of new Set([material.roughnessMap, material.metalnessMap, material.aoMap])) map?.dispose();
+    Object.assign(material, { roughnessMap: null, metalnessMap: null, aoMap: null, roughness: 0.48 });
+}
+
 /** The reflectance at grazing angles of the pack's renderer, (1 - roughness)^2, with F0 as it was. */
 export function roughRim(material) {
     const edge = Math.max((1 - material.roughness) ** 2, 0.05);

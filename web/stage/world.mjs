@@ -1,6 +1,6 @@
 /** The picture: one head, its lights and its camera. Draws when something has changed, and never else. */
 import * as THREE from "./three.min.mjs";
-import { backdropMaterial, patch, roughRim, skyMaterial, useFilm, wallMaterial } from "./materials.mjs";
+import { backdropMaterial, patch, plainRoughness, roughRim, skyMaterial, useFilm, wallMaterial } from "./materials.mjs";
 
 const LAMPS = 4;  // the movable one, and those of an environment
 const REACH = 0.3;  // metres: half the side of a lamp's shadow map
@@ -76,6 +76,7 @@ export class World {
     #prepare(mesh) {
         const name = mesh.name.replace(/_\d+$/, "");
         this.parts[mesh.name] = mesh;
+        plainRoughness(mesh.material);
         mesh.castShadow = mesh.receiveShadow = true;
         mesh.frustumCulled = false;  // morph targets move it
         for (const [attribute, size, signed, fill] of ATTRIBUTES) {

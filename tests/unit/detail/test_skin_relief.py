@@ -7,10 +7,11 @@ import torch
 
 from fitdiff_core.avatar import Avatar
 from fitdiff_core.detail.mesostructure import albedo_height, bend, kept, noise_height, skin_relief
-from fitdiff_core.detail.skin_regions import FacePlaces, SkinTexels
+from fitdiff_core.detail.skin_regions import SkinTexels
 from fitdiff_core.detail.solid_noise import Lattice, cell_borders, pits, value_noise
 from fitdiff_core.errors import UserError
 from fitdiff_core.head import load_head
+from fitdiff_core.head.places import FacePlaces
 from fitdiff_core.maps import TextureMaps
 
 SIZE = 512
@@ -38,7 +39,7 @@ def texels(plain):
 
 @pytest.fixture(scope="module")
 def places(plain, texels):
-    return FacePlaces.of(texels, plain.head.landmarks(plain.vertices())[0])
+    return FacePlaces.of(texels.position, plain.head.landmarks(plain.vertices())[0])
 
 
 def cheek(texels, places):
@@ -109,8 +110,8 @@ def test_small_maps_hold_nothing_finer_than_their_texels_show(plain, relief, tex
 
 def test_coarse_maps_get_no_relief_from_noise(plain):
     coarse = SkinTexels.bake(plain.vertices()[0], plain.head, 64)
-    height = noise_height(coarse, FacePlaces.of(coarse, plain.head.landmarks(plain.vertices())[0]), 0)
-    on_cheeks = FacePlaces.of(coarse, plain.head.landmarks(plain.vertices())[0]).cheeks > 0.5
+    height = noise_height(coarse, FacePlaces.of(coarse.position, plain.head.landmarks(plain.vertices())[0]), 0)
+    on_cheeks = FacePlaces.of(coarse.position, plain.head.landmarks(plain.vertices())[0]).cheeks > 0.5
     assert on_cheeks.any() and height[on_cheeks].abs().max() < 1e-6
     step = torch.tensor([1.0])
     assert kept(2.2, step) == 0 and kept(4.0, step) == 1 and 0 < kept(3.0, step) < 1

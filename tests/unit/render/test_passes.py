@@ -8,9 +8,20 @@ import pytest
 import torch
 
 from fitdiff_core.head import load_head
+from fitdiff_core.head.whole import whole_head
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.render import Camera
-from fitdiff_core.render.passes import FLOOR, Passes, depth_image, normal_image, render_passes, uv_image
+from fitdiff_core.render.parts import PARTS
+from fitdiff_core.render.passes import (
+    FLOOR,
+    Passes,
+    depth_image,
+    normal_image,
+    part_image,
+    position_image,
+    render_passes,
+    uv_image,
+)
 from tests.support.meshes import PlainHead, ball_head
 
 CAMERA = Camera.orbit(0.0, 0.0, 1.0, 20.0, target=(0.0, 0.0, 0.0))  # at z = 1, 0.353 m high at the origin
@@ -121,3 +132,42 @@ def test_the_head_has_lines_where_faces_have_them():
     x, y = Camera.orbit().project(nose, (128, 128))[0, 0].round().long().tolist()
     seen = p.mask[0, 0] > 0.99
     assert p.depth[0, 0, y, x] < p.depth[0, 0][seen].min() + 0.004, "the nose is nearest"
+
+
+def test_positions_albedo_and_parts_of_a_wall_and_of_a_head():
+    vertices, wall_head = quads(wall(-0.1, 0.1, z0=0.2, z1=0.2))
+    albedo = torch.tensor([0.8, 0.4, 0.2]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
+    normal = torch.tensor([0.0, 0, 1]).view(1, 3, 1, 1).expand(1, 3, 16, 16)
+    p = render_passes(vertices, wall_head, CAMERA, SIZE, TextureMaps(albedo, 0 * albedo, normal))
+    inside = p.mask[0, 0] > 0.999
+    assert torch.allclose(p.albedo[0][:, inside], torch.tensor([[0.8], [0.4], [0.2]]), atol=1e-5)
+    assert torch.allclose(p.position[0, 2][inside], torch.tensor(0.2), atol=1e-5)
+    across = p.position[0, 0, 32, 32] - p.position[0, 0, 32, 31]
+    assert float(across) == pytest.approx(2 * math.tan(math.radians(10)) * 0.8 / 64, rel=1e-3)
+    assert p.position[0, 1, 20, 32] > p.position[0, 1, 44, 32], "y grows upwards"
+    assert torch.equal(p.skin, p.mask) and not p.lips.any() and not p.eyes.any()
+    assert part_image(p.part)[0, :, 32, 32].mul(255).round().tolist() == list(PARTS["skin"])
+    assert part_image(0 * p.part).sum() == 0
+    grey = position_image(p.position, p.mask)
+    assert float(grey[0, 2, 32, 32]) == pytest.approx(0.9) and not grey[0, :, 0, 0].any()
+
+
+def test_masks_of_a_head_lie_where_its_parts_are():
+    head = whole_head(load_head())
+    shape = torch.zeros(1, head.head.n_identity)
+    vertices = head.vertices(shape)
+    camera, size = Camera.orbit(), (128, 128)
+    p = render_passes(vertices, head, camera, size)
+    points = camera.project(head.head.landmarks(vertices), size)[0].round().long()
+    column = lambda rows: points[list(rows)].float().mean(0).round().long().tolist()  # noqa: E731
+    (lx, ly), (rx, ry) = column(range(42, 48)), column(range(36, 42))
+    names = [None, *PARTS]
+    assert names[p.part[0, 0, ly, lx]] == "left eye" and names[p.part[0, 0, ry, rx]] == "right eye"
+    assert p.eyes[0, 0, ly, lx] > 0.9 and p.skin[0, 0, ly, lx] < 0.1
+    x, y = column((51, 62))
+    assert p.lips[0, 0, y, x] > 0.5 and names[p.part[0, 0, y, x]] == "lips"
+    x, y = points[30].tolist()
+    assert p.skin[0, 0, y, x] > 0.99
+    total = p.skin + p.lips + p.eyes
+    assert (total <= p.mask + 1e-5).all() and (p.mask - total).mean() < 0.004, "the rest is the inside of the mouth"
+    assert set(p.part.unique().tolist()) <= set(range(len(names)))
