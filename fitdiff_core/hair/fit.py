@@ -21,8 +21,9 @@ from .groom import grow_hair, scalp_of
 from .growth import grow
 from .invent import feminine_share, painted_hair, pigment, suitable_style
 from .locks import bend
-from .outline import CENTRE, corrected, directions, reshape
-from .photo import BALD, BARE_TOP, SIDE, Seen, View, body_colour, see_hair, wide_view
+from .mask import by_colour
+from .outline import CENTRE, corrected, directions, opening_of, reshape
+from .photo import BALD, BARE_TOP, SIDE, Seen, View, body_colour, head_places, see_hair, wide_view
 from .presets import PRESETS
 from .style import OUTLINE, HairStyle
 from .ties import drawn
@@ -47,12 +48,20 @@ FACTORS = {
     "sides": (0.65, 1.5),
     "volume": (0.6, 1.5),
     "side_volume": (0.6, 1.6),
-    "fringe": (0.75, 1.3),
 }
-STEPS = {"hem": (-0.025, 0.025), "hairline": (-0.006, 0.007), "part": (-0.025, 0.025), "curtain": (-0.012, 0.01)}
-HIGHEST = -0.05  # metres; loose long hair is cut no higher, below the middle of the ear
-FULLER, VOLUMES = 8, (1.5, 2.1)  # presets of the first round that are tried with more volume, and how much more
-OUTLINE_ROUNDS = 1
+STEPS = {
+    "fringe_sweep": (-0.7, 0.7),
+    "hem": (-0.025, 0.025),
+    "hairline": (-0.006, 0.007),
+    "part": (-0.025, 0.025),
+    "curtain": (-0.012, 0.01),
+}
+HIGHEST = -0.01  # metres; loose long hair is cut no higher, at the middle of the ear
+FRINGE, NO_FRINGE = 0.3, 0.08  # share of the forehead that hair covers where there is a fringe, and where there is none
+LONG_FRINGE = 0.12  # metres; it is cut at the opening
+TOP, SIDES = (5, 6, 7), (23, 0, 1, 11, 12, 13)  # directions of the outline where the volume is measured
+STANDING = (0.6, 1.7)  # factors of the length of hair that stands off the head
+OUTLINE_ROUNDS = 2
 SIDEWAYS = 0.6  # radians of yaw beyond which the outline is not that of the frontal view
 TRIES = 18  # sketches after the first round
 
@@ -74,7 +83,7 @@ def fit_view(
     avatar: Avatar, scene: Scene, view: View, mask: Tensor, seed: int = 0
 ) -> tuple[HairStyle | None, list[str]]:
     """As `fit_hair`, from a view of the photo and where hair is in it, `[S, S]` 0..1."""
-    seen = see_hair(view, mask)
+    seen = see_hair(view, by_colour(view, mask))
     if not seen.known:
         return suitable_style(avatar, seed), ["The photo hides the hair; the hair is one that suits the face."]
     share = float(seen.mask.sum() / (view.edge > -0.9).sum().clamp(min=1))
@@ -101,7 +110,12 @@ class Sketch:
         self.vertices = avatar.vertices(scene)[0].float().cpu().numpy().astype(float)
         self.bodies: dict[bool, Body] = {}
         # the face below the brows tells nothing; the forehead shows where hair ends
-        self.counts = (view.valid & ~((view.face > 0.5) & (view.edge < -0.04))).float()
+        low_face = (view.face > 0.5) & (view.edge < -0.04)
+        self.counts = (view.valid & ~low_face).float()
+        self.places = head_places(view).numpy().astype(float)
+        self.frontal = abs(self.yaw) < SIDEWAYS
+        hair = ((seen.mask > 0.5) & ~low_face).numpy()
+        self.opening = opening_of(hair, view.valid.numpy(), self.places) if self.frontal else ()
         self.tried: dict[HairStyle, float] = {}
 
     def score(self, style: HairStyle) -> float:
@@ -115,15 +129,24 @@ class Sketch:
 
     def outlined(self, style: HairStyle) -> HairStyle:
         """The style with an outline that is nearer to the photo's, or itself where that does not help."""
-        if style.tie != "none" or abs(self.yaw) > SIDEWAYS:
+        if style.tie != "none" or not self.frontal:
             return style
         drawn, on = self._draw(style)[0], (self.view.edge > -0.9).float()
         changed = corrected(style, *(self._reach(mask) for mask in (self.seen.mask, drawn, on)))
         return changed if self.score(changed) > self.score(style) else style
 
+    @property
+    def thickness(self) -> tuple[float, float]:
+        """How far hair stands off the top and the sides of the head, metres; NaN where the photo doesn't tell."""
+        if not self.frontal:
+            return np.nan, np.nan
+        thick = self._reach(self.seen.mask) - self._reach((self.view.edge > -0.9).float())
+        middle = lambda at: float(np.nanmedian(thick[list(at)])) if np.isfinite(thick[list(at)]).any() else np.nan  # noqa: E731
+        return max(middle(TOP), 0.004), max(middle(SIDES), 0.002)
+
     def _reach(self, mask: Tensor) -> np.ndarray:
         """How far a mask `[S, S]` reaches from the head's centre in each direction, metres; NaN at the photo's end."""
-        xy = self.view.metre.numpy()
+        xy = self.places
         sector = np.round(directions(xy)).astype(int) % OUTLINE
         far = np.hypot(*(xy - CENTRE).transpose(2, 0, 1))
         inside, valid = mask.numpy() > 0.5, self.view.valid.numpy()
@@ -178,31 +201,12 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
     sure = sketch.seen.orient.norm(dim=0)[sketch.seen.mask > 0.5].mean()
     dark = painted_hair(avatar).skin.mean() < 0.2
 
-    hem = _hem(sketch)
-
     def value(name: str, style: HairStyle) -> float:
         likely = HABIT * (1 - 2 * feminine) * (1 if name in SHORT else -1 if name in LONG else 0)
         curls = (0.035 if dark else -0.14) - 0.14 * min(max((float(sure) - UNSURE) / 0.1, -0.25), 1.0)
         return sketch.score(style) + likely + (curls if name in CURLED else 0)
 
-    line = _hairline(sketch)
-
-    def preset(name: str) -> HairStyle:
-        style = PRESETS[name]
-        return style if style.fringe else style.with_(hairline=style.hairline + line)
-
-    pool = [(name, preset(name)) for name in (*SHORT, *LONG, *CURLED)]
-    pool += [(name, preset(name).with_(hem=hem)) for name in ("long_straight", "long_wavy", "lob", "long_curly")]
-    pool += [(name, preset(name).with_(part=-PRESETS[name].part)) for name in ("side_part", "pixie", "lob")]
-    ranked = sorted(((value(n, s), n, s) for n, s in pool), key=lambda p: -p[0])
-    # a preset may be of the right kind and of another volume
-    fuller = [
-        (n, s.with_(volume=s.volume * f))
-        for _, n, s in ranked[:FULLER]
-        for f in VOLUMES
-        if not (s.flow == "out" or s.long)
-    ]
-    ranked = sorted([*ranked, *((value(n, s), n, s) for n, s in fuller)], key=lambda p: -p[0])
+    ranked = sorted(((value(n, s), n, s) for n, s in _first_round(sketch)), key=lambda p: -p[0])
     finalists, tries = ranked[:2], 0
     best: list[tuple[float, HairStyle]] = []
     for start, name, style in finalists:
@@ -217,6 +221,33 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
                     found, at = here, option
         best.append((found, at))
     return max(best, key=lambda b: b[0])[1]
+
+
+def _first_round(sketch: Sketch) -> list[tuple[str, HairStyle]]:
+    """Presets with what the mask tells at once: hairline, fringe, covered ears, hem and how far hair stands."""
+    line, hem, forehead, ears = _hairline(sketch), _hem(sketch), _forehead(sketch), _ears(sketch)
+    top, side = sketch.thickness
+
+    def preset(name: str) -> HairStyle:
+        style = PRESETS[name]
+        if forehead > FRINGE and style.flow != "out" and style.tie == "none":
+            style = style.with_(fringe=max(style.fringe, LONG_FRINGE))
+        changes: dict = {} if style.fringe else {"hairline": style.hairline + line}
+        if style.tie == "none":
+            changes["opening"] = sketch.opening
+        if style.long:
+            changes |= {"over_ears": ears > 0.35, "hem": hem}
+        if np.isfinite(top + side) and style.tie == "none":
+            if style.flow == "out":
+                f = np.clip([top / (0.9 * style.top), side / (0.9 * style.sides)], *STANDING)
+                changes |= {"top": style.top * f[0], "sides": style.sides * f[1], "back": style.back * f.mean()}
+            else:
+                changes |= {"volume": top, "side_volume": side / max(top, 0.004)}
+        return style.with_(**changes)
+
+    names = [n for n in (*SHORT, *LONG, *CURLED) if forehead > NO_FRINGE or not PRESETS[n].fringe]
+    pool = [(name, preset(name)) for name in names]
+    return pool + [(n, s.with_(part=-s.part)) for n, s in pool if n in ("side_part", "pixie", "lob", "bob")]
 
 
 def _hairline(sketch: Sketch) -> float:
@@ -239,6 +270,20 @@ def _hem(sketch: Sketch) -> float:
     return min(float(low - 0.06 if low - edge < 0.015 else low), HIGHEST)
 
 
+def _forehead(sketch: Sketch) -> float:
+    """Share of the forehead's middle, 1 to 3 cm under the hairline, that hair covers."""
+    view = sketch.view
+    near = torch.from_numpy(np.abs(sketch.places[..., 0]) < 0.035)
+    here = view.valid & near & (view.face > 0.5) & (view.edge > -0.034) & (view.edge < -0.008)
+    return float((sketch.seen.mask[here] > 0.5).float().mean()) if here.sum() > 12 else 0.0
+
+
+def _ears(sketch: Sketch) -> float:
+    """Share of the visible ears that hair covers."""
+    here = sketch.view.valid & (sketch.view.ears > 0.5)
+    return float((sketch.seen.mask[here] > 0.5).float().mean()) if here.sum() > 12 else 1.0
+
+
 def _options(style: HairStyle, key: str) -> list[HairStyle]:
     """Neighbours of a style in one of its numbers."""
     value = getattr(style, key)
@@ -254,6 +299,7 @@ def _options(style: HairStyle, key: str) -> list[HairStyle]:
         return [style.with_(**{key: value * f}, **dict.fromkeys(more, style.back * f)) for f in factors]
     if (
         (key == "hem" and value <= -1)
+        or (key == "fringe_sweep" and not style.fringe)
         or (key == "part" and style.flow != "part")
         or (key == "curtain" and not style.long)
     ):

@@ -14,6 +14,8 @@ X, Y, Z = np.eye(3)
 WHORL = np.array([0.006, 0.105, -0.055])  # short hair runs away from it
 SUBSTEPS = 3  # of growth in one segment of a card
 SKIN = 0.0012  # metres that hair stays off the skin
+SHELL = 0.024  # metres, greatest thickness of the layer of strands
+PARTING = 0.016  # metres, greatest depth of the valley along the parting
 KNOT = {
     "ponytail": (0.0, 0.035, -0.128),
     "high_ponytail": (0.0, 0.098, -0.095),
@@ -125,9 +127,11 @@ def grow(
     p, mean = root_points.copy(), roots.mean
     length, layer = lengths(style, roots, rng), rng.random(n) ** 0.8
     if style.hem > -1:
-        length = np.minimum(length, np.maximum(p[:, 1] - style.hem, 0.03) * 1.08 + 0.09 * ramp(mean[:, 1], 0.02, 0.1))
+        reach = np.maximum(p[:, 1] - style.hem, 0.03) * 1.08 + 0.09 * ramp(mean[:, 1], 0.02, 0.1)
+        length = np.minimum(length, reach + 1.2 * style.volume * max(style.side_volume, 1))
     side = np.where(mean[:, :1] + rng.normal(0, 0.0008, (n, 1)) >= style.part, 1.0, -1.0)
     height = _height(style, roots, layer)
+    slope = np.clip(1.3 + 30 * (height - 0.03), 1.3, 2.4)  # high hair rises slowly, or it stands in loops
     # segments are short where long hair bends over the head
     along = np.linspace(0, 1, steps + 1) ** (1.5 if length.max() > 0.15 else 1.1)
     step = np.diff(along)[None] * length[:, None]
@@ -147,7 +151,7 @@ def grow(
         d = unit(d + turn * (want - d))
         q = p + d * ds
         arc = arc + ds[:, 0]
-        floor = height * (1 - np.exp(-arc / (0.01 + 1.3 * height))) + SKIN
+        floor = height * (1 - np.exp(-arc / (0.01 + slope * height))) + SKIN
         distance, out = body(q)
         q = q + np.maximum(floor - distance, 0)[:, None] * out * 0.7
         if style.flow not in ("out", "up"):  # what rises above its layer comes down, unless it hangs free
@@ -175,8 +179,11 @@ def _height(style: HairStyle, roots: Roots, layer: np.ndarray) -> np.ndarray:
     edge = np.clip(0.15 + roots.edge / 0.022, 0, 1)
     if style.flow == "part":  # flat at the parting
         along = ramp(roots.mean[:, 2], style.part_end - 0.02, style.part_end + 0.01)
-        edge = np.minimum(edge, 1 - along * (1 - np.clip(0.25 + np.abs(roots.mean[:, 0] - style.part) / 0.02, 0, 1)))
-    return style.volume * (0.15 + 0.85 * layer) * edge * (high + (1 - high) * style.side_volume)
+        near = 1 - np.clip(0.25 + np.abs(roots.mean[:, 0] - style.part) / 0.02, 0, 1)
+        edge = np.minimum(edge, 1 - along * near * min(PARTING / max(style.volume, 1e-6), 1))
+    high = style.volume * (high + (1 - high) * style.side_volume)
+    # hair that stands far off is hollow: its strands share the outer centimetres
+    return np.maximum(high - np.minimum(SHELL, 0.85 * high) * (1 - layer), 0) * edge
 
 
 def _want(style, p, mean, side, out, distance, lean, before) -> np.ndarray:

@@ -130,6 +130,22 @@ def photo_places(scene: Scene, x: Tensor, y: Tensor, size: tuple[int, int]) -> t
 
 
 @torch.no_grad()
+def head_places(view: View) -> Tensor:
+    """Where on the head each pixel's hair is, seen from the front: `[S, S, 2]` metres right of and above its centre.
+
+    On the head that is the point of its surface; beside it the point in the frontal plane through its centre.
+    """
+    middle = view.camera.clip(torch.zeros(1, 1, 3), 1.0)[0, 0]
+    near = middle[3] - middle[2]  # twice the near plane's distance
+    ray, eye = view.camera.rays((SIDE, SIDE))[0].flip(0), view.camera.position()[0]
+    depth = near / (1 - view.depth.flip(0)).clamp(min=1e-6)  # along the camera's axis, see `Camera.clip`
+    along = -view.camera.matrix()[0, 2]
+    on = view.edge > -0.9
+    reach = torch.where(on, depth / (ray @ along), -eye[2] / torch.where(ray[..., 2].abs() < 1e-3, -1e-3, ray[..., 2]))
+    return (eye + reach[..., None] * ray)[..., :2]
+
+
+@torch.no_grad()
 def see_hair(view: View, mask: Tensor) -> Seen:
     """What a view shows of the hair, given where it is: mask `[S, S]` 0..1 (`HairSegmenter.find`)."""
     color = torch.from_numpy(lab(srgb_to_linear(view.image).permute(1, 2, 0).numpy().astype(float))).float()

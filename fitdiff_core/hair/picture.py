@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..avatar import Avatar
     from ..scene import Scene
 
-FINE = 448  # pixels; in smaller pictures each pixel of hair is the mean of 2 x 2
+FINE = 900  # pixels; in smaller pictures each pixel of hair is the mean of 2 x 2
 FAR = 9.0  # z/w of where nothing is
 
 
