@@ -50,7 +50,7 @@ FACTORS = {
     "side_volume": (0.6, 1.6),
 }
 STEPS = {
-    "fringe_sweep": (-0.7, 0.7),
+    "fringe_sweep": (-0.5, 0.5),
     "hem": (-0.025, 0.025),
     "hairline": (-0.006, 0.007),
     "part": (-0.025, 0.025),
@@ -247,7 +247,13 @@ def _first_round(sketch: Sketch) -> list[tuple[str, HairStyle]]:
 
     names = [n for n in (*SHORT, *LONG, *CURLED) if forehead > NO_FRINGE or not PRESETS[n].fringe]
     pool = [(name, preset(name)) for name in names]
-    return pool + [(n, s.with_(part=-s.part)) for n, s in pool if n in ("side_part", "pixie", "lob", "bob")]
+    pool += [(n, s.with_(part=-s.part)) for n, s in pool if n in ("side_part", "pixie", "lob", "bob")]
+    return pool + [
+        (n, s.with_(part=x, fringe_sweep=np.sign(x) * -0.5))
+        for n, s in pool
+        if n == "bob_with_fringe"
+        for x in (-0.042, 0.042)
+    ]
 
 
 def _hairline(sketch: Sketch) -> float:

@@ -140,6 +140,8 @@ def _grow(head: HeadModel, shape: Tensor, style: HairStyle) -> HairMesh:
 def _plan(style: HairStyle) -> tuple[int, int]:
     """(cards, segments) that keep within TRIANGLES."""
     longest = max(style.top, style.sides, style.back)
+    if style.hem > -1:
+        longest = min(longest, 0.16 - style.hem)
     if style.strand in ("loc", "braid"):
         return round(120 * style.density), 14
     segments = int(np.clip(4 + longest / 0.028, 4, 13))

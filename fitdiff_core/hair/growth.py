@@ -15,6 +15,8 @@ WHORL = np.array([0.006, 0.105, -0.055])  # short hair runs away from it
 SUBSTEPS = 3  # of growth in one segment of a card
 SKIN = 0.0012  # metres that hair stays off the skin
 SHELL = 0.024  # metres, greatest thickness of the layer of strands
+BOB = -0.12  # height of a hem; hair that is cut higher turns in at its ends
+NAPE = -0.065  # height of the cut behind, where it is higher at the ears
 PARTING = 0.016  # metres, greatest depth of the valley along the parting
 KNOT = {
     "ponytail": (0.0, 0.035, -0.128),
@@ -74,7 +76,7 @@ def lengths(style: HairStyle, roots: Roots, rng: np.random.Generator) -> np.ndar
         down = ramp(y, 0.07, -0.03)
         length = length * (1 - style.fade * down) * np.clip(roots.edge / 0.02, 0.3, 1) ** style.fade
     if style.fringe:
-        share = fringe_share(roots.mean)
+        share = fringe_share(style, roots.mean)
         curve = 1 + 0.18 * np.abs(x) / 0.05
         length = length * (1 - share) + share * style.fringe * curve
     # hair at the hairline is shorter, that of a short cut tapers down the neck
@@ -84,9 +86,15 @@ def lengths(style: HairStyle, roots: Roots, rng: np.random.Generator) -> np.ndar
     return np.maximum(length * edge * spread, 0.0025)
 
 
-def fringe_share(mean: np.ndarray) -> np.ndarray:
-    """`[N]` 0..1: which roots grow the fringe."""
+def hem_at(style: HairStyle, z: np.ndarray) -> np.ndarray:
+    """Height `[N]` of the cut of loose hair with roots at z `[N]`: a high hem falls to the nape behind the ears."""
+    return style.hem + ramp(-z, 0.03, 0.08) * np.minimum(NAPE - style.hem, 0)
+
+
+def fringe_share(style: HairStyle, mean: np.ndarray) -> np.ndarray:
+    """`[N]` 0..1: which roots grow the fringe. A swept fringe comes from the side that it is swept from."""
     x, y, z = mean.T
+    x = x + 0.022 * style.fringe_sweep
     return ramp(z - 0.25 * np.abs(x), 0.004, 0.02) * ramp(np.abs(x), 0.058, 0.046) * ramp(y, 0.05, 0.06)
 
 
@@ -114,7 +122,7 @@ def flow(style: HairStyle, p: np.ndarray, mean: np.ndarray, side: np.ndarray) ->
     else:
         d = away - 0.25 * Y + style.sweep * 0.3 * X
     if style.fringe:
-        share = fringe_share(mean)[:, None]
+        share = fringe_share(style, mean)[:, None]
         d = d * (1 - share) + share * (Z - 0.5 * Y + style.fringe_sweep * X + 0.2 * p[:, :1] / 0.05 * X)
     return d
 
@@ -127,7 +135,8 @@ def grow(
     p, mean = root_points.copy(), roots.mean
     length, layer = lengths(style, roots, rng), rng.random(n) ** 0.8
     if style.hem > -1:
-        reach = np.maximum(p[:, 1] - style.hem, 0.03) * 1.08 + 0.09 * ramp(mean[:, 1], 0.02, 0.1)
+        hem = hem_at(style, mean[:, 2])
+        reach = np.maximum(p[:, 1] - hem, 0.03) * 1.08 + 0.09 * ramp(mean[:, 1], 0.02, 0.1)
         length = np.minimum(length, reach + 1.2 * style.volume * max(style.side_volume, 1))
     side = np.where(mean[:, :1] + rng.normal(0, 0.0008, (n, 1)) >= style.part, 1.0, -1.0)
     height = _height(style, roots, layer)
@@ -141,6 +150,7 @@ def grow(
     d = _tangent(flow(style, p, mean, side), out)
     rise = style.lift * (0.35 + 0.65 * inner)
     d = unit(d * (1 - 0.7 * rise) + out * rise * (1.0 if style.flow in ("out", "up") else 0.8) + 0.1 * lean)
+    tips, low = _tips(style, mean), (0.02 if style.hem < BOB else -0.06)
     path, arc = [p.copy()], np.zeros(n)
     before = (rng.random(n) < style.front)[:, None]
     for k in range(steps):
@@ -152,17 +162,18 @@ def grow(
         q = p + d * ds
         arc = arc + ds[:, 0]
         floor = height * (1 - np.exp(-arc / (0.01 + slope * height))) + SKIN
+        floor = floor * (1 - tips * ramp(arc / length, 0.35, 1.0))
         distance, out = body(q)
         q = q + np.maximum(floor - distance, 0)[:, None] * out * 0.7
         if style.flow not in ("out", "up"):  # what rises above its layer comes down, unless it hangs free
-            near = (distance < 0.05) & (q[:, 1] > 0.02)
+            near = (distance < 0.06) & (q[:, 1] > low)
             q = q - (0.25 * np.clip(distance - floor, 0, 0.01) * near)[:, None] * out
         move = unit(q - p)
         d, p = unit(0.5 * move + 0.5 * d), p + move * ds
         path.append(p.copy())
     points = np.stack(path, 1)
     if style.hem > -1:
-        points = _cut(points, style.hem + rng.normal(0, 0.003, n) + 0.01 * (layer - 0.6))
+        points = _cut(points, hem + rng.normal(0, 0.003, n) + 0.01 * (layer - 0.6))
     points = _smooth(points[:, ::SUBSTEPS], 1)
     points[:, 1:] = body.push_out(points[:, 1:], SKIN)
     lock = np.arange(n)
@@ -186,6 +197,12 @@ def _height(style: HairStyle, roots: Roots, layer: np.ndarray) -> np.ndarray:
     return np.maximum(high - np.minimum(SHELL, 0.85 * high) * (1 - layer), 0) * edge
 
 
+def _tips(style: HairStyle, mean: np.ndarray) -> np.ndarray:
+    """Share `[N]` of its height that a strand loses to its tip: fringes lie on the forehead, bobs turn in."""
+    share = np.full(len(mean), 0.45 if BOB < style.hem else 0.0)
+    return np.maximum(share, 0.85 * fringe_share(style, mean)) if style.fringe else share
+
+
 def _want(style, p, mean, side, out, distance, lean, before) -> np.ndarray:
     """Direction `[N, 3]` in which the hair wants to go on."""
     combed = _tangent(flow(style, p, mean, side), out)
@@ -195,7 +212,7 @@ def _want(style, p, mean, side, out, distance, lean, before) -> np.ndarray:
         return unit(stand * high + (1 - high) * (combed + 0.2 * lean))
     low = ramp(p[:, 1], 0.06, 0.0)[:, None] if style.long else ramp(distance, 0.004, 0.03)[:, None] * style.gravity
     if style.long:  # hair keeps off the face, by way of the temple
-        fringe = fringe_share(mean)[:, None] * (style.fringe > 0)
+        fringe = fringe_share(style, mean)[:, None] * (style.fringe > 0)
         half = style.curtain + 0.004 * lean[:, :1]
         face = ramp(half - np.abs(p[:, :1]), -0.008, 0.008) * ramp(p[:, 2:3], 0.0, 0.03) * (1 - fringe)
         combed = unit(combed + face * (2.2 * side * X - 0.8 * Z))

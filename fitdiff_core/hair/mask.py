@@ -17,8 +17,9 @@ SKIN = (-0.095, -0.05)  # metres inside the hairline of the skin that is compare
 SAMPLES, NEAREST = 240, 5  # colours of hair, skin and background; those that count as a pixel's own
 LIGHTNESS = 0.45  # weight of lightness: shading changes it
 SURE = 3.0  # largest change of the log odds
+FRINGES = 1.8  # log odds by which the segmenter undervalues hair over the forehead; on bare ones it says under .02
 STEP = 1.6  # CIELAB by which a pixel is nearer to hair than to others for one unit of log odds
-REACH = 0.022, 0.07  # metres from the mask's sure part that other hair may lie: on the head, and off it
+REACH = 0.035, 0.07  # metres from the mask's sure part that other hair may lie: on the head, and off it
 LEAST = 40  # pixels of each kind; fewer tell nothing
 
 
@@ -40,8 +41,9 @@ def by_colour(view: View, mask: Tensor) -> Tensor:
     to_hair, to_other = (_distance(color, color[known]) for known in (hair, skin))
     if behind.sum() > LEAST:
         to_other = torch.where(on, to_other, torch.minimum(to_other, _distance(color, color[behind])))
-    forehead = face & (view.edge > BROWS) & (view.edge < 0.012)
+    forehead = face & (view.edge > BROWS) & (view.edge < 0.03)
     change = ((to_other - to_hair) / STEP).clamp(-SURE, SURE)
+    change = torch.where(forehead, change.clamp(min=-SURE / 2) + FRINGES, change)
     change = gaussian_blur(change[None, None], 0.7)[0, 0] * (forehead | (view.valid & ~on))
     changed = torch.sigmoid(torch.logit(mask.clamp(0.04, 0.96)) + change)
     near = (_near(changed > 0.5, hair & on, view, REACH[0]) & on) | (_near(changed > 0.5, hair, view, REACH[1]) & ~on)

@@ -20,6 +20,7 @@ FACE = np.array([0.0, -0.01])  # about the bridge of the nose
 LIMIT = 0.45  # largest absolute log factor; more makes wings
 SMOOTH = (0.25, 0.5, 0.25)
 FREE, ROOT = 0.012, 0.03  # metres off the head, and from the root, from which hair is moved by the whole factor
+JUMP = 0.15  # metres between directions, or log factors, that are not interpolated
 BEHIND = -0.03  # z in metres: hair behind it does not end at the opening
 UNEVEN = 0.0035  # metres by which neighbouring strands end apart
 LEAST = 0.004  # metres of a strand that the opening leaves; less is left out
@@ -32,10 +33,12 @@ def directions(xy: np.ndarray, count: int = OUTLINE, centre: np.ndarray = CENTRE
 
 
 def between(values: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Linear interpolation of the values `[N]` of N directions at `at` `[...]`, steps as `directions`."""
+    """Values `[N]` of N directions at `at` `[...]`, steps as `directions`: linear between them, but not over a jump."""
     low = np.floor(at).astype(int) % len(values)
     share = at - np.floor(at)
-    return values[low] * (1 - share) + values[(low + 1) % len(values)] * share
+    a, b = values[low], values[(low + 1) % len(values)]
+    share = np.where(np.abs(a - b) > JUMP, np.round(share), share)
+    return a * (1 - share) + b * share
 
 
 def factor(outline: np.ndarray, xy: np.ndarray) -> np.ndarray:
@@ -48,7 +51,8 @@ def reshape(strands: Strands, style: HairStyle, body: Body) -> Strands:
     if style.outline:
         points, (distance, _) = strands.points.copy(), body(strands.points)
         arc = np.linalg.norm(np.diff(points, axis=1), axis=-1).cumsum(1)
-        free = np.clip(distance[:, 1:] / FREE, 0, 1) * np.clip(arc / ROOT, 0, 1)
+        thick = max(FREE, style.volume * max(style.side_volume, 1)) if style.flow != "out" else FREE
+        free = np.clip(distance[:, 1:] / thick, 0, 1) * np.clip(arc / ROOT, 0, 1)
         xy = points[:, 1:, :2]
         points[:, 1:, :2] = CENTRE + (xy - CENTRE) * factor(np.asarray(style.outline), xy)[..., None] ** free[..., None]
         points[:, 1:] = body.push_out(points[:, 1:], SKIN)

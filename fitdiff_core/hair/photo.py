@@ -180,7 +180,7 @@ def body_colour(rgb: Tensor) -> np.ndarray:
     """Mean `[3]` of the middle and darker part of linear colours `[3, N]`: hair without its highlights."""
     order = rgb.sum(0).argsort()
     n = len(order)
-    return rgb[:, order[int(0.15 * n) : max(int(0.55 * n), int(0.15 * n) + 1)]].mean(1).numpy().astype(float)
+    return rgb[:, order[int(0.2 * n) : max(int(0.75 * n), int(0.2 * n) + 1)]].mean(1).numpy().astype(float)
 
 
 def _like_skin(color: Tensor, skin: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LAYERS = 10  # fragments of a pixel that are shaded, from the front
 OPAQUE = 0.04  # of the light that gets through: what lies behind is left out
 FAINT = 0.03  # alpha below which a fragment is nothing
+GRAZING = (0.04, 0.22)  # cosines between which a card that is seen from its edge fades
 TEXEL = 1e-4  # metres of hair that a texel of the atlas shows across a card
 # Longitudinal lobes (Marschner et al. 2003): shift towards the root, width (radians), strength
 PRIMARY, SECONDARY = (-0.06, 0.12, 0.10), (0.12, 0.24, 0.85)
@@ -103,7 +104,16 @@ def _visible(
     found = fragments(pos[0], hair.triangles, size, head_depth)
     uv = _at(hair.uv, found, hair.triangles)
     texels = float(1 / (camera.focal[0] * height / 2)) * float(pos[0, :, 3].median()) / TEXEL
-    return *_blend(found, _alpha(hair, uv, texels), uv), texels
+    alpha = _alpha(hair, uv, texels) * _facing(positions, hair.triangles, camera)[found.tri]
+    return *_blend(found, alpha, uv), texels
+
+
+def _facing(positions: Tensor, triangles: Tensor, camera: Camera) -> Tensor:
+    """Share `[T]` of its alpha that a card keeps: seen from its edge it is thinner than a pixel, and breaks to dots."""
+    a, b, c = positions[triangles].unbind(1)
+    normal = F.normalize(torch.linalg.cross(b - a, c - a), dim=1, eps=1e-12)
+    cosine = (normal * F.normalize(camera.position() - a, dim=1)).sum(1).abs()
+    return ((cosine - GRAZING[0]) / (GRAZING[1] - GRAZING[0])).clamp(0, 1)
 
 
 def _spread(values: Tensor, share: Tensor, found: Fragments, size: tuple[int, int]) -> Tensor:
