@@ -17,6 +17,7 @@ from ..render.hair import hair_layer, hair_shadows
 from ..render.rasterizer import rasterize
 from .body import Body
 from .cards import ribbons
+from .colour import lab
 from .groom import grow_hair, scalp_of
 from .growth import grow
 from .invent import feminine_share, painted_hair, pigment, suitable_style
@@ -61,6 +62,7 @@ FRINGE, NO_FRINGE = 0.3, 0.08  # share of the forehead that hair covers where th
 LONG_FRINGE = 0.12  # metres; it is cut at the opening
 TOP, SIDES = (5, 6, 7), (23, 0, 1, 11, 12, 13)  # directions of the outline where the volume is measured
 STANDING = (0.6, 1.7)  # factors of the length of hair that stands off the head
+STREAKS = (0.6, 1.8)  # contrast of strands that is fitted
 OUTLINE_ROUNDS = 2
 SIDEWAYS = 0.6  # radians of yaw beyond which the outline is not that of the frontal view
 TRIES = 18  # sketches after the first round
@@ -97,7 +99,8 @@ def fit_view(
     for _ in range(OUTLINE_ROUNDS):
         style = sketch.outlined(style)
     style = style.with_(seed=seed, dye=(0.1, 0.1, 0.1), grey=0.0)
-    return style.with_(**pigment(_colour(avatar, scene, view, seen, style))), []
+    colour, streaks = _look(avatar, scene, view, seen, style)
+    return style.with_(streaks=streaks, **pigment(colour)), []
 
 
 class Sketch:
@@ -313,11 +316,11 @@ def _options(style: HairStyle, key: str) -> list[HairStyle]:
     return [style.with_(**{key: value + s}) for s in STEPS[key] if key != "hem" or value + s <= HIGHEST]
 
 
-def _colour(avatar: Avatar, scene: Scene, view: View, seen: Seen, style: HairStyle) -> np.ndarray:
-    """Linear RGB `[3]` of hair that, drawn in the photo's light, looks as bright as the photo's."""
+def _look(avatar: Avatar, scene: Scene, view: View, seen: Seen, style: HairStyle) -> tuple[np.ndarray, float]:
+    """What makes hair that is drawn in the photo's light as bright as the photo's: linear RGB `[3]`, and `streaks`."""
     hair = grow_hair(avatar.head, avatar.shape, style)
     if hair is None:
-        return painted_hair(avatar).colour
+        return painted_hair(avatar).colour, style.streaks
     light = scene.light.to("cpu")
     vertices = avatar.vertices(scene)[0].float().cpu()
     positions = hair.on(vertices)
@@ -326,6 +329,10 @@ def _colour(avatar: Avatar, scene: Scene, view: View, seen: Seen, style: HairSty
     solid = (cover[0, 0] > 0.8) & (-F.max_pool2d(-seen.mask[None, None], 3, 1, 1)[0, 0] > 0.5)
     solid = solid if solid.sum() > 40 else cover[0, 0] > 0.8
     if solid.sum() < 20:
-        return painted_hair(avatar).colour
-    got = body_colour((color[0] / cover[0].clamp(min=0.1))[:, solid])
-    return np.clip(0.1 * seen.color / np.maximum(got, 1e-3), 0.003, 0.8)
+        return painted_hair(avatar).colour, style.streaks
+    drawn_ = (color[0] / cover[0].clamp(min=0.1))[:, solid]
+    colour = np.clip(0.1 * seen.color / np.maximum(body_colour(drawn_), 1e-3), 0.003, 0.8)
+    # the same hair in the photo's colour, so that lightness compares
+    toned = lab(drawn_.T.numpy().astype(float) * (colour / 0.1))[:, 0]
+    spread = float(np.quantile(toned, 0.85) - np.quantile(toned, 0.15))
+    return colour, float(np.clip(seen.spread / max(spread, 1.0), *STREAKS))

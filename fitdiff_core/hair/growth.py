@@ -14,8 +14,10 @@ X, Y, Z = np.eye(3)
 WHORL = np.array([0.006, 0.105, -0.055])  # short hair runs away from it
 SUBSTEPS = 3  # of growth in one segment of a card
 SKIN = 0.0012  # metres that hair stays off the skin
+TAPER = 0.008  # metres: cards end in thin strands, which show less than their length
 SHELL = 0.024  # metres, greatest thickness of the layer of strands
 BOB = -0.12  # height of a hem; hair that is cut higher turns in at its ends
+OVER = 0.003  # metres that a strand may rise above its layer
 NAPE = -0.065  # height of the cut behind, where it is higher at the ears
 PARTING = 0.016  # metres, greatest depth of the valley along the parting
 KNOT = {
@@ -167,14 +169,15 @@ def grow(
         q = q + np.maximum(floor - distance, 0)[:, None] * out * 0.7
         if style.flow not in ("out", "up"):  # what rises above its layer comes down, unless it hangs free
             near = (distance < 0.06) & (q[:, 1] > low)
-            q = q - (0.25 * np.clip(distance - floor, 0, 0.01) * near)[:, None] * out
+            down = 0.25 * np.clip(distance - floor, 0, 0.01) + 0.6 * np.clip(distance - 1.1 * floor - OVER, 0, 0.02)
+            q = q - (down * near)[:, None] * out
         move = unit(q - p)
         d, p = unit(0.5 * move + 0.5 * d), p + move * ds
         path.append(p.copy())
     points = np.stack(path, 1)
     if style.hem > -1:
-        points = _cut(points, hem + rng.normal(0, 0.003, n) + 0.01 * (layer - 0.6))
-    points = _smooth(points[:, ::SUBSTEPS], 1)
+        points = _cut(points, hem - TAPER + rng.normal(0, 0.003, n) + 0.01 * (layer - 0.6))
+    points = _smooth(_smooth(points, 4)[:, ::SUBSTEPS], 1)
     points[:, 1:] = body.push_out(points[:, 1:], SKIN)
     lock = np.arange(n)
     return Strands(points, body(points)[1], roots, layer, lock)

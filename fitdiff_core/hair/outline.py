@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from .body import Body
-from .growth import SKIN, Strands, resample
+from .growth import SKIN, TAPER, Strands, resample
 from .style import FAR, OPENING, OUTLINE, HairStyle
 
 CENTRE = np.array([0.0, 0.02])  # x, y in metres on the mean head
@@ -20,7 +20,7 @@ FACE = np.array([0.0, -0.01])  # about the bridge of the nose
 LIMIT = 0.45  # largest absolute log factor; more makes wings
 SMOOTH = (0.25, 0.5, 0.25)
 FREE, ROOT = 0.012, 0.03  # metres off the head, and from the root, from which hair is moved by the whole factor
-JUMP = 0.15  # metres between directions, or log factors, that are not interpolated
+JUMP = 0.15  # metres between directions that are not interpolated: there hair ends
 BEHIND = -0.03  # z in metres: hair behind it does not end at the opening
 UNEVEN = 0.0035  # metres by which neighbouring strands end apart
 LEAST = 0.004  # metres of a strand that the opening leaves; less is left out
@@ -32,12 +32,12 @@ def directions(xy: np.ndarray, count: int = OUTLINE, centre: np.ndarray = CENTRE
     return np.arctan2(d[..., 1], d[..., 0]) / (2 * np.pi) * count % count
 
 
-def between(values: np.ndarray, at: np.ndarray) -> np.ndarray:
+def between(values: np.ndarray, at: np.ndarray, jump: float = np.inf) -> np.ndarray:
     """Values `[N]` of N directions at `at` `[...]`, steps as `directions`: linear between them, but not over a jump."""
     low = np.floor(at).astype(int) % len(values)
     share = at - np.floor(at)
     a, b = values[low], values[(low + 1) % len(values)]
-    share = np.where(np.abs(a - b) > JUMP, np.round(share), share)
+    share = np.where(np.abs(a - b) > jump, np.round(share), share)
     return a * (1 - share) + b * share
 
 
@@ -65,8 +65,8 @@ def opened(strands: Strands, style: HairStyle) -> Strands:
     n, k, _ = strands.points.shape
     rng = np.random.default_rng(style.seed + 29)
     at = strands.points[..., :2]
-    edge = between(np.asarray(style.opening), directions(at, OPENING, FACE))
-    inside = np.linalg.norm(at - FACE, axis=-1) - edge + rng.normal(0, UNEVEN, (n, 1))
+    edge = between(np.asarray(style.opening), directions(at, OPENING, FACE), JUMP)
+    inside = np.linalg.norm(at - FACE, axis=-1) - edge + TAPER + rng.normal(0, UNEVEN, (n, 1))
     inside = np.where(strands.points[..., 2] > BEHIND, inside, 1.0)
     cut = (inside < 0).any(1)
     first = np.where(cut, (inside < 0).argmax(1), k - 1)

@@ -45,6 +45,7 @@ RANGES = {
     "redness": (0.0, 1.0),
     "grey": (0.0, 1.0),
     "roots": (0.0, 1.0),
+    "streaks": (0.0, 3.0),
 }
 
 
@@ -69,6 +70,7 @@ class HairStyle:
     wave, curl: amplitude of flat waves, radius of curls; wavelength: of both. clump: 0..1, strands gather to locks
     frizz: 0..1, disorder
     melanin, redness: 0..1, as in Blender's Principled Hair BSDF. grey: share of white strands. roots: their darkness
+    streaks: contrast between bright and dark strands, 1 is usual
     dye: linear RGB of dyed hair in place of melanin, or None
     outline: OUTLINE numbers, log of how much farther the hair reaches in each direction (`outline.py`), or empty
     opening: OPENING numbers, metres from the middle of the face at which hair before the ears ends, or empty
@@ -109,6 +111,7 @@ class HairStyle:
     redness: float = 0.2
     grey: float = 0.0
     roots: float = 0.4
+    streaks: float = 1.0
     dye: tuple[float, float, float] | None = None
     seed: int = 0
     outline: tuple[float, ...] = ()
