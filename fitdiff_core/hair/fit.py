@@ -37,6 +37,8 @@ CARDS, WIDTH = 380, 0.017  # of a sketch
 CURLS_AGREE = -0.1
 ORIENTATION = 0.25  # weight of the strands' direction beside the overlap of the silhouettes
 HABIT = 0.06  # how much more likely than the other sex's a style is: as much as this overlap
+EARS = 0.06  # how much less likely short styles are where hair covers the ears
+WILD = 0.02  # how much less likely untidy styles are
 LEAST = 0.06  # of the head's area: less hair than this is stubble or none
 SHORT = ("side_part", "ivy_league", "slicked_back", "messy", "crew_cut", "quiff", "french_crop", "pixie")
 LONG = ("bob", "lob", "long_straight", "long_wavy", "long_fringe", "bob_with_fringe", "long_back", "low_bun")
@@ -59,6 +61,7 @@ STEPS = {
 }
 HIGHEST = -0.01  # metres; loose long hair is cut no higher, at the middle of the ear
 FRINGE, NO_FRINGE = 0.3, 0.08  # share of the forehead that hair covers where there is a fringe, and where there is none
+COVERED, BELOW_EARS = 0.35, -0.05  # share of the ears, and height of the hem, that tell loose hair from short hair
 LONG_FRINGE = 0.12  # metres; it is cut at the opening
 TOP, SIDES = (5, 6, 7), (23, 0, 1, 11, 12, 13)  # directions of the outline where the volume is measured
 STANDING = (0.6, 1.7)  # factors of the length of hair that stands off the head
@@ -99,7 +102,9 @@ def fit_view(
     for _ in range(OUTLINE_ROUNDS):
         style = sketch.outlined(style)
     style = style.with_(seed=seed, dye=(0.1, 0.1, 0.1), grey=0.0)
-    colour, streaks = _look(avatar, scene, view, seen, style)
+    colour, streaks, cover = _look(avatar, scene, view, seen, style)
+    if cover is not None:  # the groom itself reaches a little less far than its sketch
+        style = sketch.toward(style, torch.maximum(cover, (view.edge > style.hairline + 0.002).to(cover)))
     return style.with_(streaks=streaks, **pigment(colour)), []
 
 
@@ -132,11 +137,15 @@ class Sketch:
 
     def outlined(self, style: HairStyle) -> HairStyle:
         """The style with an outline that is nearer to the photo's, or itself where that does not help."""
+        changed = self.toward(style, self._draw(style)[0])
+        return changed if self.score(changed) > self.score(style) else style
+
+    def toward(self, style: HairStyle, drawn: Tensor) -> HairStyle:
+        """The style with its outline moved by what is between the photo's mask and `drawn`, `[S, S]` 0..1."""
         if style.tie != "none" or not self.frontal:
             return style
-        drawn, on = self._draw(style)[0], (self.view.edge > -0.9).float()
-        changed = corrected(style, *(self._reach(mask) for mask in (self.seen.mask, drawn, on)))
-        return changed if self.score(changed) > self.score(style) else style
+        on = (self.view.edge > -0.9).float()
+        return corrected(style, *(self._reach(mask) for mask in (self.seen.mask, drawn, on)))
 
     @property
     def thickness(self) -> tuple[float, float]:
@@ -207,8 +216,10 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
     def value(name: str, style: HairStyle) -> float:
         likely = HABIT * (1 - 2 * feminine) * (1 if name in SHORT else -1 if name in LONG else 0)
         curls = (0.035 if dark else -0.14) - 0.14 * min(max((float(sure) - UNSURE) / 0.1, -0.25), 1.0)
+        likely -= EARS * ears * (name in SHORT) + WILD * (style.frizz > 0.5 and style.strand == "straight")
         return sketch.score(style) + likely + (curls if name in CURLED else 0)
 
+    ears = _ears(sketch)
     ranked = sorted(((value(n, s), n, s) for n, s in _first_round(sketch)), key=lambda p: -p[0])
     finalists, tries = ranked[:2], 0
     best: list[tuple[float, HairStyle]] = []
@@ -239,7 +250,7 @@ def _first_round(sketch: Sketch) -> list[tuple[str, HairStyle]]:
         if style.tie == "none":
             changes["opening"] = sketch.opening
         if style.long:
-            changes |= {"over_ears": ears > 0.35, "hem": hem}
+            changes |= {"over_ears": ears > COVERED, "hem": hem}
         if np.isfinite(top + side) and style.tie == "none":
             if style.flow == "out":
                 f = np.clip([top / (0.9 * style.top), side / (0.9 * style.sides)], *STANDING)
@@ -248,7 +259,8 @@ def _first_round(sketch: Sketch) -> list[tuple[str, HairStyle]]:
                 changes |= {"volume": top, "side_volume": side / max(top, 0.004)}
         return style.with_(**changes)
 
-    names = [n for n in (*SHORT, *LONG, *CURLED) if forehead > NO_FRINGE or not PRESETS[n].fringe]
+    kinds = (*SHORT, *LONG, *CURLED) if ears > COVERED or hem < BELOW_EARS else (*SHORT, *CURLED)
+    names = [n for n in kinds if forehead > NO_FRINGE or not PRESETS[n].fringe]
     pool = [(name, preset(name)) for name in names]
     pool += [(n, s.with_(part=-s.part)) for n, s in pool if n in ("side_part", "pixie", "lob", "bob")]
     return pool + [
@@ -316,11 +328,16 @@ def _options(style: HairStyle, key: str) -> list[HairStyle]:
     return [style.with_(**{key: value + s}) for s in STEPS[key] if key != "hem" or value + s <= HIGHEST]
 
 
-def _look(avatar: Avatar, scene: Scene, view: View, seen: Seen, style: HairStyle) -> tuple[np.ndarray, float]:
-    """What makes hair that is drawn in the photo's light as bright as the photo's: linear RGB `[3]`, and `streaks`."""
+def _look(
+    avatar: Avatar, scene: Scene, view: View, seen: Seen, style: HairStyle
+) -> tuple[np.ndarray, float, Tensor | None]:
+    """What makes hair that is drawn in the photo's light as bright as the photo's: linear RGB `[3]`, and `streaks`.
+
+    Also the coverage `[S, S]` of the hair that was drawn for it, None for a bald style.
+    """
     hair = grow_hair(avatar.head, avatar.shape, style)
     if hair is None:
-        return painted_hair(avatar).colour, style.streaks
+        return painted_hair(avatar).colour, style.streaks, None
     light = scene.light.to("cpu")
     vertices = avatar.vertices(scene)[0].float().cpu()
     positions = hair.on(vertices)
@@ -329,10 +346,10 @@ def _look(avatar: Avatar, scene: Scene, view: View, seen: Seen, style: HairStyle
     solid = (cover[0, 0] > 0.8) & (-F.max_pool2d(-seen.mask[None, None], 3, 1, 1)[0, 0] > 0.5)
     solid = solid if solid.sum() > 40 else cover[0, 0] > 0.8
     if solid.sum() < 20:
-        return painted_hair(avatar).colour, style.streaks
+        return painted_hair(avatar).colour, style.streaks, cover[0, 0]
     drawn_ = (color[0] / cover[0].clamp(min=0.1))[:, solid]
     colour = np.clip(0.1 * seen.color / np.maximum(body_colour(drawn_), 1e-3), 0.003, 0.8)
     # the same hair in the photo's colour, so that lightness compares
     toned = lab(drawn_.T.numpy().astype(float) * (colour / 0.1))[:, 0]
     spread = float(np.quantile(toned, 0.85) - np.quantile(toned, 0.15))
-    return colour, float(np.clip(seen.spread / max(spread, 1.0), *STREAKS))
+    return colour, float(np.clip(seen.spread / max(spread, 1.0), *STREAKS)), cover[0, 0]

@@ -21,7 +21,7 @@ from .cards import Ribbons, ribbons, tubes
 from .colour import WHITE, pigment_colour
 from .density import Density
 from .growth import SKIN, Strands, grow, ramp, unit
-from .locks import bend, gather
+from .locks import bend, gather, without_strays
 from .outline import reshape
 from .scalp import Scalp
 from .style import HairStyle
@@ -170,6 +170,7 @@ def _loose(scalp: Scalp, style: HairStyle, v: np.ndarray, body: Body, rng: np.ra
     else:
         strands = grow(style, roots, roots.on(v), body, rng, segments)
         strands = reshape(bend(gather(strands, style, rng), style, body, rng), style, body)
+        strands = without_strays(strands, style)
     light = _light(strands, style, body)
     if style.strand == "coily" and style.flow == "out":
         part = strands.select(np.arange(len(strands)) % 3 == 0)

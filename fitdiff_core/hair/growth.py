@@ -140,9 +140,10 @@ def grow(
         hem = hem_at(style, mean[:, 2])
         reach = np.maximum(p[:, 1] - hem, 0.03) * 1.08 + 0.09 * ramp(mean[:, 1], 0.02, 0.1)
         length = np.minimum(length, reach + 1.2 * style.volume * max(style.side_volume, 1))
-    side = np.where(mean[:, :1] + rng.normal(0, 0.0008, (n, 1)) >= style.part, 1.0, -1.0)
+    crossing = 0.0008 + 0.35 * max(style.volume - 0.025, 0)  # high hair hides its parting
+    side = np.where(mean[:, :1] + rng.normal(0, crossing, (n, 1)) >= style.part, 1.0, -1.0)
     height = _height(style, roots, layer)
-    slope = np.clip(1.3 + 30 * (height - 0.03), 1.3, 2.4)  # high hair rises slowly, or it stands in loops
+    slope = np.clip(1.3 + 30 * (height - 0.03), 1.3, 1.9)  # high hair rises slowly, or it stands in loops
     # segments are short where long hair bends over the head
     along = np.linspace(0, 1, steps + 1) ** (1.5 if length.max() > 0.15 else 1.1)
     step = np.diff(along)[None] * length[:, None]
@@ -195,6 +196,10 @@ def _height(style: HairStyle, roots: Roots, layer: np.ndarray) -> np.ndarray:
         along = ramp(roots.mean[:, 2], style.part_end - 0.02, style.part_end + 0.01)
         near = 1 - np.clip(0.25 + np.abs(roots.mean[:, 0] - style.part) / 0.02, 0, 1)
         edge = np.minimum(edge, 1 - along * near * min(PARTING / max(style.volume, 1e-6), 1))
+        # next to the parting and the whorl nothing covers a strand that stands: it would show as a loop
+        crown = np.linalg.norm(roots.mean - [0.6 * style.part, 0.1, -0.045], axis=1)
+        apart = np.minimum(np.where(along > 0.5, np.abs(roots.mean[:, 0] - style.part), 1.0), 0.6 * crown)
+        edge = edge * (0.7 + 0.3 * ramp(apart, 0.004, 0.014))
     high = style.volume * (high + (1 - high) * style.side_volume)
     # hair that stands far off is hollow: its strands share the outer centimetres
     return np.maximum(high - np.minimum(SHELL, 0.85 * high) * (1 - layer), 0) * edge
@@ -221,8 +226,8 @@ def _want(style, p, mean, side, out, distance, lean, before) -> np.ndarray:
         combed = unit(combed + face * (2.2 * side * X - 0.8 * Z))
         low = low * (1 - face)
         # over the shoulder: some falls in front of it, the rest behind
-        near = ramp(p[:, 1], -0.1, -0.16)[:, None]
-        sent = np.where(before & (p[:, 2:3] > -0.06), 0.5 * Z, -0.4 * Z)
+        near = ramp(p[:, 1], -0.09, -0.15)[:, None]
+        sent = np.where(before & (p[:, 2:3] > -0.06), 1.1 * Z, -1.0 * Z)
         fall = unit(-Y + near * sent * ramp(distance, 0.05, 0.01)[:, None])
     else:
         fall = -Y

@@ -51,7 +51,7 @@ def reshape(strands: Strands, style: HairStyle, body: Body) -> Strands:
     if style.outline:
         points, (distance, _) = strands.points.copy(), body(strands.points)
         arc = np.linalg.norm(np.diff(points, axis=1), axis=-1).cumsum(1)
-        thick = max(FREE, style.volume * max(style.side_volume, 1)) if style.flow != "out" else FREE
+        thick = max(FREE, 0.7 * style.volume * max(style.side_volume, 1)) if style.flow != "out" else FREE
         free = np.clip(distance[:, 1:] / thick, 0, 1) * np.clip(arc / ROOT, 0, 1)
         xy = points[:, 1:, :2]
         points[:, 1:, :2] = CENTRE + (xy - CENTRE) * factor(np.asarray(style.outline), xy)[..., None] ** free[..., None]

@@ -168,7 +168,9 @@ def see_hair(view: View, mask: Tensor) -> Seen:
     stubble = float(like[inner].float().mean())
     # the mask holds a bit of the forehead: hair well above its edge, then hair of another colour than the skin's
     above_edge = inner & ((view.edge > 0.015) | (view.edge < -0.9))
-    for better in (above_edge, inner & ~like, above_edge & ~like):
+    # far from the head the mask may hold a bit of the background
+    sure = above_edge & (mask > 0.85) & (F.max_pool2d((view.edge > -0.9).float()[None, None], 21, 1, 10)[0, 0] > 0)
+    for better in (above_edge, inner & ~like, above_edge & ~like, sure, sure & ~like):
         inner = better if better.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
     light = color[..., 0][inner]
     spread = float(light.quantile(0.85) - light.quantile(0.15))
