@@ -12,7 +12,7 @@ EUMELANIN, PHEOMELANIN = np.array([0.419, 0.697, 1.37]), np.array([0.187, 0.4, 1
 SCATTER = np.array([3.45, 3.6, 3.75])  # fits the diffuse colour of hair on a head rather than that of one fibre
 FLOOR = 0.006  # black hair is not perfectly black
 WARM = np.array([1.06, 0.97, 0.86])  # light that has passed several fibres
-RED_IS_RARE = 2.5  # CIELAB that all redness must gain over none
+RED_IS_RARE = 1.0  # CIELAB that all redness must gain over none
 WHITE = np.array([0.55, 0.54, 0.52])
 
 # name: (melanin, redness)

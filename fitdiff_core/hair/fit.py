@@ -5,6 +5,7 @@ Styles are sketched with a few hundred wide cards, which shows their silhouette 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,6 +66,7 @@ COVERED, BELOW_EARS = 0.35, -0.05  # share of the ears, and height of the hem, t
 LONG_FRINGE = 0.12  # metres; it is cut at the opening
 TOP, SIDES = (5, 6, 7), (23, 0, 1, 11, 12, 13)  # directions of the outline where the volume is measured
 STANDING = (0.6, 1.7)  # factors of the length of hair that stands off the head
+GREY, DIM = 0.1, 0.2  # linear colour in which the hair is drawn to find its own, and that of the second picture over it
 STREAKS = (0.6, 1.8)  # contrast of strands that is fitted
 OUTLINE_ROUNDS = 2
 SIDEWAYS = 0.6  # radians of yaw beyond which the outline is not that of the frontal view
@@ -101,7 +103,7 @@ def fit_view(
     style = PRESETS["balding"] if seen.above < BARE_TOP and seen.bare > 0.5 else _search(sketch, avatar)
     for _ in range(OUTLINE_ROUNDS):
         style = sketch.outlined(style)
-    style = style.with_(seed=seed, dye=(0.1, 0.1, 0.1), grey=0.0)
+    style = style.with_(seed=seed, dye=(GREY, GREY, GREY), grey=0.0)
     colour, streaks, cover = _look(avatar, scene, view, seen, style)
     if cover is not None:  # the groom itself reaches a little less far than its sketch
         style = sketch.toward(style, torch.maximum(cover, (view.edge > style.hairline + 0.002).to(cover)))
@@ -257,6 +259,8 @@ def _first_round(sketch: Sketch) -> list[tuple[str, HairStyle]]:
                 changes |= {"top": style.top * f[0], "sides": style.sides * f[1], "back": style.back * f.mean()}
             else:
                 changes |= {"volume": top, "side_volume": side / max(top, 0.004)}
+                if style.hem <= -1:  # long enough to stand as far
+                    changes |= {"top": max(style.top, 1.2 * top + 0.03), "sides": max(style.sides, 1.1 * side + 0.012)}
         return style.with_(**changes)
 
     kinds = (*SHORT, *LONG, *CURLED) if ears > COVERED or hem < BELOW_EARS else (*SHORT, *CURLED)
@@ -347,9 +351,14 @@ def _look(
     solid = solid if solid.sum() > 40 else cover[0, 0] > 0.8
     if solid.sum() < 20:
         return painted_hair(avatar).colour, style.streaks, cover[0, 0]
-    drawn_ = (color[0] / cover[0].clamp(min=0.1))[:, solid]
-    colour = np.clip(0.1 * seen.color / np.maximum(body_colour(drawn_), 1e-3), 0.003, 0.8)
+    # highlights don't take the hair's colour: a darker picture of the same hair tells them apart
+    dim = replace(hair, texture=replace(hair.texture, color=hair.texture.color * DIM))
+    dark, _ = hair_layer(dim, positions, view.camera, light, (SIDE, SIDE), view.depth, to_hair)
+    drawn_, dark = ((c[0] / cover[0].clamp(min=0.1))[:, solid] for c in (color, dark))
+    bright, dull = body_colour(drawn_), body_colour(dark)
+    matte = np.maximum((bright - dull) / (1 - DIM), 1e-3)  # of the drawn colour, GREY
+    colour = np.clip(GREY * np.maximum(seen.color - (bright - matte), 0.3 * seen.color) / matte, 0.003, 0.8)
     # the same hair in the photo's colour, so that lightness compares
-    toned = lab(drawn_.T.numpy().astype(float) * (colour / 0.1))[:, 0]
+    toned = lab(drawn_.T.numpy().astype(float) * (colour / GREY))[:, 0]
     spread = float(np.quantile(toned, 0.85) - np.quantile(toned, 0.15))
     return colour, float(np.clip(seen.spread / max(spread, 1.0), *STREAKS)), cover[0, 0]
