@@ -62,7 +62,8 @@ STEPS = {
 }
 HIGHEST = -0.01  # metres; loose long hair is cut no higher, at the middle of the ear
 FRINGE, NO_FRINGE = 0.3, 0.08  # share of the forehead that hair covers where there is a fringe, and where there is none
-COVERED, BELOW_EARS = 0.35, -0.05  # share of the ears, and height of the hem, that tell loose hair from short hair
+COVERED, BELOW_EARS = 0.55, -0.06  # share of the ears, and height of the hem, that tell loose hair from short hair
+HEM_WIDE = 7  # pixels of hair in a row, 2.6 cm
 LONG_FRINGE = 0.12  # metres; it is cut at the opening
 TOP, SIDES = (5, 6, 7), (23, 0, 1, 11, 12, 13)  # directions of the outline where the volume is measured
 STANDING = (0.6, 1.7)  # factors of the length of hair that stands off the head
@@ -290,7 +291,9 @@ def _hairline(sketch: Sketch) -> float:
 def _hem(sketch: Sketch) -> float:
     """Height of the lowest hair, metres; below the picture's edge where hair reaches it."""
     view, mask = sketch.view, sketch.seen.mask > 0.5
-    low = view.metre[..., 1][mask].quantile(0.02)
+    # a narrow strip along the neck is its shadow
+    rows = torch.nonzero(mask.sum(1) >= HEM_WIDE).flatten()
+    low = view.metre[int(rows.max()), SIDE // 2, 1] if len(rows) else view.metre[..., 1][mask].min()
     edge = view.metre[..., 1][view.valid].min()
     return min(float(low - 0.06 if low - edge < 0.015 else low), HIGHEST)
 
