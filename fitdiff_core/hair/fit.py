@@ -68,7 +68,9 @@ LONG_FRINGE = 0.12  # metres; it is cut at the opening
 TOP, SIDES = (5, 6, 7), (23, 0, 1, 11, 12, 13)  # directions of the outline where the volume is measured
 STANDING = (0.6, 1.7)  # factors of the length of hair that stands off the head
 GREY, DIM = 0.1, 0.2  # linear colour in which the hair is drawn to find its own, and that of the second picture over it
-STREAKS = (0.6, 1.8)  # contrast of strands that is fitted
+STREAKS = (0.7, 1.2)  # contrast of strands that is fitted
+BRIGHTER = 2.0  # how much brighter than in the photo hair may be
+SHINE = 0.4  # share of the drawn highlights that is taken off the photo's colour: more makes hair gaudy in other light
 OUTLINE_ROUNDS = 2
 SIDEWAYS = 0.6  # radians of yaw beyond which the outline is not that of the frontal view
 TRIES = 18  # sketches after the first round
@@ -360,7 +362,9 @@ def _look(
     drawn_, dark = ((c[0] / cover[0].clamp(min=0.1))[:, solid] for c in (color, dark))
     bright, dull = body_colour(drawn_), body_colour(dark)
     matte = np.maximum((bright - dull) / (1 - DIM), 1e-3)  # of the drawn colour, GREY
-    colour = np.clip(GREY * np.maximum(seen.color - (bright - matte), 0.3 * seen.color) / matte, 0.003, 0.8)
+    colour = GREY * np.maximum(seen.color - SHINE * (bright - matte), 0.3 * seen.color) / matte
+    # where the fitted light leaves hair in the dark, black hair would become blond
+    colour = np.clip(colour * min(1.0, BRIGHTER * float(seen.color.mean() / colour.mean())), 0.003, 0.8)
     # the same hair in the photo's colour, so that lightness compares
     toned = lab(drawn_.T.numpy().astype(float) * (colour / GREY))[:, 0]
     spread = float(np.quantile(toned, 0.85) - np.quantile(toned, 0.15))

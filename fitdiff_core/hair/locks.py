@@ -10,7 +10,8 @@ from .body import Body
 from .growth import SKIN, Strands, unit
 from .style import HairStyle
 
-ALONE, COMPANY = 0.007, 1.5  # half the metres round a point of a strand with fewer points of others: it runs alone
+ALONE, COMPANY = 0.007, 3.0  # half the metres round a point of a strand with fewer points of others: it runs alone
+HIGH = 0.03  # metres of volume
 TIDY = 0.4  # frizz; untidier hair keeps its strays
 REACH = 0.02  # metres between strands of one lock
 
@@ -33,6 +34,8 @@ def gather(strands: Strands, style: HairStyle, rng: np.random.Generator) -> Stra
     t = np.linspace(0, 1, k)[None, :, None] ** 1.4
     far = np.linalg.norm(strands.points[of] - strands.points, axis=-1).max(1)
     pull = style.clump * rng.uniform(0.35, 1, n) * np.clip(2 - far / REACH, 0, 1)
+    if style.flow == "part" and style.volume > HIGH:  # a lock that stands over the parting would show as a loop
+        pull = pull * np.clip(np.abs(mean[:, 0] - style.part) / 0.02, 0.1, 1)
     aside = rng.normal(0, 0.002, (n, 1, 3))
     points = strands.points + pull[:, None, None] * t * (strands.points[of] + aside - strands.points)
     return Strands(points, strands.out, strands.roots, strands.layer, of)
