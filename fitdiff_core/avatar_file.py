@@ -153,8 +153,8 @@ def _style(table: dict[str, Any]) -> HairStyle:
         }.get(kind, lambda value: value is None or list_of(_is_share, 3)(value))
     check_fields(table, checks, optional=tuple(default))
     dye = table.get("dye")
-    outline = tuple(table.get("outline", ()))
-    return HairStyle(**{**table, "dye": None if dye is None else tuple(dye), "outline": outline})
+    shaped = {name: tuple(table.get(name, ())) for name in ("outline", "opening")}
+    return HairStyle(**{**table, "dye": None if dye is None else tuple(dye), **shaped})
 
 
 def _is_share(value: Any) -> bool:

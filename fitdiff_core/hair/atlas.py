@@ -19,6 +19,7 @@ COLUMN, ROWS = SIZE // COLUMNS, SIZE // 2
 CAP = (0.0, 0.0, 0.5, 0.5)  # u0, v0, u1, v1
 ROPE = (0.52, 0.0, 0.98, 0.5)
 WIDEST = 0.012  # metres of card that show a whole column
+TINT = (0.9, 1.12, 0.98, 1.2, 0.84, 1.06, 1.25, 0.95)  # of each column: neighbouring cards differ
 COUNT = (64, 64, 58, 52, 36, 30, 15, 10)  # strands in each column
 ROPE_TURNS = 8  # periods of the rope's pattern in its height
 
@@ -84,7 +85,8 @@ def _cards(strand: str, rng: np.random.Generator) -> list[np.ndarray]:
     found = []
     for c, count in enumerate(COUNT):
         x, y, half = _curves(strand, c, count, points, rng)
-        found.append(_draw(x * width, y * ROWS, half * width, (ROWS, width), strand == "coily", rng))
+        painted = _draw(x * width, y * ROWS, half * width, (ROWS, width), strand == "coily", rng)
+        found.append([painted[0] * TINT[c], *painted[1:]])
     planes = [np.concatenate([f[i] for f in found], 1) for i in range(4)]
     shade, alpha, ident, bend = planes
     pair = lambda p: (p * alpha).reshape(ROWS, SIZE, 2).sum(2) / np.maximum(alpha.reshape(ROWS, SIZE, 2).sum(2), 1e-6)  # noqa: E731
@@ -122,7 +124,7 @@ def _draw(x, y, half, size, discs: bool, rng: np.random.Generator) -> list[np.nd
     m, p = x.shape
     height, width = size
     depth, ident = rng.random((m, 1)), rng.random((m, 1))
-    tint = np.exp(rng.normal(0, 0.16, (m, 1)))
+    tint = np.exp(rng.normal(0, 0.2, (m, 1)))
     best = np.full(height * width, -1, np.int64)
     reach = int(np.ceil(half.max())) + 1
     layers = []

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 CENTRE = np.array([0.0, 0.005, -0.015])  # the head is star-shaped about it, metres
 TABLE = (72, 144)  # directions: from the top down, and round the vertical axis
 LOW, HIGH, VOXEL = np.array([-0.2, -0.42, -0.2]), np.array([0.2, 0.2, 0.2]), 0.0066
-SHOULDERS = (np.array([0.0, -0.315, -0.05]), np.array([0.21, 0.13, 0.085]))  # centre and radii of an ellipsoid
+SHOULDERS = (np.array([0.0, -0.325, -0.05]), np.array([0.2, 0.115, 0.075]))  # centre and radii of an ellipsoid
 BELOW = -0.183  # height under which the head mesh ends
 
 

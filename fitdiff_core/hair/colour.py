@@ -12,6 +12,7 @@ EUMELANIN, PHEOMELANIN = np.array([0.419, 0.697, 1.37]), np.array([0.187, 0.4, 1
 SCATTER = np.array([3.45, 3.6, 3.75])  # fits the diffuse colour of hair on a head rather than that of one fibre
 FLOOR = 0.006  # black hair is not perfectly black
 WARM = np.array([1.06, 0.97, 0.86])  # light that has passed several fibres
+RED_IS_RARE = 1.0  # CIELAB that all redness must gain over none
 WHITE = np.array([0.55, 0.54, 0.52])
 
 # name: (melanin, redness)
@@ -55,5 +56,5 @@ def nearest_pigment(rgb: np.ndarray, grey: float = 0.0) -> tuple[float, float, f
     grid = [(m, r) for m in np.linspace(0.02, 0.99, 50) for r in np.linspace(0, 1, 11)]
     colours = np.stack([pigment_colour(m, r) for m, r in grid]) * (1 - grey) + WHITE * grey
     distance = np.linalg.norm(lab(colours) - lab(np.asarray(rgb)), axis=1)
-    best = int((distance + 1 * np.array([r for _, r in grid])).argmin())
+    best = int((distance + RED_IS_RARE * np.array([r for _, r in grid])).argmin())
     return float(grid[best][0]), float(grid[best][1]), float(distance[best])

@@ -5,6 +5,7 @@ Styles are sketched with a few hundred wide cards, which shows their silhouette 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,12 +18,14 @@ from ..render.hair import hair_layer, hair_shadows
 from ..render.rasterizer import rasterize
 from .body import Body
 from .cards import ribbons
+from .colour import lab
 from .groom import grow_hair, scalp_of
 from .growth import grow
 from .invent import feminine_share, painted_hair, pigment, suitable_style
 from .locks import bend
-from .outline import CENTRE, corrected, directions, reshape
-from .photo import BALD, BARE_TOP, SIDE, Seen, View, body_colour, see_hair, wide_view
+from .mask import by_colour
+from .outline import CENTRE, corrected, directions, opening_of, reshape
+from .photo import BALD, BARE_TOP, SIDE, Seen, View, body_colour, head_places, see_hair, wide_view
 from .presets import PRESETS
 from .style import OUTLINE, HairStyle
 from .ties import drawn
@@ -35,6 +38,8 @@ CARDS, WIDTH = 380, 0.017  # of a sketch
 CURLS_AGREE = -0.1
 ORIENTATION = 0.25  # weight of the strands' direction beside the overlap of the silhouettes
 HABIT = 0.06  # how much more likely than the other sex's a style is: as much as this overlap
+EARS = 0.06  # how much less likely short styles are where hair covers the ears
+WILD = 0.02  # how much less likely untidy styles are
 LEAST = 0.06  # of the head's area: less hair than this is stubble or none
 SHORT = ("side_part", "ivy_league", "slicked_back", "messy", "crew_cut", "quiff", "french_crop", "pixie")
 LONG = ("bob", "lob", "long_straight", "long_wavy", "long_fringe", "bob_with_fringe", "long_back", "low_bun")
@@ -47,12 +52,26 @@ FACTORS = {
     "sides": (0.65, 1.5),
     "volume": (0.6, 1.5),
     "side_volume": (0.6, 1.6),
-    "fringe": (0.75, 1.3),
 }
-STEPS = {"hem": (-0.025, 0.025), "hairline": (-0.006, 0.007), "part": (-0.025, 0.025), "curtain": (-0.012, 0.01)}
-HIGHEST = -0.05  # metres; loose long hair is cut no higher, below the middle of the ear
-FULLER, VOLUMES = 8, (1.5, 2.1)  # presets of the first round that are tried with more volume, and how much more
-OUTLINE_ROUNDS = 1
+STEPS = {
+    "fringe_sweep": (-0.5, 0.5),
+    "hem": (-0.025, 0.025),
+    "hairline": (-0.006, 0.007),
+    "part": (-0.025, 0.025),
+    "curtain": (-0.012, 0.01),
+}
+HIGHEST = -0.01  # metres; loose long hair is cut no higher, at the middle of the ear
+FRINGE, NO_FRINGE = 0.3, 0.08  # share of the forehead that hair covers where there is a fringe, and where there is none
+COVERED, BELOW_EARS = 0.55, -0.06  # share of the ears, and height of the hem, that tell loose hair from short hair
+HEM_WIDE = 7  # pixels of hair in a row, 2.6 cm
+LONG_FRINGE = 0.12  # metres; it is cut at the opening
+TOP, SIDES = (5, 6, 7), (23, 0, 1, 11, 12, 13)  # directions of the outline where the volume is measured
+STANDING = (0.6, 1.7)  # factors of the length of hair that stands off the head
+GREY, DIM = 0.1, 0.2  # linear colour in which the hair is drawn to find its own, and that of the second picture over it
+STREAKS = (0.7, 1.2)  # contrast of strands that is fitted
+BRIGHTER = 2.0  # how much brighter than in the photo hair may be
+SHINE = 0.4  # share of the drawn highlights that is taken off the photo's colour: more makes hair gaudy in other light
+OUTLINE_ROUNDS = 2
 SIDEWAYS = 0.6  # radians of yaw beyond which the outline is not that of the frontal view
 TRIES = 18  # sketches after the first round
 
@@ -74,7 +93,7 @@ def fit_view(
     avatar: Avatar, scene: Scene, view: View, mask: Tensor, seed: int = 0
 ) -> tuple[HairStyle | None, list[str]]:
     """As `fit_hair`, from a view of the photo and where hair is in it, `[S, S]` 0..1."""
-    seen = see_hair(view, mask)
+    seen = see_hair(view, by_colour(view, mask))
     if not seen.known:
         return suitable_style(avatar, seed), ["The photo hides the hair; the hair is one that suits the face."]
     share = float(seen.mask.sum() / (view.edge > -0.9).sum().clamp(min=1))
@@ -87,8 +106,11 @@ def fit_view(
     style = PRESETS["balding"] if seen.above < BARE_TOP and seen.bare > 0.5 else _search(sketch, avatar)
     for _ in range(OUTLINE_ROUNDS):
         style = sketch.outlined(style)
-    style = style.with_(seed=seed, dye=(0.1, 0.1, 0.1), grey=0.0)
-    return style.with_(**pigment(_colour(avatar, scene, view, seen, style))), []
+    style = style.with_(seed=seed, dye=(GREY, GREY, GREY), grey=0.0)
+    colour, streaks, cover = _look(avatar, scene, view, seen, style)
+    if cover is not None:  # the groom itself reaches a little less far than its sketch
+        style = sketch.toward(style, torch.maximum(cover, (view.edge > style.hairline + 0.002).to(cover)))
+    return style.with_(streaks=streaks, **pigment(colour)), []
 
 
 class Sketch:
@@ -101,7 +123,12 @@ class Sketch:
         self.vertices = avatar.vertices(scene)[0].float().cpu().numpy().astype(float)
         self.bodies: dict[bool, Body] = {}
         # the face below the brows tells nothing; the forehead shows where hair ends
-        self.counts = (view.valid & ~((view.face > 0.5) & (view.edge < -0.04))).float()
+        low_face = (view.face > 0.5) & (view.edge < -0.04)
+        self.counts = (view.valid & ~low_face).float()
+        self.places = head_places(view).numpy().astype(float)
+        self.frontal = abs(self.yaw) < SIDEWAYS
+        hair = ((seen.mask > 0.5) & ~low_face).numpy()
+        self.opening = opening_of(hair, view.valid.numpy(), self.places) if self.frontal else ()
         self.tried: dict[HairStyle, float] = {}
 
     def score(self, style: HairStyle) -> float:
@@ -115,15 +142,28 @@ class Sketch:
 
     def outlined(self, style: HairStyle) -> HairStyle:
         """The style with an outline that is nearer to the photo's, or itself where that does not help."""
-        if style.tie != "none" or abs(self.yaw) > SIDEWAYS:
-            return style
-        drawn, on = self._draw(style)[0], (self.view.edge > -0.9).float()
-        changed = corrected(style, *(self._reach(mask) for mask in (self.seen.mask, drawn, on)))
+        changed = self.toward(style, self._draw(style)[0])
         return changed if self.score(changed) > self.score(style) else style
+
+    def toward(self, style: HairStyle, drawn: Tensor) -> HairStyle:
+        """The style with its outline moved by what is between the photo's mask and `drawn`, `[S, S]` 0..1."""
+        if style.tie != "none" or not self.frontal:
+            return style
+        on = (self.view.edge > -0.9).float()
+        return corrected(style, *(self._reach(mask) for mask in (self.seen.mask, drawn, on)))
+
+    @property
+    def thickness(self) -> tuple[float, float]:
+        """How far hair stands off the top and the sides of the head, metres; NaN where the photo doesn't tell."""
+        if not self.frontal:
+            return np.nan, np.nan
+        thick = self._reach(self.seen.mask) - self._reach((self.view.edge > -0.9).float())
+        middle = lambda at: float(np.nanmedian(thick[list(at)])) if np.isfinite(thick[list(at)]).any() else np.nan  # noqa: E731
+        return max(middle(TOP), 0.004), max(middle(SIDES), 0.002)
 
     def _reach(self, mask: Tensor) -> np.ndarray:
         """How far a mask `[S, S]` reaches from the head's centre in each direction, metres; NaN at the photo's end."""
-        xy = self.view.metre.numpy()
+        xy = self.places
         sector = np.round(directions(xy)).astype(int) % OUTLINE
         far = np.hypot(*(xy - CENTRE).transpose(2, 0, 1))
         inside, valid = mask.numpy() > 0.5, self.view.valid.numpy()
@@ -178,31 +218,14 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
     sure = sketch.seen.orient.norm(dim=0)[sketch.seen.mask > 0.5].mean()
     dark = painted_hair(avatar).skin.mean() < 0.2
 
-    hem = _hem(sketch)
-
     def value(name: str, style: HairStyle) -> float:
         likely = HABIT * (1 - 2 * feminine) * (1 if name in SHORT else -1 if name in LONG else 0)
         curls = (0.035 if dark else -0.14) - 0.14 * min(max((float(sure) - UNSURE) / 0.1, -0.25), 1.0)
+        likely -= EARS * ears * (name in SHORT) + WILD * (style.frizz > 0.5 and style.strand == "straight")
         return sketch.score(style) + likely + (curls if name in CURLED else 0)
 
-    line = _hairline(sketch)
-
-    def preset(name: str) -> HairStyle:
-        style = PRESETS[name]
-        return style if style.fringe else style.with_(hairline=style.hairline + line)
-
-    pool = [(name, preset(name)) for name in (*SHORT, *LONG, *CURLED)]
-    pool += [(name, preset(name).with_(hem=hem)) for name in ("long_straight", "long_wavy", "lob", "long_curly")]
-    pool += [(name, preset(name).with_(part=-PRESETS[name].part)) for name in ("side_part", "pixie", "lob")]
-    ranked = sorted(((value(n, s), n, s) for n, s in pool), key=lambda p: -p[0])
-    # a preset may be of the right kind and of another volume
-    fuller = [
-        (n, s.with_(volume=s.volume * f))
-        for _, n, s in ranked[:FULLER]
-        for f in VOLUMES
-        if not (s.flow == "out" or s.long)
-    ]
-    ranked = sorted([*ranked, *((value(n, s), n, s) for n, s in fuller)], key=lambda p: -p[0])
+    ears = _ears(sketch)
+    ranked = sorted(((value(n, s), n, s) for n, s in _first_round(sketch)), key=lambda p: -p[0])
     finalists, tries = ranked[:2], 0
     best: list[tuple[float, HairStyle]] = []
     for start, name, style in finalists:
@@ -217,6 +240,42 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
                     found, at = here, option
         best.append((found, at))
     return max(best, key=lambda b: b[0])[1]
+
+
+def _first_round(sketch: Sketch) -> list[tuple[str, HairStyle]]:
+    """Presets with what the mask tells at once: hairline, fringe, covered ears, hem and how far hair stands."""
+    line, hem, forehead, ears = _hairline(sketch), _hem(sketch), _forehead(sketch), _ears(sketch)
+    top, side = sketch.thickness
+
+    def preset(name: str) -> HairStyle:
+        style = PRESETS[name]
+        if forehead > FRINGE and style.flow != "out" and style.tie == "none":
+            style = style.with_(fringe=max(style.fringe, LONG_FRINGE))
+        changes: dict = {} if style.fringe else {"hairline": style.hairline + line}
+        if style.tie == "none":
+            changes["opening"] = sketch.opening
+        if style.long:
+            changes |= {"over_ears": ears > COVERED, "hem": hem}
+        if np.isfinite(top + side) and style.tie == "none":
+            if style.flow == "out":
+                f = np.clip([top / (0.9 * style.top), side / (0.9 * style.sides)], *STANDING)
+                changes |= {"top": style.top * f[0], "sides": style.sides * f[1], "back": style.back * f.mean()}
+            else:
+                changes |= {"volume": top, "side_volume": side / max(top, 0.004)}
+                if style.hem <= -1:  # long enough to stand as far
+                    changes |= {"top": max(style.top, 1.2 * top + 0.03), "sides": max(style.sides, 1.1 * side + 0.012)}
+        return style.with_(**changes)
+
+    kinds = (*SHORT, *LONG, *CURLED) if ears > COVERED or hem < BELOW_EARS else (*SHORT, *CURLED)
+    names = [n for n in kinds if forehead > NO_FRINGE or not PRESETS[n].fringe]
+    pool = [(name, preset(name)) for name in names]
+    pool += [(n, s.with_(part=-s.part)) for n, s in pool if n in ("side_part", "pixie", "lob", "bob")]
+    return pool + [
+        (n, s.with_(part=x, fringe_sweep=np.sign(x) * -0.5))
+        for n, s in pool
+        if n == "bob_with_fringe"
+        for x in (-0.042, 0.042)
+    ]
 
 
 def _hairline(sketch: Sketch) -> float:
@@ -234,9 +293,25 @@ def _hairline(sketch: Sketch) -> float:
 def _hem(sketch: Sketch) -> float:
     """Height of the lowest hair, metres; below the picture's edge where hair reaches it."""
     view, mask = sketch.view, sketch.seen.mask > 0.5
-    low = view.metre[..., 1][mask].quantile(0.02)
+    # a narrow strip along the neck is its shadow
+    rows = torch.nonzero(mask.sum(1) >= HEM_WIDE).flatten()
+    low = view.metre[int(rows.max()), SIDE // 2, 1] if len(rows) else view.metre[..., 1][mask].min()
     edge = view.metre[..., 1][view.valid].min()
     return min(float(low - 0.06 if low - edge < 0.015 else low), HIGHEST)
+
+
+def _forehead(sketch: Sketch) -> float:
+    """Share of the forehead's middle, 1 to 3 cm under the hairline, that hair covers."""
+    view = sketch.view
+    near = torch.from_numpy(np.abs(sketch.places[..., 0]) < 0.035)
+    here = view.valid & near & (view.face > 0.5) & (view.edge > -0.034) & (view.edge < -0.008)
+    return float((sketch.seen.mask[here] > 0.5).float().mean()) if here.sum() > 12 else 0.0
+
+
+def _ears(sketch: Sketch) -> float:
+    """Share of the visible ears that hair covers."""
+    here = sketch.view.valid & (sketch.view.ears > 0.5)
+    return float((sketch.seen.mask[here] > 0.5).float().mean()) if here.sum() > 12 else 1.0
 
 
 def _options(style: HairStyle, key: str) -> list[HairStyle]:
@@ -254,6 +329,7 @@ def _options(style: HairStyle, key: str) -> list[HairStyle]:
         return [style.with_(**{key: value * f}, **dict.fromkeys(more, style.back * f)) for f in factors]
     if (
         (key == "hem" and value <= -1)
+        or (key == "fringe_sweep" and not style.fringe)
         or (key == "part" and style.flow != "part")
         or (key == "curtain" and not style.long)
     ):
@@ -261,11 +337,16 @@ def _options(style: HairStyle, key: str) -> list[HairStyle]:
     return [style.with_(**{key: value + s}) for s in STEPS[key] if key != "hem" or value + s <= HIGHEST]
 
 
-def _colour(avatar: Avatar, scene: Scene, view: View, seen: Seen, style: HairStyle) -> np.ndarray:
-    """Linear RGB `[3]` of hair that, drawn in the photo's light, looks as bright as the photo's."""
+def _look(
+    avatar: Avatar, scene: Scene, view: View, seen: Seen, style: HairStyle
+) -> tuple[np.ndarray, float, Tensor | None]:
+    """What makes hair that is drawn in the photo's light as bright as the photo's: linear RGB `[3]`, and `streaks`.
+
+    Also the coverage `[S, S]` of the hair that was drawn for it, None for a bald style.
+    """
     hair = grow_hair(avatar.head, avatar.shape, style)
     if hair is None:
-        return painted_hair(avatar).colour
+        return painted_hair(avatar).colour, style.streaks, None
     light = scene.light.to("cpu")
     vertices = avatar.vertices(scene)[0].float().cpu()
     positions = hair.on(vertices)
@@ -274,6 +355,17 @@ def _colour(avatar: Avatar, scene: Scene, view: View, seen: Seen, style: HairSty
     solid = (cover[0, 0] > 0.8) & (-F.max_pool2d(-seen.mask[None, None], 3, 1, 1)[0, 0] > 0.5)
     solid = solid if solid.sum() > 40 else cover[0, 0] > 0.8
     if solid.sum() < 20:
-        return painted_hair(avatar).colour
-    got = body_colour((color[0] / cover[0].clamp(min=0.1))[:, solid])
-    return np.clip(0.1 * seen.color / np.maximum(got, 1e-3), 0.003, 0.8)
+        return painted_hair(avatar).colour, style.streaks, cover[0, 0]
+    # highlights don't take the hair's colour: a darker picture of the same hair tells them apart
+    dim = replace(hair, texture=replace(hair.texture, color=hair.texture.color * DIM))
+    dark, _ = hair_layer(dim, positions, view.camera, light, (SIDE, SIDE), view.depth, to_hair)
+    drawn_, dark = ((c[0] / cover[0].clamp(min=0.1))[:, solid] for c in (color, dark))
+    bright, dull = body_colour(drawn_), body_colour(dark)
+    matte = np.maximum((bright - dull) / (1 - DIM), 1e-3)  # of the drawn colour, GREY
+    colour = GREY * np.maximum(seen.color - SHINE * (bright - matte), 0.3 * seen.color) / matte
+    # where the fitted light leaves hair in the dark, black hair would become blond
+    colour = np.clip(colour * min(1.0, BRIGHTER * float(seen.color.mean() / colour.mean())), 0.003, 0.8)
+    # the same hair in the photo's colour, so that lightness compares
+    toned = lab(drawn_.T.numpy().astype(float) * (colour / GREY))[:, 0]
+    spread = float(np.quantile(toned, 0.85) - np.quantile(toned, 0.15))
+    return colour, float(np.clip(seen.spread / max(spread, 1.0), *STREAKS)), cover[0, 0]

@@ -21,7 +21,7 @@ from .cards import Ribbons, ribbons, tubes
 from .colour import WHITE, pigment_colour
 from .density import Density
 from .growth import SKIN, Strands, grow, ramp, unit
-from .locks import bend, gather
+from .locks import bend, gather, without_strays
 from .outline import reshape
 from .scalp import Scalp
 from .style import HairStyle
@@ -34,6 +34,7 @@ TRIANGLES = 40_000  # at most, of one groom
 # metres from a surface at which the hair over it is looked for, and how much each darkens it
 HAIR_REACH = ((0.012, 0.5), (0.03, 0.8))
 HEAD_REACH = ((0.006, 0.35), (0.018, 0.5), (0.04, 0.6))
+USUAL = 0.8  # brightness of the grain that `streaks` leaves as it is
 KEPT = 4  # grooms that are kept for the next call
 _scalps = WeakTensorKeyDictionary()
 _grooms: OrderedDict[tuple, tuple[HeadModel, HairMesh]] = OrderedDict()  # with the head, whose id is in the key
@@ -140,6 +141,8 @@ def _grow(head: HeadModel, shape: Tensor, style: HairStyle) -> HairMesh:
 def _plan(style: HairStyle) -> tuple[int, int]:
     """(cards, segments) that keep within TRIANGLES."""
     longest = max(style.top, style.sides, style.back)
+    if style.hem > -1:
+        longest = min(longest, 0.16 - style.hem)
     if style.strand in ("loc", "braid"):
         return round(120 * style.density), 14
     segments = int(np.clip(4 + longest / 0.028, 4, 13))
@@ -167,6 +170,7 @@ def _loose(scalp: Scalp, style: HairStyle, v: np.ndarray, body: Body, rng: np.ra
     else:
         strands = grow(style, roots, roots.on(v), body, rng, segments)
         strands = reshape(bend(gather(strands, style, rng), style, body, rng), style, body)
+        strands = without_strays(strands, style)
     light = _light(strands, style, body)
     if style.strand == "coily" and style.flow == "out":
         part = strands.select(np.arange(len(strands)) % 3 == 0)
@@ -276,13 +280,15 @@ def _planes(scalp: Scalp, style: HairStyle) -> Grain:
 
 def hair_texture(scalp: Scalp, style: HairStyle) -> HairTexture:
     """Colour the grain of a style's atlas."""
-    plain = replace(style, melanin=0.0, redness=0.0, grey=0.0, dye=None, roots=0.0)
+    plain = replace(style, melanin=0.0, redness=0.0, grey=0.0, dye=None, roots=0.0, streaks=1.0)
     grain = _planes(scalp, plain)
+    shade = torch.from_numpy(grain.shade).float()
+    shade = torch.where(shade > 0, USUAL * (shade.clamp(min=1e-3) / USUAL) ** style.streaks, shade)
     base = np.array(style.dye) if style.dye else pigment_colour(style.melanin, style.redness)
     ident = torch.from_numpy(grain.strand).float()
     white = ((style.grey - ident) / 0.3 + 0.5).clamp(0, 1) * min(style.grey * 10, 1)
-    color = torch.from_numpy(base).float()[:, None, None] * torch.from_numpy(grain.shade).float()
-    pale = torch.from_numpy(WHITE).float()[:, None, None] * torch.from_numpy(grain.shade).float().clamp(max=1.4)
+    color = torch.from_numpy(base).float()[:, None, None] * shade
+    pale = torch.from_numpy(WHITE).float()[:, None, None] * shade.clamp(max=1.4)
     color = torch.lerp(color, pale, white)
     t = torch.linspace(0, 1, ROWS)[None, :, None]
     tips = torch.tensor([0.30, 0.24, 0.16])[:, None, None] * t * (0.0 if style.grey > 0.7 else 0.8)

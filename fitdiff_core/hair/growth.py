@@ -14,6 +14,12 @@ X, Y, Z = np.eye(3)
 WHORL = np.array([0.006, 0.105, -0.055])  # short hair runs away from it
 SUBSTEPS = 3  # of growth in one segment of a card
 SKIN = 0.0012  # metres that hair stays off the skin
+TAPER = 0.008  # metres: cards end in thin strands, which show less than their length
+SHELL = 0.024  # metres, greatest thickness of the layer of strands
+BOB = -0.12  # height of a hem; hair that is cut higher turns in at its ends
+OVER = 0.003  # metres that a strand may rise above its layer
+NAPE = -0.065  # height of the cut behind, where it is higher at the ears
+PARTING = 0.016  # metres, greatest depth of the valley along the parting
 KNOT = {
     "ponytail": (0.0, 0.035, -0.128),
     "high_ponytail": (0.0, 0.098, -0.095),
@@ -72,7 +78,7 @@ def lengths(style: HairStyle, roots: Roots, rng: np.random.Generator) -> np.ndar
         down = ramp(y, 0.07, -0.03)
         length = length * (1 - style.fade * down) * np.clip(roots.edge / 0.02, 0.3, 1) ** style.fade
     if style.fringe:
-        share = fringe_share(roots.mean)
+        share = fringe_share(style, roots.mean)
         curve = 1 + 0.18 * np.abs(x) / 0.05
         length = length * (1 - share) + share * style.fringe * curve
     # hair at the hairline is shorter, that of a short cut tapers down the neck
@@ -82,9 +88,15 @@ def lengths(style: HairStyle, roots: Roots, rng: np.random.Generator) -> np.ndar
     return np.maximum(length * edge * spread, 0.0025)
 
 
-def fringe_share(mean: np.ndarray) -> np.ndarray:
-    """`[N]` 0..1: which roots grow the fringe."""
+def hem_at(style: HairStyle, z: np.ndarray) -> np.ndarray:
+    """Height `[N]` of the cut of loose hair with roots at z `[N]`: a high hem falls to the nape behind the ears."""
+    return style.hem + ramp(-z, 0.03, 0.08) * np.minimum(NAPE - style.hem, 0)
+
+
+def fringe_share(style: HairStyle, mean: np.ndarray) -> np.ndarray:
+    """`[N]` 0..1: which roots grow the fringe. A swept fringe comes from the side that it is swept from."""
     x, y, z = mean.T
+    x = x + 0.022 * style.fringe_sweep
     return ramp(z - 0.25 * np.abs(x), 0.004, 0.02) * ramp(np.abs(x), 0.058, 0.046) * ramp(y, 0.05, 0.06)
 
 
@@ -112,7 +124,7 @@ def flow(style: HairStyle, p: np.ndarray, mean: np.ndarray, side: np.ndarray) ->
     else:
         d = away - 0.25 * Y + style.sweep * 0.3 * X
     if style.fringe:
-        share = fringe_share(mean)[:, None]
+        share = fringe_share(style, mean)[:, None]
         d = d * (1 - share) + share * (Z - 0.5 * Y + style.fringe_sweep * X + 0.2 * p[:, :1] / 0.05 * X)
     return d
 
@@ -125,9 +137,13 @@ def grow(
     p, mean = root_points.copy(), roots.mean
     length, layer = lengths(style, roots, rng), rng.random(n) ** 0.8
     if style.hem > -1:
-        length = np.minimum(length, np.maximum(p[:, 1] - style.hem, 0.03) * 1.08 + 0.09 * ramp(mean[:, 1], 0.02, 0.1))
-    side = np.where(mean[:, :1] + rng.normal(0, 0.0008, (n, 1)) >= style.part, 1.0, -1.0)
+        hem = hem_at(style, mean[:, 2])
+        reach = np.maximum(p[:, 1] - hem, 0.03) * 1.08 + 0.09 * ramp(mean[:, 1], 0.02, 0.1)
+        length = np.minimum(length, reach + 1.2 * style.volume * max(style.side_volume, 1))
+    crossing = 0.0008 + 0.35 * max(style.volume - 0.025, 0)  # high hair hides its parting
+    side = np.where(mean[:, :1] + rng.normal(0, crossing, (n, 1)) >= style.part, 1.0, -1.0)
     height = _height(style, roots, layer)
+    slope = np.clip(1.3 + 30 * (height - 0.03), 1.3, 1.9)  # high hair rises slowly, or it stands in loops
     # segments are short where long hair bends over the head
     along = np.linspace(0, 1, steps + 1) ** (1.5 if length.max() > 0.15 else 1.1)
     step = np.diff(along)[None] * length[:, None]
@@ -137,6 +153,7 @@ def grow(
     d = _tangent(flow(style, p, mean, side), out)
     rise = style.lift * (0.35 + 0.65 * inner)
     d = unit(d * (1 - 0.7 * rise) + out * rise * (1.0 if style.flow in ("out", "up") else 0.8) + 0.1 * lean)
+    tips, low = _tips(style, mean), (0.02 if style.hem < BOB else -0.06)
     path, arc = [p.copy()], np.zeros(n)
     before = (rng.random(n) < style.front)[:, None]
     for k in range(steps):
@@ -147,19 +164,21 @@ def grow(
         d = unit(d + turn * (want - d))
         q = p + d * ds
         arc = arc + ds[:, 0]
-        floor = height * (1 - np.exp(-arc / (0.01 + 1.3 * height))) + SKIN
+        floor = height * (1 - np.exp(-arc / (0.01 + slope * height))) + SKIN
+        floor = floor * (1 - tips * ramp(arc / length, 0.35, 1.0))
         distance, out = body(q)
         q = q + np.maximum(floor - distance, 0)[:, None] * out * 0.7
         if style.flow not in ("out", "up"):  # what rises above its layer comes down, unless it hangs free
-            near = (distance < 0.05) & (q[:, 1] > 0.02)
-            q = q - (0.25 * np.clip(distance - floor, 0, 0.01) * near)[:, None] * out
+            near = (distance < 0.06) & (q[:, 1] > low)
+            down = 0.25 * np.clip(distance - floor, 0, 0.01) + 0.6 * np.clip(distance - 1.1 * floor - OVER, 0, 0.02)
+            q = q - (down * near)[:, None] * out
         move = unit(q - p)
         d, p = unit(0.5 * move + 0.5 * d), p + move * ds
         path.append(p.copy())
     points = np.stack(path, 1)
     if style.hem > -1:
-        points = _cut(points, style.hem + rng.normal(0, 0.003, n) + 0.01 * (layer - 0.6))
-    points = _smooth(points[:, ::SUBSTEPS], 1)
+        points = _cut(points, hem - TAPER + rng.normal(0, 0.003, n) + 0.01 * (layer - 0.6))
+    points = _smooth(_smooth(points, 4)[:, ::SUBSTEPS], 1)
     points[:, 1:] = body.push_out(points[:, 1:], SKIN)
     lock = np.arange(n)
     return Strands(points, body(points)[1], roots, layer, lock)
@@ -175,8 +194,21 @@ def _height(style: HairStyle, roots: Roots, layer: np.ndarray) -> np.ndarray:
     edge = np.clip(0.15 + roots.edge / 0.022, 0, 1)
     if style.flow == "part":  # flat at the parting
         along = ramp(roots.mean[:, 2], style.part_end - 0.02, style.part_end + 0.01)
-        edge = np.minimum(edge, 1 - along * (1 - np.clip(0.25 + np.abs(roots.mean[:, 0] - style.part) / 0.02, 0, 1)))
-    return style.volume * (0.15 + 0.85 * layer) * edge * (high + (1 - high) * style.side_volume)
+        near = 1 - np.clip(0.25 + np.abs(roots.mean[:, 0] - style.part) / 0.02, 0, 1)
+        edge = np.minimum(edge, 1 - along * near * min(PARTING / max(style.volume, 1e-6), 1))
+        # next to the parting and the whorl nothing covers a strand that stands: it would show as a loop
+        crown = np.linalg.norm(roots.mean - [0.6 * style.part, 0.1, -0.045], axis=1)
+        apart = np.minimum(np.where(along > 0.5, np.abs(roots.mean[:, 0] - style.part), 1.0), 0.6 * crown)
+        edge = edge * (0.7 + 0.3 * ramp(apart, 0.004, 0.014))
+    high = style.volume * (high + (1 - high) * style.side_volume)
+    # hair that stands far off is hollow: its strands share the outer centimetres
+    return np.maximum(high - np.minimum(SHELL, 0.85 * high) * (1 - layer), 0) * edge
+
+
+def _tips(style: HairStyle, mean: np.ndarray) -> np.ndarray:
+    """Share `[N]` of its height that a strand loses to its tip: fringes lie on the forehead, bobs turn in."""
+    share = np.full(len(mean), 0.45 if BOB < style.hem else 0.0)
+    return np.maximum(share, 0.85 * fringe_share(style, mean)) if style.fringe else share
 
 
 def _want(style, p, mean, side, out, distance, lean, before) -> np.ndarray:
@@ -188,14 +220,14 @@ def _want(style, p, mean, side, out, distance, lean, before) -> np.ndarray:
         return unit(stand * high + (1 - high) * (combed + 0.2 * lean))
     low = ramp(p[:, 1], 0.06, 0.0)[:, None] if style.long else ramp(distance, 0.004, 0.03)[:, None] * style.gravity
     if style.long:  # hair keeps off the face, by way of the temple
-        fringe = fringe_share(mean)[:, None] * (style.fringe > 0)
+        fringe = fringe_share(style, mean)[:, None] * (style.fringe > 0)
         half = style.curtain + 0.004 * lean[:, :1]
         face = ramp(half - np.abs(p[:, :1]), -0.008, 0.008) * ramp(p[:, 2:3], 0.0, 0.03) * (1 - fringe)
         combed = unit(combed + face * (2.2 * side * X - 0.8 * Z))
         low = low * (1 - face)
         # over the shoulder: some falls in front of it, the rest behind
-        near = ramp(p[:, 1], -0.1, -0.16)[:, None]
-        sent = np.where(before & (p[:, 2:3] > -0.06), 0.5 * Z, -0.4 * Z)
+        near = ramp(p[:, 1], -0.09, -0.15)[:, None]
+        sent = np.where(before & (p[:, 2:3] > -0.06), 1.1 * Z, -1.0 * Z)
         fall = unit(-Y + near * sent * ramp(distance, 0.05, 0.01)[:, None])
     else:
         fall = -Y

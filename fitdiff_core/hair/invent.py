@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from .colour import WHITE, lab, nearest_pigment
+from .colour import WHITE, lab, nearest_pigment, pigment_colour
 from .presets import PRESETS
 from .style import HairStyle
 from .underlay import SIZE, scalp_area
@@ -15,6 +15,7 @@ from .underlay import SIZE, scalp_area
 if TYPE_CHECKING:
     from ..avatar import Avatar
 
+DYED = 10.0  # CIELAB distance from natural hair from which a colour is that of a dye
 BALD = 9.0  # CIELAB distance of the painted scalp from the skin below which the head is bald
 WOMEN = (
     "long_straight",
@@ -90,10 +91,14 @@ def pigment(colour: np.ndarray) -> dict[str, float | tuple | None]:
     """Melanin, redness and grey of hair whose mean colour is linear RGB `[3]`; dye where no pigment comes near."""
     lightness, a, b = lab(colour)
     # black hair in bright light is neutral as well, so only light hair is grey
-    grey = float(np.clip((lightness - 46) / 24, 0, 1) * np.clip(1 - (np.hypot(a, b) - 4) / 10, 0, 1))
+    # the scalp shines through white hair, which makes it redder but not more yellow
+    chroma = np.hypot(0.4 * a, b)
+    grey = float(np.clip((lightness - 46) / 24, 0, 1) * np.clip(1 - (chroma - 6) / 12, 0, 1))
     base = np.clip((colour - WHITE * grey * 0.8) / max(1 - grey * 0.8, 0.2), 0.004, 1) if grey > 0.05 else colour
     melanin, redness, away = nearest_pigment(base)
-    dye = tuple(float(c) for c in colour) if away > 6 and grey < 0.05 else None
+    # between the photo's colour, whose light is not known exactly, and that of natural hair
+    between = np.sqrt(colour * pigment_colour(melanin, redness)) if away < DYED else colour
+    dye = tuple(float(c) for c in between) if away > 3.5 and grey < 0.05 else None
     return {"melanin": melanin, "redness": redness, "grey": grey, "dye": dye}
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
 from .body import Body
 from .growth import SKIN, Strands, unit
 from .style import HairStyle
 
+ALONE, COMPANY = 0.007, 3.0  # half the metres round a point of a strand with fewer points of others: it runs alone
+HIGH = 0.03  # metres of volume
+TIDY = 0.4  # frizz; untidier hair keeps its strays
 REACH = 0.02  # metres between strands of one lock
 
 
@@ -29,6 +34,8 @@ def gather(strands: Strands, style: HairStyle, rng: np.random.Generator) -> Stra
     t = np.linspace(0, 1, k)[None, :, None] ** 1.4
     far = np.linalg.norm(strands.points[of] - strands.points, axis=-1).max(1)
     pull = style.clump * rng.uniform(0.35, 1, n) * np.clip(2 - far / REACH, 0, 1)
+    if style.flow == "part" and style.volume > HIGH:  # a lock that stands over the parting would show as a loop
+        pull = pull * np.clip(np.abs(mean[:, 0] - style.part) / 0.02, 0.1, 1)
     aside = rng.normal(0, 0.002, (n, 1, 3))
     points = strands.points + pull[:, None, None] * t * (strands.points[of] + aside - strands.points)
     return Strands(points, strands.out, strands.roots, strands.layer, of)
@@ -63,6 +70,23 @@ def bend(strands: Strands, style: HairStyle, body: Body, rng: np.random.Generato
     points[:, 0] = strands.points[:, 0]
     points[:, 1:] = body.push_out(points[:, 1:], SKIN)
     return Strands(points, body(points)[1], strands.roots, strands.layer, strands.lock)
+
+
+def without_strays(strands: Strands, style: HairStyle) -> Strands:
+    """Smooth hair without the strands that run alone: they would show as loops over the parting and as wires."""
+    if style.frizz > TIDY or style.strand != "straight" or len(strands) < 200:
+        return strands
+    n, k, _ = strands.points.shape
+    low = strands.points.min((0, 1))
+    at = np.floor((strands.points - low) / ALONE).astype(int)
+    size = at.max((0, 1)) + 1
+    index = np.ravel_multi_index(at.reshape(-1, 3).T, size)
+    grid = torch.from_numpy(np.bincount(index, minlength=int(size.prod())).reshape(size)).float()
+    near = F.avg_pool3d(grid[None, None], 3, 1, 1, count_include_pad=True)[0, 0] * 27
+    around = near.reshape(-1).numpy()[index].reshape(n, k)
+    own = np.minimum(3 * ALONE / np.maximum(strands.length / (k - 1), 1e-4), k)[:, None]  # its own points there
+    alone = (around < own + COMPANY)[:, k // 6 : -max(k // 5, 1)]
+    return strands.select(alone.sum(1) < 2)
 
 
 def _slow_noise(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:

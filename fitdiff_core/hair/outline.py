@@ -1,7 +1,8 @@
-"""The outline of a style, seen from the front: how much farther or nearer than usual its strands reach.
+"""The silhouette of a style, seen from the front: how far its hair reaches, and its opening for the face.
 
-`HairStyle.outline` holds the log of a factor for `ANGLES` directions round the head. A strand's distance from its root,
-in the frontal plane, is scaled by the factor of the direction in which its point lies. Roots stay where they are.
+`HairStyle.outline` holds the log of a factor for OUTLINE directions round the head: hair that stands off the head is
+moved away from the head's centre, or to it, by that of its direction. Roots stay where they are.
+`HairStyle.opening` holds OPENING distances from the middle of the face: hair before the ears ends there.
 """
 
 from __future__ import annotations
@@ -11,49 +12,116 @@ from dataclasses import replace
 import numpy as np
 
 from .body import Body
-from .growth import SKIN, Strands
-from .style import OUTLINE, HairStyle
+from .growth import SKIN, TAPER, Strands, resample
+from .style import FAR, OPENING, OUTLINE, HairStyle
 
 CENTRE = np.array([0.0, 0.02])  # x, y in metres on the mean head
-LIMIT = 0.2  # largest absolute log factor; more makes wings
+FACE = np.array([0.0, -0.01])  # about the bridge of the nose
+LIMIT = 0.45  # largest absolute log factor; more makes wings
 SMOOTH = (0.25, 0.5, 0.25)
+FREE, ROOT = 0.012, 0.03  # metres off the head, and from the root, from which hair is moved by the whole factor
+JUMP = 0.15  # metres between directions that are not interpolated: there hair ends
+BEHIND = -0.03  # z in metres: hair behind it does not end at the opening
+UNEVEN = 0.0035  # metres by which neighbouring strands end apart
+LEAST = 0.004  # metres of a strand that the opening leaves; less is left out
 
 
-def directions(xy: np.ndarray) -> np.ndarray:
-    """Direction of points `[..., 2]` about the head's centre, in steps of the outline: 0 is the subject's left."""
-    d = xy - CENTRE
-    return np.arctan2(d[..., 1], d[..., 0]) / (2 * np.pi) * OUTLINE % OUTLINE
+def directions(xy: np.ndarray, count: int = OUTLINE, centre: np.ndarray = CENTRE) -> np.ndarray:
+    """Direction of points `[..., 2]` about a centre, in steps of a whole turn's `count`: 0 is the subject's left."""
+    d = xy - centre
+    return np.arctan2(d[..., 1], d[..., 0]) / (2 * np.pi) * count % count
+
+
+def between(values: np.ndarray, at: np.ndarray, jump: float = np.inf) -> np.ndarray:
+    """Values `[N]` of N directions at `at` `[...]`, steps as `directions`: linear between them, but not over a jump."""
+    low = np.floor(at).astype(int) % len(values)
+    share = at - np.floor(at)
+    a, b = values[low], values[(low + 1) % len(values)]
+    share = np.where(np.abs(a - b) > jump, np.round(share), share)
+    return a * (1 - share) + b * share
 
 
 def factor(outline: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """Factor at points `[..., 2]`."""
-    at = directions(xy)
-    low = np.floor(at).astype(int) % OUTLINE
-    share = at - np.floor(at)
-    return np.exp(outline[low] * (1 - share) + outline[(low + 1) % OUTLINE] * share)
+    return np.exp(between(outline, directions(xy)))
 
 
 def reshape(strands: Strands, style: HairStyle, body: Body) -> Strands:
-    """Strands that reach as far as the style's outline says."""
-    if not style.outline:
-        return strands
-    points = strands.points.copy()
-    root = points[:, :1, :2]
-    points[..., :2] = root + (points[..., :2] - root) * factor(np.asarray(style.outline), points[..., :2])[..., None]
-    points[:, 1:] = body.push_out(points[:, 1:], SKIN)
-    return replace(strands, points=points, out=body(points)[1])
+    """Strands that reach as far as the style's outline says, and end at its opening."""
+    if style.outline:
+        points, (distance, _) = strands.points.copy(), body(strands.points)
+        arc = np.linalg.norm(np.diff(points, axis=1), axis=-1).cumsum(1)
+        thick = max(FREE, 0.7 * style.volume * max(style.side_volume, 1)) if style.flow != "out" else FREE
+        free = np.clip(distance[:, 1:] / thick, 0, 1) * np.clip(arc / ROOT, 0, 1)
+        xy = points[:, 1:, :2]
+        points[:, 1:, :2] = CENTRE + (xy - CENTRE) * factor(np.asarray(style.outline), xy)[..., None] ** free[..., None]
+        points[:, 1:] = body.push_out(points[:, 1:], SKIN)
+        strands = replace(strands, points=points, out=body(points)[1])
+    return opened(strands, style) if style.opening else strands
+
+
+def opened(strands: Strands, style: HairStyle) -> Strands:
+    """Strands cut where they first enter the opening; those that lie in it are left out."""
+    n, k, _ = strands.points.shape
+    rng = np.random.default_rng(style.seed + 29)
+    at = strands.points[..., :2]
+    edge = between(np.asarray(style.opening), directions(at, OPENING, FACE), JUMP)
+    inside = np.linalg.norm(at - FACE, axis=-1) - edge + TAPER + rng.normal(0, UNEVEN, (n, 1))
+    inside = np.where(strands.points[..., 2] > BEHIND, inside, 1.0)
+    cut = (inside < 0).any(1)
+    first = np.where(cut, (inside < 0).argmax(1), k - 1)
+    i = np.arange(n)
+    before = (first - 1).clip(0)
+    a, b = inside[i, before], inside[i, first]
+    part = np.where(cut, np.clip(a / np.maximum(a - b, 1e-6), 0, 1), 1.0)
+    share = np.where(first > 0, (before + part) / (k - 1), 0.0)
+    length = np.concatenate([np.zeros((n, 1)), np.linalg.norm(np.diff(strands.points, axis=1), axis=-1).cumsum(1)], 1)
+    left = length[i, before] * (1 - part) + length[i, first] * part
+    keep = ~cut | ((first > 0) & (left > LEAST))
+    points, out = (resample(x, share) for x in (strands.points, strands.out))
+    return replace(strands, points=points, out=out).select(keep)
 
 
 def corrected(style: HairStyle, wanted: np.ndarray, drawn: np.ndarray, inner: np.ndarray) -> HairStyle:
     """The style with an outline that reaches from `drawn` to `wanted`.
 
     All `[OUTLINE]` metres from the centre: how far the photo's hair reaches, the drawn hair, and the head; NaN where
-    nothing is known.
+    nothing is known: there the other side of the head is taken, or else the neighbours.
     """
-    known = np.isfinite(wanted) & np.isfinite(drawn) & np.isfinite(inner) & (drawn > inner + 0.004)
-    change = np.zeros(OUTLINE)
-    thick = np.maximum(wanted - inner, 0.003)[known] / (drawn - inner)[known]
-    change[known] = np.clip(np.log(thick), -LIMIT, LIMIT)
+    known = np.isfinite(wanted) & np.isfinite(drawn) & np.isfinite(inner)
+    known[known] &= drawn[known] > inner[known] + 0.004
     before = np.asarray(style.outline or (0.0,) * OUTLINE)
-    total = np.convolve(np.pad(before + change, 1, mode="wrap"), SMOOTH, mode="valid")
+    total = np.full(OUTLINE, np.nan)
+    reach = np.maximum(wanted[known], inner[known] + 0.003)
+    total[known] = before[known] + np.log(reach / drawn[known])
+    mirror = total[(OUTLINE // 2 - np.arange(OUTLINE)) % OUTLINE]
+    total = np.where(np.isfinite(total), total, mirror)
+    here = np.isfinite(total)
+    if not here.any():
+        return style
+    total = np.interp(np.arange(OUTLINE), np.flatnonzero(here), total[here], period=OUTLINE)
+    total = np.convolve(np.pad(total, 1, mode="wrap"), SMOOTH, mode="valid")
     return style.with_(outline=tuple(float(x) for x in np.clip(total, -LIMIT, LIMIT)))
+
+
+def opening_of(mask: np.ndarray, valid: np.ndarray, places: np.ndarray) -> tuple[float, ...]:
+    """The opening of the hair in a picture: OPENING distances in metres, FAR where no hair is met.
+
+    mask: `[S, S]` bool; valid: `[S, S]` bool, where the picture shows something. places: `[S, S, 2]` metres on the
+    head, seen from the front
+    """
+    far = np.linalg.norm(places - FACE, axis=-1)
+    sector = np.round(directions(places, OPENING, FACE)).astype(int) % OPENING
+    step = 0.004
+    ring = np.minimum((far / step).astype(int), 127)
+    index = (sector * 128 + ring).reshape(-1)
+    count = lambda w: np.bincount(index, w.reshape(-1).astype(float), OPENING * 128).reshape(OPENING, 128)  # noqa: E731
+    seen, hair = count(valid), count(mask & valid)
+    # narrow sectors are empty near the middle: neighbours help
+    seen, hair = (x + np.roll(x, 1, 0) + np.roll(x, -1, 0) for x in (seen, hair))
+    share = hair / np.maximum(seen, 1e-6)
+    begins = (share > 0.5) & (np.roll(share, -1, 1) > 0.5) & (np.arange(128) * step > 0.02)
+    last = np.where(seen > 0, np.arange(128), 0).max(1)
+    end = np.where(last < 60, (last + 1) * step, FAR)  # the picture ends
+    found = np.where(begins.any(1), begins.argmax(1) * step, end)
+    return tuple(float(x) for x in np.clip(found, 0, FAR))

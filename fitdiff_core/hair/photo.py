@@ -130,6 +130,22 @@ def photo_places(scene: Scene, x: Tensor, y: Tensor, size: tuple[int, int]) -> t
 
 
 @torch.no_grad()
+def head_places(view: View) -> Tensor:
+    """Where on the head each pixel's hair is, seen from the front: `[S, S, 2]` metres right of and above its centre.
+
+    On the head that is the point of its surface; beside it the point in the frontal plane through its centre.
+    """
+    middle = view.camera.clip(torch.zeros(1, 1, 3), 1.0)[0, 0]
+    near = middle[3] - middle[2]  # twice the near plane's distance
+    ray, eye = view.camera.rays((SIDE, SIDE))[0].flip(0), view.camera.position()[0]
+    depth = near / (1 - view.depth.flip(0)).clamp(min=1e-6)  # along the camera's axis, see `Camera.clip`
+    along = -view.camera.matrix()[0, 2]
+    on = view.edge > -0.9
+    reach = torch.where(on, depth / (ray @ along), -eye[2] / torch.where(ray[..., 2].abs() < 1e-3, -1e-3, ray[..., 2]))
+    return (eye + reach[..., None] * ray)[..., :2]
+
+
+@torch.no_grad()
 def see_hair(view: View, mask: Tensor) -> Seen:
     """What a view shows of the hair, given where it is: mask `[S, S]` 0..1 (`HairSegmenter.find`)."""
     color = torch.from_numpy(lab(srgb_to_linear(view.image).permute(1, 2, 0).numpy().astype(float))).float()
@@ -152,7 +168,9 @@ def see_hair(view: View, mask: Tensor) -> Seen:
     stubble = float(like[inner].float().mean())
     # the mask holds a bit of the forehead: hair well above its edge, then hair of another colour than the skin's
     above_edge = inner & ((view.edge > 0.015) | (view.edge < -0.9))
-    for better in (above_edge, inner & ~like, above_edge & ~like):
+    # far from the head the mask may hold a bit of the background
+    sure = above_edge & (mask > 0.85) & (F.max_pool2d((view.edge > -0.9).float()[None, None], 21, 1, 10)[0, 0] > 0)
+    for better in (above_edge, inner & ~like, above_edge & ~like, sure, sure & ~like):
         inner = better if better.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
     light = color[..., 0][inner]
     spread = float(light.quantile(0.85) - light.quantile(0.15))
@@ -164,7 +182,7 @@ def body_colour(rgb: Tensor) -> np.ndarray:
     """Mean `[3]` of the middle and darker part of linear colours `[3, N]`: hair without its highlights."""
     order = rgb.sum(0).argsort()
     n = len(order)
-    return rgb[:, order[int(0.15 * n) : max(int(0.55 * n), int(0.15 * n) + 1)]].mean(1).numpy().astype(float)
+    return rgb[:, order[int(0.2 * n) : max(int(0.75 * n), int(0.2 * n) + 1)]].mean(1).numpy().astype(float)
 
 
 def _like_skin(color: Tensor, skin: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ FLOWS = ("part", "back", "forward", "up", "out", "tied")
 STRANDS = ("straight", "curly", "coily", "loc", "braid")
 TIES = ("none", "ponytail", "high_ponytail", "bun", "top_knot", "pigtails", "braid", "half_up")
 OUTLINE = 24  # directions of an outline
+OPENING = 72  # directions of an opening
+FAR = 0.5  # metres; an opening in whose direction no hair ends
 RANGES = {
     "hairline": (-0.02, 0.05),
     "recession": (0.0, 0.05),
@@ -43,6 +45,7 @@ RANGES = {
     "redness": (0.0, 1.0),
     "grey": (0.0, 1.0),
     "roots": (0.0, 1.0),
+    "streaks": (0.0, 3.0),
 }
 
 
@@ -67,8 +70,10 @@ class HairStyle:
     wave, curl: amplitude of flat waves, radius of curls; wavelength: of both. clump: 0..1, strands gather to locks
     frizz: 0..1, disorder
     melanin, redness: 0..1, as in Blender's Principled Hair BSDF. grey: share of white strands. roots: their darkness
+    streaks: contrast between bright and dark strands, 1 is usual
     dye: linear RGB of dyed hair in place of melanin, or None
     outline: OUTLINE numbers, log of how much farther the hair reaches in each direction (`outline.py`), or empty
+    opening: OPENING numbers, metres from the middle of the face at which hair before the ears ends, or empty
     seed: of all random draws
     """
 
@@ -106,9 +111,11 @@ class HairStyle:
     redness: float = 0.2
     grey: float = 0.0
     roots: float = 0.4
+    streaks: float = 1.0
     dye: tuple[float, float, float] | None = None
     seed: int = 0
     outline: tuple[float, ...] = ()
+    opening: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name, options in (("flow", FLOWS), ("strand", STRANDS), ("tie", TIES)):
@@ -120,6 +127,8 @@ class HairStyle:
                 raise UserError(f"The hair's {name} must be from {low} to {high} (got {value}).")
         if len(self.outline) not in (0, OUTLINE) or not all(abs(x) <= 2 for x in self.outline):
             raise UserError(f"The hair's outline must be {OUTLINE} numbers from -2 to 2, or empty.")
+        if len(self.opening) not in (0, OPENING) or not all(0 <= x <= FAR for x in self.opening):
+            raise UserError(f"The hair's opening must be {OPENING} numbers from 0 to {FAR} metres, or empty.")
 
     @property
     def long(self) -> bool:

@@ -16,8 +16,12 @@ from fitdiff_core.hair.artist import adjust
 from fitdiff_core.hair.body import Body
 from fitdiff_core.hair.colour import COLOURS, nearest_pigment, pigment_colour
 from fitdiff_core.hair.groom import TRIANGLES, grow_hair, scalp_of
+from fitdiff_core.hair.growth import Strands
+from fitdiff_core.hair.locks import without_strays
+from fitdiff_core.hair.outline import FACE
 from fitdiff_core.hair.presets import PRESETS
-from fitdiff_core.hair.style import RANGES, HairStyle
+from fitdiff_core.hair.scalp import Roots
+from fitdiff_core.hair.style import OPENING, RANGES, HairStyle
 from fitdiff_core.hair.underlay import worn_maps
 from fitdiff_core.head.inner_mouth import paint_mouth
 from fitdiff_core.head.model import load_head
@@ -123,9 +127,43 @@ def test_artists_values():
     assert adjust(PRESETS["bob"], colour="#ff0000").dye == (1.0, 0.0, 0.0)
     assert adjust(PRESETS["long_wavy"], curl=-1).wave == 0
     assert adjust(PRESETS["long_straight"], curl=1).strand == "curly"
+    fitted = PRESETS["bob"].with_(opening=(0.06,) * OPENING)
+    assert adjust(fitted, length=0.8).opening == fitted.opening and adjust(fitted, length=1.5).opening == ()
     for wrong in ({"colour": "mud"}, {"colour": "#12"}, {"parting": "up"}):
         with pytest.raises(UserError):
             adjust(PRESETS["bob"], **wrong)
+
+
+def test_a_fringe_is_cut_at_the_opening():
+    """No hair before the face below a line that lies 6 cm over the bridge of the nose, but hair right above it."""
+    line = 0.06
+    style = PRESETS["bob_with_fringe"].with_(fringe=0.12, opening=(line,) * OPENING)
+    points = grow_hair(HEAD, avatar_of().shape, style).positions.numpy()
+    before = points[(np.abs(points[:, 0]) < 0.03) & (points[:, 2] > 0.05)]
+    far = np.linalg.norm(before[:, :2] - FACE, axis=1)
+    assert far.min() > line - 0.025 and far.min() < line + 0.005
+
+
+def test_streaks_are_the_contrast_between_strands():
+    scalp, spread = scalp_of(HEAD), []
+    for streaks in (0.5, 1.0, 1.5):
+        texture = groom.hair_texture(scalp, PRESETS["bob"].with_(streaks=streaks))
+        cards = texture.color[0, :256][texture.alpha[0, :256] > 0.9].log()
+        spread.append(float(cards.quantile(0.9) - cards.quantile(0.1)))
+    assert spread[0] < 0.7 * spread[1] < 0.7 * spread[2]
+
+
+def test_strands_that_run_alone_are_left_out():
+    rng = np.random.default_rng(0)
+    along = np.linspace(0, 0.1, 9)[None, :, None] * [0.0, -1.0, 0.0]
+    start = rng.uniform(-0.02, 0.02, (600, 1, 3))
+    start[0] += [0.1, 0.0, 0.0]
+    points = start + along
+    roots = Roots(np.zeros((600, 3), int), np.ones((600, 3)), points[:, 0], np.zeros(600))
+    strands = Strands(points, np.zeros_like(points), roots, np.zeros(600), np.arange(600))
+    kept = without_strays(strands, HairStyle(frizz=0.1)).lock
+    assert 0 not in kept and len(kept) > 560
+    assert len(without_strays(strands, HairStyle(frizz=0.8))) == 600
 
 
 def test_pigment_is_found_again():

@@ -7,11 +7,12 @@ from safetensors.torch import save_file
 
 from fitdiff_core.errors import UserError
 from fitdiff_core.hair.growth import Strands
-from fitdiff_core.hair.outline import CENTRE, corrected, directions, factor, reshape
-from fitdiff_core.hair.photo import SIDE, View, see_hair
+from fitdiff_core.hair.mask import by_colour
+from fitdiff_core.hair.outline import CENTRE, FACE, corrected, directions, factor, opened, opening_of, reshape
+from fitdiff_core.hair.photo import SIDE, View, head_places, see_hair
 from fitdiff_core.hair.scalp import Roots
 from fitdiff_core.hair.segmenter import INPUTS, HairSegmenter, view_planes
-from fitdiff_core.hair.style import OUTLINE, HairStyle
+from fitdiff_core.hair.style import FAR, OPENING, OUTLINE, HairStyle
 from fitdiff_core.photo_networks import load_delighter, load_segmenter, read_network
 from fitdiff_core.render.camera import Camera
 from fitdiff_lab.dataset.hair_masks import load_views
@@ -35,13 +36,39 @@ def strands(points):
 
 
 def test_an_outline_moves_tips_and_leaves_roots():
-    left = [[0.08, 0.02, 0.0], [0.10, 0.02, 0.0]]  # straight to the subject's left, direction 0
-    right = [[-0.08, 0.02, 0.0], [-0.10, 0.02, 0.0]]
+    left = [[0.08, 0.02, 0.0], [0.12, 0.02, 0.0]]  # straight to the subject's left, direction 0
+    right = [[-0.08, 0.02, 0.0], [-0.12, 0.02, 0.0]]
     outline = np.zeros(OUTLINE)
-    outline[0] = np.log(1.5)
+    outline[0] = np.log(1.2)
     moved = reshape(strands(np.array([left, right])), HairStyle(outline=tuple(outline)), Air()).points
-    assert np.allclose(moved[0], [[0.08, 0.02, 0], [0.11, 0.02, 0]])
+    assert np.allclose(moved[0], [[0.08, 0.02, 0], [0.144, 0.02, 0]])
     assert np.allclose(moved[1], right)
+
+
+def test_hair_before_the_ears_ends_at_the_opening():
+    """A strand that falls into the face is cut; one behind the ears is not, one that lies in the face is left out."""
+    opening = np.full(OPENING, 0.06)
+    fall = np.array([[0.0, FACE[1] + 0.12, 0.08], [0.0, FACE[1] + 0.02, 0.08]])
+    behind, within = fall - [0, 0, 0.15], np.array([[0.0, FACE[1] + 0.03, 0.08], [0.0, FACE[1] + 0.01, 0.08]])
+    cut = opened(strands(np.stack([fall, behind, within])), HairStyle(opening=tuple(opening))).points
+    assert len(cut) == 2
+    assert np.isclose(cut[0, -1, 1], FACE[1] + 0.06, atol=0.02) and np.allclose(cut[0, 0], fall[0])
+    assert np.allclose(cut[1], behind)
+
+
+def test_the_opening_is_where_hair_begins():
+    """Hair above a line and beside the face: the line is found upwards, and nothing downwards."""
+    t = (np.arange(SIDE) + 0.5) / SIDE * 2 - 1
+    places = np.stack(np.meshgrid(t * 0.3, -t * 0.3), -1)
+    far = np.linalg.norm(places - FACE, axis=-1)
+    hair = (places[..., 1] > FACE[1] + 0.05) & (far < 0.15)
+    found = opening_of(hair, np.ones_like(hair), places)
+    assert len(found) == OPENING
+    assert np.isclose(found[OPENING // 4], 0.05, atol=0.006)
+    assert found[3 * OPENING // 4] == FAR
+    ends = np.ones_like(hair)
+    ends[places[..., 1] < FACE[1] - 0.1] = False  # the picture ends below
+    assert 0.09 < opening_of(hair, ends, places)[3 * OPENING // 4] < 0.12
 
 
 def test_directions_go_round_once_and_factors_are_interpolated():
@@ -55,16 +82,21 @@ def test_directions_go_round_once_and_factors_are_interpolated():
 
 
 def test_a_corrected_outline_follows_what_is_known():
+    """Directions that the photo doesn't show are as on the other side of the head."""
     inner, drawn = np.full(OUTLINE, 0.09), np.full(OUTLINE, 0.11)
-    wanted = np.full(OUTLINE, 0.113)
-    wanted[12:] = np.nan
+    wanted = np.full(OUTLINE, 0.121)
+    wanted[8:17] = np.nan
     outline = np.array(corrected(HairStyle(), wanted, drawn, inner).outline)
-    assert np.allclose(outline[2:10], np.log(1.15)) and np.allclose(outline[14:22], 0)
+    assert np.allclose(outline, np.log(1.1))
+    again = corrected(HairStyle(outline=tuple(outline)), drawn, drawn, inner)
+    assert np.allclose(again.outline, outline)
+    assert corrected(HairStyle(), np.full(OUTLINE, np.nan), drawn, inner) == HairStyle()
 
 
-def test_a_style_refuses_half_an_outline():
-    with pytest.raises(UserError, match="outline"):
-        HairStyle(outline=(0.1, 0.2))
+@pytest.mark.parametrize("field", ["outline", "opening"])
+def test_a_style_refuses_half_an_outline(field):
+    with pytest.raises(UserError, match=field):
+        HairStyle(**{field: (0.1, 0.2)})
 
 
 def view(image=None):
@@ -93,6 +125,32 @@ def test_hair_hats_and_bald_heads_are_told_apart():
     assert bald.known and bald.bare > 0.9
     blue = torch.lerp(skin, torch.tensor([0.1, 0.2, 0.8])[:, None, None].expand_as(skin), scalp)
     assert not see_hair(view(blue), torch.zeros(SIDE, SIDE)).known
+
+
+def test_colour_tells_a_fringe_that_the_segmenter_doubts():
+    """Over the forehead, doubt becomes hair where the colour is the hair's, and stays where it is the skin's."""
+    plain = view()
+    plain.face = ((plain.metre[..., 0] ** 2 + plain.metre[..., 1] ** 2) < 0.009).float()
+    plain.edge = torch.where(plain.face > 0, plain.metre[..., 1] - 0.04, -1.0)
+    hair = (plain.edge > -0.025) & (plain.face > 0)
+    skin = torch.tensor([0.8, 0.6, 0.5])[:, None, None].expand(3, SIDE, SIDE)
+    plain.image = torch.where(hair, torch.tensor([0.25, 0.15, 0.1])[:, None, None], skin)
+    sure = (plain.edge > 0.0).float()
+    doubt = torch.where((plain.edge > -0.04) & (plain.edge <= 0.0), 0.2, sure)
+    found = by_colour(plain, doubt)
+    inside = (plain.face > 0) & (plain.edge > -0.02) & (plain.edge < -0.003)
+    below = (plain.face > 0) & (plain.edge > -0.038) & (plain.edge < -0.03)
+    assert found[inside].min() > 0.5 and found[below].max() < 0.5
+    assert torch.equal(by_colour(plain, torch.zeros(SIDE, SIDE)), torch.zeros(SIDE, SIDE))
+
+
+def test_places_beside_the_head_lie_in_the_frontal_plane():
+    """The camera looks along -z from a metre away: the plane through the head's centre is seen at its own size."""
+    plain = view()
+    plain.edge = torch.full((SIDE, SIDE), -1.0)
+    places = head_places(plain)
+    t = (torch.arange(SIDE) + 0.5) / SIDE * 2 - 1
+    assert torch.allclose(places[0, :, 0], t, atol=1e-5) and torch.allclose(places[:, 0, 1], -t, atol=1e-5)
 
 
 def test_the_segmenter_answers_for_each_pixel_and_not_beyond_the_photo():
