@@ -7,7 +7,10 @@ import torch
 
 from fitdiff_core.errors import UserError
 from fitdiff_core.model.samplers import (
+    GUIDED,
     SAMPLERS,
+    SIGMA_MAX,
+    SIGMA_MIN,
     ddim,
     dpmpp_2m,
     edm_loss,
@@ -123,3 +126,14 @@ def test_edm_loss_weights_elements():
     x0, weight = torch.zeros(1, 4), torch.tensor([[4.0, 0, 0, 0]])
     loss = edm_loss(lambda x, s: torch.tensor([[1.0, 9, 9, 9]]), x0, torch.ones(1), torch.zeros(1, 4), weight)
     assert float(loss) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 8, 20, 50, 200])
+def test_guided_levels_fall_and_most_lie_where_a_photo_acts(steps):
+    levels = sigmas(steps, spacing="guided")
+    assert len(levels) == steps + 1 and (levels.diff() < 0).all()
+    assert levels[0] == pytest.approx(SIGMA_MAX) and levels[-1] == 0
+    inside = ((levels <= GUIDED[0] * 1.001) & (levels >= GUIDED[1] * 0.999)).sum()
+    assert inside >= 0.75 * steps - 2
+    if steps > 1:
+        assert levels[-2] == pytest.approx(SIGMA_MIN)
