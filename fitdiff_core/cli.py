@@ -1,4 +1,5 @@
-"""`fitdiff PHOTO [PHOTO ...]`: photos of one person become a folder with a GLB head, its maps and a preview."""
+"""`fitdiff PHOTO [PHOTO ...]`: photos of one person become a folder with a GLB head, its maps and a preview.
+`fitdiff drive AVATAR VIDEO` animates a head; see `fitdiff drive --help`."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import drive_cli
 from .cli_checks import (
     check_device,
     check_hair,
@@ -366,7 +368,11 @@ def make_report(
 
 def main(argv: list[str] | None = None) -> int:
     """Exit status: 0 done, 2 user error (one line on stderr), 130 interrupted."""
+    argv = sys.argv[1:] if argv is None else argv
     try:
+        if argv[:1] == ["drive"]:
+            print(drive_cli.run(argv[1:]))
+            return 0
         args = parse(argv)
         report = run(args)
     except UserError as e:
