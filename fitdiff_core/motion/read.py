@@ -21,6 +21,7 @@ from ..progress import report
 from ..render.viewer_camera import axis_angle
 from .looks import look_weights
 from .motion import Motion, check_fps
+from .patches import moved_points
 from .solve import MotionProblem, Person, Poses
 from .steady import Steadiness, filled, steady
 from .track import FaceTracker
@@ -210,6 +211,13 @@ class FilmFit:
             gaze.append(found)
             sure.append(share)
         return torch.stack(gaze), torch.tensor(sure)
+
+    def moved(self) -> Tensor:
+        """`patches.moved_points` of all frames, `[S, P, 2]` mm."""
+        neutral = Poses(self.poses.rotation, self.poses.shift, torch.zeros_like(self.poses.expression))
+        _, seen = self.problem.project(self.person, neutral)
+        scale = self.person.focal / self.poses.shift[:, 2].exp()
+        return moved_points(self.target, seen, self.poses.rotation, scale)
 
     def refit(self, looks: Tensor) -> None:
         """Fit again with the weights of the gaze given: `[S, 52]`, NaN for shapes that are fitted."""
