@@ -31,7 +31,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     )
     p.add_argument("--out", default="drive_out", help="folder to write (default: %(default)s)")
     p.add_argument("--fps", type=float, help="frames a second (default: the video's; 25 for a folder)")
-    p.add_argument("--strength", type=float, default=1.0, help="factor of the expression, 0 to 2 (default: %(default)s)")
+    p.add_argument(
+        "--strength", type=float, default=1.0, help="factor of the expression, 0 to 2 (default: %(default)s)"
+    )
     p.add_argument(
         "--head",
         choices=[t.replace(" ", "-") for t in TURNS],
@@ -43,7 +45,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--steadiness", type=float, default=1.0, help="0 (as measured) to 10: how much is smoothed (default: 1)"
     )
     p.add_argument("--face", default="largest", metavar="WHICH", help="which face of the first frame; as for photos")
-    p.add_argument("--pictures", choices=PICTURES, default="none", help="also render each frame: png files, or one webp")
+    p.add_argument(
+        "--pictures", choices=PICTURES, default="none", help="also render each frame: png files, or one webp"
+    )
     p.add_argument("--size", type=int, default=512, help="side of a rendered frame, pixels (default: %(default)s)")
     p.add_argument("--light", metavar="NAME", help="light of the frames (default: that of the avatar's scene)")
     p.add_argument("--device", default="cpu", help="cpu, cuda, mps, ... (default: %(default)s)")

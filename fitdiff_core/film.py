@@ -108,7 +108,9 @@ def _video(path: Path, fps: float | None) -> Film:
         container = av.open(str(path))
         stream = container.streams.video[0]
     except (av.FFmpegError, IndexError, OSError, ValueError) as e:
-        raise UserError(f"Cannot read {path} as a video ({e}). Save it again as MP4, or give a folder of frames.") from e
+        raise UserError(
+            f"Cannot read {path} as a video ({e}). Save it again as MP4, or give a folder of frames."
+        ) from e
     rate = check_fps(fps or float(stream.average_rate or stream.guessed_rate or FPS))
     length = float(container.duration or 0) / 1e6
 

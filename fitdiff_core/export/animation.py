@@ -48,9 +48,7 @@ def animation(
 
     def add(values: int, nodes: Sequence[int], path: str) -> None:
         samplers.append({"input": times, "output": values, "interpolation": "LINEAR"})
-        channels.extend(
-            {"sampler": len(samplers) - 1, "target": {"node": node, "path": path}} for node in nodes
-        )
+        channels.extend({"sampler": len(samplers) - 1, "target": {"node": node, "path": path}} for node in nodes)
 
     weights = motion.weights.detach().cpu().numpy().astype(np.float32)
     for count in sorted(set(targets.values())):

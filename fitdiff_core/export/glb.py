@@ -3,9 +3,9 @@
 Meshes such as "Head", "Teeth", "Eye_L" and "Eye_R" share three PNG images. Each has the 52 ARKit blendshapes as morph
 targets, in one order. Those that don't move a mesh share one accessor of zeros. A skin with the joints Root, Neck,
 Head, Jaw, Eye_L and Eye_R moves all of them. Without it, the node of an eye is at the eye's centre, so that it can be
-rotated. A motion becomes an animation of all of these. `KHR_materials_specular` carries the specular albedo: F0 is 0.04 times the texture,
-for a head whose specular albedo is at most 0.5. The extension is not required: a viewer without it shows a specular
-reflectance of 4 %.
+rotated. A motion becomes an animation of weights and joints. `KHR_materials_specular` carries the specular albedo: F0
+is 0.04 times the texture, for a head whose specular albedo is at most 0.5. The extension is not required: a viewer
+without it shows a specular reflectance of 4 %.
 """
 
 from __future__ import annotations

@@ -58,7 +58,9 @@ def _chosen(frame: Sequence[Any], which: str | int, last: Tensor | None) -> tupl
 
 def _weights(shapes: Any, names: Sequence[str]) -> Tensor:
     if not isinstance(shapes, Mapping):
-        raise UserError("The blendshapes of the face landmarks are no table; connect ComfyUI's MediaPipe Face Landmarker.")
+        raise UserError(
+            "The blendshapes of the face landmarks are no table; connect ComfyUI's MediaPipe Face Landmarker."
+        )
     try:
         values = torch.tensor([float(shapes.get(name, 0.0)) for name in names])
     except (TypeError, ValueError):

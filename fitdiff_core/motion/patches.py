@@ -29,7 +29,11 @@ def cut_patches(frame: Tensor, mesh: Tensor) -> tuple[Tensor, Tensor]:
     down = torch.stack([-angle.sin(), angle.cos()])
     nose = mesh[SUBNASALE, :2]
     grey = frame.mean(0, keepdim=True)[None]
-    places = [(left[:2], EYE_WIDTH, EYE), (right[:2], EYE_WIDTH, EYE), (nose + down * MOUTH_DOWN * apart, MOUTH_WIDTH, MOUTH)]
+    places = [
+        (left[:2], EYE_WIDTH, EYE),
+        (right[:2], EYE_WIDTH, EYE),
+        (nose + down * MOUTH_DOWN * apart, MOUTH_WIDTH, MOUTH),
+    ]
     found = []
     for centre, width, size in places:
         scale = size[1] / (width * apart)

@@ -21,15 +21,17 @@ from ..progress import report
 from ..render.viewer_camera import axis_angle
 from .looks import look_weights
 from .motion import Motion, check_fps
-from .patches import moved_points
+from .network import Seen, load_network
+from .patches import cut_patches, moved_points
 from .solve import MotionProblem, Person, Poses
 from .steady import Steadiness, filled, steady
 from .track import FaceTracker
 
-KEY_FRAMES = 12  # from which the person is found
+KEY_FRAMES, FIRST = 8, 3  # frames from which the person is found; those of them that are fitted by themselves first
 SIZE = 256  # side of the square picture in whose pixels all frames are fitted
 IRIS_SHARE, IRIS = 0.093, 13.0  # radius of the iris / distance of the eyes; largest one in pixels that is looked at
 SURE = 0.5  # confidence of a gaze below which it is taken from the neighbours
+SHUT = 0.6  # weight of eyeBlink above which the gaze is taken from the neighbours
 WEIGHTS, TURN, GAZE = Steadiness(1.6, 3.0), Steadiness(1.2, 12.0), Steadiness(1.5, 6.0)
 
 
@@ -47,11 +49,12 @@ class Eyes:
 class Track:
     """What was seen in the `S` frames that show the face, of F.
 
-    meshes: `[S, 468, 3]` px. eyes: of each. seen: `[F]` bool
+    meshes: `[S, 468, 3]` px. eyes, patches: of each, the latter as of `cut_patches`. seen: `[F]` bool
     """
 
     meshes: Tensor
     eyes: list[Eyes]
+    patches: list[tuple[Tensor, Tensor]]
     seen: Tensor
 
 
@@ -92,6 +95,7 @@ def read_motion(
     """
     check_steadiness(steadiness)
     fps = check_fps(fps)
+    network = load_network() if given is None or given.weights is None else None
     if given is None or given.meshes is None:
         tracker = FaceTracker(detector or load_detector(), head, which)
         track = follow(frames, lambda i, frame: tracker.follow(frame), count)
@@ -100,14 +104,40 @@ def read_motion(
         track = follow(frames, lambda i, frame: meshes[i], count)
     fit = FilmFit(head, track.meshes)
     gaze, sure = fit.gazes(track.eyes)
-    known = sure > SURE
-    gaze = limited(filled(gaze, known)) if bool(known.any()) else torch.zeros_like(gaze)
-    looks = look_weights(gaze, head.expression_names)
-    if given is not None and given.weights is not None:
+    if network is None:
+        assert given is not None and given.weights is not None
         fit.poses.expression = given.weights[track.seen].double()
+        gaze = without_gaps(gaze, sure > SURE)
     else:
-        fit.refit(looks)
+        fit.refit(look_weights(limited(gaze) * sure[:, None], head.expression_names))
+        weights, gaze = network.read(seen_of(fit, track, gaze, sure))
+        gaze = without_gaps(gaze, weights[:, blinks(head)].amax(1) < SHUT)
+        looks = look_weights(gaze, head.expression_names)
+        fit.poses.expression = torch.where(looks.isnan(), weights, looks).double()
     return assemble(fit, gaze, track.seen, fps, steadiness)
+
+
+def seen_of(fit: FilmFit, track: Track, gaze: Tensor, sure: Tensor) -> Seen:
+    """What the network is given."""
+    poses = fit.poses
+    return Seen(
+        poses.expression.float(),
+        fit.moved().float(),
+        poses.rotation.float(),
+        limited(gaze),
+        sure,
+        torch.stack([eyes for eyes, _ in track.patches]),
+        torch.stack([mouth for _, mouth in track.patches]),
+    )
+
+
+def blinks(head: HeadModel) -> list[int]:
+    return [i for i, name in enumerate(head.expression_names) if name.startswith("eyeBlink")]
+
+
+def without_gaps(gaze: Tensor, known: Tensor) -> Tensor:
+    """Gaze `[S, 2]` in its limits; where it is not `known` `[S]`, as in the nearest frames. Straight if it never is."""
+    return limited(filled(gaze, known)) if bool(known.any()) else torch.zeros_like(gaze)
 
 
 def check_steadiness(value: float) -> None:
@@ -118,7 +148,7 @@ def check_steadiness(value: float) -> None:
 
 def follow(frames: Iterable[Tensor], find: Callable[[int, Tensor], Tensor | None], count: int | None) -> Track:
     """The face in all frames. find: the mesh of a frame and its number. Raises UserError where none shows it."""
-    meshes, eyes, seen = [], [], []
+    meshes, eyes, patches, seen = [], [], [], []
     for i, frame in enumerate(frames):
         if frame.ndim != 3 or frame.shape[0] != 3:
             raise UserError(f"A frame must be [3, H, W], not {tuple(frame.shape)}.")
@@ -127,6 +157,7 @@ def follow(frames: Iterable[Tensor], find: Callable[[int, Tensor], Tensor | None
         if mesh is not None:
             meshes.append(mesh)
             eyes.append(cut_eyes(frame, mesh))
+            patches.append(cut_patches(frame.float().cpu(), mesh))
         if count:
             report(min(i + 1, count), count)
     if not seen:
@@ -136,7 +167,7 @@ def follow(frames: Iterable[Tensor], find: Callable[[int, Tensor], Tensor | None
             f"No face was found in any of {len(seen)} frames. Use a film in which the face is visible, upright and at "
             "least about 40 pixels wide."
         )
-    return Track(torch.stack(meshes), eyes, torch.tensor(seen))
+    return Track(torch.stack(meshes), eyes, patches, torch.tensor(seen))
 
 
 def cut_eyes(frame: Tensor, mesh: Tensor) -> Eyes:
@@ -177,7 +208,8 @@ class FilmFit:
         keys = torch.linspace(0, len(self.target) - 1, min(KEY_FRAMES, len(self.target))).round().long()
         pixels = torch.cat([(self.meshes[..., :2] - self.centre) * self.scale + SIZE / 2,
                             self.meshes[..., 2:] * self.scale], 2)  # fmt: skip
-        found = [fit_landmarks(pixels[i], self.head, SIZE) for i in keys.tolist()]
+        first = keys[torch.linspace(0, len(keys) - 1, min(FIRST, len(keys))).round().long()]
+        found = [fit_landmarks(pixels[i], self.head, SIZE) for i in first.tolist()]
         identity = torch.stack([f.identity for f in found]).mean(0).double()
         focal = torch.stack([f.focal for f in found]).double().log().mean().exp()
         person = self.problem.person(identity, focal)
@@ -241,9 +273,7 @@ def assemble(fit: FilmFit, gaze: Tensor, seen: Tensor, fps: float, steadiness: f
     gaze = steady(all_frames(gaze), fps, GAZE, steadiness)
     notes = []
     if missing := int((~seen).sum()):
-        notes.append(
-            f"{missing} of {n} frames show no face; they take what lies between their neighbours."
-        )
+        notes.append(f"{missing} of {n} frames show no face; they take what lies between their neighbours.")
     return Motion(weights.clamp(0, 1).float(), turn.float(), gaze.float(), fps, seen, tuple(notes))
 
 

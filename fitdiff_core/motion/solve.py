@@ -128,7 +128,7 @@ class MotionProblem:
         return torch.cat([torch.ones_like(grad[:, :POSE], dtype=torch.bool), inside], 1)
 
     def fit(
-        self, person: Person, poses: Poses, target: Tensor, iterations: int = 12, held: Tensor | None = None
+        self, person: Person, poses: Poses, target: Tensor, iterations: int = 8, held: Tensor | None = None
     ) -> Poses:
         """The frames' poses and expressions with the person given.
 
@@ -169,9 +169,9 @@ class MotionProblem:
         h = h + torch.diag_embed(torch.where(free, damping[:, None] * diagonal + 1e-9, 1.0))
         return -torch.linalg.solve(h, torch.where(free, grad, 0.0))
 
-    def refine(self, person: Person, poses: Poses, target: Tensor, rounds: int = 6) -> tuple[Person, Poses]:
+    def refine(self, person: Person, poses: Poses, target: Tensor, rounds: int = 3) -> tuple[Person, Poses]:
         """Person and poses together, from a few frames. Each round eliminates the frames' unknowns."""
-        poses = self.fit(person, poses, target)
+        poses = self.fit(person, poses, target, 6)
         for _ in range(rounds):
             grad, jac, place, r = self.system(person, poses, target)
             free = self.free(poses, grad)
@@ -188,5 +188,5 @@ class MotionProblem:
             right = right - (solved.mT @ torch.where(free, grad, 0.0)[..., None]).sum(0)[:, 0]
             identity = (person.identity - torch.linalg.solve(schur, right)).clamp(-3.5, 3.5)
             person = self.person(identity, person.focal)
-            poses = self.fit(person, poses, target, 6)
+            poses = self.fit(person, poses, target, 3)
         return person, poses

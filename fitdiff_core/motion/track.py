@@ -36,18 +36,12 @@ class FaceTracker:
     @torch.no_grad()
     def follow(self, frame: Tensor) -> Tensor | None:
         """Mesh `[468, 3]` in pixels of the frame `[3, H, W]` (sRGB 0..1), None where the face is not seen."""
-        if self.last is not None and not self.lost:
-            mesh = self.look(frame, self.last)
-            if mesh is not None:
-                self.last = mesh
-                return mesh
-        if self.lost % AGAIN == 0:
+        mesh = None if self.last is None else self.look(frame, self.last)
+        if mesh is None and self.lost % AGAIN == 0:
             mesh = self._search(frame)
-            if mesh is not None:
-                self.last, self.lost = mesh, 0
-                return mesh
-        self.lost += 1
-        return None
+        self.lost = 0 if mesh is not None else self.lost + 1
+        self.last = mesh if mesh is not None else self.last
+        return mesh
 
     def _search(self, frame: Tensor) -> Tensor | None:
         """The face that is meant; after a loss, the one nearest to where it was."""

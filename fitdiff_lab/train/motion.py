@@ -2,8 +2,8 @@
 
     python -m fitdiff_lab.train.motion FRAMES --out motion.safetensors [--steps 2500]
 
-FRAMES is the folder of `fitdiff_lab.dataset.performances`. One person in eight is held out; their mean error, before and
-after the correction, is printed and kept in the file.
+FRAMES is the folder of `fitdiff_lab.dataset.performances`. One person in eight is held out; their mean error, before
+and after the correction, is printed and kept in the file.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def joined(people: list[tuple[Seen, Tensor, Tensor]]) -> tuple[Seen, Tensor, Ten
 
 def swapped_names(names: tuple[str, ...]) -> Tensor:
     """For each shape the one of the other side, `[52]`."""
+
     def other(name: str) -> str:
         if "Left" in name:
             return name.replace("Left", "Right")
