@@ -79,7 +79,10 @@ def _animated(path: Path, fps: float | None) -> Film:
     try:
         with Image.open(path) as im:
             count = getattr(im, "n_frames", 1)
-            length = sum(float(f.info.get("duration", 0) or 0) for f in ImageSequence.Iterator(im)) / 1000
+            length = 0.0
+            for frame in ImageSequence.Iterator(im):
+                frame.load()  # a WebP knows how long a frame lasts only then
+                length += float(frame.info.get("duration", 0) or 0) / 1000
     except Exception as e:  # Pillow's readers raise many types for damaged files
         raise UserError(f"Cannot read {path} as an animated picture ({e}).") from e
     if count < 2:

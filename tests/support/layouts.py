@@ -107,7 +107,9 @@ LAYOUTS = {
                 group("1  The head", INPUT, column(340, ("1", 340), ("2", 400))),
                 group("2  Who moves it", INPUT, column(340, ("3", 340), (DRIVE_NOTE, 380))),
                 group("3  Motion", METHOD, column(340, ("4", 360), ("5", 320))),
-                group("4  Look at it", OUTPUT, column(480, ("6", 520), ("7", 420)), column(480, ("8", 520), ("9", 420))),
+                group(
+                    "4  Look at it", OUTPUT, column(480, ("6", 520), ("7", 420)), column(480, ("8", 520), ("9", 420))
+                ),
             ],
         ],
     },
