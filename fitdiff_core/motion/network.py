@@ -43,29 +43,33 @@ class Seen:
 
 
 class ExpressionNetwork(nn.Module):
-    """Corrected weights `[F, 52]` and gaze `[F, 2]` of `Seen`."""
+    """Of `Seen`: corrected weights `[F, 52]` and gaze `[F, 2]`, and what is missing of the head's rotation `[F, 3]`.
+
+    The latter is axis times angle in the axes of the camera.
+    """
 
     def __init__(self, shapes: int = 52):
         super().__init__()
         self.eye = _encoder(EYE, (8, 16, 24), EYE_CODE)
         self.mouth = _encoder(MOUTH, (8, 16, 24), MOUTH_CODE)
         given = 2 * EYE_CODE + MOUTH_CODE + shapes + 2 * len(POINTS) + POSE
-        self.joint = nn.Sequential(nn.Linear(given, HIDDEN), nn.ReLU(), nn.Dropout(0.15), nn.Linear(HIDDEN, shapes + 2))
+        self.joint = nn.Sequential(nn.Linear(given, HIDDEN), nn.ReLU(), nn.Dropout(0.25), nn.Linear(HIDDEN, shapes + 5))
 
-    def forward(self, seen: Seen) -> tuple[Tensor, Tensor]:
+    def forward(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
         """Not clamped, for training."""
         n = len(seen.fit)
         eyes = self.eye(evened(seen.eyes).flatten(0, 1)[:, None]).reshape(n, -1)
         mouth = self.mouth(evened(seen.mouth)[:, None])
         pose = torch.cat([seen.rotation.flatten(1), 3 * seen.gaze, seen.sure[:, None]], 1)
         out = self.joint(torch.cat([eyes, mouth, seen.fit, seen.moved.flatten(1) / 4, pose], 1))
-        return seen.fit + out[:, :-2], seen.gaze * seen.sure[:, None] + out[:, -2:] / 3
+        shapes, gaze, turn = out[:, :-5], out[:, -5:-3], out[:, -3:]
+        return seen.fit + shapes, seen.gaze * seen.sure[:, None] + gaze / 3, turn / 6
 
     @torch.no_grad()
-    def read(self, seen: Seen) -> tuple[Tensor, Tensor]:
-        """Weights 0..1 and gaze."""
-        weights, gaze = self(seen)
-        return weights.clamp(0, 1), gaze
+    def read(self, seen: Seen) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights 0..1, gaze, and what is missing of the rotation."""
+        weights, gaze, turn = self(seen)
+        return weights.clamp(0, 1), gaze, turn
 
 
 def _encoder(size: tuple[int, int], widths: tuple[int, ...], code: int) -> nn.Sequential:

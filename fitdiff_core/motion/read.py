@@ -18,6 +18,7 @@ from ..fitting.landmarks import fit_landmarks
 from ..fitting.pose import umeyama
 from ..head import HeadModel
 from ..progress import report
+from ..render.camera import rotation_matrix
 from ..render.viewer_camera import axis_angle
 from .looks import look_weights
 from .motion import Motion, check_fps
@@ -110,7 +111,8 @@ def read_motion(
         gaze = without_gaps(gaze, sure > SURE)
     else:
         fit.refit(look_weights(limited(gaze) * sure[:, None], head.expression_names))
-        weights, gaze = network.read(seen_of(fit, track, gaze, sure))
+        weights, gaze, missing = network.read(seen_of(fit, track, gaze, sure))
+        fit.poses.rotation = rotation_matrix(missing.double()) @ fit.poses.rotation
         gaze = without_gaps(gaze, weights[:, blinks(head)].amax(1) < SHUT)
         looks = look_weights(gaze, head.expression_names)
         fit.poses.expression = torch.where(looks.isnan(), weights, looks).double()

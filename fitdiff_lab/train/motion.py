@@ -1,6 +1,6 @@
 """Train the network that corrects expressions.
 
-    python -m fitdiff_lab.train.motion FRAMES --out motion.safetensors [--steps 2500]
+    python -m fitdiff_lab.train.motion FRAMES --out motion.safetensors [--steps 1500]
 
 FRAMES is the folder of `fitdiff_lab.dataset.performances`. One person in eight is held out; their mean error, before
 and after the correction, is printed and kept in the file.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -27,6 +27,8 @@ from fitdiff_core.motion.network import FORMAT, ExpressionNetwork, Seen
 from fitdiff_core.motion.patches import POINTS, cut_patches
 from fitdiff_core.motion.read import FilmFit, cut_eyes
 from fitdiff_core.motion.track import mirrored_points
+from fitdiff_core.render.camera import rotation_matrix
+from fitdiff_core.render.viewer_camera import axis_angle
 
 from ..cli import command_parser
 
@@ -55,8 +57,17 @@ def clip_features(head: HeadModel, frames: Tensor, meshes: Tensor) -> Seen:
     )
 
 
-def load_clips(folder: Path, head: HeadModel) -> list[tuple[Seen, Tensor, Tensor]]:
-    """(features, true weights, true gaze) of each person; features are kept in `FOLDER/features`."""
+@dataclass
+class Truth:
+    """weights `[F, 52]`, gaze `[F, 2]`, and what is missing of the fitted rotation `[F, 3]`"""
+
+    weights: Tensor
+    gaze: Tensor
+    turn: Tensor
+
+
+def load_clips(folder: Path, head: HeadModel) -> list[tuple[Seen, Truth]]:
+    """Features and truth of each person; features are kept in `FOLDER/features`."""
     cache, people = folder / "features", []
     cache.mkdir(exist_ok=True)
     for path in sorted(folder.glob("*.safetensors")):
@@ -67,15 +78,25 @@ def load_clips(folder: Path, head: HeadModel) -> list[tuple[Seen, Tensor, Tensor
             with atomic_path(kept) as file:
                 save_file({f.name: torch.cat([getattr(c, f.name) for c in clips]) for f in fields(Seen)}, str(file))
             print(f"features of {path.name}", flush=True)
-        people.append((Seen(**load_file(str(kept))), data["weights"].flatten(0, 1), data["gaze"].flatten(0, 1)))
+        seen = Seen(**load_file(str(kept)))
+        rest = rotation_matrix(data["rotation"].flatten(0, 1).double()) @ seen.rotation.double().mT
+        turn = torch.stack([axis_angle(m) for m in rest]).float()
+        people.append((seen, Truth(data["weights"].flatten(0, 1), data["gaze"].flatten(0, 1), turn)))
     if not people:
         raise UserError(f"{folder} holds no frames; make them with python -m fitdiff_lab.dataset.performances")
     return people
 
 
-def joined(people: list[tuple[Seen, Tensor, Tensor]]) -> tuple[Seen, Tensor, Tensor]:
-    seen = Seen(**{f.name: torch.cat([getattr(p[0], f.name) for p in people]) for f in fields(Seen)})
-    return seen, torch.cat([p[1] for p in people]), torch.cat([p[2] for p in people])
+def rows_of(table, rows):
+    """The rows of `Seen` or `Truth`."""
+    return type(table)(**{f.name: getattr(table, f.name)[rows] for f in fields(table)})
+
+
+def joined(people: list[tuple[Seen, Truth]]) -> tuple[Seen, Truth]:
+    def together(tables):
+        return type(tables[0])(**{f.name: torch.cat([getattr(t, f.name) for t in tables]) for f in fields(tables[0])})
+
+    return together([p[0] for p in people]), together([p[1] for p in people])
 
 
 def swapped_names(names: tuple[str, ...]) -> Tensor:
@@ -98,7 +119,7 @@ class Mirror:
         self.points = torch.tensor([POINTS.index(opposite[p]) for p in POINTS])
         self.flip = torch.tensor([-1.0, 1.0, 1.0])
 
-    def __call__(self, seen: Seen, weights: Tensor, gaze: Tensor) -> tuple[Seen, Tensor, Tensor]:
+    def __call__(self, seen: Seen, truth: Truth) -> tuple[Seen, Truth]:
         turned = replace(
             seen,
             fit=seen.fit[:, self.shapes],
@@ -108,7 +129,7 @@ class Mirror:
             eyes=seen.eyes.flip(1),
             mouth=seen.mouth.flip(2),
         )
-        return turned, weights[:, self.shapes], gaze * self.flip[:2]
+        return turned, Truth(truth.weights[:, self.shapes], truth.gaze * self.flip[:2], -truth.turn * self.flip)
 
 
 def varied(patches: Tensor, generator: torch.Generator) -> Tensor:
@@ -128,28 +149,53 @@ def varied(patches: Tensor, generator: torch.Generator) -> Tensor:
     return (x * (1 + 0.3 * rand(n, 1, 1)) + 0.02 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
 
 
-def batch_of(data: tuple[Seen, Tensor, Tensor], rows: Tensor, mirror: Mirror, g: torch.Generator):
-    seen, weights, gaze = data
-    part = Seen(**{f.name: getattr(seen, f.name)[rows] for f in fields(Seen)}), weights[rows], gaze[rows]
+def batch_of(data: tuple[Seen, Truth], rows: Tensor, mirror: Mirror, g: torch.Generator) -> tuple[Seen, Truth]:
+    seen, truth = (rows_of(table, rows) for table in data)
     if torch.rand((), generator=g) < 0.5:
-        part = mirror(*part)
-    seen = part[0]
-    n = len(rows)
+        seen, truth = mirror(seen, truth)
     eyes = varied(seen.eyes.flatten(0, 1), g).reshape(seen.eyes.shape)
     noise = 0.4 * torch.randn(seen.moved.shape, generator=g)
-    keep = (torch.rand(n, 1, generator=g) > 0.1).float()
-    seen = replace(seen, eyes=eyes, mouth=varied(seen.mouth, g), moved=seen.moved + noise, sure=seen.sure * keep[:, 0])
-    return seen, part[1], part[2]
+    keep = (torch.rand(len(rows), generator=g) > 0.1).float()
+    seen = replace(seen, eyes=eyes, mouth=varied(seen.mouth, g), moved=seen.moved + noise, sure=seen.sure * keep)
+    return seen, truth
 
 
-def errors(weights: Tensor, gaze: Tensor, true: Tensor, look: Tensor, own: Tensor) -> dict[str, float]:
-    """Mean errors: of shapes that show and of those that don't (own: `[52]`, without eyeLook), and of the gaze."""
-    away, shows = (weights - true).abs()[:, own], true[:, own] > SHOWS
+def errors(weights: Tensor, gaze: Tensor, turn: Tensor, truth: Truth, own: Tensor) -> dict[str, float]:
+    """Mean errors: of shapes that show and of those that don't (own: `[52]`, without eyeLook), of gaze and rotation."""
+    away, shows = (weights - truth.weights).abs()[:, own], truth.weights[:, own] > SHOWS
     return {
         "shown": round(float(away[shows].mean()), 4),
         "not_shown": round(float(away[~shows].mean()), 4),
-        "gaze_degrees": round(float((gaze - look).rad2deg().abs().mean()), 3),
+        "gaze_degrees": round(float((gaze - truth.gaze).rad2deg().abs().mean()), 3),
+        "turn_degrees": round(float((turn - truth.turn).norm(dim=1).rad2deg().mean()), 3),
     }
+
+
+def train(data: tuple[Seen, Truth], held: tuple[Seen, Truth], head: HeadModel, steps: int, seed: int):
+    """The network, and the errors before and after it on people that it was not trained on."""
+    torch.manual_seed(seed)
+    mirror, g = Mirror(head), torch.Generator().manual_seed(seed)
+    own = torch.tensor([not name.startswith("eyeLook") for name in head.expression_names])
+    seen, truth = held
+    before = errors(seen.fit, seen.gaze * seen.sure[:, None], torch.zeros_like(truth.turn), truth, own)
+    network = ExpressionNetwork()
+    optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.03)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps)
+    for step in range(steps):
+        given, true = batch_of(data, torch.randint(len(data[0].fit), (BATCH,), generator=g), mirror, g)
+        weights, gaze, turn = network(given)
+        loss = F.huber_loss(weights[:, own], true.weights[:, own], delta=0.15) * 10
+        loss = loss + F.huber_loss(gaze, true.gaze, delta=0.1) * 4 + F.huber_loss(turn, true.turn, delta=0.05) * 8
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if step % 250 == 249:
+            found = network.train(False).read(seen)
+            print(step + 1, f"{loss.item():.4f}", errors(*found, truth, own), flush=True)
+            network.train()
+    network.train(False)
+    return network, before, errors(*network.read(seen), truth, own)
 
 
 @command
@@ -157,38 +203,17 @@ def main(argv: list[str] | None = None) -> int:
     p = command_parser("train.motion", __doc__)
     p.add_argument("frames", type=Path)
     p.add_argument("--out", type=Path, required=True)
-    p.add_argument("--steps", type=int, default=2500)
+    p.add_argument("--steps", type=int, default=1500)
     p.add_argument("--seed", type=int, default=0)
     args = p.parse_args(argv)
     torch.set_num_threads(1)
-    torch.manual_seed(args.seed)
     head = load_head()
-    people, mirror = load_clips(args.frames, head), Mirror(head)
-    test = [p for i, p in enumerate(people) if i % HELD_OUT == HELD_OUT - 1] or people[-1:]
-    data, held = joined([p for p in people if not any(p is t for t in test)] or people), joined(test)
-    own = torch.tensor([not name.startswith("eyeLook") for name in head.expression_names])
-    before = errors(held[0].fit, held[0].gaze * held[0].sure[:, None], held[1], held[2], own)
-    network, g = ExpressionNetwork(), torch.Generator().manual_seed(args.seed)
-    optimiser = torch.optim.AdamW(network.parameters(), RATE, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=args.steps)
-    for step in range(args.steps):
-        rows = torch.randint(len(data[1]), (BATCH,), generator=g)
-        seen, true, look = batch_of(data, rows, mirror, g)
-        weights, gaze = network(seen)
-        loss = F.huber_loss(weights[:, own], true[:, own], delta=0.15) * 10 + F.huber_loss(gaze, look, delta=0.1) * 4
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        if step % 250 == 249:
-            with torch.no_grad():
-                found = network.train(False).read(held[0])
-            print(step + 1, f"{loss.item():.4f}", errors(*found, held[1], held[2], own), flush=True)
-            network.train()
-    network.train(False)
-    after = errors(*network.read(held[0]), held[1], held[2], own)
-    print(json.dumps({"people": len(people), "before": before, "after": after}))
+    people = load_clips(args.frames, head)
+    test = [i for i in range(len(people)) if i % HELD_OUT == HELD_OUT - 1] or [len(people) - 1]
+    rest = [p for i, p in enumerate(people) if i not in test] or people
+    network, before, after = train(joined(rest), joined([people[i] for i in test]), head, args.steps, args.seed)
     about = {"people": len(people), "held_out": {"before": before, "after": after}}
+    print(json.dumps(about))
     with atomic_path(args.out) as file:
         tensors = {k: v.half() for k, v in network.state_dict().items()}
         save_file(tensors, str(file), {"format": FORMAT, "training": json.dumps(about)})
