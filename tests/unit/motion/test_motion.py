@@ -8,12 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from fitdiff_core.errors import UserError
 from fitdiff_core.export import ExportOptions, write_avatar, write_glb
 from fitdiff_core.export.animation import quaternions, shared_turn
 from fitdiff_core.expressions import head_rotation, turn_head
 from fitdiff_core.motion import Motion, given_landmarks, read_motion
+from fitdiff_core.motion.network import load_network
+from fitdiff_core.motion.patches import cut_patches
 from fitdiff_core.motion.solve import MotionProblem, Poses
 from fitdiff_core.motion.steady import Steadiness, filled, steady
 from fitdiff_core.motion.track import cut, mirrored_points
@@ -208,3 +211,27 @@ def test_landmarks_of_core_are_taken_with_their_weights(photo, head, detector):
     landmarks["frames"][0][0]["blendshapes"] = {"jawOpen": "wide"}
     with pytest.raises(UserError, match="no number"):
         given_landmarks(landmarks, 3, (512, 512), head.expression_names)
+
+
+def test_the_network_file_is_checked(tmp_path):
+    with pytest.raises(UserError, match="is missing"):
+        load_network(tmp_path / "none.safetensors")
+    (tmp_path / "bad.safetensors").write_bytes(b"hello " * 30)
+    with pytest.raises(UserError, match="is damaged"):
+        load_network(tmp_path / "bad.safetensors")
+    save_file({"w": torch.zeros(2)}, str(tmp_path / "other.safetensors"), {"format": "fitdiff-head-1"})
+    with pytest.raises(UserError, match="no network"):
+        load_network(tmp_path / "other.safetensors")
+
+
+def test_patches_lie_on_eyes_and_mouth(photo, head, detector):
+    """A photo turned in the plane gives the same patches; the eyes are darkest near the middle of theirs."""
+    (face,) = detector.detect(photo)
+    eyes, mouth = cut_patches(photo[0], face.mesh)
+    assert eyes.shape == (2, 20, 32) and mouth.shape == (32, 40)
+    for eye in eyes:
+        assert eye[6:14, 8:24].min() < 0.5 * eye.mean()
+    turned = photo[0].rot90(1, (1, 2))
+    x, y, z = face.mesh.unbind(1)
+    same, _ = cut_patches(turned, torch.stack([y, 512 - x, z], 1))
+    assert (same - eyes).abs().mean() < 0.01
