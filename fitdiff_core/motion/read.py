@@ -32,6 +32,7 @@ KEY_FRAMES, FIRST = 8, 3  # frames from which the person is found; those of them
 SIZE = 256  # side of the square picture in whose pixels all frames are fitted
 IRIS_SHARE, IRIS = 0.093, 13.0  # radius of the iris / distance of the eyes; largest one in pixels that is looked at
 SURE = 0.5  # confidence of a gaze below which it is taken from the neighbours
+OPEN, MOST_USUAL = 0.4, 0.6  # share of a film whose lids are at least this open; what is taken for open at most
 SHUT = 0.6  # weight of eyeBlink above which the gaze is taken from the neighbours
 WEIGHTS, TURN, GAZE = Steadiness(1.6, 3.0), Steadiness(1.2, 12.0), Steadiness(1.5, 6.0)
 
@@ -112,6 +113,7 @@ def read_motion(
     else:
         fit.refit(look_weights(limited(gaze) * sure[:, None], head.expression_names))
         weights, gaze, missing = network.read(seen_of(fit, track, gaze, sure))
+        weights = with_open_eyes(weights, head, fps)
         fit.poses.rotation = rotation_matrix(missing.double()) @ fit.poses.rotation
         gaze = without_gaps(gaze, weights[:, blinks(head)].amax(1) < SHUT)
         looks = look_weights(gaze, head.expression_names)
@@ -131,6 +133,19 @@ def seen_of(fit: FilmFit, track: Track, gaze: Tensor, sure: Tensor) -> Seen:
         torch.stack([eyes for eyes, _ in track.patches]),
         torch.stack([mouth for _, mouth in track.patches]),
     )
+
+
+def with_open_eyes(weights: Tensor, head: HeadModel, fps: float) -> Tensor:
+    """Weights `[S, 52]` whose eyeBlink is counted from where the lids usually are.
+
+    Narrow eyes look like half-shut ones. In a film of a second or more, lids are open most of the time.
+    """
+    if len(weights) < max(fps, 12):
+        return weights
+    weights, own = weights.clone(), blinks(head)
+    usual = weights[:, own].quantile(OPEN, 0).clamp(max=MOST_USUAL)
+    weights[:, own] = ((weights[:, own] - usual) / (1 - usual)).clamp(0, 1)
+    return weights
 
 
 def blinks(head: HeadModel) -> list[int]:

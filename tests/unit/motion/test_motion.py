@@ -17,6 +17,7 @@ from fitdiff_core.expressions import head_rotation, turn_head
 from fitdiff_core.motion import Motion, given_landmarks, read_motion
 from fitdiff_core.motion.network import load_network
 from fitdiff_core.motion.patches import cut_patches
+from fitdiff_core.motion.read import with_open_eyes
 from fitdiff_core.motion.solve import MotionProblem, Poses
 from fitdiff_core.motion.steady import Steadiness, filled, steady
 from fitdiff_core.motion.track import cut, mirrored_points
@@ -235,3 +236,14 @@ def test_patches_lie_on_eyes_and_mouth(photo, head, detector):
     x, y, z = face.mesh.unbind(1)
     same, _ = cut_patches(turned, torch.stack([y, 512 - x, z], 1))
     assert (same - eyes).abs().mean() < 0.01
+
+
+def test_narrow_eyes_are_no_blink(head):
+    """A film whose lids are half shut but for a blink: what is left is the blink."""
+    weights = torch.zeros(50, 52)
+    left = head.expression_names.index("eyeBlinkLeft")
+    weights[:, left] = 0.4
+    weights[20:24, left] = 0.95
+    found = with_open_eyes(weights, head, 25.0)
+    assert found[0, left] == 0 and found[21, left] > 0.9
+    assert torch.equal(with_open_eyes(weights[:5], head, 25.0), weights[:5])
