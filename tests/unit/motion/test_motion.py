@@ -78,7 +78,7 @@ def test_steadying_takes_flicker_and_has_no_lag():
 
     noise = 0.02 * torch.randn(100, generator=g)
     found = steady(open_ + noise, 25.0, Steadiness(1.6, 3.0))
-    assert (found[1:50] - found[:49]).abs().mean() < 0.3 * (noise[1:50] - noise[:49]).abs().mean()
+    assert (found[1:50] - found[:49]).abs().mean() < 0.4 * (noise[1:50] - noise[:49]).abs().mean()
     assert (found[50:] - open_[50:]).abs().mean() < 0.1
     lags = [float((found[55:90] * open_[55 + k : 90 + k]).sum()) for k in range(-3, 4)]
     assert int(np.argmax(lags)) == 3
