@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from comfy_api.latest import io
 
@@ -54,7 +55,8 @@ def read(images, fps: float, steadiness: float, face: int, face_landmarks) -> Mo
     if face_landmarks is not None:
         size = (images.shape[2], images.shape[3])
         given = given_landmarks(face_landmarks, len(images), size, head.expression_names, face)
-    return read_motion(list(images), head, fps, detector().detector, face, steadiness, len(images), given)
+    remembering: Any = detector()  # frames are followed by the detector within
+    return read_motion(list(images), head, fps, remembering.detector, face, steadiness, len(images), given)
 
 
 class ExpressionFromPhoto(io.ComfyNode):
