@@ -1,4 +1,5 @@
-"""`fitdiff PHOTO [PHOTO ...]`: photos of one person become a folder with a GLB head, its maps and a preview."""
+"""`fitdiff PHOTO [PHOTO ...]`: photos of one person become a folder with a GLB head, its maps and a preview.
+`fitdiff drive AVATAR VIDEO` animates a head; see `fitdiff drive --help`."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from . import drive_cli
 from .cli_arguments import parse
 from .cli_checks import check_device, check_out, is_avatar
 from .config import guidance_settings, read_config, sample_settings
@@ -267,7 +269,11 @@ def main(argv: list[str] | None = None) -> int:
     # Threads that wait by spinning take the core from those they wait for: on a busy machine a step takes 30 times as
     # long. OpenMP reads this when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    argv = sys.argv[1:] if argv is None else argv
     try:
+        if argv[:1] == ["drive"]:
+            print(drive_cli.run(argv[1:]))
+            return 0
         args = parse(argv)
         if args.each:
             return run_each(args, run)

@@ -19,6 +19,7 @@ from .identity import BlendIdentities, EncodeIdentity, WalkIdentities
 from .lights import DirectionalLight, EnvironmentLight, LoadEnvironment, SceneLight
 from .load_photo import LoadPhoto
 from .models import LoadModel, LoadRecognizer
+from .motion import ExpressionFromPhoto, MotionFromVideo
 from .photo_to_head import PhotoToHead
 from .relief import SkinRelief
 from .render import Render, SceneCamera
@@ -63,6 +64,8 @@ NODES: list[type] = [
     BlendScenes,
     Stage,
     SkinRelief,
+    ExpressionFromPhoto,
+    MotionFromVideo,
 ]
 
 

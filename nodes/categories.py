@@ -21,6 +21,8 @@ GROUPS = {
         "Render",
         "Expression",
         "BlendScenes",
+        "ExpressionFromPhoto",
+        "MotionFromVideo",
         "SceneCamera",
         "Turntable",
         "RenderPasses",

@@ -258,6 +258,11 @@ class ExportMesh(io.ComfyNode):
                     tooltip="glb: after the 52 blendshapes, the 15 visemes of Oculus LipSync and mouthOpen, "
                     "mouthSmile, eyesClosed, eyesLookUp, eyesLookDown.",
                 ),
+                types.Motion.Input(
+                    "motion",
+                    optional=True,
+                    tooltip="glb: from FitDiff Motion from Video; the file holds it as an animation.",
+                ),
             ],
             outputs=outputs,
         )
@@ -282,6 +287,7 @@ class ExportMesh(io.ComfyNode):
         scene=None,
         rig=True,
         visemes=False,
+        motion=None,
     ):
         suffix, scenes = suffix_of(format), None
         if wrong := format_error(suffix, unit):
@@ -305,6 +311,7 @@ class ExportMesh(io.ComfyNode):
             extras=graph_texts(getattr(cls.hidden, "prompt", None), getattr(cls.hidden, "extra_pnginfo", None)),
             rig=rig,
             visemes=visemes,
+            motion=motion,
         )
         with all_or_none():
             folder, files = save_heads(avatar, filename_prefix, options, cls.hidden, scenes)

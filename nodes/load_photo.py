@@ -9,41 +9,48 @@ import sys
 from pathlib import Path
 
 import folder_paths
+import torch
 from comfy_api.latest import io
 
+from ..fitdiff_core.film import open_film
 from ..fitdiff_core.image import load_photo, to_image
 from . import host
 
 SAMPLE_FILE = Path(__file__).resolve().parents[1] / "samples" / "eileen_collins.jpg"
 # The page shows what is chosen by asking the host for the file, and the host serves only input, output and temp.
 SAMPLE = "fitdiff/sample.jpg [temp]"
+# frames of an invented person who talks: an input for FitDiff Motion from Video
+PERFORMANCE_FILE = SAMPLE_FILE.with_name("performance.webp")
+PERFORMANCE = "fitdiff/performance.webp [temp]"
+SHIPPED = {SAMPLE: SAMPLE_FILE, PERFORMANCE: PERFORMANCE_FILE}
 
 
 def offer_sample() -> None:
-    """Put a copy of the sample into the temp folder, for the page's preview. The node itself reads the pack's file.
+    """Put copies of the samples into the temp folder, for the page's preview. The node itself reads the pack's files.
 
     Without a server there is no page, and nothing is written.
     """
     if getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None) is None:
         return
-    copy = Path(folder_paths.get_annotated_filepath(SAMPLE))
-    with contextlib.suppress(OSError):  # without a copy there is only no preview
-        if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(SAMPLE_FILE, copy)
+    for name, file in SHIPPED.items():
+        copy = Path(folder_paths.get_annotated_filepath(name))
+        with contextlib.suppress(OSError):  # without a copy there is only no preview
+            if not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, copy)
 
 
 def photos() -> list[str]:
-    """The sample, then the pictures of the input folder."""
+    """The samples, then the pictures of the input folder."""
     offer_sample()
     folder = folder_paths.get_input_directory()
     files = [f for f in os.listdir(folder) if os.path.isfile(os.path.join(folder, f))] if os.path.isdir(folder) else []
-    return [SAMPLE, *sorted(folder_paths.filter_files_content_types(files, ["image"]))]
+    return [*SHIPPED, *sorted(folder_paths.filter_files_content_types(files, ["image"]))]
 
 
 def photo_path(image: str) -> str | None:
     """Path of the chosen photo; None if it is not a file in one of ComfyUI's folders."""
-    return str(SAMPLE_FILE) if image == SAMPLE else host.user_file(image)
+    return str(SHIPPED[image]) if image in SHIPPED else host.user_file(image)
 
 
 class LoadPhoto(io.ComfyNode):
@@ -61,7 +68,8 @@ class LoadPhoto(io.ComfyNode):
                     options=photos(),
                     default=SAMPLE,
                     upload=io.UploadType.image,
-                    tooltip="A file of the input folder, or the sample. Choose your own by the button below.",
+                    tooltip="A file of the input folder, or a sample: a photo, or the frames of a talking face. Choose "
+                    "your own by the button below.",
                 ),
             ],
             outputs=[io.Image.Output("photo", display_name="image")],
@@ -81,4 +89,6 @@ class LoadPhoto(io.ComfyNode):
     @classmethod
     @host.with_gradients
     def execute(cls, image=SAMPLE):
+        if image == PERFORMANCE:
+            return io.NodeOutput(to_image(torch.stack(list(open_film(PERFORMANCE_FILE).frames))))
         return io.NodeOutput(to_image(load_photo(photo_path(image) or image)))

@@ -12,6 +12,7 @@ Scene = io.Custom("FITDIFF_SCENE")
 Avatar = io.Custom("FITDIFF_AVATAR")
 Light = io.Custom("FITDIFF_LIGHT")
 Faces = io.Custom("FITDIFF_FACES")
+Motion = io.Custom("FITDIFF_MOTION")
 
 # insightface's FaceAnalysis object, under the names that IPAdapter, InstantID, PuLID and FaceAnalysis packs use
 FOREIGN_RECOGNIZERS = [io.Custom(name) for name in ("INSIGHTFACE", "FACEANALYSIS", "FACE_ANALYSIS", "ANALYSIS_MODELS")]

@@ -16,6 +16,7 @@ from .usdz import write_usdz
 
 if TYPE_CHECKING:
     from ..avatar import Avatar
+    from ..motion import Motion
     from ..scene import Scene
 
 FORMATS = ("glb", "obj", "ply", "usdz")
@@ -36,6 +37,7 @@ class ExportOptions:
     extras: texts for `asset.extras` of a glb, such as ComfyUI's "workflow" and "prompt"; see `write_glb`
     rig: write joints and a skin (glb only)
     visemes: after the blendshapes, write 15 visemes and the shapes that avatar players ask for (glb only)
+    motion: becomes the file's animation (glb only)
     """
 
     format: str = "glb"
@@ -47,6 +49,7 @@ class ExportOptions:
     extras: dict[str, str] | None = None
     rig: bool = True
     visemes: bool = False
+    motion: Motion | None = None
 
 
 def format_error(format: str, unit: str = "metres") -> str | None:
@@ -75,6 +78,8 @@ def write_avatar(
     o = options or ExportOptions()
     if error := format_error(o.format, o.unit):
         raise UserError(error)
+    if o.motion is not None and o.format != "glb":
+        raise UserError(f"A {o.format} file holds no animation; choose glb, or leave the motion out.")
     if o.map_files not in MAP_FILES:
         raise UserError(f"Unknown map files '{o.map_files}'; choose one of {', '.join(MAP_FILES)}.")
     path, bits = Path(path), MAP_FILES[o.map_files]
@@ -82,7 +87,8 @@ def write_avatar(
         write = write_obj if o.format == "obj" else write_ply
         return write(path, avatar, o.texture_size, o.flip_green, scene, o.unit, bits or 8)
     if o.format == "glb":
-        path = write_glb(path, avatar, o.texture_size, o.flip_green, scene, o.blendshapes, o.extras, o.rig, o.visemes)
+        own = (o.texture_size, o.flip_green, scene, o.blendshapes, o.extras, o.rig, o.visemes, o.motion)
+        path = write_glb(path, avatar, *own)
     else:
         path = write_usdz(path, avatar, o.texture_size, scene, o.unit)
     if bits:

@@ -3,9 +3,9 @@
 Meshes such as "Head", "Teeth", "Eye_L" and "Eye_R" share three PNG images. Each has the 52 ARKit blendshapes as morph
 targets, in one order. Those that don't move a mesh share one accessor of zeros. A skin with the joints Root, Neck,
 Head, Jaw, Eye_L and Eye_R moves all of them. Without it, the node of an eye is at the eye's centre, so that it can be
-rotated. `KHR_materials_specular` carries the specular albedo: F0 is 0.04 times the texture,
-for a head whose specular albedo is at most 0.5. The extension is not required: a viewer without it shows a specular
-reflectance of 4 %.
+rotated. A motion becomes an animation of weights and joints. `KHR_materials_specular` carries the specular albedo: F0
+is 0.04 times the texture, for a head whose specular albedo is at most 0.5. The extension is not required: a viewer
+without it shows a specular reflectance of 4 %.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import logging
 import math
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,10 @@ from .. import __version__
 from ..files import write_atomic
 from ..hair.underlay import worn_maps
 from ..head import HeadModel
+from ..head.joints import JOINTS
 from ..image import encode_pngs, linear_to_srgb
 from ..maps import TextureMaps
+from .animation import animation
 from .blendshapes import Target, eye_targets, face_targets, in_order, with_mixtures
 from .eyes import BASE_ROUGHNESS, CLEARCOAT, hollow_iris
 from .gltf_binary import INDEX_BUFFER, VERTEX_BUFFER, Binary
@@ -38,6 +40,7 @@ from .textures import map_images, surface_image
 
 if TYPE_CHECKING:
     from ..avatar import Avatar
+    from ..motion import Motion
     from ..scene import Scene
 
 LINEAR, LINEAR_MIPMAP_LINEAR, CLAMP = 9729, 9987, 33071
@@ -65,6 +68,7 @@ def encode_glb(
     extras: dict[str, str] | None = None,
     rig: bool = True,
     visemes: bool = False,
+    motion: Motion | None = None,
 ) -> bytes:
     """The bytes of a GLB.
 
@@ -78,6 +82,7 @@ def encode_glb(
         be longer than `READ_AHEAD`, only "workflow" is kept. Default none
     rig: write joints and a skin; default True
     visemes: after the 52 blendshapes, write the mixtures of `head.visemes`; default False
+    motion: becomes the file's animation; None for none
     Raises UserError for a batch, or values that are not finite.
     """
     maps = worn_maps(avatar)
@@ -122,6 +127,7 @@ def encode_glb(
         file.meshes[-1]["primitives"][0]["attributes"]["COLOR_0"] = file.binary.vertices(hair.light, "VEC4")
         pictures |= {"hair": hair.color, "hair_normal": hair.normal}
         images_of += ["hair", "hair_normal"]
+    file.motion, file.names = motion, names
     return file.bytes({name: pictures[name] for name in images_of}, extras or {}, gaze)
 
 
@@ -133,6 +139,23 @@ class _File:
         self.meshes: list[dict] = []
         self.materials: list[dict] = []
         self.nodes: list[dict] = []
+        self.motion: Motion | None = None
+        self.names: Sequence[str] = ()  # of the blendshapes
+
+    def animations(self, joints: int) -> dict:
+        """The motion as an entry of the document, if there is one. joints: number of the first joint's node"""
+        if self.motion is None:
+            return {}
+        eyes = [i for i, node in enumerate(self.nodes) if node["name"].startswith("Eye_")]
+        shapes = {i: len(self.meshes[i].get("weights", ())) for i in range(len(self.nodes)) if i not in eyes}
+        if self.rig is not None:
+            eyes = [joints + JOINTS.index(name) for name in ("Eye_L", "Eye_R")]
+        targets = {i: count for i, count in shapes.items() if count}
+        return {
+            "animations": [
+                animation(self.motion, self.binary, self.names, targets, None if self.rig is None else joints, eyes)
+            ]
+        }
 
     def add(
         self,
@@ -162,6 +185,7 @@ class _File:
         """The file. pictures: the textures by name, in their order. extras: as `encode_glb`. gaze: of the joints"""
         binary, nodes, skins = self.binary, list(self.nodes), {}
         roots = list(range(len(nodes)))
+        animations = self.animations(len(nodes))
         if self.rig is not None:
             roots.append(len(nodes))
             skins = {"skins": [self.rig.skin(len(nodes), binary)]}
@@ -178,6 +202,7 @@ class _File:
             "nodes": nodes,
             "meshes": self.meshes,
             **skins,
+            **animations,
             "materials": self.materials,
             "textures": [{"name": name, "sampler": 0, "source": i} for i, name in enumerate(pictures)],
             "images": images,

@@ -29,12 +29,12 @@ class Binary:
         self.data += data + b"\0" * (-len(data) % 4)
         return len(self.views) - 1
 
-    def accessor(self, values: np.ndarray, kind: str, target: int, bounds: bool = False) -> int:
+    def accessor(self, values: np.ndarray, kind: str, target: int | None, bounds: bool = False) -> int:
         """Append an array as an accessor; returns its index.
 
         values: `[N, ...]`, float32, uint16, uint32, or uint8, which stands for 0..1
         kind: glTF type: "SCALAR", "VEC2", "VEC3" or "VEC4"
-        target: `VERTEX_BUFFER` or `INDEX_BUFFER`
+        target: `VERTEX_BUFFER`, `INDEX_BUFFER` or None
         bounds: write min and max, which positions must have
         """
         accessor = {
@@ -46,9 +46,14 @@ class Binary:
         if values.dtype == np.uint8:
             accessor["normalized"] = True
         if bounds:  # as float32: the validator compares them with the stored values
-            accessor |= {"min": values.min(0).astype(float).tolist(), "max": values.max(0).astype(float).tolist()}
+            low, high = (np.atleast_1d(f(0)).astype(float).tolist() for f in (values.min, values.max))
+            accessor |= {"min": low, "max": high}
         self.accessors.append(accessor)
         return len(self.accessors) - 1
+
+    def values(self, values: np.ndarray, kind: str, bounds: bool = False) -> int:
+        """Append values of an animation; as `accessor`, for no vertex or index buffer."""
+        return self.accessor(values, kind, None, bounds)
 
     def vertices(self, values: np.ndarray, kind: str) -> int:
         """Append an attribute of vertices; as `accessor`."""

@@ -84,14 +84,30 @@ def fit_gaze(
     image: crop `[1, 3, S, S]` sRGB. mesh: `[468, 2+]` in its pixels. vertices: `[1, V, 3]` posed, metres
     size: (H, W) that the camera projects to. An eye that is turned away or closed has little weight.
     """
-    none = torch.zeros(1, 2, device=image.device)
     centres = eye_centres(vertices, head)
     if centres is None:
-        return none
+        return torch.zeros(1, 2, device=image.device)
     rotation = axis_angle_to_matrix(camera.rotation[0])
     at = camera.project(centres[None], size)[0]
     depth = -(centres @ rotation.T + camera.translation[0])[:, 2]
     scale = camera.focal[0] / depth * size[0] / 2  # px per metre
+    gaze, sure = find_gaze(image, mesh, at, scale, rotation)
+    return limited(gaze * sure)[None]  # with little evidence, a straight gaze
+
+
+def limited(gaze: Tensor) -> Tensor:
+    """Gaze `[..., 2]` held to `LIMIT`."""
+    limit = torch.tensor(LIMIT).to(gaze)
+    return torch.minimum(torch.maximum(gaze, -limit), limit)
+
+
+@torch.no_grad()
+def find_gaze(image: Tensor, mesh: Tensor, at: Tensor, scale: Tensor, rotation: Tensor) -> tuple[Tensor, float]:
+    """Gaze `[2]` of both eyes together, against the head, and how sure it is, 0..1.
+
+    image: `[1, 3, H, W]` sRGB. mesh: `[468, 2+]` in its pixels. at: `[2, 2]` px, centres of the left and right eyeball
+    scale: `[2]` pixels of a metre there. rotation: `[3, 3]` from the head's axes to the camera's
+    """
     total = at.new_zeros(())
     for i, lids in enumerate((LIDS_LEFT, LIDS_RIGHT)):
         score, offset = iris_score(image, mesh[list(lids), :2].to(at), at[i], float(scale[i]) * IRIS_RADIUS)
@@ -106,9 +122,6 @@ def fit_gaze(
     flat = flat * (0.9 / flat.norm().clamp(min=0.9))
     direction = rotation.T @ torch.cat([flat, (1 - flat.square().sum()).sqrt()[None]])
     if direction[2] < 0.3:
-        return none
+        return at.new_zeros(2), 0.0
     gaze = torch.stack([torch.atan2(direction[0], direction[2]), torch.asin(direction[1].clamp(-1, 1))])
-    # with little evidence, a straight gaze
-    gaze = gaze * float((peak / SURE).clamp(0, 1))
-    limit = torch.tensor(LIMIT).to(gaze)
-    return torch.minimum(torch.maximum(gaze, -limit), limit)[None]
+    return gaze, float((peak / SURE).clamp(0, 1))

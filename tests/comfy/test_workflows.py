@@ -90,3 +90,21 @@ def test_walk_goes_from_one_person_to_the_other(client, comfy):
     film = outputs["22"]["images"][0]
     with Image.open(comfy.base / "output" / film["subfolder"] / film["filename"]) as picture:
         assert picture.n_frames == 7
+
+
+def test_a_talking_face_moves_the_head(client, comfy):
+    outputs, _ = run(
+        client, "driven_head", PhotoToHead={"steps": 2, "hair": "none"}, Render={"width": 96, "height": 96}
+    )
+    film = outputs["9"]["images"][0]
+    with Image.open(comfy.base / "output" / film["subfolder"] / film["filename"]) as picture:
+        assert picture.n_frames == 25
+        first, later = (np.asarray(_frame(picture, k), np.float32) / 255 for k in (0, 12))
+    assert np.abs(first - later).mean() > 0.005, "the head moves"
+    (animation,) = glb(client, outputs, "5")["animations"]
+    assert {c["target"]["path"] for c in animation["channels"]} == {"weights", "rotation"}
+
+
+def _frame(picture: Image.Image, k: int) -> Image.Image:
+    picture.seek(k)
+    return picture.convert("RGB")

@@ -31,8 +31,13 @@ def blender() -> list[str] | None:
     return [str(TOOLS / "venv" / "bin" / "python")] if installed else None
 
 
-def render(glb: Path, picture: Path, side: int, samples: int, weights: dict[str, float]) -> dict:
-    """Open a GLB, render it with these shape keys, and return what `blender_scene.py` reports of it."""
+def render(
+    glb: Path, picture: Path, side: int, samples: int, weights: dict[str, float], report: str = "REPORT"
+) -> dict:
+    """Open a GLB, render it with these shape keys, and return what `blender_scene.py` reports of it.
+
+    weights: "second" stands for a time of the file's animation; "PLAYED" then reports what it shows
+    """
     done = subprocess.run(
         [
             *blender(),
@@ -50,5 +55,5 @@ def render(glb: Path, picture: Path, side: int, samples: int, weights: dict[str,
     )
     if done.returncode:
         raise RuntimeError(f"Blender failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    line = next(x for x in done.stdout.splitlines() if x.startswith("REPORT "))
-    return json.loads(line.removeprefix("REPORT "))
+    line = next(x for x in done.stdout.splitlines() if x.startswith(f"{report} "))
+    return json.loads(line.removeprefix(f"{report} "))

@@ -42,12 +42,30 @@ def report(mesh):
     }
 
 
+def play(meshes, second):
+    """The file's animation at a time; prints one line `PLAYED {...}`: jawOpen of each mesh, joints' rotations."""
+    scene = bpy.context.scene
+    # the importer lays the keys by the scene's own frames a second
+    scene.frame_set(0)
+    whole, part = divmod(second * scene.render.fps / scene.render.fps_base, 1)
+    scene.frame_set(int(whole), subframe=part)
+    bpy.context.view_layer.update()
+    keys = {o.name: o.data.shape_keys for o in meshes.values() if o.data.shape_keys}
+    jaw = {name: k.key_blocks["jawOpen"].value for name, k in keys.items() if "jawOpen" in k.key_blocks}
+    rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
+    rest = {b.name: b.bone.matrix_local for b in rig.pose.bones}
+    turned = {b.name: list((b.matrix @ rest[b.name].inverted()).to_quaternion()) for b in rig.pose.bones}
+    print("PLAYED " + json.dumps({"jawOpen": jaw, "bones": turned}))
+
+
 def main(glb, picture, side, samples, *weights):
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.ops.import_scene.gltf(filepath=glb)
     meshes = {o.name: o for o in bpy.data.objects if o.type == "MESH" and o.data.materials}
     print("REPORT " + json.dumps({name: report(mesh) for name, mesh in meshes.items()}))
-    for name, value in (w.split("=") for w in weights):
+    for frame in [w.split("=")[1] for w in weights if w.startswith("second=")]:
+        play(meshes, float(frame))
+    for name, value in (w.split("=") for w in weights if not w.startswith("second=")):
         for mesh in meshes.values():
             if mesh.data.shape_keys and name in mesh.data.shape_keys.key_blocks:
                 mesh.data.shape_keys.key_blocks[name].value = float(value)

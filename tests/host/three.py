@@ -38,6 +38,14 @@ class Viewer:
         """What the loader made of each mesh: material, maps, morph targets."""
         return self.page.evaluate("() => viewer.about()")
 
+    def clips(self) -> list[dict]:
+        """Name, seconds and number of tracks of each animation in the file."""
+        return self.page.evaluate("() => viewer.clips")
+
+    def play(self, seconds: float) -> dict:
+        """The animation at a time: jawOpen of each mesh, and the joints' rotations (x, y, z, w) in the world."""
+        return self.page.evaluate("(t) => viewer.play(t)", seconds)
+
     def picture(self, weights: dict[str, float] | None = None) -> np.ndarray:
         """`[H, W, 3]` in 0..1 with these morph weights by name; None: as the file has them."""
         self.page.evaluate("(w) => w ? viewer.pose(w) : viewer.draw()", weights)

@@ -89,7 +89,30 @@ The maps are ordinary images in the avatar's UV layout: any image node may work 
 - Do not sharpen normals as a picture: they are directions.
 - *Replace Maps* takes any square size, and the GLB gets it."""
 
+DRIVE_NOTE = """## A face moves the head
+
+*Motion from Video* reads expression, gaze and head turn of every frame. They go to the renders, which become an animation,
+and into the GLB, which plays it in Blender and three.js.
+
+- Your own video: *Load Video* and *Get Video Components* in the place of the talking face; connect images and fps.
+- The head keeps its own camera and light. *head* says whether it turns as filmed.
+- With sound: *Create Video* takes the renders, and audio and fps of *Get Video Components*.
+- *Load Avatar* in the place of the first two nodes spares the sampling."""
+
 LAYOUTS = {
+    "driven_head": {
+        "seed": "fixed",
+        "rows": [
+            [
+                group("1  The head", INPUT, column(340, ("1", 340), ("2", 400))),
+                group("2  Who moves it", INPUT, column(340, ("3", 340), (DRIVE_NOTE, 380))),
+                group("3  Motion", METHOD, column(340, ("4", 360), ("5", 320))),
+                group(
+                    "4  Look at it", OUTPUT, column(480, ("6", 520), ("7", 420)), column(480, ("8", 520), ("9", 420))
+                ),
+            ],
+        ],
+    },
     "photo_to_head": {
         "seed": "fixed",
         "app": {

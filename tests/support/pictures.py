@@ -8,6 +8,7 @@ from tests.support.paths import ROOT
 
 PANELS = {  # workflow -> the nodes whose pictures make its square card in the template browser; "sample": the photo
     "photo_to_head": ("4",),
+    "driven_head": ("7",),
     "photo_to_avatar": ("sample", "16", "17", "13"),
     "several_photos": ("17", "18", "19", "20"),
     "random_cast": ("7",),

@@ -16,6 +16,10 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "cli.md").read_te
 def test_the_python_examples_of_the_documentation_run(tmp_path, monkeypatch):
     for name in ("photo", "a", "b"):
         shutil.copy(SAMPLE, tmp_path / f"{name}.jpg")
+    frames = tmp_path / "talk.mp4"  # a folder of frames does as well
+    frames.mkdir()
+    for name in ("1", "2", "3"):
+        shutil.copy(SAMPLE, frames / f"{name}.jpg")
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     for example in EXAMPLES:
@@ -23,5 +27,6 @@ def test_the_python_examples_of_the_documentation_run(tmp_path, monkeypatch):
             "guidance)  #", "guidance, steps=2)  #"
         )
         exec(compile(quick, "docs/cli.md", "exec"), names)  # noqa: S102 - our own documentation
-    assert len(EXAMPLES) == 2 and (tmp_path / "avatar.glb").stat().st_size > 1e6
-    assert len(names["scenes"]) == 2
+    assert len(EXAMPLES) == 3 and (tmp_path / "avatar.glb").stat().st_size > 1e6
+    assert len(names["scenes"]) == 2 and len(names["frames"]) == 3
+    assert (tmp_path / "driven.glb").stat().st_size > (tmp_path / "avatar.glb").stat().st_size

@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.support.boxes import bounds, gap, inside
 from tests.support.layouts import LAYOUTS
-from tests.support.paths import ROOT, SAMPLE_NAME
+from tests.support.paths import PERFORMANCE_NAME, ROOT, SAMPLE_NAME
 from tests.support.pictures import PANELS
 
 NAMES = sorted(p.stem for p in (ROOT / "workflows").glob("*.json"))
@@ -45,7 +45,7 @@ def box(node: dict) -> tuple[float, float, float, float]:
 
 def test_each_workflow_has_its_twin_layout_and_picture_panels():
     twins = sorted(p.stem for p in (ROOT / "workflows" / "api").glob("*.json"))
-    assert NAMES == twins == sorted(LAYOUTS) == sorted(PANELS) and len(NAMES) == 7
+    assert NAMES == twins == sorted(LAYOUTS) == sorted(PANELS) and len(NAMES) == 8
     for name, panels in PANELS.items():
         prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text())
         shown = {k for k, v in prompt.items() if v["class_type"] == "PreviewImage"}
@@ -58,7 +58,7 @@ def test_only_core_nodes_ours_and_the_sample(name):
     for node in graph(name)["nodes"]:
         assert node["type"] in CORE or node["type"].startswith("FitDiff_"), node["type"]
         if node["type"] == "FitDiff_LoadPhoto":
-            assert node["widgets_values"][0] == SAMPLE_NAME
+            assert node["widgets_values"][0] in (SAMPLE_NAME, PERFORMANCE_NAME)
 
 
 @pytest.mark.parametrize("name", NAMES)
