@@ -17,7 +17,7 @@ from ..maps import ALBEDO_EPSILON
 
 NEAR = 0.06  # width of the Gaussian over the skin that tells the light, of the UV side
 ALONG = 0.025  # width of the Gaussian along the lips
-LEAST = 0.08  # weight of "as the model has it", where the photo shows little of the lips
+LEAST = 0.03  # weight of "as the model has it", where the photo shows little of the lips
 SHINE = 0.15  # log step above the lips' median from which a texel counts little: a highlight, or a tooth
 LARGEST = 0.6  # of the log ratio
 LEAST_TEXELS, LARGEST_TINT = 500, 0.15  # of plain skin that shows, and of the log tint of the skin

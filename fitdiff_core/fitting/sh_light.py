@@ -21,6 +21,7 @@ from ..render.shading import WRAP
 
 CLIPPED = 0.985  # sRGB
 LARGEST_TINT = 0.7  # of the white balance, log
+FEWEST = 20  # pixels that tell a white balance
 AMBIENT = 1 / Y00  # SH coefficient 0 of unit radiance from everywhere
 MEAN_SKIN = (0.36, 0.21, 0.145)  # linear albedo between the palest and the darkest skin, for the time before maps exist
 
@@ -149,8 +150,10 @@ def white_balance(pixels: Pixels, share: float) -> Tensor:
 
     Medians, so that hair, shadows and highlights do not count.
     """
+    if share <= 0 or pixels.weight.sum() <= 1e-6:
+        return pixels.albedo.new_ones(3)
     sure = (pixels.weight > 0.5 * pixels.weight.max()) & ~pixels.clipped.any(1) & (pixels.albedo.amin(1) > 0.005)
-    if share <= 0 or sure.sum() < 20:
+    if sure.sum() < FEWEST:
         return pixels.albedo.new_ones(3)
     ratio = (pixels.radiance[sure].clamp(min=1e-3) / pixels.albedo[sure]).log()
     tint = (ratio - ratio.mean(1, keepdim=True)).median(0).values
