@@ -37,6 +37,7 @@ COMMANDS = {
     "evaluate.coverage": "count the skin tones and ages of the synthetic people",
     "evaluate.photos": "measure likeness, time and memory on real photos",
     "evaluate.photos.pairs": "compare the heads of two photos of each person",
+    "evaluate.photos.colour": "measure how the colours of skin and lips differ from the photo's",
     "evaluate.photos.ablation": "measure what each part of the guidance contributes",
     "evaluate.photos.step_cost": "measure the time of a guided step and of its parts",
     "evaluate.regression": "compare the files of the command line with those of another revision",

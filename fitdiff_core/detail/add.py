@@ -22,7 +22,9 @@ from .blend import multiband
 from .delight import anchor, delight
 from .hair_mask import find_hair, remove_hair
 from .inpainting import inpaint
-from .unwrapping import Unwrapped, unwrap
+from .shine import without_shine
+from .tints import lip_tone, skin_tint
+from .unwrapping import USED, Unwrapped, unwrap
 
 FEATURES = ("brows", "eyelids", "lips")
 MIRROR = 0.6  # share of the detail of a seen cheek that the hidden one gets
@@ -77,7 +79,11 @@ def photo_detail(
     albedo, weight = delight(seen, maps, scene)
     report(2, 6)
     like, own_edges = symmetric(seen.geometry.position), features(avatar.head, size).to(weight)
-    weight, shown, clean = without_hair(avatar, seen, albedo, weight, maps, like)
+    lips, skin = lip_area(avatar.head, size).to(weight), plain_skin(avatar.head, size).to(weight)
+    tint = skin_tint(albedo, maps.diffuse, weight * skin)
+    tinted = add_log(maps, tint * all_skin(avatar.head, size).to(weight))
+    weight, shown, clean = without_hair(avatar, seen, albedo, weight, tinted, like)
+    clean = add_log(clean, lip_tone(albedo, clean.diffuse, weight, lips, skin))
     kept = anchor(albedo, clean.diffuse, weight, own_edges)
     detailed = add_log(clean, kept)
     report(3, 6)
@@ -93,6 +99,7 @@ def photo_detail(
         # eyes, mouth and hair stay as sampled: they are no skin that the photo could have shown
         paint = fillable(avatar.head, size).to(weight) * (1 - shown)
         merged = TextureMaps.from_stack(multiband(filled.stack(), merged.stack(), paint))
+    merged = replace(merged, diffuse=without_shine(merged.diffuse, skin))
     stack = torch.lerp(maps.stack(), merged.stack(), strength)
     return PhotoDetail(replace(avatar, maps=TextureMaps.from_stack(stack)), weight * strength)
 
@@ -126,6 +133,17 @@ def add_log(maps: TextureMaps, ratio: Tensor) -> TextureMaps:
 def features(head: HeadModel, size: int) -> Tensor:
     """Brows, lids and lips, `[1, 1, size, size]`."""
     return regions(head, FEATURES, size)
+
+
+def all_skin(head: HeadModel, size: int) -> Tensor:
+    """Skin with its features, without eyes, the mouth's inside and the scalp, `[1, 1, size, size]`."""
+    skin = regions(head, (*USED, "ears", "neck"), size)
+    return skin * (1 - regions(head, ("mouth_interior", "eyes", "scalp"), size))
+
+
+def lip_area(head: HeadModel, size: int) -> Tensor:
+    """Lips without the inside of the mouth, `[1, 1, size, size]`."""
+    return regions(head, ("lips",), size) * (1 - regions(head, ("mouth_interior",), size))
 
 
 def fillable(head: HeadModel, size: int) -> Tensor:

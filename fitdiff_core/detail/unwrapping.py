@@ -35,6 +35,7 @@ USED = (
     "eyelids",
 )  # scalp, neck and ears: hair and collars hide them, or the fit is off
 UNUSED = ("mouth_interior", "scalp", "ears", "neck")
+EDGES = ("lips", "eyelids", "mouth_interior", "eyes")  # where the head itself hides the skin's edge
 FEATHER = 0.02  # of the atlas' side
 
 
@@ -92,10 +93,13 @@ def unwrap(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None = No
     usable = in_view * (free > 0.9)
     if mask is not None:
         check_shown(usable.sum() / in_view.sum().clamp(min=1))
-    # the fit may be off by some texels, so the weight fades near hair, silhouettes and folds; it fades over less near
-    # eyes and mouth
-    weight = erode_and_feather(usable, 0.004 * size, FEATHER * size) * facing
-    weight = weight * erode_and_feather(usable_regions(avatar.head, size).to(photo), 0, FEATHER / 3 * size)
+    # The fit may be off by some texels, so the weight fades near hair, silhouettes and folds. It fades over less near
+    # eyes and mouth: there the skin ends, or turns inwards, and lips and lids are as narrow as the wide rim.
+    edges = regions(avatar.head, EDGES, size).to(photo) > 0.3
+    open_edges = torch.maximum(usable, (edges & (in_view < 0.5)).to(photo))
+    weight = erode_and_feather(open_edges, 0.004 * size, FEATHER * size) * facing
+    narrow = usable * usable_regions(avatar.head, size).to(photo)
+    weight = weight * erode_and_feather(narrow, 0, FEATHER / 3 * size)
     # half a pixel of the photo per texel is enough, a fifth is blurred
     density = (pixel_steps(at) / 0.3).clamp(0, 1)
     shown = gaussian_blur(usable * facing, FEATHER / 4 * size)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..face.mesh_points import LIDS_LEFT, LIDS_RIGHT
 from ..head import HeadModel
+from ..image import srgb_to_linear
 from ..render import Camera
 from .pose import axis_angle_to_matrix
 
@@ -24,6 +25,9 @@ PULL = (
     2.5,
 )  # strength of the prior for a straight gaze, across and up: lashes and shadow attract the disc upwards
 SURE = 0.08  # score of both eyes above which the gaze is trusted fully
+# log tint and log step up to which a pixel between the lids is like the skin around the eye; the share of such pixels
+# in the middle of the lids, mean of both eyes, above which they are shut: open .00-.19, closed .37 and .38 (35 photos)
+SKIN_TINT, SKIN_STEP, SHUT = 0.18, 0.5, 0.28
 WORK_RADIUS = 9.0  # iris radius in samples at which the search works
 
 
@@ -35,6 +39,36 @@ def inside_polygon(points: Tensor, polygon: Tensor) -> Tensor:
     height = torch.where((b - a)[:, 1].abs() < 1e-9, 1e-9, (b - a)[:, 1])
     at = a[:, 0] + (y - a[:, 1]) / height * (b - a)[:, 0]
     return (crosses & (x < at)).sum(-1) % 2 == 1
+
+
+def eyes_shut(image: Tensor, mesh: Tensor) -> bool:
+    """Whether both eyes are closed: between the lids' points there is skin, and no iris.
+
+    image: crop `[1, 3, S, S]` sRGB. mesh: `[468, 2+]` in its pixels. The mesh network leaves a gap between closed lids,
+    up to that of an open eye, so the gap tells nothing.
+    """
+    size = image.shape[-1]
+    t = torch.arange(size, device=image.device) + 0.5
+    points = torch.stack(torch.meshgrid(t, t, indexing="xy"), -1)
+    log = srgb_to_linear(image)[0].clamp(min=0.002).log()
+    shares = []
+    for lids in (LIDS_LEFT, LIDS_RIGHT):
+        outline = mesh[list(lids), :2].to(image)
+        centre = outline.mean(0)
+        across = outline[:, 0].amax() - outline[:, 0].amin()
+
+        def grown(x: float, y: float, centre: Tensor = centre, outline: Tensor = outline) -> Tensor:
+            return inside_polygon(points, centre + (outline - centre) * outline.new_tensor([x, y]))
+
+        between = grown(0.95, 0.95) & ((points[..., 0] - centre[0]).abs() < 0.3 * across)
+        around = grown(1.15, 2.6) & ~grown(1.3, 1.5)
+        if between.sum() < 20 or not around.any():
+            return False
+        ratio = log[:, between] - log[:, around].median(1, keepdim=True).values
+        level = ratio.mean(0)
+        like_skin = ((ratio - level).norm(dim=0) < SKIN_TINT) & (level.abs() < SKIN_STEP)
+        shares.append(float(like_skin.float().mean()))
+    return sum(shares) / 2 > SHUT
 
 
 def iris_score(image: Tensor, lids: Tensor, origin: Tensor, radius: float) -> tuple[Tensor, Tensor]:

@@ -22,12 +22,13 @@ from ..render.camera import Camera
 from ..render.light import Light
 from ..scene import Scene
 from .crop import FaceCrop, crop_face, crop_image
-from .gaze import fit_gaze
+from .gaze import eyes_shut, fit_gaze
 from .pose import affine_pose, axis_angle_to_matrix, matrix_to_axis_angle, umeyama
 
 # inside of the lower lip near the corners: on closed mouths these cannot be told from the points of the upper lip
 UNSURE = (96, 89, 319, 325)
 FEATURES = (*LIDS_LEFT, *LIDS_RIGHT, *LIPS)
+BLINK, WIDE = ("eyeBlinkLeft", "eyeBlinkRight"), ("eyeWideLeft", "eyeWideRight")
 FEATURE_WEIGHT = 2.5  # lids and lips are few points, but an error of one pixel is visible there
 
 
@@ -281,5 +282,10 @@ def fit_scene(
     camera = found.camera().to(device)
     shape, expression = found.identity[None].to(device), found.expression[None].to(device)
     fine = crop_image(photo, crop.matrix * 2, 2 * size).image  # twice the size, since irises are small
+    if eyes_shut(fine, mesh * 2):
+        for names, weight in ((BLINK, 1.0), (WIDE, 0.0)):
+            expression[:, [head.expression_names.index(n) for n in names if n in head.expression_names]] = weight
+        straight = expression.new_zeros(1, 2)
+        return Scene(camera, Light.ambient(1).to(device), expression, straight, (size, size), crop.matrix), shape
     gaze = fit_gaze(fine, mesh * 2, head(shape, expression), head, camera, (2 * size, 2 * size))
     return Scene(camera, Light.ambient(1).to(device), expression, gaze, (size, size), crop.matrix), shape

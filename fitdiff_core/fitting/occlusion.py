@@ -19,7 +19,7 @@ from ..image import srgb_to_linear
 from ..render import Light
 from .gbuffer import GBuffer
 from .regions import hair_regions
-from .sh_light import MEAN_SKIN, fit_light, irradiance_basis
+from .sh_light import MEAN_SKIN, LightPrior, fit_light, irradiance_basis
 
 MIDDLE = 0.1  # radius around the tip of the nose that counts as the middle of the face, of the crop's side
 # Thresholds of the log ratio to lit skin. Strong: a third as bright (darkness), or of another colour (tint).
@@ -65,7 +65,8 @@ def visible_skin(
 def skin_ratio(photo: Tensor, skin: Tensor, normal: Tensor) -> tuple[Light, Tensor]:
     """Robust light for skin of the colour MEAN_SKIN, and the log ratio of the photo to that lit skin `[1, 3, S, S]`."""
     colour = torch.tensor(MEAN_SKIN).to(photo)[None, :, None, None]
-    light, _ = fit_light(photo, colour.expand_as(photo), normal, skin, stride=2)
+    # the colour of skin is unknown here, so the light keeps near white: what has another tint may be hair or a hat
+    light, _ = fit_light(photo, colour.expand_as(photo), normal, skin, prior=LightPrior(balance=0), stride=2)
     expected = colour * (irradiance_basis(normal.permute(0, 2, 3, 1)) @ light.sh[:, None]).permute(0, 3, 1, 2)
     return light, ((srgb_to_linear(photo) + 0.02) / (expected.clamp(min=0) + 0.02)).log()
 

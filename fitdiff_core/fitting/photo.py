@@ -13,6 +13,7 @@ from ..autograd import without_inference_mode
 from ..delight.reading import PhotoReading, read_photo
 from ..errors import UserError
 from ..face import Face, FaceSource
+from ..face.mesh_points import LIDS_LEFT, LIDS_RIGHT
 from ..head import HeadModel
 from ..progress import report
 from ..render import Light
@@ -20,9 +21,10 @@ from ..scene import Scene
 from .crop import check_mask, check_shown, crop_face, crop_image, uncrop
 from .gbuffer import GBuffer
 from .key_light import KeyLight, find_key_light
-from .landmarks import FitPrior, fit_scene, landmark_weights
+from .landmarks import BLINK, FitPrior, fit_scene, landmark_weights
 from .occlusion import visible_skin
 from .regions import region_weights
+from .regions import regions as atlas_regions
 from .sh_light import MEAN_SKIN, fit_light, light_pixels
 
 CROP_SIZE = 256
@@ -48,6 +50,7 @@ class FittedPhoto:
     key_light: the one strong directional light, None where there is none
     source: the photo and the face in it, None if unknown
     reading: what each texel shows, None if unknown
+    held: numbers of the expressions that guidance leaves as they are: the lids of eyes that are shut
     """
 
     image: Tensor
@@ -60,6 +63,7 @@ class FittedPhoto:
     key_light: KeyLight | None = None
     source: FaceSource | None = None
     reading: PhotoReading | None = None
+    held: tuple[int, ...] = ()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -129,8 +133,20 @@ def fit_photo(
     key_light, light = fit_key_light(crop.image, visible, vertices, head, scene, regions, light)
     scene = replace(scene, light=light)
     weights = landmark_weights(head, "mesh", mesh)
+    held = shut_lids(head, scene)
+    if held:
+        # the mesh points of closed lids are those of open ones, and no iris shows
+        weights[[*LIDS_LEFT, *LIDS_RIGHT]] = 0
+        weights = weights / weights.mean()
+        regions[:, :1] *= 1 - atlas_regions(head, ("eyes",), regions.shape[-1]).to(regions)
     source = FaceSource.of(face)
-    return FittedPhoto(crop.image, visible, scene, shape, mesh, weights, regions, key_light, source, reading)
+    return FittedPhoto(crop.image, visible, scene, shape, mesh, weights, regions, key_light, source, reading, held)
+
+
+def shut_lids(head: HeadModel, scene: Scene) -> tuple[int, ...]:
+    """Numbers of the expressions that shut the lids, where the fit shut both; else none."""
+    found = tuple(head.expression_names.index(name) for name in BLINK if name in head.expression_names)
+    return found if found and bool((scene.expression[:, list(found)] >= 1).all()) else ()
 
 
 def fit_key_light(

@@ -1,8 +1,8 @@
 """The light of a photo by linear least squares: with known albedo and normals, radiance is linear in the light.
 
 The light is 9 coefficients of spherical harmonics (Ramamoorthi & Hanrahan 2001), and optionally one directional light.
-Albedo and light are ambiguous in level and tint. The prior holds the light near white, near unit level and smooth; the
-rest goes to the skin.
+Albedo and light are ambiguous in level and tint. The prior holds the light near unit level, smooth, and near one tint:
+that of the photo's white balance, which is measured on the skin. So lamps differ little in tint from each other.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from ..render.light import COSINE, Y00, sh_basis
 from ..render.shading import WRAP
 
 CLIPPED = 0.985  # sRGB
+LARGEST_TINT = 0.7  # of the white balance, log
+FEWEST = 20  # pixels that tell a white balance
 AMBIENT = 1 / Y00  # SH coefficient 0 of unit radiance from everywhere
 MEAN_SKIN = (0.36, 0.21, 0.145)  # linear albedo between the palest and the darkest skin, for the time before maps exist
 
@@ -37,7 +39,8 @@ class LightPrior:
     cauchy: float = 2.0  # outlier scale, in units of the median residual
     floor: float = 0.12  # least median residual (relative): skin is never of one colour
     key_std: float = 1.0  # of the directional light's irradiance / pi
-    key_tint_std: float = 0.28  # of each of its channels around their mean
+    key_tint_std: float = 0.1  # of each of its channels around their mean
+    balance: float = 1.0  # share of the tint of all lit skin that is the photo's white balance, and not the light's
 
 
 def irradiance_basis(normal: Tensor) -> Tensor:
@@ -105,7 +108,9 @@ def solve_light(pixels: Pixels, prior: LightPrior, key: Tensor | None = None) ->
 
     key: `[P, 3]` irradiance of a directional light at each pixel (`directional_basis` times visibility), None for none.
     """
-    radiance, albedo, weight = pixels.radiance, pixels.albedo, pixels.weight
+    radiance, weight = pixels.radiance, pixels.weight
+    balance = white_balance(pixels, prior.balance)
+    albedo = pixels.albedo * balance
     basis = irradiance_basis(pixels.normal)
     columns = [basis if key is None else torch.cat([basis, key[:, c : c + 1]], 1) for c in range(3)]
     k = columns[0].shape[1]
@@ -136,7 +141,24 @@ def solve_light(pixels: Pixels, prior: LightPrior, key: Tensor | None = None) ->
         predicted = albedo * torch.stack([columns[c] @ light[:, c] for c in range(3)], 1)
     least = (prior.cauchy * prior.floor) ** 2
     left = (least * torch.log1p(error.square() / least) * weight).sum() / weight.sum()
+    light = light * balance
     return Solution(light[:9], None if key is None else light[9].clamp(min=0), trust, float(left))
+
+
+def white_balance(pixels: Pixels, share: float) -> Tensor:
+    """Tint `[3]`, of mean 1, by which the lit skin differs from its albedo; `share` of it, 0..1, in logarithms.
+
+    Medians, so that hair, shadows and highlights do not count.
+    """
+    if share <= 0 or pixels.weight.sum() <= 1e-6:
+        return pixels.albedo.new_ones(3)
+    sure = (pixels.weight > 0.5 * pixels.weight.max()) & ~pixels.clipped.any(1) & (pixels.albedo.amin(1) > 0.005)
+    if sure.sum() < FEWEST:
+        return pixels.albedo.new_ones(3)
+    ratio = (pixels.radiance[sure].clamp(min=1e-3) / pixels.albedo[sure]).log()
+    tint = (ratio - ratio.mean(1, keepdim=True)).median(0).values
+    gain = (share * tint).clamp(-LARGEST_TINT, LARGEST_TINT).exp()
+    return gain / gain.mean()
 
 
 @torch.no_grad()

@@ -16,12 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..delight.classes import SKIN
 from ..delight.reading import PhotoReading
 from ..errors import UserError
 from ..filters import gaussian_blur
 from ..maps import ALBEDO_EPSILON
 
 COARSE = 64  # texels a side at which the low band is computed
+BLOOD = (0.78, -0.59, -0.19)  # log albedo (RGB) that more blood changes, at equal lightness, unit length
+MUCH_BLOOD = 0.3  # along BLOOD, from which the light is more likely the cause
+SURELY_SKIN, LEAST_TEXELS = 0.6, 200  # least probability of a texel times the share seen, and least count of them
 LEAST_WEIGHT = 0.02  # weight of "no difference", which decides far from plain skin
 
 
@@ -31,16 +35,20 @@ class BroadColour:
 
     sigma: width of the Gaussian that separates the bands, as a share of the atlas' side, 0 turns it off
     residual: share, 0..1, of the delighting network's difference from the prior's mean that is added
+    redness: share, 0..1, of the photo's redness that is the skin's and not the light's (`with_redness`)
     """
 
     sigma: float = 0.08
     residual: float = 1.0
+    redness: float = 0.6
 
     def __post_init__(self) -> None:
         if not 0 <= self.sigma <= 0.5:
             raise UserError(f"The width of the broad colour must be from 0 to 0.5, not {self.sigma}.")
         if not 0 <= self.residual <= 1:
             raise UserError(f"The share of the residual must be from 0 to 1, not {self.residual}.")
+        if not 0 <= self.redness <= 1:
+            raise UserError(f"The share of the redness must be from 0 to 1, not {self.redness}.")
 
 
 def with_residual(diffuse: Tensor, readings: Sequence[PhotoReading | None], share: float) -> Tensor:
@@ -56,6 +64,28 @@ def with_residual(diffuse: Tensor, readings: Sequence[PhotoReading | None], shar
     mean = ((residual * weights).sum(0) / weights.sum(0)).to(diffuse)
     gain = F.interpolate(share * mean, diffuse.shape[-2:], mode="bilinear", align_corners=False).exp()
     return (diffuse * gain).clamp(0, 1)
+
+
+def with_redness(diffuse: Tensor, readings: Sequence[PhotoReading | None], share: float) -> Tensor:
+    """The albedo with as much blood in the skin as the first photo shows; arguments as of `with_residual`.
+
+    The identity does not tell how red a skin is: the prior gives nearly everybody the same. Daylight, lamps and white
+    balance vary from yellow to blue, as melanin does, which the identity tells. Blood also takes away green, and lights
+    seldom do. So what the photo lacks in green against the albedo, over all seen skin, measures blood.
+    """
+    reading = readings[0] if readings else None
+    if share <= 0 or reading is None:
+        return diffuse
+    photo = reading.unwrapped
+    own = F.interpolate(diffuse[:1].float().cpu(), photo.colour.shape[-2:], mode="area")
+    used = (reading.classes[:, SKIN] * photo.seen[:, 0])[0] > SURELY_SKIN
+    if used.sum() < LEAST_TEXELS:
+        return diffuse
+    ratio = (photo.colour[0, :3, used].clamp(min=1e-3) / own[0, :, used].clamp(min=1e-3)).log()
+    red, green, blue = ratio.median(1).values.tolist()
+    blood = (red - 2 * green + blue) / (BLOOD[0] - 2 * BLOOD[1] + BLOOD[2])
+    kept = share * blood / (1 + (blood / MUCH_BLOOD) ** 2)
+    return (diffuse * (kept * diffuse.new_tensor(BLOOD)).exp()[:, None, None]).clamp(0, 1)
 
 
 class LowBand:

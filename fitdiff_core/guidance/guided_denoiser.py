@@ -26,7 +26,7 @@ from ..model.checkpoint import FitDiffModel
 from ..model.denoiser import pack_latent, unpack_latent
 from ..precision import fast_networks
 from ..scene import Scene
-from .broad_colour import LowBand, with_residual
+from .broad_colour import LowBand, with_redness, with_residual
 from .multi_photo import as_guidances, with_colour_reference
 from .objective import Guidance, PhotoObjective
 from .optimiser import RMSNormalisedMomentum
@@ -130,7 +130,8 @@ class GuidedDenoiser:
     ) -> LowBand:
         diffuse = decoder.decode(texture_mean.clone())[:, :3]
         settings = self.settings.broad_colour
-        return LowBand(self.regions, with_residual(diffuse, readings, settings.residual), settings.sigma)
+        reference = with_redness(with_residual(diffuse, readings, settings.residual), readings, settings.redness)
+        return LowBand(self.regions, reference, settings.sigma)
 
     @property
     def scenes(self) -> list[Scene]:

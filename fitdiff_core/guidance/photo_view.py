@@ -20,6 +20,7 @@ class PhotoView:
 
     def __init__(self, guidance: Guidance, objective: Objective):
         self.fitted, self.settings, self.objective = guidance.scene, guidance.settings, objective
+        self.held = list(guidance.target.photo.held)
         self.terms: dict[str, Tensor] = {}
         self.restart(1)
 
@@ -68,4 +69,6 @@ class PhotoView:
         moved = Camera(
             camera.focal, camera.rotation + change["rotation"], camera.translation + change["translation"] * scale
         )
-        self.scene = replace(self.scene, camera=moved, expression=(expression + change["expression"]).clamp(0, 1))
+        moved_expression = (expression + change["expression"]).clamp(0, 1)
+        moved_expression[:, self.held] = expression[:, self.held]
+        self.scene = replace(self.scene, camera=moved, expression=moved_expression)

@@ -10,10 +10,18 @@ from fitdiff_core.errors import UserError
 from fitdiff_core.face.mesh_points import LIDS_LEFT, LIDS_RIGHT
 from fitdiff_core.fitting import crop_face, fit_landmarks, fit_light, fit_scene
 from fitdiff_core.fitting.crop import crop_image
-from fitdiff_core.fitting.gaze import fit_gaze, inside_polygon
+from fitdiff_core.fitting.gaze import eyes_shut, fit_gaze, inside_polygon
 from fitdiff_core.fitting.landmarks import FitPrior, LandmarkProblem, landmark_basis
 from fitdiff_core.fitting.pose import affine_pose, axis_angle_to_matrix, matrix_to_axis_angle, umeyama
-from fitdiff_core.fitting.sh_light import AMBIENT, directional_basis, irradiance_basis
+from fitdiff_core.fitting.sh_light import (
+    AMBIENT,
+    LightPrior,
+    Pixels,
+    directional_basis,
+    irradiance_basis,
+    solve_light,
+    white_balance,
+)
 from fitdiff_core.image import linear_to_srgb, srgb_to_linear
 from fitdiff_core.render import Camera
 
@@ -267,14 +275,17 @@ def test_light_without_pixels_is_the_prior():
     assert (light.sh[0, 0] > 2).all() and light.sh[0, 1:].abs().max() < 1e-6 and light.color.shape == (1, 0, 3)
 
 
-def test_tint_goes_to_the_skin_not_to_the_light():
+def test_without_white_balance_tint_goes_to_the_skin_and_not_to_the_light():
     torch.manual_seed(0)
     truth = torch.zeros(9, 3)
     truth[0] = AMBIENT
     photo, albedo, normal, mask = lit_sphere(truth)
     grey = albedo.mean(1, keepdim=True).expand_as(albedo).contiguous()
-    sh = fit_light(photo, grey, normal, mask)[0].sh
-    assert (sh[0, 0].max() / sh[0, 0].min()) < 0.8 * float(albedo[0, 0, 0, 0] / albedo[0, 2, 0, 0])
+    tinted = float(albedo[0, 0, 0, 0] / albedo[0, 2, 0, 0])
+    near_white = fit_light(photo, grey, normal, mask, prior=LightPrior(balance=0))[0].sh[0, 0]
+    assert near_white.max() / near_white.min() < 0.8 * tinted
+    balanced = fit_light(photo, grey, normal, mask)[0].sh[0, 0]
+    assert balanced.max() / balanced.min() > 0.95 * tinted
 
 
 def test_a_lamp_with_its_shadow_is_fitted_beside_the_surroundings():
@@ -341,3 +352,48 @@ def test_shut_eyes_and_heads_without_eyes_look_ahead(head):
 def test_the_basis_of_the_landmarks_is_computed_once_for_each_head(head):
     first, again = landmark_basis(head, "5"), landmark_basis(head, "5")
     assert first[0] is again[0] and landmark_basis(head, "68")[0].shape[0] == 68
+
+
+def drawn_eyes(shut: bool, lids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A picture of two eyes on skin, 256 px, and mesh points with the same gap between the lids, shut or not."""
+    image = torch.tensor([0.8, 0.6, 0.5])[None, :, None, None].expand(1, 3, 256, 256).clone()
+    mesh = torch.zeros(468, 2)
+    t = torch.arange(256) + 0.5
+    y, x = torch.meshgrid(t, t, indexing="ij")
+    for rows, middle in zip(lids, (80.0, 176.0), strict=True):
+        angle = torch.arange(len(rows)) / len(rows) * 2 * math.pi
+        mesh[list(rows)] = torch.stack([middle + 30 * angle.cos(), 128 + 10 * angle.sin()], 1)
+        within = ((x - middle) / 30) ** 2 + ((y - 128) / 10) ** 2 < 1
+        if shut:
+            image[:, :, within & ((y - 133).abs() < 2)] = 0.15  # lashes
+        else:
+            image[:, :, within] = 0.85
+            image[:, :, within & ((x - middle) ** 2 + (y - 128) ** 2 < 11**2)] = 0.2
+    return image, mesh
+
+
+def test_eyes_are_shut_where_skin_lies_between_the_lids():
+    lids = [list(LIDS_LEFT), list(LIDS_RIGHT)]
+    assert eyes_shut(*drawn_eyes(True, lids))
+    assert not eyes_shut(*drawn_eyes(False, lids))
+    image, mesh = drawn_eyes(True, lids)
+    assert not eyes_shut(image, 0 * mesh)  # no lids
+
+
+def test_lamps_share_the_tint_of_the_photos_white_balance():
+    g = torch.Generator().manual_seed(3)
+    normal = torch.nn.functional.normalize(torch.randn(900, 3, generator=g).double() + torch.tensor([0, 0, 2.0]), dim=1)
+    albedo = torch.tensor([0.45, 0.28, 0.2]).double() * (0.1 * torch.randn(900, 1, generator=g)).exp()
+    tint = torch.tensor([1.5, 1.0, 0.6]).double()
+    sh = torch.zeros(9, 3).double()
+    sh[0] = 0.6 * AMBIENT
+    key = directional_basis(normal, torch.tensor([0.6, 0.2, 0.77]))
+    radiance = albedo * tint * (irradiance_basis(normal) @ sh + 0.5 * key)
+    one = torch.ones(900)
+    pixels = Pixels(one[None] > 0, radiance, albedo, normal, one.double(), radiance > 9, one[:, None].double())
+    found = solve_light(pixels, LightPrior(), key)
+    for light in (found.sh[0], found.key):
+        assert torch.allclose(light / light.mean(), tint / tint.mean(), atol=0.06)
+    near_white = solve_light(pixels, LightPrior(balance=0), key).sh[0]
+    assert (near_white / near_white.mean() - tint / tint.mean()).abs().max() > 0.1
+    assert torch.allclose(white_balance(pixels, 0.0), torch.ones(3).double())

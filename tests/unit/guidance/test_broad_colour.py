@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from fitdiff_core.errors import UserError
-from fitdiff_core.guidance.broad_colour import BroadColour, LowBand
+from fitdiff_core.guidance.broad_colour import BLOOD, BroadColour, LowBand, with_redness
 from fitdiff_core.guidance.guided_denoiser import GuidedDenoiser
 from fitdiff_core.image import linear_to_srgb, srgb_to_linear
 from fitdiff_core.model.denoiser import unpack_latent
@@ -124,3 +124,30 @@ def test_without_an_identity_nothing_is_held(chain):
     run = SamplingRun(denoiser, chain.guidance, 0.2)
     assert run.guided.decode.low_band is None and run.finish(latent) is latent
     assert SamplingRun(denoiser, None, 0.2).finish(latent) is latent
+
+
+def reading_of(colour: torch.Tensor) -> SimpleNamespace:
+    """What `with_redness` asks of a reading, of a photo with this linear colour `[1, 3, SIZE, SIZE]`."""
+    classes = torch.zeros(1, 8, SIZE, SIZE)
+    classes[:, 0] = 1
+    return SimpleNamespace(unwrapped=SimpleNamespace(colour=colour, seen=torch.ones(1, 1, SIZE, SIZE)), classes=classes)
+
+
+def test_blood_is_the_skins_and_the_colour_of_a_lamp_is_not():
+    diffuse = maps(1)[:, :3].clamp(0, 0.8)
+    along = torch.tensor(BLOOD)[None, :, None, None]
+    warm = torch.tensor([0.3, 0.0, -0.3])[None, :, None, None]  # from daylight to a lamp
+    red = with_redness(diffuse, [reading_of(2 * diffuse * (0.1 * along + warm).exp())], 0.6)
+    found = (red / diffuse).log().mean((2, 3))[0]
+    assert F.cosine_similarity(found, torch.tensor(BLOOD), 0) > 0.99 and 0.04 < found.norm() < 0.07
+    lamp = with_redness(diffuse, [reading_of(diffuse * warm.exp())], 0.6)
+    assert (lamp / diffuse).log().mean((2, 3)).norm() < 0.005
+    # light of a stage: no skin is that red
+    stage = with_redness(diffuse, [reading_of((diffuse * (1.2 * along).exp()).clamp(max=1))], 0.6)
+    assert (stage / diffuse).log().mean((2, 3)).norm() < 0.1
+    assert with_redness(diffuse, [None], 0.6) is diffuse
+
+
+def test_a_share_of_redness_out_of_range_is_refused():
+    with pytest.raises(UserError, match="redness"):
+        BroadColour(redness=1.5)

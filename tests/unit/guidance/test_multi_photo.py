@@ -95,7 +95,7 @@ def test_the_first_photo_says_what_white_is(chain):
         colour = chain.model.autoencoder.decode(texture)[:, :3].mean((2, 3))[0]
         skins.append(float((colour[0] / colour[2]).log()))
         tints.append([float((s.light.sh[0, 0, 0] / s.light.sh[0, 0, 2]).log()) for s in denoiser.scenes])
-    assert tints[1][1] > 1.5 * tints[2][0] > 0, "its own light is redder than where it is the only photo"
+    assert tints[1][1] > tints[1][0] + 0.5, "its own light is redder than the first photo's"
     assert abs(skins[1] - skins[0]) < 0.5 * abs(skins[2] - skins[0])
     assert with_colour_reference([a])[0] is a and with_colour_reference([a, a])[0] is a
 
