@@ -24,6 +24,7 @@ from .landmarks import FitPrior, fit_scene, landmark_weights
 from .occlusion import visible_skin
 from .regions import region_weights
 from .sh_light import MEAN_SKIN, fit_light, light_pixels
+from .smile import Teeth, see_teeth
 
 CROP_SIZE = 256
 # kind of thing: its name for the user, and the share of the face hidden by it from which it is said (a fringe is usual)
@@ -48,6 +49,7 @@ class FittedPhoto:
     key_light: the one strong directional light, None where there is none
     source: the photo and the face in it, None if unknown
     reading: what each texel shows, None if unknown
+    teeth: those between the lips, None where the lips are shut
     """
 
     image: Tensor
@@ -60,6 +62,7 @@ class FittedPhoto:
     key_light: KeyLight | None = None
     source: FaceSource | None = None
     reading: PhotoReading | None = None
+    teeth: Teeth | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -130,7 +133,9 @@ def fit_photo(
     scene = replace(scene, light=light)
     weights = landmark_weights(head, "mesh", mesh)
     source = FaceSource.of(face)
-    return FittedPhoto(crop.image, visible, scene, shape, mesh, weights, regions, key_light, source, reading)
+    fine = crop_image(photo, crop.matrix * 2, 2 * size).image[0]  # twice the size, since lips are narrow
+    teeth = see_teeth(fine, mesh[0] * 2)
+    return FittedPhoto(crop.image, visible, scene, shape, mesh, weights, regions, key_light, source, reading, teeth)
 
 
 def fit_key_light(
