@@ -158,6 +158,13 @@ def add_file_options(group) -> None:
     group.add_argument("--no-rig", action="store_true", help="a GLB without joints and skin")
     group.add_argument("--visemes", action="store_true", help="a GLB with 15 visemes and 5 common shapes after the 52")
     group.add_argument(
+        "--lod",
+        choices=("full", "light", "both"),
+        default="full",
+        help="light: a GLB with a third of the triangles and the same blendshapes, joints and UVs; both: also "
+        "avatar_light.glb (default: %(default)s)",
+    )
+    group.add_argument(
         "--normals", choices=("up", "down"), default="up", help="green of the normal map; down for Unreal"
     )
     group.add_argument(
@@ -220,7 +227,8 @@ def export(args: argparse.Namespace, out: Path, formats: list[tuple[str, str]], 
 
     flip, posed = args.normals == "down", scene if args.expression == "photo" else None
     write_maps(out, avatar.maps, flip, args.map_bits)
-    for name, unit in formats:
+    levels = {"full": [""], "light": ["light"], "both": ["", "light"]}[args.lod]
+    for (name, unit), level in ((f, level) for f in formats for level in (levels if f[0] == "glb" else [""])):
         options = ExportOptions(
             name,
             flip_green=flip,
@@ -229,8 +237,10 @@ def export(args: argparse.Namespace, out: Path, formats: list[tuple[str, str]], 
             blendshapes=not args.no_blendshapes,
             rig=not args.no_rig,
             visemes=args.visemes,
+            light=level == "light",
         )
-        write_avatar(out / f"avatar.{name}", avatar, options, posed)
+        stem = "avatar_light" if level and args.lod == "both" else "avatar"
+        write_avatar(out / f"{stem}.{name}", avatar, options, posed)
 
 
 def mesh_formats(args: argparse.Namespace) -> list[tuple[str, str]]:

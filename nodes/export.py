@@ -30,6 +30,7 @@ CHOICES = ("glb", FLIPPED, *FORMATS[1:])
 VIEW_ANGLE = 35  # degrees; the default of ComfyUI's 3D viewer
 UNSEEN = ("ply", "usdz")  # formats that core's Preview 3D cannot show
 EXPRESSIONS, NORMALS = ("neutral", "photo"), ("up (OpenGL, Blender)", "down (DirectX, Unreal)")
+LODS = ("full", "light")
 HAS_FILE_TYPE = hasattr(io, "File3DGLB") and hasattr(Types, "File3D")
 HAS_ANY_FILE = HAS_FILE_TYPE and hasattr(io, "File3DAny")
 GLB_FILE = io.File3DGLB if HAS_FILE_TYPE else io.Custom("FILE_3D_GLB")
@@ -258,6 +259,13 @@ class ExportMesh(io.ComfyNode):
                     tooltip="glb: after the 52 blendshapes, the 15 visemes of Oculus LipSync and mouthOpen, "
                     "mouthSmile, eyesClosed, eyesLookUp, eyesLookDown.",
                 ),
+                io.Combo.Input(
+                    "lod",
+                    options=list(LODS),
+                    default=LODS[0],
+                    optional=True,
+                    tooltip="glb: light has a third of the triangles, and the same blendshapes, joints and UVs.",
+                ),
             ],
             outputs=outputs,
         )
@@ -282,6 +290,7 @@ class ExportMesh(io.ComfyNode):
         scene=None,
         rig=True,
         visemes=False,
+        lod=LODS[0],
     ):
         suffix, scenes = suffix_of(format), None
         if wrong := format_error(suffix, unit):
@@ -305,6 +314,7 @@ class ExportMesh(io.ComfyNode):
             extras=graph_texts(getattr(cls.hidden, "prompt", None), getattr(cls.hidden, "extra_pnginfo", None)),
             rig=rig,
             visemes=visemes,
+            light=lod == "light",
         )
         with all_or_none():
             folder, files = save_heads(avatar, filename_prefix, options, cls.hidden, scenes)

@@ -36,6 +36,7 @@ class ExportOptions:
     extras: texts for `asset.extras` of a glb, such as ComfyUI's "workflow" and "prompt"; see `write_glb`
     rig: write joints and a skin (glb only)
     visemes: after the blendshapes, write 15 visemes and the shapes that avatar players ask for (glb only)
+    light: write a third of the triangles, with the same blendshapes, joints and UVs (glb only)
     """
 
     format: str = "glb"
@@ -47,6 +48,7 @@ class ExportOptions:
     extras: dict[str, str] | None = None
     rig: bool = True
     visemes: bool = False
+    light: bool = False
 
 
 def format_error(format: str, unit: str = "metres") -> str | None:
@@ -82,7 +84,8 @@ def write_avatar(
         write = write_obj if o.format == "obj" else write_ply
         return write(path, avatar, o.texture_size, o.flip_green, scene, o.unit, bits or 8)
     if o.format == "glb":
-        path = write_glb(path, avatar, o.texture_size, o.flip_green, scene, o.blendshapes, o.extras, o.rig, o.visemes)
+        texts, shapes = o.extras, o.blendshapes
+        path = write_glb(path, avatar, o.texture_size, o.flip_green, scene, shapes, texts, o.rig, o.visemes, o.light)
     else:
         path = write_usdz(path, avatar, o.texture_size, scene, o.unit)
     if bits:

@@ -25,12 +25,14 @@ from torch import Tensor
 from .. import __version__
 from ..files import write_atomic
 from ..hair.underlay import worn_maps
+from ..head import HeadModel
 from ..image import encode_png, linear_to_srgb
 from ..maps import TextureMaps
 from .blendshapes import Target, eye_targets, face_targets, in_order, with_mixtures
 from .eyes import BASE_ROUGHNESS, CLEARCOAT, hollow_iris
 from .gltf_binary import INDEX_BUFFER, VERTEX_BUFFER, Binary
 from .hair import CUTOFF, SPECULAR, hair_part, lash_part, lash_targets
+from .light_mesh import lighter
 from .mesh import Part, split_parts
 from .rig import Rig
 from .textures import map_images
@@ -63,6 +65,7 @@ def encode_glb(
     extras: dict[str, str] | None = None,
     rig: bool = True,
     visemes: bool = False,
+    light: bool = False,
 ) -> bytes:
     """The bytes of a GLB.
 
@@ -76,6 +79,7 @@ def encode_glb(
         be longer than `READ_AHEAD`, only "workflow" is kept. Default none
     rig: write joints and a skin; default True
     visemes: after the 52 blendshapes, write the mixtures of `head.visemes`; default False
+    light: a third of the triangles, see `light_mesh`; default False
     Raises UserError for a batch, or values that are not finite.
     """
     maps = worn_maps(avatar)
@@ -85,6 +89,8 @@ def encode_glb(
     pictures["specular"], specular_scale = _specular(maps)
     names = avatar.head.expression_names if blendshapes else ()
     parts = split_parts(avatar, None if names else scene)
+    if light and isinstance(avatar.head, HeadModel):
+        parts = [lighter(part, avatar.whole) for part in parts]
     file = _File(Rig(avatar) if rig and avatar.head.expression_names else None)
     of_face = face_targets(avatar, [part for part in parts if part.pivot is None]) if names else {}
     gaze = None if scene is None or not names else _quaternion(*scene.gaze[0].tolist())
@@ -102,15 +108,15 @@ def encode_glb(
             targets = with_mixtures(targets, len(part.positions))
         file.add(part, _material(part, specular_scale), targets, weights, gaze)
     images_of = list(IMAGES)
-    if lashes := lash_part(avatar, None if names else scene):
-        targets = in_order(lash_targets(avatar, lashes.part) if names else (), names)
+    if lashes := lash_part(avatar, None if names else scene, light=light):
+        targets = in_order(lash_targets(avatar, lashes) if names else (), names)
         if visemes and names:
             targets = with_mixtures(targets, len(lashes.part.positions))
         weights = dict(zip(names, scene.expression[0].tolist(), strict=True)) if scene is not None and names else None
         file.add(lashes.part, _hair_material(lashes.part, len(images_of), None), targets, weights)
         pictures["lashes"] = lashes.color
         images_of.append("lashes")
-    if hair := hair_part(avatar, scene, flip_green):
+    if hair := hair_part(avatar, scene, flip_green, light=light):
         file.add(hair.part, _hair_material(hair.part, len(images_of), len(images_of) + 1))
         file.meshes[-1]["primitives"][0]["attributes"]["COLOR_0"] = file.binary.vertices(hair.light, "VEC4")
         pictures |= {"hair": hair.color, "hair_normal": hair.normal}
