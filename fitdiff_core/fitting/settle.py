@@ -19,12 +19,13 @@ from ..render.camera import Camera
 from ..scene import Scene
 from .landmarks import FitPrior, LandmarkProblem
 from .pose import axis_angle_to_matrix
-from .smile import SMILE, Teeth
+from .smile import LOWER, SMILE, UPPER, Teeth
 
 FREE = ("mouth", "jaw", "cheek")  # how the names of the weights begin that are solved; the others stay
 LIP_WEIGHT = 4.0  # of the lips' points, over that of the landmark fit
 CORNER = 4.0  # of the corners of the mouth, over that of the lips: they make the smile
 TEETH_SHUT = 0.03  # standard deviation of jawOpen where teeth fill the smile
+SHUT = 0.04  # height of the opening, as a share of the mouth's width, below which lips are shut
 CHIN_WEIGHT = 0.3  # of the outline then: its length is the shape's, not the jaw's
 STEPS = 16
 POSE = 6  # the first parameters of `LandmarkProblem`, before the distance, which stays
@@ -67,7 +68,10 @@ def _problem(
 
 
 def _prefer_shut_jaw(problem: LandmarkProblem, head: HeadModel, teeth: Teeth | None) -> None:
-    if teeth is not None and teeth.share > SMILE and "jawOpen" in head.expression_names:
+    """Hold the jaw where teeth fill the opening between the lips, or where there is none."""
+    gap = (problem.target[list(UPPER)] - problem.target[list(LOWER)]).norm(dim=1).mean()
+    shut = gap < SHUT * (problem.target[MOUTH_LEFT] - problem.target[MOUTH_RIGHT]).norm()
+    if (shut or (teeth is not None and teeth.share > SMILE)) and "jawOpen" in head.expression_names:
         problem.weights[list(OUTLINE)] *= CHIN_WEIGHT
         problem.precision[7 + problem.k + head.expression_names.index("jawOpen")] = TEETH_SHUT**-2
     problem.weights = problem.weights / problem.weights.mean()

@@ -7,6 +7,7 @@ import torch
 
 from fitdiff_core.avatar import Avatar
 from fitdiff_core.detail.teeth import LIGHTEST, match_teeth, shaded
+from fitdiff_core.face.mesh_points import CHIN, OUTLINE
 from fitdiff_core.fitting.settle import settle_mouth
 from fitdiff_core.fitting.smile import SMILE, Teeth, see_teeth
 from fitdiff_core.head.teeth import paint, patch_mask
@@ -111,3 +112,13 @@ def test_teeth_take_the_shade_of_the_photo(avatar, head):
 def test_teeth_stay_below_white(avatar):
     white = shaded(avatar.maps, torch.tensor([3.0, 3.0, 3.0])).diffuse[0][:, patch_mask(256)]
     assert white.max() <= LIGHTEST + 1e-6 and (white[0] > white[2]).all()
+
+
+def test_shut_lips_stay_shut_over_a_long_chin(head):
+    """The chin of the photo lies lower than the shape's; that must not part the lips."""
+    scene, mesh = portrait(head, mouthSmile=0.2)
+    mesh = mesh.clone()
+    mesh[:, [i for i in OUTLINE if mesh[0, i, 1] > mesh[0, 200, 1]], 1] += 5
+    shape, jaw = torch.zeros(1, head.n_identity), head.expression_names.index("jawOpen")
+    found = settle_mouth(drifted(head, scene), head, shape, mesh)
+    assert mesh[0, CHIN, 1] == mesh[0, :, 1].max() and found.expression[0, jaw] < 0.03
