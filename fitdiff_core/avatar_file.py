@@ -107,7 +107,8 @@ def _take(tensors: dict[str, Tensor], name: str, *shape: int | None) -> Tensor:
     """A float tensor of this shape, None for any size. Raises ValueError otherwise, and for values out of range."""
     value = tensors[name]
     fits = value.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, value.shape, strict=True))
-    if not fits or not value.is_floating_point() or not value.numel() and None not in shape:
+    empty = not value.numel() and not {None, 0} & set(shape)  # a scene may have no lamp
+    if not fits or not value.is_floating_point() or empty:
         raise ValueError(f"{name} is {value.dtype} {tuple(value.shape)}")
     value = value.float()
     if not (torch.isfinite(value).all() and bool((value.abs() <= LARGEST).all())):

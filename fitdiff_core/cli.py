@@ -120,7 +120,8 @@ def export(args: argparse.Namespace, out: Path, formats: list[tuple[str, str]], 
 
     flip, posed = args.normals == "down", scene if args.expression == "photo" else None
     write_maps(out, avatar.maps, flip, args.map_bits)
-    for name, unit in formats:
+    levels = {"full": [""], "light": ["light"], "both": ["", "light"]}[args.lod]
+    for (name, unit), level in ((f, level) for f in formats for level in (levels if f[0] == "glb" else [""])):
         options = ExportOptions(
             name,
             flip_green=flip,
@@ -129,8 +130,10 @@ def export(args: argparse.Namespace, out: Path, formats: list[tuple[str, str]], 
             blendshapes=not args.no_blendshapes,
             rig=not args.no_rig,
             visemes=args.visemes,
+            light=level == "light",
         )
-        write_avatar(out / f"avatar.{name}", avatar, options, posed)
+        stem = "avatar_light" if level and args.lod == "both" else "avatar"
+        write_avatar(out / f"{stem}.{name}", avatar, options, posed)
 
 
 def mesh_formats(args: argparse.Namespace) -> list[tuple[str, str]]:

@@ -110,6 +110,8 @@ def add_file_options(group) -> None:
     group.add_argument("--no-blendshapes", action="store_true", help="a GLB without the 52 ARKit morph targets")
     group.add_argument("--no-rig", action="store_true", help="a GLB without joints and skin")
     group.add_argument("--visemes", action="store_true", help="a GLB with 15 visemes and 5 common shapes after the 52")
+    lod = "light: a GLB with a third of the triangles; both: also avatar_light.glb (default: %(default)s)"
+    group.add_argument("--lod", choices=("full", "light", "both"), default="full", help=lod)
     group.add_argument(
         "--normals", choices=("up", "down"), default="up", help="green of the normal map; down for Unreal"
     )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from .errors import UserError
 from .face import check_same_face
+from .fitting.settle import settle_mouth
 from .guidance import Guidance, GuidedDenoiser, as_guidances
 from .identity import Features, Identity
 from .model.checkpoint import FitDiffModel
@@ -136,7 +137,8 @@ class SamplingRun:
     def __init__(self, denoiser: ConditionedDenoiser, guidance: Guidance | Sequence[Guidance] | None, variation: float):
         """guidance: of one photo or of several photos of one person, None for none. variation: see `SampleSettings`."""
         self.denoiser, self.variation = denoiser, variation
-        self.guided = None
+        self.guided: GuidedDenoiser | None = None
+        self.shape: Tensor | None = None  # `[B, K]` of the finished heads
         if guidance is not None:
             mean = denoiser.texture_mean()
             self.guided = GuidedDenoiser(denoiser, denoiser.model, guidance, texture_mean=mean)
@@ -152,10 +154,17 @@ class SamplingRun:
 
     def finish(self, latent: Tensor) -> Tensor:
         """What the sampler returned `[B, C + 1, h, w]` -> the latent of the heads (`GuidedDenoiser.finish`)."""
-        return latent if self.guided is None else self.guided.finish(latent)
+        latent = latent if self.guided is None else self.guided.finish(latent)
+        self.shape = unpack_latent(latent, self.denoiser.model.head.n_identity)[1]
+        return latent
 
     def scenes(self, batch: int) -> list[Scene]:
-        """The scenes of the photos as the run refined them, or one studio portrait where there is no photo."""
+        """The scenes of the photos as the run refined them, with the mouth settled for the finished heads (`finish`
+        comes first), or one studio portrait where there is no photo."""
         if self.guided is None:
             return [Scene.portrait(batch, self.denoiser.model.device)]
-        return [scene.detach() for scene in self.guided.scenes]
+        scenes = [scene.detach() for scene in self.guided.scenes]
+        if self.shape is None:
+            return scenes
+        head, shape, photos = self.denoiser.model.head, self.shape, [view.photo for view in self.guided.views]
+        return [settle_mouth(s, head, shape, p.mesh, p.teeth) for s, p in zip(scenes, photos, strict=True)]

@@ -19,7 +19,7 @@ from .expressions import look_gaze, parse_weights, weight_vector
 from .hair.groom import grow_hair
 from .head import HeadModel
 from .head.gloss import whole_roughness
-from .head.model import BEHIND, LIPS
+from .head.model import LIPS, TEETH_BEHIND
 from .image import LUMINANCE, linear_to_srgb
 from .metadata import check_fields, is_number, is_text, list_of
 from .render import Camera, Light
@@ -293,7 +293,7 @@ def stage_payload(avatar: Avatar, scene: Scene | None = None) -> dict[str, Any]:
         payload["slit"] = {
             "closed": round(float(open_[0]), 6),
             "by": {n: v for n, v in by.items() if abs(v) > 1e-5},
-            "behind": BEHIND,
+            "behind": TEETH_BEHIND,
         }
     return payload
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "evaluate.hair_sheet": "draw the hair presets on three heads",
     "evaluate.hair_fit": "measure how well hair is found in photos and fitted to them",
     "evaluate.head_motion": "measure how lids, lips, teeth and jaw move, and draw them",
+    "evaluate.smiles": "compare the teeth of photos with those of their heads",
     "evaluate.relief": "measure what the relief of the skin changes in a picture",
     "evaluate.coverage": "count the skin tones and ages of the synthetic people",
     "evaluate.photos": "measure likeness, time and memory on real photos",

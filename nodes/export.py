@@ -30,6 +30,7 @@ CHOICES = ("glb", FLIPPED, *FORMATS[1:])
 VIEW_ANGLE = 35  # degrees; the default of ComfyUI's 3D viewer
 UNSEEN = ("ply", "usdz")  # formats that core's Preview 3D cannot show
 EXPRESSIONS, NORMALS = ("neutral", "photo"), ("up (OpenGL, Blender)", "down (DirectX, Unreal)")
+LODS = ("full", "light")
 HAS_FILE_TYPE = hasattr(io, "File3DGLB") and hasattr(Types, "File3D")
 HAS_ANY_FILE = HAS_FILE_TYPE and hasattr(io, "File3DAny")
 GLB_FILE = io.File3DGLB if HAS_FILE_TYPE else io.Custom("FILE_3D_GLB")
@@ -263,6 +264,13 @@ class ExportMesh(io.ComfyNode):
                     optional=True,
                     tooltip="glb: from FitDiff Motion from Video; the file holds it as an animation.",
                 ),
+                io.Combo.Input(
+                    "lod",
+                    options=list(LODS),
+                    default=LODS[0],
+                    optional=True,
+                    tooltip="glb: light has a third of the triangles, and the same blendshapes, joints and UVs.",
+                ),
             ],
             outputs=outputs,
         )
@@ -288,6 +296,7 @@ class ExportMesh(io.ComfyNode):
         rig=True,
         visemes=False,
         motion=None,
+        lod=LODS[0],
     ):
         suffix, scenes = suffix_of(format), None
         if wrong := format_error(suffix, unit):
@@ -312,6 +321,7 @@ class ExportMesh(io.ComfyNode):
             rig=rig,
             visemes=visemes,
             motion=motion,
+            light=lod == "light",
         )
         with all_or_none():
             folder, files = save_heads(avatar, filename_prefix, options, cls.hidden, scenes)

@@ -23,6 +23,7 @@ from .delight import anchor, delight
 from .hair_mask import find_hair, remove_hair
 from .inpainting import inpaint
 from .shine import without_shine
+from .teeth import match_teeth
 from .tints import lip_tone, skin_tint
 from .unwrapping import USED, Unwrapped, unwrap
 
@@ -63,8 +64,8 @@ def photo_detail(
     condition: the identity, for the hidden parts
     mirror: share of one side's detail that the hidden other side gets
 
-    Shape, eyes, mouth, scalp and neck stay as they are. Raises UserError for a batch, a scene without a photo, sizes
-    that do not fit, or a strength outside 0..1.
+    Teeth get the photo's shade. Shape, eyes, mouth, scalp and neck stay as they are. Raises UserError for a batch, a
+    scene without a photo, sizes that do not fit, or a strength outside 0..1.
     """
     if not math.isfinite(strength) or not 0 <= strength <= 1:
         raise UserError(f"The strength of the photo detail must be from 0 to 1, not {strength}.")
@@ -101,7 +102,8 @@ def photo_detail(
         merged = TextureMaps.from_stack(multiband(filled.stack(), merged.stack(), paint))
     merged = replace(merged, diffuse=without_shine(merged.diffuse, skin))
     stack = torch.lerp(maps.stack(), merged.stack(), strength)
-    return PhotoDetail(replace(avatar, maps=TextureMaps.from_stack(stack)), weight * strength)
+    detailed_head = replace(avatar, maps=TextureMaps.from_stack(stack))
+    return PhotoDetail(match_teeth(detailed_head, scene, photo, strength), weight * strength)
 
 
 def without_hair(

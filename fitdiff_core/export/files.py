@@ -38,6 +38,7 @@ class ExportOptions:
     rig: write joints and a skin (glb only)
     visemes: after the blendshapes, write 15 visemes and the shapes that avatar players ask for (glb only)
     motion: becomes the file's animation (glb only)
+    light: write a third of the triangles, with the same blendshapes, joints and UVs (glb only)
     """
 
     format: str = "glb"
@@ -50,6 +51,7 @@ class ExportOptions:
     rig: bool = True
     visemes: bool = False
     motion: Motion | None = None
+    light: bool = False
 
 
 def format_error(format: str, unit: str = "metres") -> str | None:
@@ -87,7 +89,7 @@ def write_avatar(
         write = write_obj if o.format == "obj" else write_ply
         return write(path, avatar, o.texture_size, o.flip_green, scene, o.unit, bits or 8)
     if o.format == "glb":
-        own = (o.texture_size, o.flip_green, scene, o.blendshapes, o.extras, o.rig, o.visemes, o.motion)
+        own = (o.texture_size, o.flip_green, scene, o.blendshapes, o.extras, o.rig, o.visemes, o.motion, o.light)
         path = write_glb(path, avatar, *own)
     else:
         path = write_usdz(path, avatar, o.texture_size, scene, o.unit)

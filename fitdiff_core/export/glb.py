@@ -34,6 +34,7 @@ from .blendshapes import Target, eye_targets, face_targets, in_order, with_mixtu
 from .eyes import BASE_ROUGHNESS, CLEARCOAT, hollow_iris
 from .gltf_binary import INDEX_BUFFER, VERTEX_BUFFER, Binary
 from .hair import CUTOFF, SPECULAR, hair_part, lash_part, lash_targets
+from .light_mesh import lighter
 from .mesh import Part, split_parts
 from .rig import Rig
 from .textures import map_images, surface_image
@@ -69,6 +70,7 @@ def encode_glb(
     rig: bool = True,
     visemes: bool = False,
     motion: Motion | None = None,
+    light: bool = False,
 ) -> bytes:
     """The bytes of a GLB.
 
@@ -83,6 +85,7 @@ def encode_glb(
     rig: write joints and a skin; default True
     visemes: after the 52 blendshapes, write the mixtures of `head.visemes`; default False
     motion: becomes the file's animation; None for none
+    light: a third of the triangles, see `light_mesh`; default False
     Raises UserError for a batch, or values that are not finite.
     """
     maps = worn_maps(avatar)
@@ -97,6 +100,8 @@ def encode_glb(
         images_of.append("surface")
     names = avatar.head.expression_names if blendshapes else ()
     parts = split_parts(avatar, None if names else scene)
+    if light and isinstance(avatar.head, HeadModel):
+        parts = [lighter(part, avatar.whole) for part in parts]
     file = _File(Rig(avatar) if rig and avatar.head.expression_names else None)
     of_face = face_targets(avatar, [part for part in parts if part.pivot is None]) if names else {}
     gaze = None if scene is None or not names else _quaternion(*scene.gaze[0].tolist())
@@ -114,15 +119,15 @@ def encode_glb(
             targets = with_mixtures(targets, len(part.positions))
         material = _material(part, specular_scale, surface if part.name == "Skin" else None)
         file.add(part, material, targets, weights, gaze)
-    if lashes := lash_part(avatar, None if names else scene):
-        targets = in_order(lash_targets(avatar, lashes.part) if names else (), names)
+    if lashes := lash_part(avatar, None if names else scene, light=light):
+        targets = in_order(lash_targets(avatar, lashes) if names else (), names)
         if visemes and names:
             targets = with_mixtures(targets, len(lashes.part.positions))
         weights = dict(zip(names, scene.expression[0].tolist(), strict=True)) if scene is not None and names else None
         file.add(lashes.part, _hair_material(lashes.part, len(images_of), None), targets, weights)
         pictures["lashes"] = lashes.color
         images_of.append("lashes")
-    if hair := hair_part(avatar, scene, flip_green):
+    if hair := hair_part(avatar, scene, flip_green, light=light):
         file.add(hair.part, _hair_material(hair.part, len(images_of), len(images_of) + 1))
         file.meshes[-1]["primitives"][0]["attributes"]["COLOR_0"] = file.binary.vertices(hair.light, "VEC4")
         pictures |= {"hair": hair.color, "hair_normal": hair.normal}

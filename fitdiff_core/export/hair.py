@@ -17,6 +17,7 @@ from ..head import HeadModel
 from ..head.corrections import full_expressions
 from ..image import linear_to_srgb
 from .blendshapes import STILL, Target, head_on_cpu, offsets_target
+from .light_mesh import lighter_strips, subset
 from .mesh import Part
 from .rig import with_joint
 
@@ -35,17 +36,19 @@ class HairPart:
     """part: triangles twice, once for each face, with the same normals. light: `[N, 4]` uint8, a vertex colour.
 
     color: `[4, S, S]` sRGB and alpha; normal: `[3, S, S]` in 0..1, y up
+    kept: `[N]` numbers of the part's vertices in the hair's mesh
     """
 
     part: Part
     light: np.ndarray
     color: Tensor
     normal: Tensor
+    kept: np.ndarray
 
 
 @torch.no_grad()
 def hair_part(
-    avatar: Avatar, scene: Scene | None = None, flip_green: bool = False, both_faces: bool = True
+    avatar: Avatar, scene: Scene | None = None, flip_green: bool = False, both_faces: bool = True, light: bool = False
 ) -> HairPart | None:
     """The hair of one head, posed as the scene poses the head; None for a head without hair.
 
@@ -57,34 +60,40 @@ def hair_part(
     if hair is None:
         return None
     positions = hair.positions if scene is None else hair.on(avatar.posed(scene)[0].float().cpu())
-    return _part(NAME, hair, positions, flip_green, both_faces)
+    return _part(NAME, hair, positions, flip_green, both_faces, light)
 
 
 @torch.no_grad()
-def lash_part(avatar: Avatar, scene: Scene | None = None, both_faces: bool = True) -> HairPart | None:
+def lash_part(
+    avatar: Avatar, scene: Scene | None = None, both_faces: bool = True, light: bool = False
+) -> HairPart | None:
     """The lashes of one head, posed as `hair_part` poses hair; None for a head that is no `HeadModel`."""
     if not isinstance(avatar.head, HeadModel):
         return None
     posed = avatar.vertices() if scene is None else avatar.posed(scene)
     lashes = grow_lashes(avatar.head, avatar.shape, posed[0])
-    return _part(LASHES, lashes, lashes.positions, False, both_faces)
+    return _part(LASHES, lashes, lashes.positions, False, both_faces, light)
 
 
 @torch.no_grad()
-def lash_targets(avatar: Avatar, part: Part) -> Iterator[Target]:
-    """How each expression moves the lashes. part: of `lash_part`, neutral."""
+def lash_targets(avatar: Avatar, lashes: HairPart) -> Iterator[Target]:
+    """How each expression moves the lashes. lashes: of `lash_part`, neutral."""
     head, shape = head_on_cpu(avatar.head), avatar.shape.detach().cpu().double()
     at_rest = head(shape)[0]
-    neutral = grow_lashes(head, shape, at_rest)
+    neutral, kept = grow_lashes(head, shape, at_rest), torch.from_numpy(lashes.kept)
     lids = head.vertex_region("eyelids") > 0
     for name, at in zip(head.expression_names, full_expressions(head, shape), strict=True):
         if (at - at_rest)[lids].norm(dim=1).max() <= STILL:  # lashes stand on the lids
             continue
         moved = grow_lashes(head, shape, at)
-        yield offsets_target(name, moved.positions - neutral.positions, moved.normals - neutral.normals)
+        offsets, turns = moved.positions - neutral.positions, moved.normals - neutral.normals
+        yield offsets_target(name, offsets[kept], turns[kept])
 
 
-def _part(name: str, hair: HairMesh, positions: Tensor, flip_green: bool, both_faces: bool) -> HairPart:
+def _part(name: str, hair: HairMesh, positions: Tensor, flip_green: bool, both_faces: bool, lighter: bool) -> HairPart:
+    triangles = hair.triangles.numpy()
+    if lighter:
+        triangles = lighter_strips(triangles, len(positions))
     f = lambda x: np.ascontiguousarray(x.float().numpy())  # noqa: E731
     part = Part(
         name,
@@ -93,17 +102,18 @@ def _part(name: str, hair: HairMesh, positions: Tensor, flip_green: bool, both_f
         f(F.normalize(hair.normals, dim=1)),
         f(_orthogonal(hair)),
         f(hair.uv),
-        (torch.cat([hair.triangles, hair.triangles.flip(1)]) if both_faces else hair.triangles).numpy(),
+        np.concatenate([triangles, triangles[:, ::-1]]) if both_faces else triangles,
         ROUGHNESS,
         hair.rows[:, 0].numpy(),
         weights=with_joint("Head", len(positions)),
     )
+    part, kept = subset(part, part.indices)
     texture = hair.texture
     normal = texture.normal * torch.tensor([1.0, -1.0 if flip_green else 1.0, 1.0])[:, None, None]
     color = torch.cat([linear_to_srgb(texture.color), texture.alpha])
     light = (hair.light.clamp(0, 1) * 255 + 0.5).byte()[:, None].expand(-1, 4).clone()
     light[:, 3] = 255
-    return HairPart(part, light.numpy(), color, normal * 0.5 + 0.5)
+    return HairPart(part, light.numpy()[kept], color, normal * 0.5 + 0.5, kept)
 
 
 @torch.no_grad()

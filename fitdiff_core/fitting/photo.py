@@ -26,6 +26,7 @@ from .occlusion import visible_skin
 from .regions import region_weights
 from .regions import regions as atlas_regions
 from .sh_light import MEAN_SKIN, fit_light, light_pixels
+from .smile import Teeth, see_teeth
 
 CROP_SIZE = 256
 # kind of thing: its name for the user, and the share of the face hidden by it from which it is said (a fringe is usual)
@@ -51,6 +52,7 @@ class FittedPhoto:
     source: the photo and the face in it, None if unknown
     reading: what each texel shows, None if unknown
     held: numbers of the expressions that guidance leaves as they are: the lids of eyes that are shut
+    teeth: those between the lips, None where the lips are shut
     """
 
     image: Tensor
@@ -64,6 +66,7 @@ class FittedPhoto:
     source: FaceSource | None = None
     reading: PhotoReading | None = None
     held: tuple[int, ...] = ()
+    teeth: Teeth | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -140,7 +143,10 @@ def fit_photo(
         weights = weights / weights.mean()
         regions[:, :1] *= 1 - atlas_regions(head, ("eyes",), regions.shape[-1]).to(regions)
     source = FaceSource.of(face)
-    return FittedPhoto(crop.image, visible, scene, shape, mesh, weights, regions, key_light, source, reading, held)
+    fine = crop_image(photo, crop.matrix * 2, 2 * size).image[0]  # twice the size, since lips are narrow
+    teeth = see_teeth(fine, mesh[0] * 2)
+    known = (crop.image, visible, scene, shape, mesh, weights, regions)
+    return FittedPhoto(*known, key_light, source, reading, held, teeth)
 
 
 def shut_lids(head: HeadModel, scene: Scene) -> tuple[int, ...]:

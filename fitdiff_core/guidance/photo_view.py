@@ -19,15 +19,15 @@ class PhotoView:
     """scene: as refined so far, of batch B once sampling runs. terms: each loss `[B]` at the last step."""
 
     def __init__(self, guidance: Guidance, objective: Objective):
-        self.fitted, self.settings, self.objective = guidance.scene, guidance.settings, objective
-        self.held = list(guidance.target.photo.held)
+        self.photo, self.settings, self.objective = guidance.target.photo, guidance.settings, objective
+        self.held = list(self.photo.held)
         self.terms: dict[str, Tensor] = {}
         self.restart(1)
 
     def restart(self, batch: int) -> None:
         """Begin a run of `batch` samples with the fitted scene."""
         step = self.settings.scene_step
-        self.scene = self.fitted.expand(batch)
+        self.scene = self.photo.scene.expand(batch)
         self.steps = {
             "rotation": RMSNormalisedMomentum(step),
             "translation": RMSNormalisedMomentum(step),

@@ -7,6 +7,7 @@ that a mouth is dark inside in every viewer.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -14,7 +15,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from .teeth import EDGE
+from .teeth import EDGE, ROOT
+from .teeth import patch_mask as teeth_patch
 
 MOUTH = "mouth_"  # how the names of its tensors begin
 TEETH, GUMS, TONGUE, WET = range(4)  # kinds; WET is the corner of an eye
@@ -57,9 +59,16 @@ def _painted(size: int) -> tuple[Tensor, Tensor]:
 
 
 def paint_mouth(maps: Tensor) -> Tensor:
-    """Maps `[B, 9, S, S]` (linear) with the patch of the inner mouth."""
-    colours, patch = _painted(maps.shape[-1])
-    return torch.where(patch.to(maps.device), colours.to(maps), maps)
+    """Maps `[B, 9, S, S]` (linear) with the patch of the inner mouth; back teeth have the shade of the front teeth."""
+    size = maps.shape[-1]
+    colours, patch = _painted(size)
+    front = maps[:, :3, teeth_patch(size).to(maps.device)].mean(2)
+    usual = (maps.new_tensor(EDGE) + maps.new_tensor(ROOT)) / 2
+    colours = colours.to(maps).repeat(len(maps), 1, 1, 1)
+    u0, u1 = PATCH[0], PATCH[0] + (PATCH[2] - PATCH[0]) / len(COLOURS)  # TEETH is the first kind
+    own = slice(int(u0 * size), math.ceil(u1 * size))
+    colours[:, :3, :, own] = (colours[:, :3, :, own] * (front / usual)[..., None, None]).clamp(max=1)
+    return torch.where(patch.to(maps.device), colours, maps)
 
 
 class InnerMouth:

@@ -15,6 +15,7 @@ from .eye_parts import eye_parts
 from .inner_mouth import ROUGHNESS
 from .joints import JOINTS, border
 from .model import HeadModel
+from .neck import LevelNeck
 
 WET_ROUGHNESS, CUT_ROUGHNESS = 0.18, 0.7
 CUT_LIGHT = 0.7
@@ -35,6 +36,7 @@ class WholeHead:
         self.head, device = head, head.uv.device
         self.n_skin, self.n_teeth, self.region_names = head.n_skin, head.n_teeth, head.region_names
         self.mouth, self.eyes, self.border = head.inner_mouth, eye_parts(head), border(head)
+        self.neck = LevelNeck(head, self.border)
         n, start = len(self.border), head.n_vertices
         self.parts: dict[str, slice] = {}
         triangles, uv, rough = [head.triangles.cpu()], [head.uv.cpu()], [head.roughness.cpu()]
@@ -61,6 +63,7 @@ class WholeHead:
 
     def around(self, plain: Tensor, shape: Tensor, expression: Tensor | None = None) -> Tensor:
         """The head model's vertices `[B, V, 3]` and, after them, those of the further parts in the same pose."""
+        plain = plain.index_add(1, self.neck.rows.to(plain.device), self.neck.offsets(plain))
         parts = [plain]
         if self.mouth is not None:
             plain = plain.index_add(

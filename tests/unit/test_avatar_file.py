@@ -15,6 +15,7 @@ from fitdiff_core.errors import UserError
 from fitdiff_core.hair.presets import PRESETS
 from fitdiff_core.maps import TextureMaps
 from fitdiff_core.pipeline import render_avatar
+from fitdiff_core.render import Light
 from fitdiff_core.scene import Scene
 from tests.support import mutations
 
@@ -43,6 +44,14 @@ def test_the_loaded_head_is_the_saved_one(head, tmp_path):
     assert its_scene.size == (96, 128) and its_scene.light.shadows and its_scene.crop is None
     one, two = (render_avatar(a[1], scene[0], 48)[0] for a in (avatar, found))
     assert torch.equal(one, two)
+
+
+def test_a_scene_without_a_lamp(head, tmp_path):
+    """Photos in soft light have none."""
+    scene = replace(Scene.portrait(1), light=Light.ambient(1))
+    assert scene.light.direction.shape[1] == 0
+    found = load_avatar(save_avatar(tmp_path / "a.safetensors", heads(head, 1), scene), head)[1]
+    assert found.light.color.shape == (1, 0, 3)
 
 
 def test_a_head_alone(head, tmp_path):

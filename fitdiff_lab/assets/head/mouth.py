@@ -31,7 +31,7 @@ CROWN = 0.012  # visible length of a tooth from its edge, metres
 # teeth behind this z in ICT's frame (upper, lower row; metres) are left out: they would pass through the cheeks
 FOREMOST = 0.08, 0.09
 # how far the rows are moved up and forward to fit into the mouth cavity, metres
-UPPER, LOWER = (-0.0003, -0.002), (0.002, -0.002)
+UPPER, LOWER = (-0.0018, -0.001), (0.0005, -0.001)
 # the points of the 68 that place the teeth: chin, underside of the nose, lips, and the inner line of the lips four
 # times
 ANCHORS = [7, 8, 9, *range(31, 36), *range(48, 60), *range(60, 68), *range(60, 68), *range(60, 68), *range(60, 68)]

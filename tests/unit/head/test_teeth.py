@@ -148,7 +148,7 @@ def test_light_reaches_teeth_through_the_lips_only(head):
     shut, ajar, wide = (head(torch.zeros(1, head.n_identity), weights(head, {"jawOpen": w})) for w in (0.0, 0.15, 0.7))
     light = [head.light_at(v)[0] for v in (shut, ajar, wide)]
     teeth = [x[head.teeth_rows].max() for x in light]
-    assert teeth[0] < 0.02 < 0.15 < teeth[1] < 0.7 < teeth[2] <= 1
+    assert teeth[0] < 0.02 < 0.15 < teeth[1] < teeth[2] <= 0.9 + 1e-3
     others = torch.ones(head.n_vertices, dtype=torch.bool)
     others[head.teeth_rows] = False
     assert all(torch.equal(x[others], head.occlusion[others]) for x in light)

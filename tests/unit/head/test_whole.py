@@ -62,7 +62,10 @@ def test_the_head_models_own_vertices_come_first_and_unchanged(head):
     assert len(vertices) == whole.n_vertices == len(whole.uv) == len(whole.roughness)
     walls = torch.zeros(len(plain), dtype=torch.bool)
     walls[whole.mouth.wall_rows] = True
-    assert torch.equal(vertices[: len(plain)][~walls], plain[~walls])
+    neck = torch.zeros_like(walls)
+    neck[whole.neck.rows] = True
+    assert not (neck & (head.vertex_region("neck") == 0)).any()
+    assert torch.equal(vertices[: len(plain)][~walls & ~neck], plain[~walls & ~neck])
     assert (vertices[: len(plain)] - plain)[walls].norm(dim=1).max() < 0.009
     assert torch.equal(whole.triangles[: len(head.triangles)], head.triangles)
     light = whole.light_at(vertices[None])
@@ -135,3 +138,20 @@ def test_single_expressions_are_corrected_by_their_weight(head):
     shape, i = person(head, 8), head.expression_names.index("eyeBlinkLeft")
     one = torch.eye(52)[i : i + 1].double()
     assert torch.allclose(full_expressions(head, shape)[i][None], posed(head, shape, one))
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_the_neck_ends_in_a_level_round_edge(head, seed):
+    shape = 0.8 * torch.randn(1, head.n_identity, generator=torch.Generator().manual_seed(seed))
+    whole = whole_head(head)
+    edge = whole.vertices(shape)[0][whole.border]
+    assert edge[:, 1].max() - edge[:, 1].min() < 1e-4
+    flat = (edge - (edge[0] + edge[len(edge) // 2]) / 2)[:, [0, 2]].norm(dim=1)
+    assert flat.max() / flat.min() < 1.15
+    moved = torch.zeros(head.n_vertices)
+    moved[whole.neck.rows] = whole.neck.offsets(head(shape))[0].norm(dim=1)
+    assert moved.max() > 0.01 and moved[head.vertex_region("face") > 0.5].max() < 1e-3
+    # no step: neighbours in the neck move nearly alike
+    tri = head.triangles[(head.triangles < head.teeth_rows.start).all(1)]
+    tri = tri[(head.vertex_region("neck")[tri] > 0.99).all(1)]
+    assert (moved[tri].amax(1) - moved[tri].amin(1)).max() < 0.008
