@@ -11,7 +11,7 @@ from .whole import whole_head
 
 SKIN = 0.49  # perceptual roughness where nothing else is said
 # what each region changes it to, the later over the earlier
-REGIONS = {"neck": 0.52, "scalp": 0.48, "ears": 0.49, "nose": 0.42, "eyelids": 0.45, "brows": 0.52, "lips": 0.35}
+REGIONS = {"neck": 0.52, "scalp": 0.60, "ears": 0.49, "nose": 0.42, "eyelids": 0.45, "brows": 0.52, "lips": 0.35}
 FOREHEAD, CHEEKS, CHIN = 0.46, 0.485, 0.46
 
 

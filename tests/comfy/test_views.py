@@ -93,6 +93,8 @@ def test_passes_follow_a_turntable(client):
         ),
         "m": ("MaskToImage", {"mask": ["p", 2]}),
         "tm": ("MaskToImage", {"mask": ["t", 1]}),
+        "s": ("MaskToImage", {"mask": ["p", 6]}),
+        "e": ("MaskToImage", {"mask": ["p", 8]}),
     }
     names = {
         "depth": ["p", 0],
@@ -101,6 +103,11 @@ def test_passes_follow_a_turntable(client):
         "lineart": ["p", 3],
         "uv": ["p", 4],
         "turn": ["tm", 0],
+        "skin": ["s", 0],
+        "eyes": ["e", 0],
+        "albedo": ["p", 9],
+        "position": ["p", 10],
+        "parts": ["p", 11],
     }
     run = client.run(head(**nodes, **{f"see_{k}": preview(v) for k, v in names.items()}))
     got = {k: seen(client, run, f"see_{k}") for k in names}
@@ -112,6 +119,10 @@ def test_passes_follow_a_turntable(client):
     toward = got["normal"][inside][:, 2]  # lashes are thin cards, and the edge of the neck is sharp
     assert np.quantile(toward, 0.01) > 0.4 and toward.min() > 0.2, "what is seen faces the viewer"
     assert 0.005 < got["lineart"].mean() < 0.3 and got["uv"][inside][:, 2].min() > 0.98
+    skin, eyes = (got[k][..., 0] > 0.99 for k in ("skin", "eyes"))
+    assert 0.5 < skin.mean() / inside.mean() < 1 and 0 < eyes.mean() < 0.05 and not (skin & eyes).any()
+    assert np.allclose(got["parts"][skin] * 255, [224, 164, 136], atol=1.5) and not got["parts"][outside].any()
+    assert got["albedo"][skin].mean() > 0.2 and not got["position"][outside].any()
 
 
 def test_normal_protocols_differ_in_red_only(client):

@@ -1,8 +1,8 @@
 /** Materials of the head: three.js' physical material with what the pack's own renderer does beside it. */
 import * as THREE from "./three.min.mjs";
 
-/** How far a lamp's light reaches past the terminator of skin, RGB, as a cosine; as WRAP in render/shading.py. */
-const WRAP = [0.16, 0.08, 0.06];
+/** How far a lamp's light reaches past the terminator of skin, RGB, as a cosine: the lamp's size and scattering, as in portrait/. */
+const WRAP = [0.085, 0.06, 0.052];
 
 /** The film curve of fitdiff_core/render/tone.py: linear up to START, then a shoulder towards white. */
 export const FILM = /* glsl */ `
@@ -47,7 +47,7 @@ const SKIN = {
     seen: `{
         float seen = ( directLight.visible && receiveShadow ) ? $1 : 1.0;
         float facing = smoothstep( -0.1, 0.3, dot( geometryNormal, directLight.direction ) );
-        directLight.color *= pow( vec3( mix( 1.0, seen, facing ) ), vec3( 0.8, 1.0, 1.04 ) );
+        directLight.color *= pow( vec3( mix( 1.0, seen, facing ) ), vec3( 0.9, 1.0, 1.02 ) );
     }`,
 };
 

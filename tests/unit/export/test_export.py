@@ -12,6 +12,7 @@ from fitdiff_core.image import linear_to_srgb
 from fitdiff_core.render import tangents
 from tests.support.ball_avatar import avatar, read_obj
 from tests.support.gltf import Glb, clean, validate
+from tests.support.plain_avatar import plain_avatar
 
 
 def picture(x):
@@ -228,3 +229,23 @@ def test_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="No space left"):
         write_glb(path, avatar(columns=30))
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_skin_of_a_head_has_roughness_and_occlusion_as_a_texture(tmp_path):
+    person = plain_avatar()
+    path = write_glb(tmp_path / "a.glb", person, blendshapes=False, rig=False)
+    glb = Glb(path)
+    by_name = {m["name"]: m for m in glb.json["materials"]}
+    skin = by_name["Skin"]
+    pbr = skin["pbrMetallicRoughness"]
+    assert pbr["roughnessFactor"] == 1 and pbr["metallicFactor"] == 0
+    index = pbr["metallicRoughnessTexture"]["index"]
+    assert skin["occlusionTexture"]["index"] == index
+    assert all("occlusionTexture" not in m for name, m in by_name.items() if name != "Skin")
+    picture = glb.texture(index)
+    assert picture[..., 2].max() == 0
+    lips, neck, scalp = (person.head.region(n, len(picture)).numpy() > 0.9 for n in ("lips", "neck", "scalp"))
+    assert picture[..., 1][lips].mean() < 0.42 < 0.48 < picture[..., 1][neck].mean()
+    bare = Glb(write_glb(tmp_path / "b.glb", person.with_hair(None), blendshapes=False, rig=False)).texture(index)
+    assert picture[..., 0][scalp].mean() < bare[..., 0][scalp].mean() - 0.05, "hair leaves less light"
+    assert validate(path)["issues"]["numErrors"] == validate(path)["issues"]["numWarnings"] == 0
