@@ -199,7 +199,7 @@ def _height(style: HairStyle, roots: Roots, layer: np.ndarray) -> np.ndarray:
         # next to the parting and the whorl nothing covers a strand that stands: it would show as a loop
         crown = np.linalg.norm(roots.mean - [0.6 * style.part, 0.1, -0.045], axis=1)
         apart = np.minimum(np.where(along > 0.5, np.abs(roots.mean[:, 0] - style.part), 1.0), 0.6 * crown)
-        edge = edge * (0.7 + 0.3 * ramp(apart, 0.004, 0.014))
+        edge = edge * (0.45 + 0.55 * ramp(apart, 0.004, 0.02))
     high = style.volume * (high + (1 - high) * style.side_volume)
     # hair that stands far off is hollow: its strands share the outer centimetres
     return np.maximum(high - np.minimum(SHELL, 0.85 * high) * (1 - layer), 0) * edge
