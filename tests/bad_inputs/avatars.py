@@ -54,7 +54,11 @@ def drive(name: str | None = None, *flags, change=None):
 
 
 def older(data: bytes) -> bytes:
-    return data.replace(plain_avatar().head.atlas_version.encode(), b"x" * len(plain_avatar().head.atlas_version))
+    """The file as another atlas version's; of the same length, because a header names its own."""
+    version = plain_avatar().head.atlas_version.encode()
+    start = data.index(b"atlas_version") + len(b"atlas_version")
+    at = data.index(version, start)
+    return data[:at] + b"0" * len(version) + data[at + len(version) :]
 
 
 CLI += [
