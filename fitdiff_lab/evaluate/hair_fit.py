@@ -6,6 +6,7 @@
 |---|---|
 | found | intersection over union (IoU) of the segmenter's hair with MediaPipe's (`dataset.hair_masks`) |
 | fitted | IoU of the fitted groom, drawn in the photo's view, with the network's mask, outside the face |
+| own | IoU of the fitted groom with the segmenter's mask, corrected by colour: the labels miss white and cropped hair |
 | colour | CIE76 between the median colours of the hair in the photo and in the render |
 | seconds | process time of the fit |
 
@@ -33,6 +34,7 @@ from fitdiff_core.files import write_json
 from fitdiff_core.hair.colour import lab
 from fitdiff_core.hair.fit import fit_view
 from fitdiff_core.hair.groom import grow_hair
+from fitdiff_core.hair.mask import by_colour
 from fitdiff_core.hair.photo import SIDE, WIDE, View, wide_view
 from fitdiff_core.image import load_photo, srgb_to_linear
 from fitdiff_core.photo_networks import load_segmenter
@@ -78,11 +80,12 @@ def measure(path: Path, model, recognizer, network: HairNetwork, known: bool = F
     truth, found = (label > 0.5) & view.valid, load_segmenter().find(view)
     start = time.process_time()
     style, notes = fit_view(avatar, scene, view, label * view.valid if known else found)
-    seconds, found = time.process_time() - start, found > 0.5
+    seconds, own, found = time.process_time() - start, by_colour(view, found) > 0.5, found > 0.5
     image, mask = drawn(avatar, scene, view, style)
     where = view.valid & ~((view.face > 0.5) & (view.edge < 0))
     line = {"photo": path.stem, "share": float(truth.float().mean()), "found": iou(found, truth, view.valid)}
-    line |= {"fitted": iou(mask, truth, where), "seconds": seconds, "note": " ".join(notes)}
+    line |= {"fitted": iou(mask, truth, where), "own": iou(mask, own, where)}
+    line |= {"seconds": seconds, "note": " ".join(notes)}
     if (truth & where).sum() > 30 and (mask & where).sum() > 30:
         seen = srgb_to_linear(view.image)[:, truth & where].median(1).values
         made = image[:, mask & where].median(1).values
@@ -116,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         rows.append((f"{path.stem[:16]} {line['found']:.2f} {line['fitted']:.2f}", pictures))
         print({k: round(v, 3) if isinstance(v, float) else v for k, v in line.items()}, file=sys.stderr, flush=True)
     haired = [x for x in lines if x["share"] > LEAST]
-    figures = {k: median(x[k] for x in haired if k in x) for k in ("found", "fitted", "colour", "seconds")}
+    figures = {k: median(x[k] for x in haired if k in x) for k in ("found", "fitted", "own", "colour", "seconds")}
     write_json(a.out / "hair_fit.json", {"photos": lines, "median": figures})
     contact_sheet(rows, a.out / "hair_fit.jpg", ("photo", "masks", "fitted"))
     print(f"median of {len(haired)}: " + "  ".join(f"{k} {v:.3f}" for k, v in figures.items()))
