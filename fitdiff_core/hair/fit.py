@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..image import LUMINANCE, srgb_to_linear
 from ..photo_networks import load_segmenter
 from ..render.hair import hair_layer, hair_shadows
 from ..render.rasterizer import rasterize
@@ -25,7 +26,7 @@ from .invent import feminine_share, painted_hair, pigment, suitable_style
 from .locks import bend
 from .mask import by_colour
 from .outline import CENTRE, corrected, directions, opening_of, reshape
-from .photo import BALD, BARE_TOP, SIDE, Seen, View, body_colour, head_places, see_hair, wide_view
+from .photo import BALD, BARE_TOP, SIDE, Seen, View, head_places, see_hair, wide_view
 from .presets import PRESETS
 from .style import OUTLINE, HairStyle
 from .ties import drawn
@@ -69,8 +70,8 @@ TOP, SIDES = (5, 6, 7), (23, 0, 1, 11, 12, 13)  # directions of the outline wher
 STANDING = (0.6, 1.7)  # factors of the length of hair that stands off the head
 GREY, DIM = 0.1, 0.2  # linear colour in which the hair is drawn to find its own, and that of the second picture over it
 STREAKS = (0.7, 1.2)  # contrast of strands that is fitted
-BRIGHTER = 2.0  # how much brighter than in the photo hair may be
-SHINE = 0.4  # share of the drawn highlights that is taken off the photo's colour: more makes hair gaudy in other light
+BRIGHTER = 1.3  # how much brighter than in the photo hair may be
+LEAST_MATTE = 0.35  # share of the hair's light that is no highlight, at least
 OUTLINE_ROUNDS = 2
 SIDEWAYS = 0.6  # radians of yaw beyond which the outline is not that of the frontal view
 TRIES = 18  # sketches after the first round
@@ -359,13 +360,16 @@ def _look(
     # highlights don't take the hair's colour: a darker picture of the same hair tells them apart
     dim = replace(hair, texture=replace(hair.texture, color=hair.texture.color * DIM))
     dark, _ = hair_layer(dim, positions, view.camera, light, (SIDE, SIDE), view.depth, to_hair)
-    drawn_, dark = ((c[0] / cover[0].clamp(min=0.1))[:, solid] for c in (color, dark))
-    bright, dull = body_colour(drawn_), body_colour(dark)
-    matte = np.maximum((bright - dull) / (1 - DIM), 1e-3)  # of the drawn colour, GREY
-    colour = GREY * np.maximum(seen.color - SHINE * (bright - matte), 0.3 * seen.color) / matte
+    drawn_, dark = ((c[0] / cover[0].clamp(min=0.1))[:, solid].double().numpy() for c in (color, dark))
+    matte = np.maximum((drawn_ - dark).mean(1) / (1 - DIM), 1e-3)  # of the drawn colour, GREY
+    shine = float(np.dot(LUMINANCE, (dark - DIM * drawn_).mean(1))) / (1 - DIM)
+    # hue of the hair's body; lightness with all of the drawn highlights taken off the photo's
+    bright = float(np.dot(LUMINANCE, srgb_to_linear(view.image)[:, solid].double().mean(1).numpy()))
+    level = max(bright - shine, LEAST_MATTE * bright) / float(np.dot(LUMINANCE, seen.color))
+    colour = GREY * level * seen.color / matte
     # where the fitted light leaves hair in the dark, black hair would become blond
     colour = np.clip(colour * min(1.0, BRIGHTER * float(seen.color.mean() / colour.mean())), 0.003, 0.8)
     # the same hair in the photo's colour, so that lightness compares
-    toned = lab(drawn_.T.numpy().astype(float) * (colour / GREY))[:, 0]
+    toned = lab(drawn_.T * (colour / GREY))[:, 0]
     spread = float(np.quantile(toned, 0.85) - np.quantile(toned, 0.15))
     return colour, float(np.clip(seen.spread / max(spread, 1.0), *STREAKS)), cover[0, 0]

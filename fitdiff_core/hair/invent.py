@@ -97,8 +97,8 @@ def pigment(colour: np.ndarray) -> dict[str, float | tuple | None]:
     base = np.clip((colour - WHITE * grey * 0.8) / max(1 - grey * 0.8, 0.2), 0.004, 1) if grey > 0.05 else colour
     melanin, redness, away = nearest_pigment(base)
     # between the photo's colour, whose light is not known exactly, and that of natural hair
-    between = np.sqrt(colour * pigment_colour(melanin, redness)) if away < DYED else colour
-    dye = tuple(float(c) for c in between) if away > 3.5 and grey < 0.05 else None
+    between = np.sqrt(base * pigment_colour(melanin, redness)) if away < DYED else base
+    dye = tuple(float(c) for c in between) if away > 3.5 else None
     return {"melanin": melanin, "redness": redness, "grey": grey, "dye": dye}
 
 
