@@ -107,6 +107,7 @@ VARIANTS: dict[str, Variant] = {
         "without the recogniser (identity and perceptual loss)",
         lambda g: g.with_settings(weights=replace(g.settings.weights, identity=0.0, perceptual=0.0)),
     ),
+    "no_projection": _with("the photo's colours are not projected onto the texture", projection=()),
     "no_light_gain": _with("low-frequency residual not counted as light", low_frequency=LowFrequency(share=0.0)),
     "no_key_light": Variant("no key light", _without_key_light),
     "shape_held": _with("the shape stays as the prior gives it", shape_step=0.0),
