@@ -109,9 +109,11 @@ def in_background(function: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    while thread.is_alive():
+    while True:
         thread.join(POLL)
-        check()
+        check()  # at least once, however fast the function was
+        if not thread.is_alive():
+            break
     if failure:
         raise failure[0]
     return result[0]

@@ -53,7 +53,9 @@ def sigmas(
         levels = (hi ** (1 / rho) + ramp * (lo ** (1 / rho) - hi ** (1 / rho))) ** rho
     elif spacing == "guided":
         before = max(1, round(0.15 * steps))
-        inside = torch.linspace(math.log(GUIDED[0]), math.log(GUIDED[1]), max(steps - before - 1, 0)).double().exp()
+        count = max(steps - before - 1, 0)
+        middles = (torch.arange(count, dtype=torch.float64) + 0.5) / max(count, 1)
+        inside = (math.log(GUIDED[0]) + middles * math.log(GUIDED[1] / GUIDED[0])).exp()
         above = torch.linspace(math.log(sigma_max), math.log(1.3 * GUIDED[0]), before).double().exp()
         levels = torch.cat([above, inside, lo[None]]) if steps > 1 else hi[None]
     else:

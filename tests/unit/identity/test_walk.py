@@ -63,11 +63,12 @@ def test_people_of_a_batch_share_one_noise(shipped):
         )[0]
         for i, seed in ((0, 5), (1, 5), (1, 6))
     ]
+    near = {"atol": 0.06, "rtol": 0.0}  # of unit variance; a batch rounds otherwise in bfloat16
     shared, scene = pipeline.sample(shipped, two, seed=5, steps=2)
     assert len(shared) == len(scene.expression) == 2
-    torch.testing.assert_close(shared, torch.cat(alone[:2]), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(shared, torch.cat(alone[:2]), **near)
     apart, _ = pipeline.sample(shipped, two, seed=5, steps=2, batch=2)
-    torch.testing.assert_close(apart, torch.cat([alone[0], alone[2]]), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(apart, torch.cat([alone[0], alone[2]]), **near)
     assert (shared[1] - apart[1]).abs().mean() > 0.05
 
 

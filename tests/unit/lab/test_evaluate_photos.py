@@ -57,7 +57,7 @@ def folder(tmp_path_factory):
     (photos / "notes.txt").write_text("not a photo")
     (folder / "judge.py").write_text(JUDGE)
     (folder / "second.py").write_text(JUDGE)
-    argv = [str(photos), "--out", str(folder / "out"), "--steps", "4"]
+    argv = [str(photos), "--out", str(folder / "out"), "--steps", "8"]
     argv += ["--judge", str(folder / "judge.py"), "--judge", str(folder / "second.py")]
     assert __main__.main(argv) == 0
     return folder
@@ -264,7 +264,7 @@ def test_ablation_goes_on_where_it_stopped(folder, monkeypatch):
     real = ablation.make_head
     monkeypatch.setattr(ablation, "make_head", lambda model, v, *rest: made.append(v.what) or real(model, v, *rest))
 
-    def run(names, steps=4):
+    def run(names, steps=8):
         made.clear()
         return ablation.run_ablation(photos, out, names, steps, [str(folder / "judge.py")])
 
@@ -340,6 +340,8 @@ DEFAULT = pipeline.SampleSettings()
 def test_every_variant_changes_one_thing():
     model, recognizer = pipeline.load_model(), pipeline.load_recognizer()
     (guidance,) = pipeline.prepare_guidance(pipeline.fit_photos(load_photo(SAMPLE), model.head), recognizer)
+    lit = replace(guidance.target.photo, key_light=object())  # whether the fit found one or not
+    guidance = replace(guidance, target=replace(guidance.target, photo=lit))
     for name, v in variants.VARIANTS.items():
         changed = v.guidance(guidance)
         pairs = [(changed.settings, guidance.settings), (changed.target.photo, guidance.target.photo)]
