@@ -94,9 +94,9 @@ def photo_detail(
         # eyes, mouth and hair stay as sampled: they are no skin that the photo could have shown
         paint = fillable(avatar.head, size).to(weight) * (1 - shown)
         merged = TextureMaps.from_stack(multiband(filled.stack(), merged.stack(), paint))
+    merged = match_teeth(replace(avatar, maps=merged), scene, photo).maps
     stack = torch.lerp(maps.stack(), merged.stack(), strength)
-    detailed_head = replace(avatar, maps=TextureMaps.from_stack(stack))
-    return PhotoDetail(match_teeth(detailed_head, scene, photo, strength), weight * strength)
+    return PhotoDetail(replace(avatar, maps=TextureMaps.from_stack(stack)), weight * strength)
 
 
 def without_hair(
