@@ -101,9 +101,9 @@ def photo_detail(
         paint = fillable(avatar.head, size).to(weight) * (1 - shown)
         merged = TextureMaps.from_stack(multiband(filled.stack(), merged.stack(), paint))
     merged = replace(merged, diffuse=without_shine(merged.diffuse, skin))
+    merged = match_teeth(replace(avatar, maps=merged), scene, photo).maps
     stack = torch.lerp(maps.stack(), merged.stack(), strength)
-    detailed_head = replace(avatar, maps=TextureMaps.from_stack(stack))
-    return PhotoDetail(match_teeth(detailed_head, scene, photo, strength), weight * strength)
+    return PhotoDetail(replace(avatar, maps=TextureMaps.from_stack(stack)), weight * strength)
 
 
 def without_hair(

@@ -25,10 +25,10 @@ LIGHTEST = 0.86  # linear albedo of the brightest channel; all channels are held
 
 
 @torch.no_grad()
-def match_teeth(avatar: Avatar, scene: Scene, photo: Tensor, strength: float = 1.0) -> Avatar:
+def match_teeth(avatar: Avatar, scene: Scene, photo: Tensor) -> Avatar:
     """One head with teeth as bright and as yellow as in its photo `[1, 3, H, W]`; as it is where few teeth are seen.
 
-    scene: of the photo. strength: 0 (as it is) to 1
+    scene: of the photo
     """
     head = avatar.head
     if not isinstance(head, HeadModel) or not head.n_teeth or head.mesh_triangles is None or scene.crop is None:
@@ -47,7 +47,7 @@ def match_teeth(avatar: Avatar, scene: Scene, photo: Tensor, strength: float = 1
     gain = float(ratio @ torch.tensor(LUMINANCE))
     tint = 1 + TINT * (ratio / max(gain, 1e-3) - 1)
     shade = min(max(gain, BRIGHTER[0]), BRIGHTER[1]) * tint.clamp(*RED)
-    return replace(avatar, maps=shaded(avatar.maps, shade.to(avatar.shape) ** strength))
+    return replace(avatar, maps=shaded(avatar.maps, shade.to(avatar.shape)))
 
 
 def shaded(maps: TextureMaps, shade: Tensor) -> TextureMaps:
