@@ -13,6 +13,7 @@ from tests.support.paths import GOLDEN, ROOT, SAMPLE, SAMPLE_NAME
 pytestmark = [pytest.mark.comfy, pytest.mark.timeout(240)]
 WORKFLOWS = [
     "avatar_relit_passes",
+    "driven_head",
     "identity_walk",
     "maps_upscaled",
     "photo_to_avatar",
