@@ -34,6 +34,7 @@ COMMANDS = {
     "evaluate.bands": "measure the albedo by frequency band on held-out synthetic photos",
     "evaluate.hair_sheet": "draw the hair presets on three heads",
     "evaluate.hair_fit": "measure how well hair is found in photos and fitted to them",
+    "evaluate.gallery": "draw the moving pictures of the gallery",
     "evaluate.head_motion": "measure how lids, lips, teeth and jaw move, and draw them",
     "evaluate.smiles": "compare the teeth of photos with those of their heads",
     "evaluate.drive": "measure how well a motion is read from a video whose truth is known",
