@@ -359,8 +359,8 @@ def _look(
         return painted_hair(avatar).colour, style.streaks, cover[0, 0]
     # highlights don't take the hair's colour: a darker picture of the same hair tells them apart
     dim = replace(hair, texture=replace(hair.texture, color=hair.texture.color * DIM))
-    dark, _ = hair_layer(dim, positions, view.camera, light, (SIDE, SIDE), view.depth, to_hair)
-    drawn_, dark = ((c[0] / cover[0].clamp(min=0.1))[:, solid].double().numpy() for c in (color, dark))
+    darker, _ = hair_layer(dim, positions, view.camera, light, (SIDE, SIDE), view.depth, to_hair)
+    drawn_, dark = ((c[0] / cover[0].clamp(min=0.1))[:, solid].double().numpy() for c in (color, darker))
     matte = np.maximum((drawn_ - dark).mean(1) / (1 - DIM), 1e-3)  # of the drawn colour, GREY
     shine = float(np.dot(LUMINANCE, (dark - DIM * drawn_).mean(1))) / (1 - DIM)
     # hue of the hair's body; lightness with all of the drawn highlights taken off the photo's
