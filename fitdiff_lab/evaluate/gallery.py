@@ -44,7 +44,7 @@ def frames(avatar, scene: Scene, out: Path) -> None:
         for lens, light in shots:
             pictures.append(to_pil(pipeline.photograph(avatar, scene, SIDE, light, lens)[0]))
         pictures[0].save(
-            out / f"{name}.webp", save_all=True, append_images=pictures[1:], duration=MILLISECONDS, loop=0, quality=72
+            out / f"{name}.webp", save_all=True, append_images=pictures[1:], duration=MILLISECONDS, loop=0, quality=55
         )
 
 
