@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .errors import UserError, out_of_memory
+from .files import PICTURES
 
-PHOTOS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
+PHOTOS = (*PICTURES, ".heic", ".heif", ".avif")
 
 
 def photos_of(paths: list[str]) -> list[Path]:

@@ -15,6 +15,7 @@ from .progress import check
 
 # names that Windows keeps for devices
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")  # suffixes that Pillow reads everywhere
 LONGEST = 200  # bytes of one name; file systems take 255, and a number and a suffix are added
 
 

@@ -15,10 +15,10 @@ from PIL import Image, ImageSequence
 from torch import Tensor
 
 from .errors import UserError
+from .files import PICTURES
 from .image import load_photo
 from .motion import check_fps
 
-PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 ANIMATED = (".webp", ".gif", ".apng", ".png")
 FPS = 25.0  # of folders, which do not tell
 LONGEST = 1280  # px of a frame's longer side; faces need no more

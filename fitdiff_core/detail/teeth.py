@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ..avatar import Avatar
 from ..fitting.crop import crop_image
-from ..fitting.smile import LUMINANCE, SMILE, see_teeth
+from ..fitting.smile import SMILE, see_teeth
 from ..head import HeadModel
 from ..head.teeth import patch_mask
-from ..image import linear_to_srgb
+from ..image import LUMINANCE, linear_to_srgb
 from ..maps import TextureMaps
 from ..render import render
 from ..scene import Scene

@@ -7,6 +7,7 @@ and expression, so all Jacobians are analytic. The light comes from `sh_light.py
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, overload
 from weakref import WeakKeyDictionary
@@ -208,6 +209,33 @@ class LandmarkProblem:
         theta[:3] = 0
         return theta
 
+    def step(
+        self,
+        theta: Tensor,
+        free: Tensor,
+        current: Tensor,
+        damping: float,
+        bounded: Callable[[Tensor], Tensor],
+        system: tuple[Tensor, Tensor],
+    ) -> tuple[Tensor, Tensor, float] | None:
+        """A damped Gauss-Newton step of the free parameters, with the damping raised until the energy falls.
+
+        free: bool, which parameters move. current: energy at theta. bounded: holds parameters to their ranges
+        system: gradient and Hessian at theta. Returns parameters, energy and the next step's damping; None where no
+        step lowers the energy.
+        """
+        index, (grad, hessian) = free.nonzero()[:, 0], system
+        h = hessian[index][:, index]
+        for _ in range(6):
+            delta = torch.zeros_like(theta)
+            delta[index] = -torch.linalg.solve(h + damping * torch.diag(h.diagonal() + 1e-9), grad[index])
+            new = bounded(theta + delta)
+            value = self.energy(new)
+            if value < current:
+                return new, value, damping * 0.3
+            damping = min(damping * 8, 1e6)
+        return None
+
     def result(self, theta: Tensor) -> LandmarkFit:
         """The parameters as a `LandmarkFit`."""
         d = theta[6].exp()
@@ -243,19 +271,11 @@ def fit_landmarks(
         grad, hessian = problem.system(theta)
         free[7:] = step >= 3  # pose before shape
         free[7 + k :] &= (theta[7 + k :] > 0) | (grad[7 + k :] < 0)
-        index = free.nonzero()[:, 0]
-        h = hessian[index][:, index]
-        for _ in range(6):
-            delta = torch.zeros_like(theta)
-            delta[index] = -torch.linalg.solve(h + damping * torch.diag(h.diagonal() + 1e-9), grad[index])
-            new = problem.bounded(theta + delta)
-            value = problem.energy(new)
-            if value < current:
-                break
-            damping = min(damping * 8, 1e6)
-        else:
+        found = problem.step(theta, free, current, damping, problem.bounded, (grad, hessian))
+        if found is None:
             break
-        gain, current, damping = current - value, value, damping * 0.3
+        new, value, damping = found
+        gain, current = current - value, value
         theta = problem.absorb_rotation(new)
         if step > 4 and gain < 1e-4 * current:
             break

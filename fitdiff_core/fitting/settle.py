@@ -83,23 +83,21 @@ def _solve(problem: LandmarkProblem, theta: Tensor, head: HeadModel) -> Tensor:
     mouth = torch.tensor([name.startswith(FREE) for name in head.expression_names])
     free = torch.zeros(len(theta), dtype=torch.bool)
     free[:POSE], free[first:] = True, mouth
-    bounded = torch.arange(len(theta)) >= first
+    weights = torch.arange(len(theta)) >= first
+
+    def bounded(theta: Tensor) -> Tensor:
+        theta[first:] = torch.where(mouth, theta[first:].clamp(0, 1), theta[first:])
+        return theta
+
     current, damping = problem.energy(theta), 1e-3
     for _ in range(STEPS):
         grad, hessian = problem.system(theta)
-        index = (free & (~bounded | (theta > 0) | (grad < 0))).nonzero()[:, 0]
-        h = hessian[index][:, index]
-        for _ in range(6):
-            new = theta.clone()
-            new[index] -= torch.linalg.solve(h + damping * torch.diag(h.diagonal() + 1e-9), grad[index])
-            new[first:] = torch.where(mouth, new[first:].clamp(0, 1), new[first:])
-            value = problem.energy(new)
-            if value < current:
-                break
-            damping = min(damping * 8, 1e6)
-        else:
+        moving = free & (~weights | (theta > 0) | (grad < 0))
+        found = problem.step(theta, moving, current, damping, bounded, (grad, hessian))
+        if found is None:
             break
-        gain, current, damping = current - value, value, damping * 0.3
+        new, value, damping = found
+        gain, current = current - value, value
         theta = problem.absorb_rotation(new)
         if gain < 1e-4 * current:
             break

@@ -14,14 +14,13 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from ..face.mesh_points import MOUTH_LEFT, MOUTH_RIGHT
-from ..image import srgb_to_linear
+from ..image import LUMINANCE, srgb_to_linear
 
 # points of the inner lips from the subject's right corner to the left, one above the other
 UPPER = (191, 80, 81, 82, 13, 312, 311, 310, 415)
 LOWER = (95, 88, 178, 87, 14, 317, 402, 318, 324)
 CORNERS = (78, 308)
 CHEEKS = (50, 280, 205, 425, 36, 266, 101, 330)  # points whose surroundings tell the colour of the skin
-LUMINANCE = (0.2126, 0.7152, 0.0722)
 BRIGHT, PALE = 0.3, 0.04  # of the skin's luminance; log of red over green below the skin's
 SMILE = 0.12  # share of the opening that teeth must fill to count as seen
 

@@ -20,9 +20,9 @@ from ..head import HeadModel
 from ..image import srgb_to_linear
 from ..maps import ALBEDO_EPSILON
 from ..scene import Scene
+from .low_frequency import EPSILON
 from .objective import PhotoObjective
 
-EPSILON = 0.02  # linear radiance, added before logarithms of dark pixels
 LARGEST_RATIO = 1.0  # of the log ratio of a pixel
 SAME_PLACE = 0.02  # of the atlas' side: a texel is seen where the picture shows this place of the atlas or one as near
 

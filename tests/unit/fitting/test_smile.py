@@ -15,18 +15,10 @@ from fitdiff_core.maps import TextureMaps
 from fitdiff_core.pipeline import render_avatar
 from fitdiff_core.render import Camera
 from fitdiff_core.scene import Scene
+from tests.support.expressions import weights_of
 
 SIZE = 512
 SKIN = (0.42, 0.26, 0.19)
-
-
-def expression(head, **actions):
-    out = torch.zeros(1, 52)
-    for name, value in actions.items():
-        for one in (name, name + "Left", name + "Right"):
-            if one in head.expression_names:
-                out[0, head.expression_names.index(one)] = value
-    return out
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +30,7 @@ def avatar(head):
 def portrait(head, size=256, **actions):
     """A scene with a face that fills the picture, and its mesh `[1, 468, 2]`."""
     camera = Camera.orbit(0.0, 0.0, 0.9, 13.0, (0.0, -0.03, 0.05))
-    scene = replace(Scene.portrait(1), camera=camera, size=(size, size), expression=expression(head, **actions))
+    scene = replace(Scene.portrait(1), camera=camera, size=(size, size), expression=weights_of(head, **actions))
     vertices = head(torch.zeros(1, head.n_identity), scene.expression)
     return scene, camera.project(head.landmarks(vertices, "mesh"), (size, size))
 
@@ -64,7 +56,7 @@ def test_an_open_mouth_shows_few_teeth(avatar, head):
 
 
 def drifted(head, scene):
-    moved = expression(head, jawOpen=0.4, mouthClose=0.2, mouthSmile=0.3, eyeBlink=0.25)
+    moved = weights_of(head, jawOpen=0.4, mouthClose=0.2, mouthSmile=0.3, eyeBlink=0.25)
     camera = Camera(scene.camera.focal, scene.camera.rotation + 0.02, scene.camera.translation + 0.002)
     return replace(scene, expression=moved, camera=camera)
 

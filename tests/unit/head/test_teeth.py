@@ -9,6 +9,7 @@ from fitdiff_core.head.teeth import PATCH, paint, patch_mask
 from fitdiff_core.head.uv_template import region_mask
 from fitdiff_core.render import Camera
 from fitdiff_core.render.rasterizer import rasterize
+from tests.support.expressions import weights_of
 
 SIZE = 320
 FACES = {
@@ -24,15 +25,6 @@ FACES = {
     "forth": {"jawForward": 1},
     "kept shut": {"jawOpen": 0.6, "mouthClose": 0.6},
 }
-
-
-def weights(head, actions):
-    out = torch.zeros(1, 52)
-    for name, value in actions.items():
-        for one in (name, name + "Left", name + "Right"):
-            if one in head.expression_names:
-                out[0, head.expression_names.index(one)] = value
-    return out
 
 
 def seen(head, vertices, camera):
@@ -57,7 +49,7 @@ def test_teeth_show_between_the_lips_and_nowhere_else(head, n):
     shown = dict.fromkeys(FACES, 0)
     for identity in people:
         for name, actions in FACES.items():
-            vertices = head(identity[None], weights(head, actions))
+            vertices = head(identity[None], weights_of(head, **actions))
             middle = tuple(head.landmarks(vertices)[0, 48:68].mean(0).tolist())
             for yaw, pitch in ((0, 0), (35, 0), (-35, 10), (0, -20)):
                 teeth, opening = seen(head, vertices, Camera.orbit(yaw, pitch, 0.8, 7.0, middle))
@@ -145,7 +137,7 @@ def test_what_was_painted_in_inference_mode_serves_gradients_too():
 
 
 def test_light_reaches_teeth_through_the_lips_only(head):
-    shut, ajar, wide = (head(torch.zeros(1, head.n_identity), weights(head, {"jawOpen": w})) for w in (0.0, 0.15, 0.7))
+    shut, ajar, wide = (head(torch.zeros(1, head.n_identity), weights_of(head, jawOpen=w)) for w in (0.0, 0.15, 0.7))
     light = [head.light_at(v)[0] for v in (shut, ajar, wide)]
     teeth = [x[head.teeth_rows].max() for x in light]
     assert teeth[0] < 0.02 < 0.15 < teeth[1] < teeth[2] <= 0.9 + 1e-3
