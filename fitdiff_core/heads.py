@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from .guidance import Guidance, GuidanceSettings
 from .identity import Identity, Recognizer
 from .image import linear_to_srgb
 from .model.checkpoint import FitDiffModel
+from .parallel import side_by_side
 from .render import Camera
 from .render.panoramas import named_light
 from .sampling import SampleSettings
@@ -151,27 +153,29 @@ def make_head(
             scenes = [g.scene for g in guidance]
     with stage("decode"):
         avatar = pipeline.decode(model, latent, settings.texture_size)
-    if settings.photo_detail and photo is not None:
-        with stage("detail"):
-            avatar = pipeline.add_photo_detail(
-                model,
-                avatar,
-                scenes[0],
-                photo,
-                masks[0] if masks else None,
-                settings.photo_detail,
-                identity=identity,
-                seed=settings.seed,
-            ).avatar
-    if settings.skin_relief:
-        with stage("relief"):
-            avatar = pipeline.add_skin_relief(avatar, settings.skin_relief, settings.seed)
-    notes: list[str] = []
-    if settings.hair != "none":
+    scene = None if photo is None else scenes[0]
+
+    def with_detail() -> Avatar:
+        detailed = avatar
+        if settings.photo_detail and photo is not None:
+            mask = masks[0] if masks else None
+            with stage("detail"):
+                detailed = pipeline.add_photo_detail(
+                    model, avatar, scenes[0], photo, mask, settings.photo_detail, identity=identity, seed=settings.seed
+                ).avatar
+        if settings.skin_relief:
+            with stage("relief"):
+                detailed = pipeline.add_skin_relief(detailed, settings.skin_relief, settings.seed)
+        return detailed
+
+    def with_hair() -> tuple[Avatar, list[str]]:
+        if settings.hair == "none":
+            return avatar, []
         with stage("hair"):
-            scene = None if photo is None else scenes[0]
-            avatar, notes = pipeline.add_hair(avatar, settings.hair, scene, photo, settings.seed)
-    return Head(avatar, scenes, notes)
+            return pipeline.add_hair(avatar, settings.hair, scene, photo, settings.seed)
+
+    detailed, (haired, notes) = side_by_side(with_detail, with_hair)
+    return Head(detailed.with_hair(*haired.hair) if haired.hair else detailed, scenes, notes)
 
 
 def preview(head: Head, guidance: Sequence[Guidance], size: int, studio: str = "studio") -> tuple[Tensor, list[Tensor]]:
@@ -183,17 +187,22 @@ def preview(head: Head, guidance: Sequence[Guidance], size: int, studio: str = "
     guidance: of the photos, empty without a photo. size: side of each picture, pixels
     studio: name of the light of the third picture, see `render.panoramas`
     """
-    avatar, images, shown = head.avatar, [], []
-    for scene in head.scenes:
-        radiance, mask = pipeline.render_radiance(avatar, scene, size, background=GREY)
-        images.append(linear_to_srgb(radiance).clamp(0, 1))
-        alone = radiance - (1 - mask) * radiance.new_tensor(GREY)[:, None, None]
-        shown.append(pipeline.finish(alone, mask, scene.camera, scene.light))
-    look = head.scenes[0].detach()
-    sides = [_posed(avatar, look, name, yaw, size) for name, yaw in ((studio, -24.0), (DRAMATIC, 20.0))]
+    avatar, look = head.avatar, head.scenes[0].detach()
+    avatar.whole  # noqa: B018 (made once, for all pictures)
+    in_scene = [partial(_in_scene, avatar, scene, size) for scene in head.scenes]
+    sides = [partial(_posed, avatar, look, name, yaw, size) for name, yaw in ((studio, -24.0), (DRAMATIC, 20.0))]
+    *found, left, right = side_by_side(*in_scene, *sides)
+    shown, images = [x[0] for x in found], [x[1] for x in found]
     crops = [F.interpolate(g.target.photo.image, (size, size), mode="bicubic").clamp(0, 1) for g in guidance]
-    columns = [*([crops] if crops else []), shown, *([side] * len(shown) for side in sides)]
+    columns = [*([crops] if crops else []), shown, *([side] * len(shown) for side in (left, right))]
     return torch.cat([torch.cat(column, 2) for column in columns], 3), images
+
+
+def _in_scene(avatar: Avatar, scene: Scene, size: int) -> tuple[Tensor, Tensor]:
+    """The head in a photo's light: finished as a picture, and plain over grey; sRGB `[1, 3, size, size]` both."""
+    radiance, mask = pipeline.render_radiance(avatar, scene, size, background=GREY)
+    alone = radiance - (1 - mask) * radiance.new_tensor(GREY)[:, None, None]
+    return pipeline.finish(alone, mask, scene.camera, scene.light), linear_to_srgb(radiance).clamp(0, 1)
 
 
 def _posed(avatar: Avatar, scene: Scene, light: str, yaw: float, size: int) -> Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -241,9 +242,6 @@ class HeadModel(nn.Module):
         return _kept(self.uv, (name, size), lambda: self._draw_region(name, size))
 
     def _draw_region(self, name: str, size: int) -> Tensor:
-        from ..render.interpolation import interpolate
-        from ..render.orientation import raster_to_image
-
         if name in ISLAND:
             t = (torch.arange(size, device=self.uv.device) + 0.5) / size
             v, u = torch.meshgrid(1 - t, t, indexing="ij")
@@ -253,9 +251,17 @@ class HeadModel(nn.Module):
             return ((limit - radius) * self._island_radius() * size + 0.5).clamp(0, 1)
         if name == TEETH:
             return patch_mask(size, self.uv.device).float() * bool(self.n_teeth)
-        weights = self.vertex_region(name)
-        rast = self.rasterize_atlas(size)
-        return raster_to_image(interpolate(weights[:, None], rast, self.triangles) * (rast[..., 3:] > 0))[0, 0]
+        if name not in self._regions:
+            raise UserError(f"Unknown region '{name}'; choose one of {', '.join(self.region_names)}.")
+        return _kept(self.uv, ("regions", size), lambda: self._draw_regions(size))[self._regions.index(name)]
+
+    def _draw_regions(self, size: int) -> Tensor:
+        """All regions that are fields of the skin, `[R, size, size]`: one look-up costs what one alone does."""
+        from ..render.interpolation import interpolate
+        from ..render.orientation import raster_to_image
+
+        weights = F.pad(self.fields, (0, self.n_vertices - self.n_skin)).T
+        return raster_to_image(interpolate(weights, self.rasterize_atlas(size), self.triangles))[0]
 
     def uv_positions(self, vertices: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Position of each texel: vertices `[B, V, 3]` -> positions `[B, 3, size, size]`, covered `[size, size]` bool.

@@ -136,7 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(a.threads)
     config = {"data": Path(a.data).name, "lr": a.lr, "batch": a.batch, "seed": a.seed, "precision": a.precision}
     budget = Budget(a.minutes, a.steps).catch_signals()
-    run = Run(a.out, config | {"minutes": a.minutes, "steps": a.steps})
+    run = Run(a.out, config)
     train(Path(a.data), run, budget, a.batch, a.lr, a.seed, a.precision, a.save_seconds)
     return 0
 
