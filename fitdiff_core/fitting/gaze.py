@@ -47,17 +47,19 @@ def eyes_shut(image: Tensor, mesh: Tensor) -> bool:
     image: crop `[1, 3, S, S]` sRGB. mesh: `[468, 2+]` in its pixels. The mesh network leaves a gap between closed lids,
     up to that of an open eye, so the gap tells nothing.
     """
-    size = image.shape[-1]
-    t = torch.arange(size, device=image.device) + 0.5
-    points = torch.stack(torch.meshgrid(t, t, indexing="xy"), -1)
-    log = srgb_to_linear(image)[0].clamp(min=0.002).log()
     shares = []
     for lids in (LIDS_LEFT, LIDS_RIGHT):
         outline = mesh[list(lids), :2].to(image)
         centre = outline.mean(0)
         across = outline[:, 0].amax() - outline[:, 0].amin()
+        x0, y0, x1, y1 = _window(centre, outline, image.shape[-1])
+        if x1 <= x0 or y1 <= y0:
+            return False
+        t = torch.arange(image.shape[-1], device=image.device) + 0.5
+        points = torch.stack(torch.meshgrid(t[x0:x1], t[y0:y1], indexing="xy"), -1)
+        log = srgb_to_linear(image[0, :, y0:y1, x0:x1]).clamp(min=0.002).log()
 
-        def grown(x: float, y: float, centre: Tensor = centre, outline: Tensor = outline) -> Tensor:
+        def grown(x: float, y: float, points=points, centre=centre, outline=outline) -> Tensor:
             return inside_polygon(points, centre + (outline - centre) * outline.new_tensor([x, y]))
 
         between = grown(0.95, 0.95) & ((points[..., 0] - centre[0]).abs() < 0.3 * across)
@@ -69,6 +71,13 @@ def eyes_shut(image: Tensor, mesh: Tensor) -> bool:
         like_skin = ((ratio - level).norm(dim=0) < SKIN_TINT) & (level.abs() < SKIN_STEP)
         shares.append(float(like_skin.float().mean()))
     return sum(shares) / 2 > SHUT
+
+
+def _window(centre: Tensor, outline: Tensor, size: int) -> tuple[int, ...]:
+    """x0, y0, x1, y1 of the pixels that the largest of the outlines in `eyes_shut` covers, within the picture."""
+    reach = (outline - centre).abs().amax(0) * outline.new_tensor([1.3, 2.6]) + 1
+    low, high = (centre - reach).floor().long().clamp(min=0), (centre + reach).ceil().long().clamp(max=size)
+    return (*low.tolist(), *high.tolist())
 
 
 def iris_score(image: Tensor, lids: Tensor, origin: Tensor, radius: float) -> tuple[Tensor, Tensor]:
