@@ -172,26 +172,31 @@ def fragments(pos: Tensor, tri: Tensor, size: tuple[int, int], limit: Tensor) ->
     low, high = y.amin(1).ceil().clamp(min=0), y.amax(1).floor().clamp(max=height - 1)
     keep = torch.nonzero(usable[0][tri].all(1) & (high >= low)).squeeze(1)
     owner, row = _ranges(keep, low[keep], high[keep])
-    left, right = _span(corner[owner], row)
+    left, right = _span(corner.index_select(0, owner), row)
     left, right = left.ceil().clamp(min=0), right.floor().clamp(max=width - 1)
     some = torch.nonzero(right >= left).squeeze(1)
-    span, column = _ranges(some, left[some], right[some])
-    t, row = owner[span], row[span]
-    pixel = row.long() * width + column.long()
-    e = _edges(corner, t, column, row)
-    depth = (e * corner[..., 2][t]).sum(1)
-    front = torch.nonzero(depth < limit.reshape(-1)[pixel]).squeeze(1)
-    t = t[front]
-    weight = e[front] / pos[:, 3][tri][t]
-    return Fragments(pixel[front], depth[front], t, weight / weight.sum(1, keepdim=True))
+    owner, row, left, right = (x.index_select(0, some) for x in (owner, row, left, right))
+    # along a row u, v and depth are linear in x; most pixels lie behind the head, so their depth comes first
+    plane = _planes(corner).index_select(0, owner)
+    slope, start = plane[..., 0], plane[..., 1] * row[:, None] + plane[..., 2]
+    span, column = _ranges(torch.arange(len(owner)), left, right)
+    pixel = (row * width).long().index_select(0, span) + column.long()
+    depth = slope[:, 2].contiguous().index_select(0, span) * column + start[:, 2].contiguous().index_select(0, span)
+    front = torch.nonzero(depth < limit.reshape(-1).index_select(0, pixel)).squeeze(1)
+    pixel, depth, span, column = (x.index_select(0, front) for x in (pixel, depth, span, column))
+    at = slope[:, :2].index_select(0, span) * column[:, None] + start[:, :2].index_select(0, span)
+    u, v = at.clamp(0, 1).unbind(1)
+    t = owner.index_select(0, span)
+    weight = torch.stack([u, v, (1 - u - v).clamp(min=0)], 1) / pos[:, 3][tri].index_select(0, t)
+    return Fragments(pixel, depth, t, weight / weight.sum(1, keepdim=True))
 
 
 def _ranges(ids: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
     """Each id once for every whole number from first to last, and these numbers (float)."""
     count = (last - first + 1).long()
     k = torch.repeat_interleave(torch.arange(len(ids)), count)
-    rank = torch.arange(len(k)) - (torch.cumsum(count, 0) - count)[k]
-    return ids[k], first[k] + rank
+    begin = first - (torch.cumsum(count, 0) - count)
+    return ids.index_select(0, k), torch.arange(len(k)) + begin.index_select(0, k)
 
 
 def _span(corner: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
@@ -206,23 +211,22 @@ def _span(corner: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
     return left, right
 
 
-def _edges(corner: Tensor, t: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Barycentric weights `[N, 3]` on the screen of points x, y in triangles t of `corner` `[T, 3, 3]`."""
-    (ax, ay), (bx, by), (cx, cy) = (corner[:, k, :2].unbind(1) for k in range(3))
+def _planes(corner: Tensor) -> Tensor:
+    """Triangles `[T, 3, 3]` (pixels and depth) -> `[T, 3, 3]`: u, v and depth as a x + b y + c on the screen."""
+    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = (corner[:, k].unbind(1) for k in range(3))
     area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
-    inverse = torch.where(area.abs() > 1e-12, 1 / area, torch.zeros_like(area))
-    # linear in x and y: one set of coefficients a triangle
-    u = torch.stack([(by - cy) * inverse, (cx - bx) * inverse, (bx * cy - cx * by) * inverse], 1)[t]
-    v = torch.stack([(cy - ay) * inverse, (ax - cx) * inverse, (cx * ay - ax * cy) * inverse], 1)[t]
-    u, v = (w[:, 0] * x + w[:, 1] * y + w[:, 2] for w in (u, v))
-    u, v = u.clamp(0, 1), v.clamp(0, 1)
-    return torch.stack([u, v, (1 - u - v).clamp(min=0)], 1)
+    inverse = torch.where(area.abs() > 1e-12, 1 / area, torch.zeros_like(area))[:, None]
+    u = torch.stack([by - cy, cx - bx, bx * cy - cx * by], 1) * inverse
+    v = torch.stack([cy - ay, ax - cx, cx * ay - ax * cy], 1) * inverse
+    depth = u * (az - cz)[:, None] + v * (bz - cz)[:, None]
+    depth[:, 2] += cz
+    return torch.stack([u, v, depth], 1)
 
 
 def _at(values: Tensor, found: Fragments, tri: Tensor) -> Tensor:
     """Vertex values `[V, C]` at fragments -> `[N, C]`."""
-    corner = tri[found.tri]
-    parts = (values[corner[:, k]] * found.weight[:, k : k + 1] for k in range(3))
+    corner = tri.index_select(0, found.tri)
+    parts = (values.index_select(0, corner[:, k]) * found.weight[:, k : k + 1] for k in range(3))
     return sum(parts, start=values.new_zeros(()))
 
 
