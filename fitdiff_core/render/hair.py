@@ -30,6 +30,9 @@ FAINT = 0.03  # alpha below which a fragment is nothing
 TEXEL = 1e-4  # metres of hair that a texel of the atlas shows across a card
 # Longitudinal lobes (Marschner et al. 2003): shift towards the root, width (radians), strength
 PRIMARY, SECONDARY = (-0.06, 0.12, 0.10), (0.12, 0.24, 0.85)
+# of soft light: its share that strands mirror white and coloured; turns round the strand (radians) and their weights
+SHEEN, COLOURED_SHEEN = 0.02, 0.45
+CONE = [(turn, math.cos(turn / 2)) for turn in (-1.2, -0.6, 0.0, 0.6, 1.2)]
 COARSEST = 4  # halvings of the texture at most
 SHADOW_MAP = 160
 SHADOW_DEPTH = 0.016  # metres of hair that let 1/e of a light through
@@ -311,10 +314,8 @@ def shade_hair(
     normal = normal * flip
     soft = light.irradiance(normal[None])[0].clamp(min=0)
     result = color * soft * ambient * 1.1
-    mirror = F.normalize(2 * (normal * view).sum(1, keepdim=True) * normal - view, dim=1)
-    glance = light.radiance(mirror[None])[0].clamp(min=0)
     sine_v = (along * view).sum(1, keepdim=True)
-    result = result + gloss * glance * ambient**2 * (0.006 + 0.15 * color) * (1 - sine_v**2).clamp(min=0)
+    result = result + gloss * ambient**1.5 * (SHEEN + color * COLOURED_SHEEN) * _from_cone(normal, along, view, light)
     tinted = color.clamp(min=1e-4).sqrt() * 0.55
     for k in range(light.direction.shape[1]):
         toward, lamp = light.direction[0, k], light.color[0, k]
@@ -330,6 +331,22 @@ def shade_hair(
             spec = spec + strength * tint * torch.exp(-(((tilt - shift) / width) ** 2)) * (0.35 + 0.65 * azimuth)
         result = result + lamp * seen * (color * matte / math.pi + 0.34 * gloss * spec * facing * ambient.sqrt())
     return result
+
+
+def _from_cone(normal: Tensor, along: Tensor, view: Tensor, light: Light) -> Tensor:
+    """Mean soft light `[N, 3]` from where strands mirror it to the eye: a cone round the strand, cut by the surface."""
+    sine = (along * view).sum(1, keepdim=True)
+    across = view - sine * along
+    cosine = across.norm(dim=1, keepdim=True)
+    ahead = across / cosine.clamp(min=1e-4)
+    aside = torch.linalg.cross(along, ahead)
+    total, whole = torch.zeros_like(normal), torch.zeros_like(sine)
+    for turn, share in CONE:
+        toward = cosine * (math.cos(turn) * ahead + math.sin(turn) * aside) - sine * along
+        share = share * ((toward * normal).sum(1, keepdim=True) + 0.3).clamp(0, 1)
+        total += share * light.radiance(toward[None])[0].clamp(min=0)
+        whole += share
+    return total / whole.clamp(min=1e-4) * (whole * 1.2).clamp(max=1)
 
 
 def hair_shadows(
