@@ -170,7 +170,6 @@ def make(args: argparse.Namespace) -> Made:
         from .files import write_atomic
         from .heads import preview
         from .image import save_png
-        from .parallel import side_by_side
     config, formats = read_config(args.config, args.steps, args.face), mesh_formats(args)
     check_device(args.device)
     out = Path(args.out)
@@ -186,10 +185,6 @@ def make(args: argparse.Namespace) -> Made:
         print(f"note: {line}", file=sys.stderr)
     avatar, scenes, notes = head
 
-    def draw() -> tuple[Tensor, list[Tensor]]:
-        with clock.stage("render"):
-            return preview(head, guidance, config["render_size"], args.light)
-
     def write() -> None:
         with clock.stage("export"):
             out.mkdir(parents=True, exist_ok=True)
@@ -199,7 +194,8 @@ def make(args: argparse.Namespace) -> Made:
             if args.save_avatar:
                 save_avatar(out / f"head{SUFFIX}", avatar, scenes[0].detach())
 
-    (picture, images), _ = side_by_side(draw, write)
+    with clock.stage("render"):
+        picture, images = preview(head, guidance, config["render_size"], args.light, write)
     save_png(out / "render.png", picture)
     similarity = []
     if guidance:

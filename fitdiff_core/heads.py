@@ -178,7 +178,13 @@ def make_head(
     return Head(detailed.with_hair(*haired.hair) if haired.hair else detailed, scenes, notes)
 
 
-def preview(head: Head, guidance: Sequence[Guidance], size: int, studio: str = "studio") -> tuple[Tensor, list[Tensor]]:
+def preview(
+    head: Head,
+    guidance: Sequence[Guidance],
+    size: int,
+    studio: str = "studio",
+    meanwhile: Callable[[], object] = lambda: None,
+) -> tuple[Tensor, list[Tensor]]:
     """The picture of a run `[1, 3, H, W]`, and the plain renders of its scenes, sRGB over grey.
 
     Side by side: the photo's crop, the head in the photo's light, the head in the studio and in dramatic light, seen
@@ -186,12 +192,13 @@ def preview(head: Head, guidance: Sequence[Guidance], size: int, studio: str = "
 
     guidance: of the photos, empty without a photo. size: side of each picture, pixels
     studio: name of the light of the third picture, see `render.panoramas`
+    meanwhile: other work that may run at the same time
     """
     avatar, look = head.avatar, head.scenes[0].detach()
     avatar.whole  # noqa: B018 (made once, for all pictures)
     in_scene = [partial(_in_scene, avatar, scene, size) for scene in head.scenes]
     sides = [partial(_posed, avatar, look, name, yaw, size) for name, yaw in ((studio, -24.0), (DRAMATIC, 20.0))]
-    *found, left, right = side_by_side(*in_scene, *sides)
+    *found, left, right, _ = side_by_side(*in_scene, *sides, meanwhile)
     shown, images = [x[0] for x in found], [x[1] for x in found]
     crops = [F.interpolate(g.target.photo.image, (size, size), mode="bicubic").clamp(0, 1) for g in guidance]
     columns = [*([crops] if crops else []), shown, *([side] * len(shown) for side in (left, right))]

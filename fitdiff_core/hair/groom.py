@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,7 @@ HEAD_REACH = ((0.006, 0.35), (0.018, 0.5), (0.04, 0.6))
 USUAL = 0.8  # brightness of the grain that `streaks` leaves as it is
 KEPT = 4  # grooms that are kept for the next call
 _scalps = WeakTensorKeyDictionary()
+_one_at_a_time = Lock()  # pictures of one head are drawn side by side
 _grooms: OrderedDict[tuple, tuple[HeadModel, HairMesh]] = OrderedDict()  # with the head, whose id is in the key
 
 
@@ -90,12 +92,13 @@ def grow_hair(head: HeadModel, shape: Tensor, style: HairStyle) -> HairMesh | No
         return None
     shape = shape.detach().float().cpu()
     key = (id(head), style, shape.numpy().tobytes())
-    if key not in _grooms:
-        _grooms[key] = head, _grow(head, shape, style)
-        while len(_grooms) > KEPT:
-            _grooms.popitem(last=False)
-    _grooms.move_to_end(key)
-    return _grooms[key][1]
+    with _one_at_a_time:
+        if key not in _grooms:
+            _grooms[key] = head, _grow(head, shape, style)
+            while len(_grooms) > KEPT:
+                _grooms.popitem(last=False)
+        _grooms.move_to_end(key)
+        return _grooms[key][1]
 
 
 def scalp_of(head: HeadModel) -> Scalp:
