@@ -46,6 +46,8 @@ HABIT = 0.06  # how much more likely than the other sex's a style is: as much as
 EARS = 0.06  # how much less likely short styles are where hair covers the ears
 WILD = 0.02  # how much less likely untidy styles are
 LEAST = 0.06  # of the head's area: less hair than this is stubble or none
+SOME_BARE = 0.05  # share of bare scalp; where less is seen, the photo shows little of the head
+GREEN = -8.0  # CIELAB a below which foliage was taken for hair
 STUBBLE, FLAT = 0.33, 0.65  # hair of the skin's colour that hardly stands off the head is shaved
 # what is tried on the best styles: field -> factors, or steps where a number may be 0 or negative
 FACTORS = {
@@ -61,6 +63,7 @@ STEPS = {
     "part": (-0.025, 0.025),
     "curtain": (-0.012, 0.01),
 }
+BOB_HEM = -0.065  # metres; no loose hair is cut higher: it would cover half of the ear
 HIGHEST = -0.01  # metres; loose long hair is cut no higher, at the middle of the ear
 FRINGE, NO_FRINGE = 0.3, 0.08  # share of the forehead that hair covers where there is a fringe, and where there is none
 COVERED = 0.55  # share of the ears from which hair lies over them
@@ -69,8 +72,10 @@ HEM_WIDE = 7  # pixels of hair in a row, 2.6 cm
 LONG_FRINGE = 0.12  # metres; it is cut at the opening
 TOP, SIDES = (3, 4, 5, 6, 7, 8, 9), (23, 0, 1, 11, 12, 13)  # directions of the outline where the volume is measured
 WAVELENGTH = 0.09  # metres, of the waves of long hair
+FULL = ((0.028, 0.036), (0.05, 0.07))  # metres, greatest stand-off of top and sides of straight and of curly hair
 STANDING = (0.35, 1.7)  # factors of the length of hair that stands off the head
 GREY, DIM = 0.1, 0.2  # linear colour in which the hair is drawn to find its own, and that of the second picture over it
+UNEVEN = 0.011  # metres by which the top of short hair stands higher than its sides, at most
 LOWER = 0.4  # quantile of the directions
 STREAKS = (0.7, 1.2)  # contrast of strands that is fitted
 BRIGHTER = 1.3  # how much brighter than in the photo hair may be
@@ -102,7 +107,8 @@ def fit_view(
         return suitable_style(avatar, seed), ["The photo hides the hair; the hair is one that suits the face."]
     share = float(seen.mask.sum() / (view.edge > -0.9).sum().clamp(min=1))
     shaved = seen.stubble > STUBBLE and seen.above < FLAT
-    if seen.bare > BALD or share < LEAST * (1 + 2 * seen.bare) or shaved:
+    few = share < LEAST * (1 + 2 * seen.bare) and (seen.bare > SOME_BARE or share < LEAST / 3)
+    if seen.bare > BALD or few or shaved or _green(seen.color):
         if share < LEAST / 3 and not shaved:
             return None, []
         return PRESETS["shaved"].with_(seed=seed, **pigment(painted_hair(avatar).colour)), []
@@ -115,6 +121,11 @@ def fit_view(
     if cover is not None:  # the groom itself reaches a little less far than its sketch
         style = sketch.toward(style, torch.maximum(cover, (view.edge > style.hairline + 0.002).to(cover)))
     return style.with_(streaks=streaks, **pigment(colour)), []
+
+
+def _green(colour: np.ndarray) -> bool:
+    """Whether a linear RGB `[3]` is that of foliage."""
+    return bool(lab(colour)[1] < GREEN)
 
 
 class Sketch:
@@ -173,6 +184,7 @@ class Sketch:
         # background that the mask took for hair makes bumps, so the lower part of the directions counts
         low = lambda at: float(np.nanquantile(thick[list(at)], LOWER)) if np.isfinite(thick[list(at)]).any() else np.nan  # noqa: E731
         top, side = low(TOP), low(SIDES)
+        top = min(top, side + UNEVEN) if side < CROP else top  # the fitted skull is not known to the centimetre
         if np.isfinite(top) != np.isfinite(side):  # the other tells about it
             top, side = (1.3 * side, side) if np.isfinite(side) else (top, 0.7 * top)
         return max(top, 0.004), max(side, 0.002)
@@ -268,7 +280,7 @@ def _first_round(sketch: Sketch, names: tuple[str, ...]) -> list[tuple[str, Hair
         if style.tie == "none":
             changes["opening"] = sketch.opening
         if style.long:
-            changes |= {"over_ears": cut.ears > COVERED, "hem": cut.hem}
+            changes |= {"over_ears": cut.ears > COVERED, "hem": min(cut.hem, BOB_HEM)}
             if style.strand == "straight" and cut.wave > style.wave:
                 changes |= {"wave": cut.wave, "wavelength": WAVELENGTH}
         if np.isfinite(top + side) and style.tie == "none":
@@ -276,7 +288,8 @@ def _first_round(sketch: Sketch, names: tuple[str, ...]) -> list[tuple[str, Hair
                 f = np.clip([top / (0.9 * style.top), side / (0.9 * style.sides)], *STANDING)
                 changes |= {"top": style.top * f[0], "sides": style.sides * f[1], "back": style.back * f.mean()}
             else:
-                changes |= {"volume": top, "side_volume": side / max(top, 0.004)}
+                high, wide = (min(x, y) for x, y in zip((top, side), FULL[style.strand == "curly"], strict=True))
+                changes |= {"volume": high, "side_volume": wide / max(high, 0.004)}
                 if style.hem <= -1:  # long enough to stand as far
                     changes |= {"top": max(style.top, 1.2 * top + 0.03), "sides": max(style.sides, 1.1 * side + 0.012)}
                 if name in CROPS and top < CROP:
@@ -347,7 +360,9 @@ def _options(style: HairStyle, key: str) -> list[HairStyle]:
             return []
         more = {"back": 1.0} if key == "sides" else {}
         factors = [f for f in FACTORS[key] if f < 1 or style.flow != "out"]  # standing hair grows by its preset alone
-        return [style.with_(**{key: value * f}, **dict.fromkeys(more, style.back * f)) for f in factors]
+        found = [style.with_(**{key: value * f}, **dict.fromkeys(more, style.back * f)) for f in factors]
+        most = FULL[style.strand == "curly"]
+        return [s for s in found if s.volume <= most[0] and s.volume * s.side_volume <= most[1]]
     if (
         (key == "hem" and value <= -1)
         or (key == "fringe_sweep" and not style.fringe)
@@ -355,7 +370,7 @@ def _options(style: HairStyle, key: str) -> list[HairStyle]:
         or (key == "curtain" and not style.long)
     ):
         return []
-    return [style.with_(**{key: value + s}) for s in STEPS[key] if key != "hem" or value + s <= HIGHEST]
+    return [style.with_(**{key: value + s}) for s in STEPS[key] if key != "hem" or value + s <= BOB_HEM]
 
 
 def _look(

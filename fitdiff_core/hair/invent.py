@@ -16,7 +16,9 @@ from .underlay import SIZE, scalp_area
 if TYPE_CHECKING:
     from ..avatar import Avatar
 
+NATURAL = 2.0  # CIELAB distance from natural hair up to which a colour is given as melanin
 DYED = 10.0  # CIELAB distance from natural hair from which a colour is that of a dye
+BROWN = (0.85, 0.1)  # melanin and redness of dark hair
 BLUISH = 22.0  # CIELAB chroma below which blue hair is not dyed
 DARKEST = 0.3  # of the mean brightness of grey hair: dark strands among the white ones
 BALD = 9.0  # CIELAB distance of the painted scalp from the skin below which the head is bald
@@ -99,7 +101,10 @@ def pigment(colour: np.ndarray) -> dict[str, float | tuple | None]:
     grey = float(np.clip((lightness - 46) / 24, 0, 1) * np.clip(1 - (chroma - 6) / 12, 0, 1))
     bright = float(np.dot(LUMINANCE, colour))
     if b < 0 and np.hypot(a, b) < BLUISH:  # of the sky, which shows on black and on white hair
-        colour = bright * WHITE / np.dot(LUMINANCE, WHITE)
+        natural = WHITE if grey > 0.3 else pigment_colour(*BROWN)
+        colour = bright * natural / np.dot(LUMINANCE, natural)
+    elif a < 0 and np.hypot(a, b) < BLUISH:  # nor is natural hair green
+        colour = colour * [1, min(1.0, 0.515 * (colour[0] + colour[2]) / colour[1]), 1]
     base = np.clip(colour, 0.004, 1)
     if grey > 0.05:  # what is left for the strands that are not white, in the hue of the mean
         left = (bright - 0.8 * grey * np.dot(LUMINANCE, WHITE)) / (1 - 0.8 * grey)
@@ -107,7 +112,7 @@ def pigment(colour: np.ndarray) -> dict[str, float | tuple | None]:
     melanin, redness, away = nearest_pigment(base)
     # between the photo's colour, whose light is not known exactly, and that of natural hair
     between = np.sqrt(base * pigment_colour(melanin, redness)) if away < DYED else base
-    dye = tuple(float(c) for c in between) if away > 3.5 else None
+    dye = tuple(float(c) for c in between) if away > NATURAL else None
     return {"melanin": melanin, "redness": redness, "grey": grey, "dye": dye}
 
 

@@ -17,6 +17,9 @@ from ..filters import gaussian_blur
 from ..image import srgb_to_linear
 
 LONG_HEM, MEDIUM_HEM = -0.1, -0.045  # metres below the ear's middle: about the chin, and the ear lobe
+LOW_HEM = -0.15  # of hair that is surely long
+BIG, LOOSE = 0.04, 0.55  # metres off the sides, and order, of hair that may be loose curls
+SLEEK = 0.6  # order from which hair may be drawn back
 CROP = 0.014  # metres; hair that stands less off the scalp is cropped, combed flat, or tied
 COILS, CURLS, MIXED, COMBED = 0.42, 0.46, 0.5, 0.72  # order of the strands: below the first all coils, above the last sleek
 WAVE = 0.009  # metres, of long hair with the order COILS
@@ -25,7 +28,7 @@ LEAST = 600  # pixels of the finer view; fewer tell nothing of the texture
 BARE_EARS, TIES_HAIR = 0.3, 0.45  # share of the ears that hair covers, how feminine a face is
 WINDOW = 5.0  # pixels of the finer view, 6 mm
 
-COILED_SHORT = ("short_afro", "short_curls")
+COILED_SHORT = ("short_afro",)
 COILED_FULL = ("afro", "short_afro", "short_curls")
 COILED_LONG = ("long_curly", "curly_bob", "afro")
 CROPS = ("crew_cut", "french_crop", "ivy_league")
@@ -55,6 +58,11 @@ class Cut(NamedTuple):
         return self.order < COILS or (self.order < CURLS and self.hem < LONG_HEM)
 
     @property
+    def sleek(self) -> float:
+        """0..1, how surely hair is combed flat."""
+        return float(np.clip((self.order - SLEEK) / 0.15, 0, 1)) if self.order > 0 else 0.0
+
+    @property
     def wave(self) -> float:
         """Amplitude of the waves of long hair, metres."""
         return WAVE * float(np.clip((COMBED - self.order) / (COMBED - CURLS), 0, 1)) if self.order > 0 else 0.0
@@ -63,17 +71,20 @@ class Cut(NamedTuple):
 def candidates(cut: Cut, feminine: float = 0.5) -> tuple[str, ...]:
     """Names of the presets that agree with a cut; their silhouettes decide between them. feminine: 0..1"""
     known = np.isfinite(cut.top)
+    if cut.coiled and cut.ears < BARE_EARS and cut.hem > LOW_HEM:  # what is seen below is the nape
+        return COILED_FULL if known and cut.top > 2 * CROP else COILED_SHORT
     if cut.hem <= LONG_HEM:
-        return COILED_LONG if cut.coiled else LONG
+        loose = ("long_curly",) if cut.order < LOOSE and cut.side > BIG else ()
+        return COILED_LONG if cut.coiled else (*LONG, *loose)
     if cut.hem <= MEDIUM_HEM:
         return ("curly_bob", *COILED_FULL) if cut.coiled else MEDIUM
     if cut.coiled:
         return COILED_FULL if known and cut.top > 2 * CROP else COILED_SHORT
-    if cut.order < MIXED and known and cut.top < 1.5 * CROP:
+    if not cut.order >= MIXED and not (known and cut.top > 1.5 * CROP):
         return CROPS
     # sleek hair that lies flat, off bare ears, and whose ends are not seen
-    flat = (not known or cut.top < 1.5 * CROP) and cut.ears < BARE_EARS
-    return (*SHORT, *TIED) if flat and feminine > TIES_HAIR else SHORT
+    flat = not known or cut.top < 1.5 * CROP
+    return TIED if flat and cut.sleek > 0.5 and cut.ears < BARE_EARS and feminine > TIES_HAIR else SHORT
 
 
 @torch.no_grad()
