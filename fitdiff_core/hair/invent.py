@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NATURAL = 2.0  # CIELAB distance from natural hair up to which a colour is given as melanin
 DYED = 10.0  # CIELAB distance from natural hair from which a colour is that of a dye
-BROWN = (0.85, 0.1)  # melanin and redness of dark hair
+NEUTRAL = np.array([0.57, 0.53, 0.49])  # hue of hair that looks grey or bluish
 BLUISH = 22.0  # CIELAB chroma below which blue hair is not dyed
 DARKEST = 0.3  # of the mean brightness of grey hair: dark strands among the white ones
 BALD = 9.0  # CIELAB distance of the painted scalp from the skin below which the head is bald
@@ -101,8 +101,7 @@ def pigment(colour: np.ndarray) -> dict[str, float | tuple | None]:
     grey = float(np.clip((lightness - 46) / 24, 0, 1) * np.clip(1 - (chroma - 6) / 12, 0, 1))
     bright = float(np.dot(LUMINANCE, colour))
     if b < 0 and np.hypot(a, b) < BLUISH:  # of the sky, which shows on black and on white hair
-        natural = WHITE if grey > 0.3 else pigment_colour(*BROWN)
-        colour = bright * natural / np.dot(LUMINANCE, natural)
+        colour = bright * NEUTRAL / np.dot(LUMINANCE, NEUTRAL)
     elif a < 0 and np.hypot(a, b) < BLUISH:  # nor is natural hair green
         colour = colour * [1, min(1.0, 0.515 * (colour[0] + colour[2]) / colour[1]), 1]
     base = np.clip(colour, 0.004, 1)

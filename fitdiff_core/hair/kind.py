@@ -84,7 +84,7 @@ def candidates(cut: Cut, feminine: float = 0.5) -> tuple[str, ...]:
         return CROPS
     # sleek hair that lies flat, off bare ears, and whose ends are not seen
     flat = not known or cut.top < 1.5 * CROP
-    return TIED if flat and cut.sleek > 0.5 and cut.ears < BARE_EARS and feminine > TIES_HAIR else SHORT
+    return TIED if flat and cut.sleek > 0.4 and cut.ears < BARE_EARS and feminine > TIES_HAIR else SHORT
 
 
 @torch.no_grad()

@@ -183,7 +183,7 @@ def see_hair(view: View, mask: Tensor) -> Seen:
         inner = better if better.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
     # over the scalp there is no background
     over = inner & (view.edge > 0.004)
-    inner = over if over.sum() > max(LEAST, float(inner.sum()) / 5) else inner
+    inner = over if over.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
     light = color[..., 0][inner]
     spread = float(light.quantile(0.85) - light.quantile(0.15))
     body = body_colour(srgb_to_linear(view.image)[:, inner])
