@@ -181,9 +181,9 @@ def see_hair(view: View, mask: Tensor) -> Seen:
     sure = above_edge & (mask > 0.85) & (F.max_pool2d((view.edge > -0.9).float()[None, None], 21, 1, 10)[0, 0] > 0)
     for better in (above_edge, inner & ~like, above_edge & ~like, sure, sure & ~like):
         inner = better if better.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
-    # over the scalp there is no background
-    over = inner & (view.edge > 0.004)
-    inner = over if over.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
+    # next to the head there is least background
+    near = inner & (F.max_pool2d((view.edge > -0.9).float()[None, None], 5, 1, 2)[0, 0] > 0)
+    inner = near if near.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
     light = color[..., 0][inner]
     spread = float(light.quantile(0.85) - light.quantile(0.15))
     body = body_colour(srgb_to_linear(view.image)[:, inner])
