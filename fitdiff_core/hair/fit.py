@@ -23,8 +23,8 @@ from .cards import ribbons
 from .colour import lab
 from .groom import grow_hair, scalp_of
 from .growth import grow
-from .kind import CROP, CROPS, TIED, Cut, candidates, strand_order
 from .invent import feminine_share, painted_hair, pigment, suitable_style
+from .kind import CROP, CROPS, TIED, Cut, candidates, strand_order
 from .locks import bend
 from .mask import by_colour
 from .outline import CENTRE, corrected, directions, opening_of, reshape
@@ -327,7 +327,7 @@ def _hem(sketch: Sketch) -> float:
     rows = torch.nonzero(wide >= HEM_WIDE).flatten()
     low = view.metre[int(rows.max()), SIDE // 2, 1] if len(rows) else view.metre[..., 1][mask].min()
     edge = view.metre[..., 1][view.valid].min()
-    cut_off = low - edge < 0.015 and len(rows) and int(wide[rows.max()]) >= 2 * HEM_WIDE
+    cut_off = low - edge < 0.015 and len(rows) and int(wide[rows.max()]) >= HEM_WIDE * (2 if sketch.pitch > 0.15 else 1)
     # of a head that looks up, the nape is seen lower than it is
     up = max(sketch.pitch, 0.0)
     height = (float(low) + NAPE_BEHIND * math.sin(up)) / math.cos(up)
@@ -359,7 +359,9 @@ def _options(style: HairStyle, key: str) -> list[HairStyle]:
         ):
             return []
         more = {"back": 1.0} if key == "sides" else {}
-        factors = [f for f in FACTORS[key] if f < 1 or style.flow != "out"]  # standing hair grows by its preset alone
+        factors = [
+            f for f in FACTORS[key] if f < 1 or style.flow not in ("out", "up")
+        ]  # standing hair grows by its preset alone
         found = [style.with_(**{key: value * f}, **dict.fromkeys(more, style.back * f)) for f in factors]
         most = FULL[style.strand == "curly"]
         return [s for s in found if s.volume <= most[0] and s.volume * s.side_volume <= most[1]]

@@ -19,6 +19,7 @@ LIGHTNESS = 0.45  # weight of lightness: shading changes it
 SURE = 3.0  # largest change of the log odds
 OFF_HEAD = 1.6  # and the largest off the head, upwards: what lies behind short hair often has its colour
 OVER, LOW = 0.008, -0.04  # metres inside the hairline that is surely scalp; height below which hair is long
+MARGIN = 5.0  # CIELAB by which background must be nearer there: the rim of hair is lit from behind
 RIM = 5.0  # largest change of the log odds, downwards, off the head of short hair
 FRINGES = 1.8  # log odds by which the segmenter undervalues hair over the forehead; on bare ones it says under .02
 STEP = 1.6  # CIELAB by which a pixel is nearer to hair than to others for one unit of log odds
@@ -51,7 +52,7 @@ def by_colour(view: View, mask: Tensor) -> Tensor:
     forehead = face & (view.edge > BROWS) & (view.edge < 0.03)
     change = ((to_other - to_hair) / STEP).clamp(-SURE, SURE)
     if short:
-        change = torch.where(on, change, ((to_other - to_hair) / STEP).clamp(-RIM, SURE))
+        change = torch.where(on, change, ((to_other - to_hair + MARGIN) / STEP).clamp(-RIM, SURE))
     change = torch.where(on, change, change.clamp(max=OFF_HEAD))
     change = torch.where(forehead, change.clamp(min=-SURE / 2) + FRINGES, change)
     change = gaussian_blur(change[None, None], 0.7)[0, 0] * (forehead | (view.valid & ~on))

@@ -34,6 +34,7 @@ LEAST_SEEN = 30  # pixels of scalp, face or hair; fewer tell nothing
 COVERED = 0.6  # share of the scalp that is neither hair nor of the skin's colour: a hat
 SKIN_LIKE = 4.8  # CIELAB, lightness halved: nearer to the face's colours is skin
 BALD = 0.8  # share of the scalp that looks like skin
+LOW = -0.04  # metres; hair below it is long
 BARE_TOP = 0.25  # of the outline of the top: less hair there is a bald top
 
 
@@ -181,8 +182,9 @@ def see_hair(view: View, mask: Tensor) -> Seen:
     sure = above_edge & (mask > 0.85) & (F.max_pool2d((view.edge > -0.9).float()[None, None], 21, 1, 10)[0, 0] > 0)
     for better in (above_edge, inner & ~like, above_edge & ~like, sure, sure & ~like):
         inner = better if better.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
-    # next to the head there is least background
-    near = inner & (F.max_pool2d((view.edge > -0.9).float()[None, None], 5, 1, 2)[0, 0] > 0)
+    # next to the head there is least background, but long hair is seen best away from it
+    long = int((inner & (view.metre[..., 1] < LOW)).sum()) > LEAST_SEEN
+    near = inner & ~torch.tensor(long) & (F.max_pool2d((view.edge > -0.9).float()[None, None], 5, 1, 2)[0, 0] > 0)
     inner = near if near.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
     light = color[..., 0][inner]
     spread = float(light.quantile(0.85) - light.quantile(0.15))
