@@ -72,7 +72,7 @@ HEM_WIDE = 7  # pixels of hair in a row, 2.6 cm
 LONG_FRINGE = 0.12  # metres; it is cut at the opening
 TOP, SIDES = (3, 4, 5, 6, 7, 8, 9), (23, 0, 1, 11, 12, 13)  # directions of the outline where the volume is measured
 WAVELENGTH = 0.09  # metres, of the waves of long hair
-FULL = ((0.028, 0.036), (0.05, 0.07))  # metres, greatest stand-off of top and sides of straight and of curly hair
+FULL = ((0.034, 0.048), (0.06, 0.08))  # metres, greatest stand-off of top and sides of straight and of curly hair
 STANDING = (0.35, 1.7)  # factors of the length of hair that stands off the head
 GREY, DIM = 0.1, 0.2  # linear colour in which the hair is drawn to find its own, and that of the second picture over it
 UNEVEN = 0.011  # metres by which the top of short hair stands higher than its sides, at most
@@ -173,7 +173,7 @@ class Sketch:
         """What the photo says of the haircut."""
         top, side = self.thickness
         order = strand_order(self.view.fine, self.seen.mask * self.view.valid)
-        return Cut(top, side, _hem(self), _ears(self), order)
+        return Cut(top, side, _hem(self), _ears(self), order, _forehead(self))
 
     @property
     def thickness(self) -> tuple[float, float]:
@@ -269,8 +269,8 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
 
 def _first_round(sketch: Sketch, names: tuple[str, ...]) -> list[tuple[str, HairStyle]]:
     """Presets with what the mask tells at once: hairline, fringe, covered ears, hem and how far hair stands."""
-    line, forehead, cut = _hairline(sketch), _forehead(sketch), sketch.cut
-    top, side = cut.top, cut.side
+    line, cut = _hairline(sketch), sketch.cut
+    top, side, forehead = cut.top, cut.side, cut.forehead
 
     def preset(name: str) -> HairStyle:
         style = PRESETS[name]

@@ -30,7 +30,7 @@ COILS, CURLS, MIXED, COMBED = (
 WAVE = 0.009  # metres, of long hair with the order COILS
 CLEAR = 0.6  # certainty of a mask at the finer scale, well inside its edge
 LEAST = 600  # pixels of the finer view; fewer tell nothing of the texture
-BARE_EARS, TIES_HAIR = 0.3, 0.45  # share of the ears that hair covers, how feminine a face is
+BARE_EARS, BARE_FOREHEAD, TIES_HAIR = 0.3, 0.15, 0.45  # shares that hair covers, how feminine a face is
 WINDOW = 5.0  # pixels of the finer view, 6 mm
 
 COILED_SHORT = ("short_afro",)
@@ -48,6 +48,7 @@ class Cut(NamedTuple):
 
     top, side: metres that hair stands off the scalp, NaN where the photo doesn't tell
     hem: height of the lowest hair, metres over the ear's middle. ears: share of the visible ears that hair covers
+    forehead: share of the forehead that hair covers
     order: 0..1 how far neighbouring strands run in one direction, NaN where too little is seen; see `strand_order`
     """
 
@@ -56,6 +57,7 @@ class Cut(NamedTuple):
     hem: float
     ears: float
     order: float
+    forehead: float = 0.0
 
     @property
     def coiled(self) -> bool:
@@ -87,9 +89,10 @@ def candidates(cut: Cut, feminine: float = 0.5) -> tuple[str, ...]:
         return COILED_FULL if known and cut.top > 2 * CROP else COILED_SHORT
     if not cut.order >= MIXED and not (known and cut.top > 1.5 * CROP):
         return CROPS
-    # sleek hair that lies flat, off bare ears, and whose ends are not seen
+    # sleek hair that lies flat, off bare ears and a bare forehead, and whose ends are not seen
     flat = not known or cut.top < 1.5 * CROP
-    return TIED if flat and cut.sleek > 0.4 and cut.ears < BARE_EARS and feminine > TIES_HAIR else SHORT
+    bare = cut.ears < BARE_EARS and cut.forehead < BARE_FOREHEAD
+    return TIED if flat and bare and cut.sleek > 0.4 and feminine > TIES_HAIR else SHORT
 
 
 @torch.no_grad()

@@ -19,8 +19,8 @@ CENTRE = np.array([0.0, 0.02])  # x, y in metres on the mean head
 FACE = np.array([0.0, -0.01])  # about the bridge of the nose
 LIMIT = 0.45  # largest absolute log factor; more makes wings
 SHORT, SHORT_LIMIT = 0.02, 0.12  # metres of volume, and the limit of hair that stands off no more
-LOW, HIGH = -0.04, 0.09  # metres; long hair hangs below the first, and is moved as short hair above the second
-HANGING = (0.75, 1.2)  # factors to the side of hair that hangs
+LOW, HIGH = -0.04, 0.06  # metres; long hair hangs below the first, and is moved as short hair above the second
+HANGING, HANGING_CURLS = (0.75, 1.28), (0.75, 1.5)  # factors to the side of hair that hangs
 SMOOTH = (0.25, 0.5, 0.25)
 FREE, ROOT = 0.012, 0.03  # metres off the head, and from the root, from which hair is moved by the whole factor
 JUMP = 0.15  # metres between directions that are not interpolated: there hair ends
@@ -59,8 +59,9 @@ def reshape(strands: Strands, style: HairStyle, body: Body) -> Strands:
         xy = points[:, 1:, :2]
         by, away = factor(np.asarray(style.outline), xy) ** free, xy - CENTRE
         # what hangs is moved to the side alone and by little, or the ends would stick out as wings
+        limits = HANGING if style.strand == "straight" else HANGING_CURLS
         high = ramp(xy[..., 1], LOW, HIGH if style.long else CENTRE[1])
-        points[:, 1:, 0] = CENTRE[0] + away[..., 0] * (high * by + (1 - high) * np.clip(by, *HANGING))
+        points[:, 1:, 0] = CENTRE[0] + away[..., 0] * (high * by + (1 - high) * np.clip(by, *limits))
         points[:, 1:, 1] += away[..., 1] * (by - 1) * high
         points[:, 1:] = body.push_out(points[:, 1:], SKIN)
         strands = replace(strands, points=points, out=body(points)[1])

@@ -42,6 +42,7 @@ def test_sleek_hair_off_the_ears_is_tied_for_women_alone():
     assert candidates(sleek, feminine=0.7) == TIED
     assert candidates(sleek, feminine=0.2) == SHORT
     assert candidates(sleek._replace(ears=0.8), feminine=0.7) == SHORT
+    assert candidates(sleek._replace(forehead=0.4), feminine=0.7) == SHORT
 
 
 def test_the_less_order_the_more_wave():
