@@ -5,7 +5,6 @@ Styles are sketched with a few hundred wide cards, which shows their silhouette 
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from ..image import LUMINANCE, srgb_to_linear
 from ..photo_networks import load_segmenter
 from ..render.hair import hair_layer, hair_shadows
 from ..render.rasterizer import rasterize
+from . import measures
 from .body import Body
 from .cards import ribbons
 from .colour import lab
@@ -64,11 +64,8 @@ STEPS = {
     "curtain": (-0.012, 0.01),
 }
 BOB_HEM = -0.065  # metres; no loose hair is cut higher: it would cover half of the ear
-HIGHEST = -0.01  # metres; loose long hair is cut no higher, at the middle of the ear
 FRINGE, NO_FRINGE = 0.3, 0.08  # share of the forehead that hair covers where there is a fringe, and where there is none
 COVERED = 0.55  # share of the ears from which hair lies over them
-NAPE_BEHIND = 0.09  # metres from the head's centre back to the nape
-HEM_WIDE = 7  # pixels of hair in a row, 2.6 cm
 LONG_FRINGE = 0.12  # metres; it is cut at the opening
 TOP, SIDES = (3, 4, 5, 6, 7, 8, 9), (23, 0, 1, 11, 12, 13)  # directions of the outline where the volume is measured
 WAVELENGTH = 0.09  # metres, of the waves of long hair
@@ -173,7 +170,7 @@ class Sketch:
         """What the photo says of the haircut."""
         top, side = self.thickness
         order = strand_order(self.view.fine, self.seen.mask * self.view.valid)
-        return Cut(top, side, _hem(self), _ears(self), order, _forehead(self))
+        return Cut(top, side, measures.hem(self), measures.ears(self), order, measures.forehead(self))
 
     @property
     def thickness(self) -> tuple[float, float]:
@@ -269,7 +266,7 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
 
 def _first_round(sketch: Sketch, names: tuple[str, ...]) -> list[tuple[str, HairStyle]]:
     """Presets with what the mask tells at once: hairline, fringe, covered ears, hem and how far hair stands."""
-    line, cut = _hairline(sketch), sketch.cut
+    line, cut = measures.hairline(sketch), sketch.cut
     top, side, forehead = cut.top, cut.side, cut.forehead
 
     def preset(name: str) -> HairStyle:
@@ -305,47 +302,6 @@ def _first_round(sketch: Sketch, names: tuple[str, ...]) -> list[tuple[str, Hair
         if n == "bob_with_fringe"
         for x in (-0.042, 0.042)
     ]
-
-
-def _hairline(sketch: Sketch) -> float:
-    """How far the hairline lies above the natural one, metres: where the mask on the head begins."""
-    view = sketch.view
-    here = view.valid & (view.edge > -0.03) & (view.ears < 0.3) & (view.metre[..., 1] > HIGHEST)
-    if here.sum() < 60:
-        return 0.0
-    edge, mask = view.edge[here], sketch.seen.mask[here] > 0.5
-    lines = torch.linspace(-0.008, 0.04, 17)
-    agree = ((edge > lines[:, None]) == mask).float().mean(1)
-    return float(lines[agree.argmax()])
-
-
-def _hem(sketch: Sketch) -> float:
-    """Height of the lowest hair on the head, metres; below the picture's edge where hair reaches it."""
-    view, mask = sketch.view, sketch.seen.mask > 0.5
-    # a narrow strip along the neck is its shadow
-    wide = mask.sum(1)
-    rows = torch.nonzero(wide >= HEM_WIDE).flatten()
-    low = view.metre[int(rows.max()), SIDE // 2, 1] if len(rows) else view.metre[..., 1][mask].min()
-    edge = view.metre[..., 1][view.valid].min()
-    cut_off = low - edge < 0.015 and len(rows) and int(wide[rows.max()]) >= HEM_WIDE * (2 if sketch.pitch > 0.15 else 1)
-    # of a head that looks up, the nape is seen lower than it is
-    up = max(sketch.pitch, 0.0)
-    height = (float(low) + NAPE_BEHIND * math.sin(up)) / math.cos(up)
-    return min(height - 0.06 if cut_off else height, HIGHEST)
-
-
-def _forehead(sketch: Sketch) -> float:
-    """Share of the forehead's middle, 1 to 3 cm under the hairline, that hair covers."""
-    view = sketch.view
-    near = torch.from_numpy(np.abs(sketch.places[..., 0]) < 0.035)
-    here = view.valid & near & (view.face > 0.5) & (view.edge > -0.034) & (view.edge < -0.008)
-    return float((sketch.seen.mask[here] > 0.5).float().mean()) if here.sum() > 12 else 0.0
-
-
-def _ears(sketch: Sketch) -> float:
-    """Share of the visible ears that hair covers."""
-    here = sketch.view.valid & (sketch.view.ears > 0.5)
-    return float((sketch.seen.mask[here] > 0.5).float().mean()) if here.sum() > 12 else 1.0
 
 
 def _options(style: HairStyle, key: str) -> list[HairStyle]:
