@@ -10,14 +10,15 @@ from ..render.rasterizer import rasterize
 from .atlas import CAP
 from .body import Body
 from .cards import Ribbons
-from .growth import _tangent, flow
-from .scalp import Scalp
+from .growth import _tangent, flow, lengths, ramp
+from .scalp import Roots, Scalp
 from .style import HairStyle
 
 PIXELS = 512
 CENTRE = np.array([0.0, 0.005, -0.02])
 OPENING = np.radians(155)  # angle from the top that the map's rim shows
 OFF = 0.0007  # metres above the skin
+SHADED = (0.012, 0.04)  # metres of hair: from the first it begins to shade the cap, from the second it does wholly
 STEPS = 10  # of line integral convolution, to each side
 
 
@@ -43,6 +44,9 @@ def cap_mesh(scalp: Scalp, style: HairStyle, vertices: np.ndarray, normals: np.n
     across = np.cross(along, out)
     rows = np.repeat(used[:, None], 3, 1)
     weight = np.tile([1.0, 0.0, 0.0], (len(used), 1))
+    # under short hair the cap is seen between the strands, as bright as they are
+    length = lengths(style, Roots(rows, weight, mean, edge[used]), np.random.default_rng(style.seed))
+    light = 0.9 - 0.4 * ramp(length, *SHADED) * (not cropped(style))
     tangents = np.concatenate([across, np.full((len(used), 1), 1.0)], 1)
     off = OFF * np.clip((edge[used] + 0.004) / 0.008, 0.3, 1)[:, None]
     return Ribbons(
@@ -52,7 +56,7 @@ def cap_mesh(scalp: Scalp, style: HairStyle, vertices: np.ndarray, normals: np.n
         tangents,
         uv,
         index.reshape(-1, 3),
-        np.full(len(used), 0.9 if cropped(style) else 0.5),
+        light,
         np.full(len(used), 0.2),
         rows,
         weight,
@@ -82,7 +86,7 @@ def paint_cap(scalp: Scalp, style: HairStyle) -> tuple[np.ndarray, np.ndarray, n
     short, soft = cropped(style), 1 + 2.5 * style.crown
     dots = rng.normal(0, 1, (PIXELS, PIXELS))
     cover = 1 / (
-        1 + np.exp(-(edge - 3.0 + 2.4 * grain + (1.0 * dots if short else 0)) / (soft * (1.8 if short else 1.2)))
+        1 + np.exp(-(edge - 3.0 + 1.5 * grain + (1.0 * dots if short else 0)) / (soft * (1.8 if short else 1.9)))
     )
     if short:
         cover = cover * np.clip(0.5 + 55 * max(style.top, style.sides) + 0.10 * dots, 0.1, 0.95)

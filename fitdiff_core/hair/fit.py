@@ -17,12 +17,14 @@ from ..image import LUMINANCE, srgb_to_linear
 from ..photo_networks import load_segmenter
 from ..render.hair import hair_layer, hair_shadows
 from ..render.rasterizer import rasterize
+from . import measures
 from .body import Body
 from .cards import ribbons
 from .colour import lab
 from .groom import grow_hair, scalp_of
 from .growth import grow
 from .invent import feminine_share, painted_hair, pigment, suitable_style
+from .kind import CROP, CROPS, TIED, Cut, candidates, strand_order
 from .locks import bend
 from .mask import by_colour
 from .outline import CENTRE, corrected, directions, opening_of, reshape
@@ -38,15 +40,15 @@ if TYPE_CHECKING:
 CARDS, WIDTH = 380, 0.017  # of a sketch
 CURLS_AGREE = -0.1
 ORIENTATION = 0.25  # weight of the strands' direction beside the overlap of the silhouettes
+MANLY = ("side_part", "ivy_league", "slicked_back", "messy", "crew_cut", "quiff", "french_crop")
+WOMANLY = ("bob", "lob", "long_straight", "long_wavy", "long_fringe", "bob_with_fringe", "long_back", "pixie", *TIED)
 HABIT = 0.06  # how much more likely than the other sex's a style is: as much as this overlap
 EARS = 0.06  # how much less likely short styles are where hair covers the ears
 WILD = 0.02  # how much less likely untidy styles are
 LEAST = 0.06  # of the head's area: less hair than this is stubble or none
-SHORT = ("side_part", "ivy_league", "slicked_back", "messy", "crew_cut", "quiff", "french_crop", "pixie")
-LONG = ("bob", "lob", "long_straight", "long_wavy", "long_fringe", "bob_with_fringe", "long_back", "low_bun")
-CURLED = ("short_curls", "afro", "short_afro", "curly_bob", "long_curly")
+SOME_BARE = 0.05  # share of bare scalp; where less is seen, the photo shows little of the head
+GREEN = -8.0  # CIELAB a below which foliage was taken for hair
 STUBBLE, FLAT = 0.33, 0.65  # hair of the skin's colour that hardly stands off the head is shaved
-UNSURE = 0.25  # mean certainty of the strands' direction below which hair is taken for curls
 # what is tried on the best styles: field -> factors, or steps where a number may be 0 or negative
 FACTORS = {
     "top": (0.7, 1.35),
@@ -61,14 +63,17 @@ STEPS = {
     "part": (-0.025, 0.025),
     "curtain": (-0.012, 0.01),
 }
-HIGHEST = -0.01  # metres; loose long hair is cut no higher, at the middle of the ear
+BOB_HEM = -0.065  # metres; no loose hair is cut higher: it would cover half of the ear
 FRINGE, NO_FRINGE = 0.3, 0.08  # share of the forehead that hair covers where there is a fringe, and where there is none
-COVERED, BELOW_EARS = 0.55, -0.06  # share of the ears, and height of the hem, that tell loose hair from short hair
-HEM_WIDE = 7  # pixels of hair in a row, 2.6 cm
+COVERED = 0.55  # share of the ears from which hair lies over them
 LONG_FRINGE = 0.12  # metres; it is cut at the opening
-TOP, SIDES = (5, 6, 7), (23, 0, 1, 11, 12, 13)  # directions of the outline where the volume is measured
-STANDING = (0.6, 1.7)  # factors of the length of hair that stands off the head
+TOP, SIDES = (3, 4, 5, 6, 7, 8, 9), (23, 0, 1, 11, 12, 13)  # directions of the outline where the volume is measured
+WAVELENGTH = 0.09  # metres, of the waves of long hair
+FULL = ((0.034, 0.048), (0.06, 0.08))  # metres, greatest stand-off of top and sides of straight and of curly hair
+STANDING = (0.35, 1.7)  # factors of the length of hair that stands off the head
 GREY, DIM = 0.1, 0.2  # linear colour in which the hair is drawn to find its own, and that of the second picture over it
+UNEVEN = 0.011  # metres by which the top of short hair stands higher than its sides, at most
+LOWER = 0.4  # quantile of the directions
 STREAKS = (0.7, 1.2)  # contrast of strands that is fitted
 BRIGHTER = 1.3  # how much brighter than in the photo hair may be
 LEAST_MATTE = 0.35  # share of the hair's light that is no highlight, at least
@@ -99,7 +104,8 @@ def fit_view(
         return suitable_style(avatar, seed), ["The photo hides the hair; the hair is one that suits the face."]
     share = float(seen.mask.sum() / (view.edge > -0.9).sum().clamp(min=1))
     shaved = seen.stubble > STUBBLE and seen.above < FLAT
-    if seen.bare > BALD or share < LEAST * (1 + 2 * seen.bare) or shaved:
+    few = share < LEAST * (1 + 2 * seen.bare) and (seen.bare > SOME_BARE or share < LEAST / 3)
+    if seen.bare > BALD or few or shaved or _green(seen.color):
         if share < LEAST / 3 and not shaved:
             return None, []
         return PRESETS["shaved"].with_(seed=seed, **pigment(painted_hair(avatar).colour)), []
@@ -114,6 +120,11 @@ def fit_view(
     return style.with_(streaks=streaks, **pigment(colour)), []
 
 
+def _green(colour: np.ndarray) -> bool:
+    """Whether a linear RGB `[3]` is that of foliage."""
+    return bool(lab(colour)[1] < GREEN)
+
+
 class Sketch:
     """Compares styles with what a photo shows."""
 
@@ -121,6 +132,7 @@ class Sketch:
         self.scalp, self.view, self.seen = scalp_of(avatar.head), view, seen
         toward = view.camera.position()[0]
         self.yaw = float(torch.atan2(toward[0], toward[2]))
+        self.pitch = float(torch.atan2(-toward[1], toward[[0, 2]].norm()))  # of a head that looks up, radians
         self.vertices = avatar.vertices(scene)[0].float().cpu().numpy().astype(float)
         self.bodies: dict[bool, Body] = {}
         # the face below the brows tells nothing; the forehead shows where hair ends
@@ -154,13 +166,25 @@ class Sketch:
         return corrected(style, *(self._reach(mask) for mask in (self.seen.mask, drawn, on)))
 
     @property
+    def cut(self) -> Cut:
+        """What the photo says of the haircut."""
+        top, side = self.thickness
+        order = strand_order(self.view.fine, self.seen.mask * self.view.valid)
+        return Cut(top, side, measures.hem(self), measures.ears(self), order, measures.forehead(self))
+
+    @property
     def thickness(self) -> tuple[float, float]:
         """How far hair stands off the top and the sides of the head, metres; NaN where the photo doesn't tell."""
         if not self.frontal:
             return np.nan, np.nan
         thick = self._reach(self.seen.mask) - self._reach((self.view.edge > -0.9).float())
-        middle = lambda at: float(np.nanmedian(thick[list(at)])) if np.isfinite(thick[list(at)]).any() else np.nan  # noqa: E731
-        return max(middle(TOP), 0.004), max(middle(SIDES), 0.002)
+        # background that the mask took for hair makes bumps, so the lower part of the directions counts
+        low = lambda at: float(np.nanquantile(thick[list(at)], LOWER)) if np.isfinite(thick[list(at)]).any() else np.nan  # noqa: E731
+        top, side = low(TOP), low(SIDES)
+        top = min(top, side + UNEVEN) if side < CROP else top  # the fitted skull is not known to the centimetre
+        if np.isfinite(top) != np.isfinite(side):  # the other tells about it
+            top, side = (1.3 * side, side) if np.isfinite(side) else (top, 0.7 * top)
+        return max(top, 0.004), max(side, 0.002)
 
     def _reach(self, mask: Tensor) -> np.ndarray:
         """How far a mask `[S, S]` reaches from the head's centre in each direction, metres; NaN at the photo's end."""
@@ -215,18 +239,15 @@ class Sketch:
 
 def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
     """The best of a first round of presets, with its numbers changed as long as that helps."""
-    feminine = feminine_share(avatar)
-    sure = sketch.seen.orient.norm(dim=0)[sketch.seen.mask > 0.5].mean()
-    dark = painted_hair(avatar).skin.mean() < 0.2
+    feminine, cut = feminine_share(avatar), sketch.cut
+    names = candidates(cut, feminine)
 
     def value(name: str, style: HairStyle) -> float:
-        likely = HABIT * (1 - 2 * feminine) * (1 if name in SHORT else -1 if name in LONG else 0)
-        curls = (0.035 if dark else -0.14) - 0.14 * min(max((float(sure) - UNSURE) / 0.1, -0.25), 1.0)
-        likely -= EARS * ears * (name in SHORT) + WILD * (style.frizz > 0.5 and style.strand == "straight")
-        return sketch.score(style) + likely + (curls if name in CURLED else 0)
+        likely = HABIT * (1 - 2 * feminine) * ((name in MANLY) - (name in WOMANLY))
+        likely -= EARS * cut.ears * (name in MANLY) + WILD * (style.frizz > 0.5 and style.strand == "straight")
+        return sketch.score(style) + likely
 
-    ears = _ears(sketch)
-    ranked = sorted(((value(n, s), n, s) for n, s in _first_round(sketch)), key=lambda p: -p[0])
+    ranked = sorted(((value(n, s), n, s) for n, s in _first_round(sketch, names)), key=lambda p: -p[0])
     finalists, tries = ranked[:2], 0
     best: list[tuple[float, HairStyle]] = []
     for start, name, style in finalists:
@@ -243,10 +264,10 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
     return max(best, key=lambda b: b[0])[1]
 
 
-def _first_round(sketch: Sketch) -> list[tuple[str, HairStyle]]:
+def _first_round(sketch: Sketch, names: tuple[str, ...]) -> list[tuple[str, HairStyle]]:
     """Presets with what the mask tells at once: hairline, fringe, covered ears, hem and how far hair stands."""
-    line, hem, forehead, ears = _hairline(sketch), _hem(sketch), _forehead(sketch), _ears(sketch)
-    top, side = sketch.thickness
+    line, cut = measures.hairline(sketch), sketch.cut
+    top, side, forehead = cut.top, cut.side, cut.forehead
 
     def preset(name: str) -> HairStyle:
         style = PRESETS[name]
@@ -256,20 +277,24 @@ def _first_round(sketch: Sketch) -> list[tuple[str, HairStyle]]:
         if style.tie == "none":
             changes["opening"] = sketch.opening
         if style.long:
-            changes |= {"over_ears": ears > COVERED, "hem": hem}
+            changes |= {"over_ears": cut.ears > COVERED, "hem": min(cut.hem, BOB_HEM)}
+            if style.strand == "straight" and cut.wave > style.wave:
+                changes |= {"wave": cut.wave, "wavelength": WAVELENGTH}
         if np.isfinite(top + side) and style.tie == "none":
             if style.flow == "out":
                 f = np.clip([top / (0.9 * style.top), side / (0.9 * style.sides)], *STANDING)
                 changes |= {"top": style.top * f[0], "sides": style.sides * f[1], "back": style.back * f.mean()}
             else:
-                changes |= {"volume": top, "side_volume": side / max(top, 0.004)}
+                high, wide = (min(x, y) for x, y in zip((top, side), FULL[style.strand == "curly"], strict=True))
+                changes |= {"volume": high, "side_volume": wide / max(high, 0.004)}
                 if style.hem <= -1:  # long enough to stand as far
                     changes |= {"top": max(style.top, 1.2 * top + 0.03), "sides": max(style.sides, 1.1 * side + 0.012)}
+                if name in CROPS and top < CROP:
+                    changes |= {"top": style.top, "sides": style.sides}
         return style.with_(**changes)
 
-    kinds = (*SHORT, *LONG, *CURLED) if ears > COVERED or hem < BELOW_EARS else (*SHORT, *CURLED)
-    names = [n for n in kinds if forehead > NO_FRINGE or not PRESETS[n].fringe]
-    pool = [(name, preset(name)) for name in names]
+    fit_ = [n for n in names if forehead > NO_FRINGE or not PRESETS[n].fringe]
+    pool = [(name, preset(name)) for name in fit_ or names]
     pool += [(n, s.with_(part=-s.part)) for n, s in pool if n in ("side_part", "pixie", "lob", "bob")]
     return pool + [
         (n, s.with_(part=x, fringe_sweep=np.sign(x) * -0.5))
@@ -277,42 +302,6 @@ def _first_round(sketch: Sketch) -> list[tuple[str, HairStyle]]:
         if n == "bob_with_fringe"
         for x in (-0.042, 0.042)
     ]
-
-
-def _hairline(sketch: Sketch) -> float:
-    """How far the hairline lies above the natural one, metres: where the mask on the head begins."""
-    view = sketch.view
-    here = view.valid & (view.edge > -0.03) & (view.ears < 0.3) & (view.metre[..., 1] > HIGHEST)
-    if here.sum() < 60:
-        return 0.0
-    edge, mask = view.edge[here], sketch.seen.mask[here] > 0.5
-    lines = torch.linspace(-0.008, 0.04, 17)
-    agree = ((edge > lines[:, None]) == mask).float().mean(1)
-    return float(lines[agree.argmax()])
-
-
-def _hem(sketch: Sketch) -> float:
-    """Height of the lowest hair, metres; below the picture's edge where hair reaches it."""
-    view, mask = sketch.view, sketch.seen.mask > 0.5
-    # a narrow strip along the neck is its shadow
-    rows = torch.nonzero(mask.sum(1) >= HEM_WIDE).flatten()
-    low = view.metre[int(rows.max()), SIDE // 2, 1] if len(rows) else view.metre[..., 1][mask].min()
-    edge = view.metre[..., 1][view.valid].min()
-    return min(float(low - 0.06 if low - edge < 0.015 else low), HIGHEST)
-
-
-def _forehead(sketch: Sketch) -> float:
-    """Share of the forehead's middle, 1 to 3 cm under the hairline, that hair covers."""
-    view = sketch.view
-    near = torch.from_numpy(np.abs(sketch.places[..., 0]) < 0.035)
-    here = view.valid & near & (view.face > 0.5) & (view.edge > -0.034) & (view.edge < -0.008)
-    return float((sketch.seen.mask[here] > 0.5).float().mean()) if here.sum() > 12 else 0.0
-
-
-def _ears(sketch: Sketch) -> float:
-    """Share of the visible ears that hair covers."""
-    here = sketch.view.valid & (sketch.view.ears > 0.5)
-    return float((sketch.seen.mask[here] > 0.5).float().mean()) if here.sum() > 12 else 1.0
 
 
 def _options(style: HairStyle, key: str) -> list[HairStyle]:
@@ -326,8 +315,12 @@ def _options(style: HairStyle, key: str) -> list[HairStyle]:
         ):
             return []
         more = {"back": 1.0} if key == "sides" else {}
-        factors = [f for f in FACTORS[key] if f < 1 or style.flow != "out"]  # standing hair grows by its preset alone
-        return [style.with_(**{key: value * f}, **dict.fromkeys(more, style.back * f)) for f in factors]
+        factors = [
+            f for f in FACTORS[key] if f < 1 or style.flow not in ("out", "up")
+        ]  # standing hair grows by its preset alone
+        found = [style.with_(**{key: value * f}, **dict.fromkeys(more, style.back * f)) for f in factors]
+        most = FULL[style.strand == "curly"]
+        return [s for s in found if s.volume <= most[0] and s.volume * s.side_volume <= most[1]]
     if (
         (key == "hem" and value <= -1)
         or (key == "fringe_sweep" and not style.fringe)
@@ -335,7 +328,7 @@ def _options(style: HairStyle, key: str) -> list[HairStyle]:
         or (key == "curtain" and not style.long)
     ):
         return []
-    return [style.with_(**{key: value + s}) for s in STEPS[key] if key != "hem" or value + s <= HIGHEST]
+    return [style.with_(**{key: value + s}) for s in STEPS[key] if key != "hem" or value + s <= BOB_HEM]
 
 
 def _look(

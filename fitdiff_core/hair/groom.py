@@ -35,6 +35,7 @@ TRIANGLES = 40_000  # at most, of one groom
 # metres from a surface at which the hair over it is looked for, and how much each darkens it
 HAIR_REACH = ((0.012, 0.5), (0.03, 0.8))
 HEAD_REACH = ((0.006, 0.35), (0.018, 0.5), (0.04, 0.6))
+CAP_EVEN = 0.75  # how evenly the cap is grey
 USUAL = 0.8  # brightness of the grain that `streaks` leaves as it is
 KEPT = 4  # grooms that are kept for the next call
 _scalps = WeakTensorKeyDictionary()
@@ -290,6 +291,8 @@ def hair_texture(scalp: Scalp, style: HairStyle) -> HairTexture:
     base = np.array(style.dye) if style.dye else pigment_colour(style.melanin, style.redness)
     ident = torch.from_numpy(grain.strand).float()
     white = ((style.grey - ident) / 0.3 + 0.5).clamp(0, 1) * min(style.grey * 10, 1)
+    # at the roots of grey hair single white strands would be specks
+    white[ROWS:] = torch.lerp(white[ROWS:], torch.full_like(white[ROWS:], style.grey), CAP_EVEN)
     color = torch.from_numpy(base).float()[:, None, None] * shade
     pale = torch.from_numpy(WHITE).float()[:, None, None] * shade.clamp(max=1.4)
     color = torch.lerp(color, pale, white)

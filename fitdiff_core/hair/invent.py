@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
+from ..image import LUMINANCE
 from .colour import WHITE, lab, nearest_pigment, pigment_colour
 from .presets import PRESETS
 from .style import HairStyle
@@ -15,7 +16,11 @@ from .underlay import SIZE, scalp_area
 if TYPE_CHECKING:
     from ..avatar import Avatar
 
+NATURAL = 2.0  # CIELAB distance from natural hair up to which a colour is given as melanin
 DYED = 10.0  # CIELAB distance from natural hair from which a colour is that of a dye
+NEUTRAL = np.array([0.57, 0.53, 0.49])  # hue of hair that looks grey or bluish
+BLUISH = 22.0  # CIELAB chroma below which blue hair is not dyed
+DARKEST = 0.3  # of the mean brightness of grey hair: dark strands among the white ones
 BALD = 9.0  # CIELAB distance of the painted scalp from the skin below which the head is bald
 WOMEN = (
     "long_straight",
@@ -94,11 +99,19 @@ def pigment(colour: np.ndarray) -> dict[str, float | tuple | None]:
     # the scalp shines through white hair, which makes it redder but not more yellow
     chroma = np.hypot(0.4 * a, b)
     grey = float(np.clip((lightness - 46) / 24, 0, 1) * np.clip(1 - (chroma - 6) / 12, 0, 1))
-    base = np.clip((colour - WHITE * grey * 0.8) / max(1 - grey * 0.8, 0.2), 0.004, 1) if grey > 0.05 else colour
+    bright = float(np.dot(LUMINANCE, colour))
+    if b < 0 and np.hypot(a, b) < BLUISH:  # of the sky, which shows on black and on white hair
+        colour = bright * NEUTRAL / np.dot(LUMINANCE, NEUTRAL)
+    elif a < 0 and np.hypot(a, b) < BLUISH:  # nor is natural hair green
+        colour = colour * [1, min(1.0, 0.515 * (colour[0] + colour[2]) / colour[1]), 1]
+    base = np.clip(colour, 0.004, 1)
+    if grey > 0.05:  # what is left for the strands that are not white, in the hue of the mean
+        left = (bright - 0.8 * grey * np.dot(LUMINANCE, WHITE)) / (1 - 0.8 * grey)
+        base = base * max(left / bright, DARKEST)
     melanin, redness, away = nearest_pigment(base)
     # between the photo's colour, whose light is not known exactly, and that of natural hair
     between = np.sqrt(base * pigment_colour(melanin, redness)) if away < DYED else base
-    dye = tuple(float(c) for c in between) if away > 3.5 else None
+    dye = tuple(float(c) for c in between) if away > NATURAL else None
     return {"melanin": melanin, "redness": redness, "grey": grey, "dye": dye}
 
 

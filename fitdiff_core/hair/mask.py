@@ -17,6 +17,10 @@ SKIN = (-0.095, -0.05)  # metres inside the hairline of the skin that is compare
 SAMPLES, NEAREST = 240, 5  # colours of hair, skin and background; those that count as a pixel's own
 LIGHTNESS = 0.45  # weight of lightness: shading changes it
 SURE = 3.0  # largest change of the log odds
+OFF_HEAD = 1.6  # and the largest off the head, upwards: what lies behind short hair often has its colour
+OVER, LOW = 0.008, -0.04  # metres inside the hairline that is surely scalp; height below which hair is long
+MARGIN = 5.0  # CIELAB by which background must be nearer there: the rim of hair is lit from behind
+RIM = 5.0  # largest change of the log odds, downwards, off the head of short hair
 FRINGES = 1.8  # log odds by which the segmenter undervalues hair over the forehead; on bare ones it says under .02
 STEP = 1.6  # CIELAB by which a pixel is nearer to hair than to others for one unit of log odds
 REACH = 0.035, 0.07  # metres from the mask's sure part that other hair may lie: on the head, and off it
@@ -32,6 +36,10 @@ def by_colour(view: View, mask: Tensor) -> Tensor:
     skin = face & (view.edge > SKIN[0]) & (view.edge < SKIN[1]) & (mask < 0.1)
     if min(int(hair.sum()), int(skin.sum())) < LEAST:
         return mask
+    # short hair is known best over the scalp: its rim in the mask is often background
+    over = hair & (view.edge > OVER)
+    short = int(over.sum()) >= LEAST and int(((mask > 0.5) & view.valid & (view.metre[..., 1] < LOW)).sum()) < LEAST
+    hair = over if short else hair
     rgb = srgb_to_linear(view.image).permute(1, 2, 0).numpy().astype(float)
     color = torch.from_numpy(lab(rgb)).float() * torch.tensor([LIGHTNESS, 1.0, 1.0])
     skin &= (color - color[skin].median(0).values).norm(dim=-1) < 9  # no lips, brows or eyes
@@ -43,11 +51,26 @@ def by_colour(view: View, mask: Tensor) -> Tensor:
         to_other = torch.where(on, to_other, torch.minimum(to_other, _distance(color, color[behind])))
     forehead = face & (view.edge > BROWS) & (view.edge < 0.03)
     change = ((to_other - to_hair) / STEP).clamp(-SURE, SURE)
+    if short:
+        change = torch.where(on, change, ((to_other - to_hair + MARGIN) / STEP).clamp(-RIM, SURE))
+    change = torch.where(on, change, change.clamp(max=OFF_HEAD))
     change = torch.where(forehead, change.clamp(min=-SURE / 2) + FRINGES, change)
     change = gaussian_blur(change[None, None], 0.7)[0, 0] * (forehead | (view.valid & ~on))
     changed = torch.sigmoid(torch.logit(mask.clamp(0.04, 0.96)) + change)
     near = (_near(changed > 0.5, hair & on, view, REACH[0]) & on) | (_near(changed > 0.5, hair, view, REACH[1]) & ~on)
-    return torch.where(near | (changed < mask), changed, mask) * view.valid
+    found = torch.where(near | (changed < mask), changed, mask) * view.valid
+    return found * _connected(found > 0.5, on, found < 0.5)
+
+
+def _connected(found: Tensor, on: Tensor, other: Tensor) -> Tensor:
+    """`[S, S]` bool: `other`, and what of `found` hangs together with the part of it on the head."""
+    grown = (found & on).float()[None, None]
+    for _ in range(2 * max(found.shape)):
+        wider = torch.minimum(F.max_pool2d(grown, 3, 1, 1), found.float()[None, None])
+        if torch.equal(wider, grown):
+            break
+        grown = wider
+    return (grown[0, 0] > 0.5) | other
 
 
 def _distance(color: Tensor, known: Tensor) -> Tensor:

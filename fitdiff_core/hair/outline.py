@@ -12,12 +12,15 @@ from dataclasses import replace
 import numpy as np
 
 from .body import Body
-from .growth import SKIN, TAPER, Strands, resample
+from .growth import SKIN, TAPER, Strands, ramp, resample
 from .style import FAR, OPENING, OUTLINE, HairStyle
 
 CENTRE = np.array([0.0, 0.02])  # x, y in metres on the mean head
 FACE = np.array([0.0, -0.01])  # about the bridge of the nose
 LIMIT = 0.45  # largest absolute log factor; more makes wings
+SHORT, SHORT_LIMIT = 0.02, 0.12  # metres of volume, and the limit of hair that stands off no more
+LOW, HIGH = -0.04, 0.06  # metres; long hair hangs below the first, and is moved as short hair above the second
+HANGING, HANGING_CURLS = (0.75, 1.28), (0.75, 1.5)  # factors to the side of hair that hangs
 SMOOTH = (0.25, 0.5, 0.25)
 FREE, ROOT = 0.012, 0.03  # metres off the head, and from the root, from which hair is moved by the whole factor
 JUMP = 0.15  # metres between directions that are not interpolated: there hair ends
@@ -54,7 +57,12 @@ def reshape(strands: Strands, style: HairStyle, body: Body) -> Strands:
         thick = max(FREE, 0.7 * style.volume * max(style.side_volume, 1)) if style.flow != "out" else FREE
         free = np.clip(distance[:, 1:] / thick, 0, 1) * np.clip(arc / ROOT, 0, 1)
         xy = points[:, 1:, :2]
-        points[:, 1:, :2] = CENTRE + (xy - CENTRE) * factor(np.asarray(style.outline), xy)[..., None] ** free[..., None]
+        by, away = factor(np.asarray(style.outline), xy) ** free, xy - CENTRE
+        # what hangs is moved to the side alone and by little, or the ends would stick out as wings
+        limits = HANGING if style.strand == "straight" else HANGING_CURLS
+        high = ramp(xy[..., 1], LOW, HIGH if style.long else CENTRE[1])
+        points[:, 1:, 0] = CENTRE[0] + away[..., 0] * (high * by + (1 - high) * np.clip(by, *limits))
+        points[:, 1:, 1] += away[..., 1] * (by - 1) * high
         points[:, 1:] = body.push_out(points[:, 1:], SKIN)
         strands = replace(strands, points=points, out=body(points)[1])
     return opened(strands, style) if style.opening else strands
@@ -100,8 +108,12 @@ def corrected(style: HairStyle, wanted: np.ndarray, drawn: np.ndarray, inner: np
     if not here.any():
         return style
     total = np.interp(np.arange(OUTLINE), np.flatnonzero(here), total[here], period=OUTLINE)
+    # a single direction that reaches farther is background that was taken for hair
+    total = np.median([np.roll(total, k) for k in (-1, 0, 1)], axis=0)
     total = np.convolve(np.pad(total, 1, mode="wrap"), SMOOTH, mode="valid")
-    return style.with_(outline=tuple(float(x) for x in np.clip(total, -LIMIT, LIMIT)))
+    low = (max(style.top, style.sides) if style.flow in ("out", "up") else style.volume) < SHORT
+    limit = SHORT_LIMIT if low and not style.long else LIMIT
+    return style.with_(outline=tuple(float(x) for x in np.clip(total, -limit, limit)))
 
 
 def opening_of(mask: np.ndarray, valid: np.ndarray, places: np.ndarray) -> tuple[float, ...]:

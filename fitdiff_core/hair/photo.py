@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
 WIDE = 2.0  # the view, over the scene's face crop: some 60 cm
 SIDE = 160  # pixels of the view
+FINER = 3  # of the finer view: 1.25 mm a pixel
 SAMPLES = 320  # colours of the face that are compared
 LEAST_SEEN = 30  # pixels of scalp, face or hair; fewer tell nothing
 COVERED = 0.6  # share of the scalp that is neither hair nor of the skin's colour: a hat
 SKIN_LIKE = 4.8  # CIELAB, lightness halved: nearer to the face's colours is skin
 BALD = 0.8  # share of the scalp that looks like skin
+LOW = -0.04  # metres; hair below it is long
 BARE_TOP = 0.25  # of the outline of the top: less hair there is a bald top
 
 
@@ -44,6 +46,7 @@ class View:
     depth: `[S, S]` z/w of the head, row 0 at the BOTTOM.
     edge: `[S, S]` metres inside the hairline, -1 off the head; face, ears: `[S, S]` 0..1 of the head
     metre: `[S, S, 2]` metres right of and above the head's centre, in the picture's plane
+    fine: `[3, F, F]` sRGB, the same view with FINER times as many pixels, for the texture of the hair; or None
     """
 
     image: Tensor
@@ -54,6 +57,7 @@ class View:
     face: Tensor
     ears: Tensor
     metre: Tensor
+    fine: Tensor | None = None
 
 
 @dataclass
@@ -89,11 +93,8 @@ def wide_view(
     Raises UserError where the scene has no crop.
     """
     camera = Camera(scene.camera.focal.cpu() / wide, scene.camera.rotation.cpu(), scene.camera.translation.cpu())
-    t = (torch.arange(side) + 0.5) / side * 2 - 1
-    y, x = torch.meshgrid(t, t, indexing="ij")
-    grid, step = photo_places(scene, x * wide, y * wide, (photo.shape[-2], photo.shape[-1]))
-    source = gaussian_blur(photo.float().cpu(), 0.4 * step) if step > 1.5 else photo.float().cpu()
-    image = F.grid_sample(source, grid[None], padding_mode="border", align_corners=False)[0]
+    x, y, grid, image = _sampled(scene, photo.float().cpu(), wide, side)
+    fine = _sampled(scene, photo.float().cpu(), wide, FINER * side)[-1]
     valid = (grid.abs() < 1).all(-1)
     tri, scalp = head.triangles.cpu(), scalp_of(head)
     rast = rasterize(camera.clip(vertices, 1.0), tri, (side, side))
@@ -112,7 +113,16 @@ def wide_view(
     middle = camera.project(torch.zeros(1, 1, 3), (side, side))[0, 0] / side * 2 - 1
     metre = torch.stack([(x - middle[0]) * scale, (middle[1] - y) * scale], -1)
     depth = torch.where(rast[0, ..., 3] > 0, rast[0, ..., 2], 9.0)
-    return View(image, valid, camera, depth, torch.where(on > 0, edge, -1.0), face, ears, metre)
+    return View(image, valid, camera, depth, torch.where(on > 0, edge, -1.0), face, ears, metre, fine)
+
+
+def _sampled(scene: Scene, photo: Tensor, wide: float, side: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """x and y `[side, side]` -1..1 over the view, where they lie in the photo, and the view `[3, side, side]`."""
+    t = (torch.arange(side) + 0.5) / side * 2 - 1
+    y, x = torch.meshgrid(t, t, indexing="ij")
+    grid, step = photo_places(scene, x * wide, y * wide, (photo.shape[-2], photo.shape[-1]))
+    source = gaussian_blur(photo, 0.4 * step) if step > 1.5 else photo
+    return x, y, grid, F.grid_sample(source, grid[None], padding_mode="border", align_corners=False)[0]
 
 
 def photo_places(scene: Scene, x: Tensor, y: Tensor, size: tuple[int, int]) -> tuple[Tensor, float]:
@@ -172,6 +182,10 @@ def see_hair(view: View, mask: Tensor) -> Seen:
     sure = above_edge & (mask > 0.85) & (F.max_pool2d((view.edge > -0.9).float()[None, None], 21, 1, 10)[0, 0] > 0)
     for better in (above_edge, inner & ~like, above_edge & ~like, sure, sure & ~like):
         inner = better if better.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
+    # next to the head there is least background, but long hair is seen best away from it
+    long = int((inner & (view.metre[..., 1] < LOW)).sum()) > LEAST_SEEN
+    near = inner & ~torch.tensor(long) & (F.max_pool2d((view.edge > -0.9).float()[None, None], 5, 1, 2)[0, 0] > 0)
+    inner = near if near.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
     light = color[..., 0][inner]
     spread = float(light.quantile(0.85) - light.quantile(0.15))
     body = body_colour(srgb_to_linear(view.image)[:, inner])

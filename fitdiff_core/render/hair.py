@@ -141,18 +141,22 @@ def _visible(
     texels = float(1 / (camera.focal[0] * tall / 2)) * float(pos[0, :, 3].median()) / TEXEL
     eye = camera.position()[0]
     across = _texels(hair, positions, eye, texels)
-    alpha = _alpha(hair, uv, across[found.tri]) * _turned_to(positions, hair.triangles, eye)[found.tri]
+    alpha = _alpha(hair, uv, across[found.tri]) * _turned_to(positions, hair, eye)[found.tri]
     share, found, uv = _blend(found, alpha, uv)
     return share, found, uv, across[found.tri]
 
 
-def _turned_to(positions: Tensor, tri: Tensor, eye: Tensor) -> Tensor:
-    """Share `[T]` of each card's triangle that is drawn: none where it is seen edge-on, as a broken line of pixels."""
+def _turned_to(positions: Tensor, hair: HairMesh, eye: Tensor) -> Tensor:
+    """Share `[T]` of each triangle that is drawn: no card that is seen edge-on, as a broken line of pixels.
+
+    The cap and tubes have no edges of that kind: they are drawn whole, or the skin would show at the crown.
+    """
+    tri = hair.triangles
     a, b, c = (positions[tri[:, k]] for k in range(3))
     normal = F.normalize(torch.linalg.cross(b - a, c - a), dim=1, eps=1e-20)
     cosine = (normal * F.normalize(eye - a, dim=1)).sum(1).abs()
     x = ((cosine - EDGE_ON[0]) / (EDGE_ON[1] - EDGE_ON[0])).clamp(0, 1)
-    return x * x * (3 - 2 * x)
+    return torch.where(hair.uv[tri[:, 0], 1] < 0.5, 1.0, x * x * (3 - 2 * x))
 
 
 def _spread(values: Tensor, share: Tensor, found: Fragments, size: tuple[int, int]) -> Tensor:
