@@ -15,6 +15,7 @@ from ..filters import erode_and_feather, gaussian_blur
 from ..fitting.crop import check_mask, check_shown, crop_image
 from ..fitting.gbuffer import GBuffer
 from ..fitting.occlusion import visible_skin
+from ..fitting.photo import hair_in_crop
 from ..fitting.regions import region_weights, regions
 from ..fitting.sh_light import CLIPPED
 from ..head import HeadModel
@@ -189,4 +190,5 @@ def occluders(avatar: Avatar, vertices: Tensor, scene: Scene, photo: Tensor) -> 
     gbuffer = GBuffer.render(vertices, head, scene, scene.size)
     mesh = scene.camera.project(head.landmarks(vertices, "mesh"), scene.size)
     reading = read_photo(crop.image, crop.mask, vertices, scene.camera, head)
-    return visible_skin(crop.image, crop.mask, mesh, gbuffer, head, region_weights(head).to(photo), reading)[1]
+    hair = hair_in_crop(head, vertices, scene, photo)
+    return visible_skin(crop.image, crop.mask, mesh, gbuffer, head, region_weights(head).to(photo), reading, hair)[1]

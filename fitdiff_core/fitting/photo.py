@@ -14,7 +14,9 @@ from ..delight.reading import PhotoReading, read_photo
 from ..errors import UserError
 from ..face import Face, FaceSource
 from ..face.mesh_points import LIDS_LEFT, LIDS_RIGHT
+from ..hair.photo import crop_of, wide_view
 from ..head import HeadModel
+from ..photo_networks import load_segmenter
 from ..progress import report
 from ..render import Light
 from ..scene import Scene
@@ -130,7 +132,8 @@ def fit_photo(
         skin = gbuffer.sample(regions)[:, 1:2] * gbuffer.facing * crop.mask
         check_shown((skin * usable).sum() / skin.sum().clamp(min=1))
     reading = read_photo(crop.image, usable, vertices, scene.camera, head)
-    light, visible = visible_skin(crop.image, usable, mesh, gbuffer, head, regions, reading)
+    hair = hair_in_crop(head, vertices, scene, photo)
+    light, visible = visible_skin(crop.image, usable, mesh, gbuffer, head, regions, reading, hair)
     report(2, 3)
     visible = visible if mask is None else usable
     key_light, light = fit_key_light(crop.image, visible, vertices, head, scene, regions, light)
@@ -147,6 +150,16 @@ def fit_photo(
     teeth = see_teeth(fine, mesh[0] * 2)
     known = (crop.image, visible, scene, shape, mesh, weights, regions)
     return FittedPhoto(*known, key_light, source, reading, held, teeth)
+
+
+@torch.no_grad()
+def hair_in_crop(head: HeadModel, vertices: Tensor, scene: Scene, photo: Tensor) -> Tensor:
+    """Probability of hair in the pixels of a face crop, `[1, 1, S, S]`.
+
+    vertices: `[1, V, 3]` metres, posed. scene: with its crop. photo: `[1, 3, H, W]` sRGB
+    """
+    view = wide_view(head, vertices.float().cpu(), scene, photo)
+    return crop_of(load_segmenter().find(view), scene.size).to(photo)
 
 
 def shut_lids(head: HeadModel, scene: Scene) -> tuple[int, ...]:
