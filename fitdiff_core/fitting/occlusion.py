@@ -31,9 +31,11 @@ STRONG_DARK, STRONG_TINT = 1.1, 0.75
 WEAK_DARK, WEAK_DARK_TINT, WEAK_TINT, BEARD_TINT = 0.6, 0.12, 0.35, 0.55
 SURE, SURE_MOUTH = 0.55, 0.75  # probability of the network above which something hides the skin; at the mouth
 WEAK = 0.25  # ... of what is connected to such
+HAIRY = 0.4  # probability of a beard from which its colour does not count
 UNLIKELY = 0.06  # probability of hair or another thing below which its colour alone says nothing
 TIPS, TIP_DARK = 0.12, 0.3  # probability of the tips of hair, and log step to the skin near them
 AROUND = 0.06  # width of the Gaussian over the skin near a tip, of the crop's side
+MARGIN = 9  # side of the square by which what is found grows: edges are soft, and the fit is not exact
 SHARP = 0.3  # least step of the log ratio across the edge of hair
 
 
@@ -62,20 +64,26 @@ def visible_skin(
     scalp, face = (gbuffer.sample(hair_regions(head).to(photo)) * gbuffer.mask).split(1, 1)
     light, ratio = skin_ratio(photo, skin * valid, gbuffer.normal)
     upper = above_nose(mesh, photo.shape[-1])
-    hidden = strongly_different(ratio, skin * valid, features, upper)
-    found = connected_hair(ratio, face * valid, scalp * valid, features, upper, hidden)
-    if reading is not None:
-        things = gbuffer.sample(reading.hidden.to(photo)) * gbuffer.mask
-        if hair is not None:
-            # a shadow has the colour of hair too: the networks must see something
-            found = found * wide(((hair > UNLIKELY) | (things > UNLIKELY) | (hidden > 0.5)).to(photo), 9)
-        hidden = torch.maximum(hidden, certain(things, near(features), near(mouth)))
-    hidden = torch.maximum(hidden, found)
+    none = torch.zeros_like(valid)
+    things, beard = (none, none) if reading is None else gbuffer_reading(gbuffer, reading, photo)
+    shaven = (beard < HAIRY).to(photo)
+    hidden = strongly_different(ratio, skin * valid, features, upper) * shaven
+    found = connected_hair(ratio, face * valid, scalp * valid, features, upper, hidden) * shaven
+    if reading is not None and hair is not None:
+        # a shadow has the colour of hair too: a network must see something
+        found = found * wide(((hair > UNLIKELY) | (things > UNLIKELY) | (hidden > 0.5)).to(photo), 9)
+    hidden = torch.maximum(torch.maximum(hidden, found), certain(things, near(features), near(mouth)))
     if hair is not None:
-        beard = 0 * hair if reading is None else gbuffer.sample(reading.classes[:, BEARD : BEARD + 1].to(photo))
         over = torch.maximum(hair_on_face(hair, ratio, face, features), strands(photo, hair, near(features), beard))
         hidden = torch.maximum(hidden, over * (face > 0.05))
     return light, (1 - torch.maximum(hidden, enclosed(hidden, face * valid, mesh) * upper)) * valid
+
+
+def gbuffer_reading(gbuffer: GBuffer, reading: PhotoReading, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Probability of a thing before the face, and of a beard, in the pixels, `[1, 1, S, S]` each."""
+    planes = torch.cat([reading.hidden, reading.classes[:, BEARD : BEARD + 1]], 1).to(like)
+    things, beard = (gbuffer.sample(planes) * gbuffer.mask).split(1, 1)
+    return things, beard
 
 
 def hair_on_face(hair: Tensor, ratio: Tensor, face: Tensor, features: Tensor) -> Tensor:
@@ -88,7 +96,7 @@ def hair_on_face(hair: Tensor, ratio: Tensor, face: Tensor, features: Tensor) ->
     local = normalized_convolution(dark, (hair < TIPS).to(ratio), AROUND * ratio.shape[-1])
     tips = (hair > TIPS) & ((dark - local > TIP_DARK) | (tint > WEAK_TINT)) & (features < 0.1)
     sure = (hair > 0.5).to(ratio)
-    return wide(reconstruct(sure * (face < 0.05) * (features < 0.1), torch.maximum(sure, tips.to(ratio))), 5)
+    return wide(reconstruct(sure * (face < 0.05) * (features < 0.1), torch.maximum(sure, tips.to(ratio))), MARGIN)
 
 
 def certain(probability: Tensor, features: Tensor, mouth: Tensor) -> Tensor:
@@ -98,7 +106,7 @@ def certain(probability: Tensor, features: Tensor, mouth: Tensor) -> Tensor:
         pixels count, and the mouth with its teeth, where these must be still surer
     """
     sure = (probability > torch.where(mouth > 0.5, SURE_MOUTH, SURE)).to(probability)
-    return wide(reconstruct(sure, torch.maximum(sure, (probability > WEAK) * (1 - features))), 5)
+    return wide(reconstruct(sure, torch.maximum(sure, (probability > WEAK) * (1 - features))), MARGIN)
 
 
 def wide(mask: Tensor, side: int) -> Tensor:

@@ -25,12 +25,16 @@ from .gbuffer import GBuffer
 from .key_light import KeyLight, find_key_light
 from .landmarks import BLINK, FitPrior, fit_scene, landmark_weights
 from .occlusion import visible_skin
+from .pose import degrees_sideways
 from .regions import region_weights
 from .regions import regions as atlas_regions
 from .sh_light import MEAN_SKIN, fit_light, light_pixels
 from .smile import Teeth, see_teeth
 
 CROP_SIZE = 256
+# Degrees to the side from which a photo says nothing of the skin's colour: the mesh points of the far side are guesses,
+# and the fit of a profile is some 25 degrees short, so that shadows and hair would land in the middle of the face
+SIDEWAYS = 48
 # kind of thing: its name for the user, and the share of the face hidden by it from which it is said (a fringe is usual)
 THINGS = {
     "hair over skin": ("hair", 0.3),
@@ -75,17 +79,36 @@ class FittedPhoto:
         """(H, W) of the crop."""
         return self.image.shape[-2], self.image.shape[-1]
 
+    @property
+    def textured(self) -> bool:
+        """Whether the photo tells the skin's colour; a profile does not."""
+        return float(degrees_sideways(self.scene.camera)[0]) < SIDEWAYS
+
     def hidden(self) -> dict[str, float]:
         """Share of the face, 0..1, that is hidden, by kind: hair over skin, glasses, other occluder."""
         return {} if self.reading is None else self.reading.shares(self.regions[:, :1])
 
+    def hidden_texels(self) -> Tensor:
+        """Share of each texel that the photo would show but for what hides it, `[1, 1, 128, 128]`, on the CPU."""
+        if self.reading is None:
+            return torch.zeros(1, 1, 128, 128)
+        hidden = F.grid_sample(1 - self.visible.float().cpu(), self.reading.unwrapped.grid, align_corners=False)
+        return F.avg_pool2d(hidden, 2) * (self.reading.unwrapped.seen > 0)
+
     def describe_hidden(self, photo: str) -> list[str]:
-        """A warning where something hides much of the face. photo: the name that the user knows it by."""
+        """Warnings where something hides much of the face, and for a profile. photo: its name for the user."""
+        lines = []
+        if not self.textured:
+            angle = float(degrees_sideways(self.scene.camera)[0])
+            lines.append(
+                f"{photo} shows the face from the side ({angle:.0f} degrees or more): only its shape is used, and the "
+                "skin is a guess. Use a photo turned by at most 40 degrees."
+            )
         found = {THINGS[k][0]: v for k, v in self.hidden().items() if v > THINGS[k][1]}
         if not found:
-            return []
+            return lines
         parts = " and ".join(f"{name} ({share:.0%} of the face)" for name, share in found.items())
-        return [f"{photo} shows {parts} before the skin; what lies under it is a guess."]
+        return [*lines, f"{photo} shows {parts} before the skin; what lies under it is a guess."]
 
     def visible_mask(self, size: tuple[int, int]) -> Tensor:
         """`visible` in the pixels of the photo, `[1, 1, H, W]`; size: (H, W) of the photo."""

@@ -14,7 +14,7 @@ from ..filters import gaussian_blur_replicate, reconstruct
 from ..image import LUMINANCE, srgb_to_linear
 
 WIDTHS = (1.0, 1.6, 2.5)  # standard deviations of the lines that are looked for, pixels of a crop of 256
-FAINT, DEEP = 0.16, 0.4  # log steps from the line to both sides: of what a strand may fade to, and of a sure one
+FAINT, DEEP = 0.16, 0.3  # log steps from the line to both sides: of what a strand may fade to, and of a sure one
 GAP = 3  # pixels by which a line may be broken
 BEARD = 0.3  # probability of a beard from which lines belong to it
 ACROSS = 8  # pixels that a strand is followed over a feature
