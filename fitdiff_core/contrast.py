@@ -18,7 +18,7 @@ from .maps import ALBEDO_EPSILON
 # region: how much darker it may be than the skin around it, log; later ones count where regions overlap
 DARKEST = {"face": 0.5, "nose": 0.6, "lips": 0.9, "eyelids": 0.9, "brows": 1.9}
 BEARD, FREE, KNOWN = 1.9, 2.5, 2.2  # where a beard is; in mouth, eyes and hair; above this there is no limit
-BRIGHTEST = 0.25
+BRIGHTEST, GLEAM = 0.25, 0.45  # how much lighter than the skin around it a place may be, log; a single texel
 SHADOW, BESIDE = 0.12, 0.035  # limit beside hidden skin, and how far that reaches, of the UV side
 WIDTH = 0.011  # of the Gaussian below which detail is left alone (moles, lashes), of the UV side
 
@@ -61,10 +61,13 @@ def limited(diffuse: Tensor, around: Tensor, dark: Tensor) -> Tensor:
     tint = step - light
     change = soft(light, torch.where(light > 0, BRIGHTEST, dark)) - light + soft(tint, dark / 2) - tint
     gain = torch.where(dark > KNOWN, 0.0, change).exp()
-    return ((diffuse + ALBEDO_EPSILON) * gain - ALBEDO_EPSILON).clamp(min=0)
+    # gleams are small, so their lightness counts without the blur
+    bright = ((diffuse + ALBEDO_EPSILON).log() - around).mean(1, keepdim=True) + gain.log().mean(1, keepdim=True)
+    gleam = torch.where(dark > KNOWN, 0.0, soft(bright.clamp(min=0), GLEAM) - bright.clamp(min=0))
+    return ((diffuse + ALBEDO_EPSILON) * gain * gleam.exp() - ALBEDO_EPSILON).clamp(min=0)
 
 
-def soft(x: Tensor, limit: Tensor) -> Tensor:
+def soft(x: Tensor, limit: Tensor | float) -> Tensor:
     """x up to half of its limit, then ever less, never beyond the limit."""
     half = limit / 2
     return torch.where(x.abs() < half, x, x.sign() * (half + half * ((x.abs() - half) / half).tanh()))

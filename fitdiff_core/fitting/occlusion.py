@@ -30,7 +30,7 @@ STRONG_DARK, STRONG_TINT = 1.1, 0.75
 # Weak: both somewhat darker and slightly tinted, or tinted. Where a beard may be, only the last.
 WEAK_DARK, WEAK_DARK_TINT, WEAK_TINT, BEARD_TINT = 0.6, 0.12, 0.35, 0.55
 SURE, SURE_MOUTH = 0.55, 0.75  # probability of the network above which something hides the skin; at the mouth
-WEAK = 0.25  # ... of what is connected to such
+WEAK, REACH = 0.25, 25  # ... of what is connected to such, and side of the square round it
 HAIRY = 0.4  # probability of a beard from which its colour does not count
 UNLIKELY = 0.06  # probability of hair or another thing below which its colour alone says nothing
 TIPS, TIP_DARK = 0.12, 0.3  # probability of the tips of hair, and log step to the skin near them
@@ -74,7 +74,10 @@ def visible_skin(
         found = found * wide(((hair > UNLIKELY) | (things > UNLIKELY) | (hidden > 0.5)).to(photo), 9)
     hidden = torch.maximum(torch.maximum(hidden, found), certain(things, near(features), near(mouth)))
     if hair is not None:
-        over = torch.maximum(hair_on_face(hair, ratio, face, features), strands(photo, hair, near(features), beard))
+        hair = rooted(hair, ((scalp > 0.3) | (wide(gbuffer.mask, 13) < 0.5)).to(photo))
+        over = torch.maximum(
+            hair_on_face(hair, ratio, features), strands(photo, hair, wide((features > 0.1).to(photo), 9), beard)
+        )
         hidden = torch.maximum(hidden, over * (face > 0.05))
     return light, (1 - torch.maximum(hidden, enclosed(hidden, face * valid, mesh) * upper)) * valid
 
@@ -86,17 +89,28 @@ def gbuffer_reading(gbuffer: GBuffer, reading: PhotoReading, like: Tensor) -> tu
     return things, beard
 
 
-def hair_on_face(hair: Tensor, ratio: Tensor, face: Tensor, features: Tensor) -> Tensor:
+def rooted(hair: Tensor, source: Tensor) -> Tensor:
+    """Probability of hair `[1, 1, S, S]`, where it hangs together with its source: what else is in the face is a brow.
+
+    source: `[1, 1, S, S]` 0 or 1, the scalp, and all that is well off the head
+    """
+    sure = (hair > 0.5).to(hair)
+    found = reconstruct(sure * source, sure)
+    return hair * reconstruct(found, torch.maximum(found, (hair > TIPS) * wide(found, REACH)))
+
+
+def hair_on_face(hair: Tensor, ratio: Tensor, features: Tensor) -> Tensor:
     """Hair of the segmenter, with the darker tips at its edge, `[1, 1, S, S]` 0 or 1.
 
-    hair: `[1, 1, S, S]` probability. ratio: of `skin_ratio`
-    face: where hair may lie; it comes from elsewhere. features: brows, eyes and lips, which are no tips
+    hair: `[1, 1, S, S]`, of `rooted`. ratio: of `skin_ratio`
+    features: brows, eyes and lips, which are no tips
     """
     dark, tint = darkness_and_tint(ratio)
     local = normalized_convolution(dark, (hair < TIPS).to(ratio), AROUND * ratio.shape[-1])
     tips = (hair > TIPS) & ((dark - local > TIP_DARK) | (tint > WEAK_TINT)) & (features < 0.1)
     sure = (hair > 0.5).to(ratio)
-    return wide(reconstruct(sure * (face < 0.05) * (features < 0.1), torch.maximum(sure, tips.to(ratio))), MARGIN)
+    found = reconstruct(sure, torch.maximum(sure, tips.to(ratio)))
+    return with_margin(found, (features > 0.1).to(ratio))
 
 
 def certain(probability: Tensor, features: Tensor, mouth: Tensor) -> Tensor:
@@ -106,7 +120,13 @@ def certain(probability: Tensor, features: Tensor, mouth: Tensor) -> Tensor:
         pixels count, and the mouth with its teeth, where these must be still surer
     """
     sure = (probability > torch.where(mouth > 0.5, SURE_MOUTH, SURE)).to(probability)
-    return wide(reconstruct(sure, torch.maximum(sure, (probability > WEAK) * (1 - features))), MARGIN)
+    likely = (probability > WEAK) * (1 - features) * wide(sure, REACH)
+    return with_margin(reconstruct(sure, torch.maximum(sure, likely)), features)
+
+
+def with_margin(mask: Tensor, features: Tensor) -> Tensor:
+    """Dilated by MARGIN, but not over brows, eyes and lips."""
+    return torch.maximum(mask, wide(mask, MARGIN) * (1 - features))
 
 
 def wide(mask: Tensor, side: int) -> Tensor:

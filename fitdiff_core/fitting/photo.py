@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..autograd import without_inference_mode
-from ..delight.reading import PhotoReading, read_photo
+from ..delight.reading import BURNT_OUT, PhotoReading, read_photo
 from ..errors import UserError
 from ..face import Face, FaceSource
 from ..face.mesh_points import LIDS_LEFT, LIDS_RIGHT
@@ -35,6 +35,7 @@ CROP_SIZE = 256
 # Degrees to the side from which a photo says nothing of the skin's colour: the mesh points of the far side are guesses,
 # and the fit of a profile is some 25 degrees short, so that shadows and hair would land in the middle of the face
 SIDEWAYS = 48
+MUCH_BURNT = 0.25  # share of the face from which it is said
 # kind of thing: its name for the user, and the share of the face hidden by it from which it is said (a fringe is usual)
 THINGS = {
     "hair over skin": ("hair", 0.3),
@@ -85,8 +86,18 @@ class FittedPhoto:
         return float(degrees_sideways(self.scene.camera)[0]) < SIDEWAYS
 
     def hidden(self) -> dict[str, float]:
-        """Share of the face, 0..1, that is hidden, by kind: hair over skin, glasses, other occluder."""
+        """Share of the face in view, 0..1, hidden by hair over skin, glasses, other occluder, or burnt out."""
         return {} if self.reading is None else self.reading.shares(self.regions[:, :1])
+
+    def shown(self) -> dict[str, float]:
+        """Shares of the whole face, 0..1, sum 1: seen, hidden by something, and not in view (turned away, or cut)."""
+        if self.reading is None:
+            return {}
+        face = F.interpolate((self.regions[:, :1] > 0.9).float().cpu(), (128, 128), mode="area")
+        in_view, hidden = self.reading.unwrapped.seen, self.hidden_texels()
+        total = face.sum().clamp(min=1e-6)
+        parts = [float((face * part).sum() / total) for part in (in_view * (1 - hidden), in_view * hidden)]
+        return {"seen": parts[0], "hidden": parts[1], "not in view": 1 - sum(parts)}
 
     def hidden_texels(self) -> Tensor:
         """Share of each texel that the photo would show but for what hides it, `[1, 1, 128, 128]`, on the CPU."""
@@ -104,7 +115,10 @@ class FittedPhoto:
                 f"{photo} shows the face from the side ({angle:.0f} degrees or more): only its shape is used, and the "
                 "skin is a guess. Use a photo turned by at most 40 degrees."
             )
-        found = {THINGS[k][0]: v for k, v in self.hidden().items() if v > THINGS[k][1]}
+        shares = self.hidden()
+        if shares.pop(BURNT_OUT, 0) > MUCH_BURNT:
+            lines.append(f"{photo} is burnt out in much of the face; the skin there is a guess.")
+        found = {THINGS[k][0]: v for k, v in shares.items() if v > THINGS[k][1]}
         if not found:
             return lines
         parts = " and ".join(f"{name} ({share:.0%} of the face)" for name, share in found.items())

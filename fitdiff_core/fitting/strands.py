@@ -14,11 +14,11 @@ from ..filters import gaussian_blur_replicate, reconstruct
 from ..image import LUMINANCE, srgb_to_linear
 
 WIDTHS = (1.0, 1.6, 2.5)  # standard deviations of the lines that are looked for, pixels of a crop of 256
-FAINT, DEEP = 0.16, 0.3  # log steps from the line to both sides: of what a strand may fade to, and of a sure one
+FAINT, DEEP = 0.16, 0.4  # log steps from the line to both sides: of what a strand may fade to, and of a sure one
 GAP = 3  # pixels by which a line may be broken
 BEARD = 0.3  # probability of a beard from which lines belong to it
-ACROSS = 8  # pixels that a strand is followed over a feature
-LEAST_LENGTH = 10  # pixels along the line from the hair
+ACROSS = 14  # pixels that a strand is followed over a feature
+TIP = 10  # pixels along the line from the hair, up to which only what is deep counts
 
 
 def line_depth(image: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def line_depth(image: Tensor) -> Tensor:
 
 
 def strands(image: Tensor, hair: Tensor, features: Tensor, beard: Tensor) -> Tensor:
-    """Strands that run from the hair over the face, `[1, 1, S, S]` 0 or 1, about as wide as they are.
+    """Strands that run from the hair over the face, `[1, 1, S, S]` 0 or 1, with a margin.
 
     image: `[1, 3, S, S]` sRGB. All others `[1, 1, S, S]` 0..1:
     hair: where hair is, on the head and beside it. features: brows, lids, lips, nostrils, which are lines themselves
@@ -66,13 +66,14 @@ def strands(image: Tensor, hair: Tensor, features: Tensor, beard: Tensor) -> Ten
     joined = F.max_pool2d(line, GAP, 1, GAP // 2)
     near_hair = F.max_pool2d((hair > 0.5).to(image), 9, 1, 4) * joined
     reached = near_hair
-    for _ in range(LEAST_LENGTH):
+    for _ in range(TIP):
         reached = F.max_pool2d(reached, 3, 1, 1) * joined
-    # lines that go on, and that are deep somewhere away from the hair
+    # lines that go on, and that are deep somewhere away from the hair; tips near it
     far = reconstruct(reached, joined) - reached
-    found = line * reconstruct(reconstruct(far * (depth > DEEP), far), joined)
+    deep = (depth > DEEP).to(image)
+    found = line * torch.maximum(reconstruct(reconstruct(far * deep, far), joined), reached * deep)
     # a strand that goes on over an eye or the lips
     lines = F.max_pool2d((depth > FAINT).to(image), GAP, 1, GAP // 2)
     for _ in range(ACROSS):
         found = torch.maximum(found, F.max_pool2d(found, 3, 1, 1) * lines * (features >= 0.1))
-    return F.max_pool2d(found, 5, 1, 2)
+    return F.max_pool2d(found, 7, 1, 3)
