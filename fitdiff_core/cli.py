@@ -201,8 +201,8 @@ def make(args: argparse.Namespace) -> Made:
     if guidance:
         with clock.stage("similarity"):
             similarity = [round(g.target.similarity(image), 4) for g, image in zip(guidance, images, strict=True)]
-    hidden = [g.target.photo.hidden() for g in guidance]
-    report = make_report(args, config, inputs, similarity, hidden, [*warnings, *notes], clock)
+    shown = [(g.target.photo.shown(), g.target.photo.hidden()) for g in guidance]
+    report = make_report(args, config, inputs, similarity, shown, [*warnings, *notes], clock)
     write_atomic(out / "report.json", (json.dumps(report, indent=2) + "\n").encode())
     return Made(avatar, scenes, guidance, report)
 
@@ -241,17 +241,23 @@ def load_head_file(path: str, device: str) -> tuple[Avatar, list[Scene]]:
     return avatar, [scene or Scene.portrait(1, device)]
 
 
+def rounded(shares: dict[str, float]) -> dict[str, float]:
+    """Shares to three digits."""
+    return {name: round(share, 3) for name, share in shares.items()}
+
+
 def make_report(
     args: argparse.Namespace,
     config: dict[str, Any],
     inputs: Inputs,
     similarity: list[float],
-    hidden: list[dict[str, float]],
+    shown: list[tuple[dict[str, float], dict[str, float]]],
     warnings: list[str],
     clock: Stopwatch,
 ) -> dict[str, Any]:
     """What `report.json` holds. similarity: of each photo to its render, by the guiding recogniser.
-    hidden: share of the face that each kind of thing hides in each photo."""
+    shown: for each photo, how much of the whole face it shows (`FittedPhoto.shown`), and what share of the face's side
+    in view each kind of thing hides."""
     import torch
 
     from . import __version__
@@ -261,8 +267,8 @@ def make_report(
         "photo": os.path.basename(args.photo[0]) if args.photo and networks else None,
         **({} if networks else {"avatar": os.path.basename(args.photo[0])}),
         "photos": [
-            {"photo": os.path.basename(p), "similarity": s, "hidden": {k: round(v, 3) for k, v in h.items()}}
-            for p, s, h in zip(args.photo if networks else [], similarity, hidden, strict=True)
+            {"photo": os.path.basename(p), "similarity": s, "face": rounded(face), "hidden": rounded(hidden)}
+            for p, s, (face, hidden) in zip(args.photo if networks else [], similarity, shown, strict=True)
         ],
         "warnings": warnings,
         "seed": args.seed,

@@ -80,3 +80,17 @@ def erode_and_feather(mask: Tensor, radius: float, feather: float) -> Tensor:
         if step:
             inner = -F.max_pool2d(-inner, 2 * step + 1, 1, step)
     return gaussian_blur(inner, feather / 2).clamp(0, 1) * mask
+
+
+def reconstruct(seed: Tensor, mask: Tensor) -> Tensor:
+    """The parts of mask that are connected to seed (morphological reconstruction, Vincent 1993).
+
+    seed, mask: `[1, 1, h, w]` 0..1, seed at most as large as mask.
+    """
+    reached = seed
+    for _ in range(mask.shape[-2] * mask.shape[-1]):
+        grown = torch.minimum(F.max_pool2d(reached, 3, 1, 1), mask)
+        if torch.equal(grown, reached):
+            break
+        reached = grown
+    return reached

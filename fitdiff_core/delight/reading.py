@@ -18,6 +18,7 @@ from ..render import Camera
 from .classes import CLASSES, HIDING
 from .unwrapping import CoarseUnwrapper, UVPhoto
 
+BURNT_OUT, BURNT = "burnt out", 0.9  # linear colour from which all channels are burnt out
 _unwrappers = WeakTensorKeyDictionary()
 
 
@@ -34,10 +35,13 @@ class PhotoReading:
         return self.classes[:, list(HIDING)].sum(1, keepdim=True) * (self.unwrapped.seen > 0)
 
     def shares(self, face: Tensor) -> dict[str, float]:
-        """Share of the face, 0..1, that each kind of thing hides. face: `[1, 1, h, w]` in UV, 0..1."""
+        """Share of the face in view, 0..1, that each kind of thing hides, and that is burnt out, where nothing can be
+        said. face: `[1, 1, h, w]` in UV, 0..1."""
         weight = F.interpolate(face.float().cpu(), self.classes.shape[-2:], mode="area") * self.unwrapped.seen
-        found = (self.classes[:, list(HIDING)] * weight).sum((0, 2, 3)) / weight.sum().clamp(min=1e-6)
-        return dict(zip((CLASSES[i] for i in HIDING), found.tolist(), strict=True))
+        burnt = (self.unwrapped.colour[:, :3].amin(1, keepdim=True) > BURNT).to(weight)
+        planes = torch.cat([self.classes[:, list(HIDING)] * (1 - burnt), burnt], 1)
+        found = (planes * weight).sum((0, 2, 3)) / weight.sum().clamp(min=1e-6)
+        return dict(zip((*(CLASSES[i] for i in HIDING), BURNT_OUT), found.tolist(), strict=True))
 
     @torch.no_grad()
     def log_residual(self, prior: Tensor) -> tuple[Tensor, Tensor]:

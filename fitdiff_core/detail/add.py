@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..avatar import Avatar
+from ..contrast import darkest, limited
 from ..errors import UserError
+from ..filters import normalized_convolution
 from ..fitting.regions import regions
 from ..head import HeadModel
 from ..maps import ALBEDO_EPSILON, TextureMaps
@@ -28,6 +30,7 @@ from .tints import lip_tone, skin_tint
 from .unwrapping import USED, Unwrapped, unwrap
 
 FEATURES = ("brows", "eyelids", "lips")
+BROAD = 0.08  # width of the Gaussian over the skin around a place that tells how dark it may be, of the UV side
 MIRROR = 0.6  # share of the detail of a seen cheek that the hidden one gets
 
 
@@ -100,7 +103,9 @@ def photo_detail(
         # eyes, mouth and hair stay as sampled: they are no skin that the photo could have shown
         paint = fillable(avatar.head, size).to(weight) * (1 - shown)
         merged = TextureMaps.from_stack(multiband(filled.stack(), merged.stack(), paint))
-    merged = replace(merged, diffuse=without_shine(merged.diffuse, skin))
+    broad = normalized_convolution((maps.diffuse + ALBEDO_EPSILON).log(), skin, BROAD * size)
+    dark = darkest(avatar.head, size, seen.beard, seen.hidden).to(weight)
+    merged = replace(merged, diffuse=without_shine(limited(merged.diffuse, broad, dark), skin))
     merged = match_teeth(replace(avatar, maps=merged), scene, photo).maps
     stack = torch.lerp(maps.stack(), merged.stack(), strength)
     return PhotoDetail(replace(avatar, maps=TextureMaps.from_stack(stack)), weight * strength)

@@ -26,6 +26,8 @@ class DelightSettings:
     edge: log step above which plain skin is taken for a shadow or a highlight
     brightest, darkest, tint: limits of the log ratio photo / model, of its mean upwards and downwards, and of its
     colour
+    black: radiance below which a pixel holds only noise and the camera's rounding
+    grey, blocks: radiance below which colour is smoothed, and how widely, as a share of the UV side
     dim: share of the median shading below which a texel is in deep shadow, where only noise is left
     """
 
@@ -35,6 +37,9 @@ class DelightSettings:
     darkest: float = 1.2
     tint: float = 0.3
     dim: float = 0.2
+    black: float = 0.003
+    grey: float = 0.06
+    blocks: float = 0.015
 
 
 @torch.no_grad()
@@ -60,11 +65,18 @@ def delight(unwrapped: Unwrapped, maps: TextureMaps, scene: Scene) -> tuple[Tens
     """
     matte, gloss = shading(unwrapped, maps, scene)
     albedo = (unwrapped.radiance - gloss).clamp(min=0) / matte.clamp(min=1e-3)
-    level = matte.mean(1, keepdim=True)
+    s, level = DelightSettings(), matte.mean(1, keepdim=True)
     used = unwrapped.weight > 0.1
     typical = level[used].median() if used.any() else level.mean()
-    lit = ((level / typical.clamp(min=1e-6) - DelightSettings.dim) / DelightSettings.dim).clamp(0, 1)
+    lit = ((level / typical.clamp(min=1e-6) - s.dim) / s.dim).clamp(0, 1)
     burnt = normalized_convolution(unwrapped.clipped, torch.ones_like(level), 2.0)
+    black = normalized_convolution(unwrapped.radiance.mean(1, keepdim=True), unwrapped.weight, 3.0)
+    lit = lit * ((black - s.black) / s.black).clamp(0, 1)
+    # in dark pixels the colour is mostly noise of the compression
+    mean = albedo.mean(1, keepdim=True)
+    smooth = normalized_convolution(albedo, unwrapped.weight, s.blocks * albedo.shape[-1])
+    quiet = smooth / smooth.mean(1, keepdim=True).clamp(min=1e-3) * mean
+    albedo = torch.lerp(quiet, albedo, (black / s.grey).clamp(0, 1))
     return albedo.clamp(0, 2), unwrapped.weight * lit * (1 - 4 * burnt).clamp(0, 1)
 
 

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..filters import COARSE, gaussian_blur, normalized_convolution
-from ..fitting.occlusion import reconstruct
+from ..filters import COARSE, gaussian_blur, normalized_convolution, reconstruct
 from ..maps import ALBEDO_EPSILON, TextureMaps
 
 DARK, TINT, RAMP = 0.75, 0.4, 0.25  # thresholds of the log ratio to the median skin, and the width of their ramps

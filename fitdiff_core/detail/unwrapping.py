@@ -9,12 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..avatar import Avatar
+from ..delight.classes import BEARD
 from ..delight.reading import read_photo
 from ..errors import UserError
 from ..filters import erode_and_feather, gaussian_blur
 from ..fitting.crop import check_mask, check_shown, crop_image
 from ..fitting.gbuffer import GBuffer
 from ..fitting.occlusion import visible_skin
+from ..fitting.photo import SIDEWAYS, hair_in_crop
+from ..fitting.pose import degrees_sideways
 from ..fitting.regions import region_weights, regions
 from ..fitting.sh_light import CLIPPED
 from ..head import HeadModel
@@ -48,6 +51,8 @@ class Unwrapped:
     shown: `[1, 1, S, S]`, 1 where the photo shows the texel at all
     clipped: `[1, 1, S, S]`, 1 where the photo is burnt out
     geometry: of the texels
+    beard: `[1, 1, h, w]`, probability of a beard, None if unknown
+    hidden: `[1, 1, S, S]`, 1 where something hides the skin
     """
 
     radiance: Tensor
@@ -55,6 +60,8 @@ class Unwrapped:
     shown: Tensor
     clipped: Tensor
     geometry: AtlasGeometry
+    beard: Tensor | None = None
+    hidden: Tensor | None = None
 
 
 @torch.no_grad()
@@ -84,12 +91,12 @@ def unwrap(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None = No
     inside = ((at > 0) & (at < at.new_tensor([photo.shape[3], photo.shape[2]]))).all(-1)[:, None].to(photo)
     if (seen * inside).sum() < 0.05 * seen.sum():
         raise UserError("The face of this scene lies outside the photo; give the photo that the scene was fitted to.")
-    hidden = occluders(avatar, vertices, scene, photo)
-    free = (
-        sample_at(hidden, pixels, (1, 1, *scene.size)) if mask is None else sample_at(mask.to(photo), at, photo.shape)
-    )
+    free, beard = occluders(avatar, vertices, scene, photo)
+    free = sample_at(free, pixels, (1, 1, *scene.size)) if mask is None else sample_at(mask.to(photo), at, photo.shape)
 
     in_view = seen * inside * (cosine > GRAZING)
+    if degrees_sideways(scene.camera) > SIDEWAYS:
+        free = free * 0
     usable = in_view * (free > 0.9)
     if mask is not None:
         check_shown(usable.sum() / in_view.sum().clamp(min=1))
@@ -103,7 +110,8 @@ def unwrap(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None = No
     # half a pixel of the photo per texel is enough, a fifth is blurred
     density = (pixel_steps(at) / 0.3).clamp(0, 1)
     shown = gaussian_blur(usable * facing, FEATHER / 4 * size)
-    return Unwrapped(srgb_to_linear(picture) * usable, weight * density, shown, clipped, geometry)
+    radiance = srgb_to_linear(picture) * usable
+    return Unwrapped(radiance, weight * density, shown, clipped, geometry, beard, in_view - usable)
 
 
 def _check(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None) -> None:
@@ -180,13 +188,17 @@ def usable_regions(head: HeadModel, size: int) -> Tensor:
     return ((regions(head, USED, size) > 0.5) & (regions(head, UNUSED, size) < 0.3)).float()
 
 
-def occluders(avatar: Avatar, vertices: Tensor, scene: Scene, photo: Tensor) -> Tensor:
-    """`[1, 1, h, w]` at the scene's size: 0 where hair, a hand or glasses hide the skin, and outside the photo."""
+def occluders(avatar: Avatar, vertices: Tensor, scene: Scene, photo: Tensor) -> tuple[Tensor, Tensor | None]:
+    """`[1, 1, h, w]` at the scene's size: 0 where hair, a hand or glasses hide the skin, and outside the photo; and the
+    probability of a beard in UV, `[1, 1, h, w]`, None if unknown."""
     head = avatar.head
     crop = crop_image(photo, scene.photo_crop(), scene.size[0])
     if not head.region_names:
-        return crop.mask
+        return crop.mask, None
     gbuffer = GBuffer.render(vertices, head, scene, scene.size)
     mesh = scene.camera.project(head.landmarks(vertices, "mesh"), scene.size)
     reading = read_photo(crop.image, crop.mask, vertices, scene.camera, head)
-    return visible_skin(crop.image, crop.mask, mesh, gbuffer, head, region_weights(head).to(photo), reading)[1]
+    hair = hair_in_crop(head, vertices, scene, photo)
+    regions = region_weights(head).to(photo)
+    free = visible_skin(crop.image, crop.mask, mesh, gbuffer, head, regions, reading, hair)[1]
+    return free, reading.classes[:, BEARD : BEARD + 1]

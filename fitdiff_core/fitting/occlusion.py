@@ -1,8 +1,9 @@
-"""Find what hides the skin in a photo (hair, hands, glasses), by colour alone.
+"""Find what hides the skin in a photo (hair, hands, glasses), by its colour and by what networks see.
 
 Each pixel is compared with skin of one colour under one smooth light that is fitted to the photo. A pixel that is much
 darker or of a very different colour is hidden. A pixel that differs less is hidden if it is connected to hair
-(hysteresis, Canny 1986) and if the region has a sharp edge; the colour of a second lamp has none.
+(hysteresis, Canny 1986) and if the region has a sharp edge; the colour of a second lamp has none. The hair segmenter
+and the delighting network confirm this, and find what has the colour of skin. Single strands: `strands.py`.
 """
 
 from __future__ import annotations
@@ -11,22 +12,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..delight.classes import BEARD
 from ..delight.reading import PhotoReading
 from ..face.mesh_points import CHIN, FOREHEAD, NOSE_TIP, SUBNASALE
-from ..filters import gaussian_blur
+from ..filters import gaussian_blur, normalized_convolution, reconstruct
 from ..head import HeadModel
 from ..image import srgb_to_linear
 from ..render import Light
 from .gbuffer import GBuffer
 from .regions import hair_regions
 from .sh_light import MEAN_SKIN, LightPrior, fit_light, irradiance_basis
+from .strands import strands
 
 MIDDLE = 0.1  # radius around the tip of the nose that counts as the middle of the face, of the crop's side
 # Thresholds of the log ratio to lit skin. Strong: a third as bright (darkness), or of another colour (tint).
 STRONG_DARK, STRONG_TINT = 1.1, 0.75
 # Weak: both somewhat darker and slightly tinted, or tinted. Where a beard may be, only the last.
 WEAK_DARK, WEAK_DARK_TINT, WEAK_TINT, BEARD_TINT = 0.6, 0.12, 0.35, 0.55
-SURE = 0.45  # probability of the network above which something hides the skin
+SURE, SURE_MOUTH = 0.55, 0.75  # probability of the network above which something hides the skin; at the mouth
+WEAK, REACH = 0.25, 25  # ... of what is connected to such, and side of the square round it
+HAIRY = 0.4  # probability of a beard from which its colour does not count
+UNLIKELY = 0.06  # probability of hair or another thing below which its colour alone says nothing
+TIPS, TIP_DARK = 0.12, 0.3  # probability of the tips of hair, and log step to the skin near them
+AROUND = 0.06  # width of the Gaussian over the skin near a tip, of the crop's side
+MARGIN = 9  # side of the square by which what is found grows: edges are soft, and the fit is not exact
 SHARP = 0.3  # least step of the log ratio across the edge of hair
 
 
@@ -39,27 +48,90 @@ def visible_skin(
     head: HeadModel,
     regions: Tensor,
     reading: PhotoReading | None = None,
+    hair: Tensor | None = None,
 ) -> tuple[Light, Tensor]:
     """Light and visible skin of a photo to which the head is fitted already.
 
     photo: `[1, 3, S, S]` sRGB crop. valid: `[1, 1, S, S]`, 0 where the photo ends
     mesh: `[1, 468, 2]` px. gbuffer: of the fitted head, at the crop's size. regions: of `region_weights`
     reading: what a network says of it
+    hair: `[1, 1, S, S]`, probability of hair by the segmenter
 
     Returns the light for skin of the colour MEAN_SKIN, and `[1, 1, S, S]`, 1 where the skin is visible or nothing is
     known.
     """
-    _, skin, features, _ = (gbuffer.sample(regions) * gbuffer.facing).split(1, 1)
+    _, skin, features, mouth = (gbuffer.sample(regions) * gbuffer.facing).split(1, 1)
     scalp, face = (gbuffer.sample(hair_regions(head).to(photo)) * gbuffer.mask).split(1, 1)
     light, ratio = skin_ratio(photo, skin * valid, gbuffer.normal)
     upper = above_nose(mesh, photo.shape[-1])
-    hidden = strongly_different(ratio, skin * valid, features, upper)
-    hair = connected_hair(ratio, face * valid, scalp * valid, features, upper, hidden)
-    hidden = torch.maximum(hidden, hair)
-    if reading is not None:
-        things = gbuffer.sample(reading.hidden.to(photo)) * gbuffer.mask
-        hidden = torch.maximum(hidden, ((things - SURE) / 0.2).clamp(0, 1))
+    none = torch.zeros_like(valid)
+    things, beard = (none, none) if reading is None else gbuffer_reading(gbuffer, reading, photo)
+    shaven = (beard < HAIRY).to(photo)
+    hidden = strongly_different(ratio, skin * valid, features, upper) * shaven
+    found = connected_hair(ratio, face * valid, scalp * valid, features, upper, hidden) * shaven
+    if reading is not None and hair is not None:
+        # a shadow has the colour of hair too: a network must see something
+        found = found * wide(((hair > UNLIKELY) | (things > UNLIKELY) | (hidden > 0.5)).to(photo), 9)
+    hidden = torch.maximum(torch.maximum(hidden, found), certain(things, near(features), near(mouth)))
+    if hair is not None:
+        hair = rooted(hair, ((scalp > 0.3) | (wide(gbuffer.mask, 13) < 0.5)).to(photo))
+        over = torch.maximum(
+            hair_on_face(hair, ratio, features), strands(photo, hair, wide((features > 0.1).to(photo), 9), beard)
+        )
+        hidden = torch.maximum(hidden, over * (face > 0.05))
     return light, (1 - torch.maximum(hidden, enclosed(hidden, face * valid, mesh) * upper)) * valid
+
+
+def gbuffer_reading(gbuffer: GBuffer, reading: PhotoReading, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Probability of a thing before the face, and of a beard, in the pixels, `[1, 1, S, S]` each."""
+    planes = torch.cat([reading.hidden, reading.classes[:, BEARD : BEARD + 1]], 1).to(like)
+    things, beard = (gbuffer.sample(planes) * gbuffer.mask).split(1, 1)
+    return things, beard
+
+
+def rooted(hair: Tensor, source: Tensor) -> Tensor:
+    """Probability of hair `[1, 1, S, S]`, where it hangs together with its source: what else is in the face is a brow.
+
+    source: `[1, 1, S, S]` 0 or 1, the scalp, and all that is well off the head
+    """
+    sure = (hair > 0.5).to(hair)
+    found = reconstruct(sure * source, sure)
+    return hair * reconstruct(found, torch.maximum(found, (hair > TIPS) * wide(found, REACH)))
+
+
+def hair_on_face(hair: Tensor, ratio: Tensor, features: Tensor) -> Tensor:
+    """Hair of the segmenter, with the darker tips at its edge, `[1, 1, S, S]` 0 or 1.
+
+    hair: `[1, 1, S, S]`, of `rooted`. ratio: of `skin_ratio`
+    features: brows, eyes and lips, which are no tips
+    """
+    dark, tint = darkness_and_tint(ratio)
+    local = normalized_convolution(dark, (hair < TIPS).to(ratio), AROUND * ratio.shape[-1])
+    tips = (hair > TIPS) & ((dark - local > TIP_DARK) | (tint > WEAK_TINT)) & (features < 0.1)
+    sure = (hair > 0.5).to(ratio)
+    found = reconstruct(sure, torch.maximum(sure, tips.to(ratio)))
+    return with_margin(found, (features > 0.1).to(ratio))
+
+
+def certain(probability: Tensor, features: Tensor, mouth: Tensor) -> Tensor:
+    """Pixels that a thing surely hides, with likely ones that are connected to them (hysteresis) and a margin.
+
+    probability: `[1, 1, S, S]`. features, mouth: `[1, 1, S, S]`, brows, eyes and lips, where only sure
+        pixels count, and the mouth with its teeth, where these must be still surer
+    """
+    sure = (probability > torch.where(mouth > 0.5, SURE_MOUTH, SURE)).to(probability)
+    likely = (probability > WEAK) * (1 - features) * wide(sure, REACH)
+    return with_margin(reconstruct(sure, torch.maximum(sure, likely)), features)
+
+
+def with_margin(mask: Tensor, features: Tensor) -> Tensor:
+    """Dilated by MARGIN, but not over brows, eyes and lips."""
+    return torch.maximum(mask, wide(mask, MARGIN) * (1 - features))
+
+
+def wide(mask: Tensor, side: int) -> Tensor:
+    """Dilated by a square of `side` px."""
+    return F.max_pool2d(mask, side, 1, side // 2)
 
 
 def skin_ratio(photo: Tensor, skin: Tensor, normal: Tensor) -> tuple[Light, Tensor]:
@@ -145,20 +217,6 @@ def area_mean(x: Tensor, known: Tensor, side: int) -> Tensor:
     """Mean of x `[1, C, S, S]` over known `[1, 1, S, S]` in a square of `side` px; smaller where little is known."""
     share = F.avg_pool2d(known, side, 1, side // 2)
     return F.avg_pool2d(x * known, side, 1, side // 2) / share.clamp(min=0.1)
-
-
-def reconstruct(seed: Tensor, mask: Tensor) -> Tensor:
-    """The parts of mask that are connected to seed (morphological reconstruction, Vincent 1993).
-
-    seed, mask: `[1, 1, h, w]` 0..1, seed at most as large as mask.
-    """
-    reached = seed
-    for _ in range(mask.shape[-2] * mask.shape[-1]):
-        grown = torch.minimum(F.max_pool2d(reached, 3, 1, 1), mask)
-        if torch.equal(grown, reached):
-            break
-        reached = grown
-    return reached
 
 
 def near(features: Tensor) -> Tensor:

@@ -10,11 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..autograd import without_inference_mode
-from ..delight.reading import PhotoReading, read_photo
+from ..delight.reading import BURNT_OUT, PhotoReading, read_photo
 from ..errors import UserError
 from ..face import Face, FaceSource
 from ..face.mesh_points import LIDS_LEFT, LIDS_RIGHT
+from ..hair.photo import crop_of, wide_view
 from ..head import HeadModel
+from ..photo_networks import load_segmenter
 from ..progress import report
 from ..render import Light
 from ..scene import Scene
@@ -23,12 +25,17 @@ from .gbuffer import GBuffer
 from .key_light import KeyLight, find_key_light
 from .landmarks import BLINK, FitPrior, fit_scene, landmark_weights
 from .occlusion import visible_skin
+from .pose import degrees_sideways
 from .regions import region_weights
 from .regions import regions as atlas_regions
 from .sh_light import MEAN_SKIN, fit_light, light_pixels
 from .smile import Teeth, see_teeth
 
 CROP_SIZE = 256
+# Degrees to the side from which a photo says nothing of the skin's colour: the mesh points of the far side are guesses,
+# and the fit of a profile is some 25 degrees short, so that shadows and hair would land in the middle of the face
+SIDEWAYS = 48
+MUCH_BURNT = 0.25  # share of the face from which it is said
 # kind of thing: its name for the user, and the share of the face hidden by it from which it is said (a fringe is usual)
 THINGS = {
     "hair over skin": ("hair", 0.3),
@@ -73,17 +80,49 @@ class FittedPhoto:
         """(H, W) of the crop."""
         return self.image.shape[-2], self.image.shape[-1]
 
+    @property
+    def textured(self) -> bool:
+        """Whether the photo tells the skin's colour; a profile does not."""
+        return float(degrees_sideways(self.scene.camera)[0]) < SIDEWAYS
+
     def hidden(self) -> dict[str, float]:
-        """Share of the face, 0..1, that is hidden, by kind: hair over skin, glasses, other occluder."""
+        """Share of the face in view, 0..1, hidden by hair over skin, glasses, other occluder, or burnt out."""
         return {} if self.reading is None else self.reading.shares(self.regions[:, :1])
 
+    def shown(self) -> dict[str, float]:
+        """Shares of the whole face, 0..1, sum 1: seen, hidden by something, and not in view (turned away, or cut)."""
+        if self.reading is None:
+            return {}
+        face = F.interpolate((self.regions[:, :1] > 0.9).float().cpu(), (128, 128), mode="area")
+        in_view, hidden = self.reading.unwrapped.seen, self.hidden_texels()
+        total = face.sum().clamp(min=1e-6)
+        parts = [float((face * part).sum() / total) for part in (in_view * (1 - hidden), in_view * hidden)]
+        return {"seen": parts[0], "hidden": parts[1], "not in view": 1 - sum(parts)}
+
+    def hidden_texels(self) -> Tensor:
+        """Share of each texel that the photo would show but for what hides it, `[1, 1, 128, 128]`, on the CPU."""
+        if self.reading is None:
+            return torch.zeros(1, 1, 128, 128)
+        hidden = F.grid_sample(1 - self.visible.float().cpu(), self.reading.unwrapped.grid, align_corners=False)
+        return F.avg_pool2d(hidden, 2) * (self.reading.unwrapped.seen > 0)
+
     def describe_hidden(self, photo: str) -> list[str]:
-        """A warning where something hides much of the face. photo: the name that the user knows it by."""
-        found = {THINGS[k][0]: v for k, v in self.hidden().items() if v > THINGS[k][1]}
+        """Warnings where something hides much of the face, and for a profile. photo: its name for the user."""
+        lines = []
+        if not self.textured:
+            angle = float(degrees_sideways(self.scene.camera)[0])
+            lines.append(
+                f"{photo} shows the face from the side ({angle:.0f} degrees or more): only its shape is used, and the "
+                "skin is a guess. Use a photo turned by at most 40 degrees."
+            )
+        shares = self.hidden()
+        if shares.pop(BURNT_OUT, 0) > MUCH_BURNT:
+            lines.append(f"{photo} is burnt out in much of the face; the skin there is a guess.")
+        found = {THINGS[k][0]: v for k, v in shares.items() if v > THINGS[k][1]}
         if not found:
-            return []
+            return lines
         parts = " and ".join(f"{name} ({share:.0%} of the face)" for name, share in found.items())
-        return [f"{photo} shows {parts} before the skin; what lies under it is a guess."]
+        return [*lines, f"{photo} shows {parts} before the skin; what lies under it is a guess."]
 
     def visible_mask(self, size: tuple[int, int]) -> Tensor:
         """`visible` in the pixels of the photo, `[1, 1, H, W]`; size: (H, W) of the photo."""
@@ -130,7 +169,8 @@ def fit_photo(
         skin = gbuffer.sample(regions)[:, 1:2] * gbuffer.facing * crop.mask
         check_shown((skin * usable).sum() / skin.sum().clamp(min=1))
     reading = read_photo(crop.image, usable, vertices, scene.camera, head)
-    light, visible = visible_skin(crop.image, usable, mesh, gbuffer, head, regions, reading)
+    hair = hair_in_crop(head, vertices, scene, photo)
+    light, visible = visible_skin(crop.image, usable, mesh, gbuffer, head, regions, reading, hair)
     report(2, 3)
     visible = visible if mask is None else usable
     key_light, light = fit_key_light(crop.image, visible, vertices, head, scene, regions, light)
@@ -147,6 +187,16 @@ def fit_photo(
     teeth = see_teeth(fine, mesh[0] * 2)
     known = (crop.image, visible, scene, shape, mesh, weights, regions)
     return FittedPhoto(*known, key_light, source, reading, held, teeth)
+
+
+@torch.no_grad()
+def hair_in_crop(head: HeadModel, vertices: Tensor, scene: Scene, photo: Tensor) -> Tensor:
+    """Probability of hair in the pixels of a face crop, `[1, 1, S, S]`.
+
+    vertices: `[1, V, 3]` metres, posed. scene: with its crop. photo: `[1, 3, H, W]` sRGB
+    """
+    view = wide_view(head, vertices.float().cpu(), scene, photo)
+    return crop_of(load_segmenter().find(view), scene.size).to(photo)
 
 
 def shut_lids(head: HeadModel, scene: Scene) -> tuple[int, ...]:

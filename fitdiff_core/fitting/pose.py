@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..render import Camera
+
 
 def axis_angle_to_matrix(r: Tensor) -> Tensor:
     """`[..., 3]` axis times angle (rad) -> `[..., 3, 3]` rotation (Rodrigues)."""
@@ -27,6 +29,12 @@ def matrix_to_axis_angle(m: Tensor) -> Tensor:
     sine = q[:3].norm()
     angle = 2 * torch.atan2(sine, q[3])
     return q[:3] / sine.clamp(min=1e-12) * angle
+
+
+def degrees_sideways(camera: Camera) -> Tensor:
+    """How far each head is turned from its camera, to either side, `[B]` degrees."""
+    at = camera.position()
+    return torch.atan2(at[:, 0], at[:, 2]).abs().rad2deg()
 
 
 def umeyama(source: Tensor, target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..contrast import limited
 from ..delight.classes import SKIN
 from ..delight.reading import PhotoReading
 from ..errors import UserError
@@ -94,10 +95,11 @@ class LowBand:
     reference: `[B or 1, 3, COARSE, COARSE]`, low band of the reference
     """
 
-    def __init__(self, regions: Tensor, diffuse: Tensor, sigma: float):
+    def __init__(self, regions: Tensor, diffuse: Tensor, sigma: float, dark: Tensor | None = None):
         """regions: of `fitting.region_weights`, `[1, 4, h, w]` in UV. diffuse: linear albedo `[B, 3, h, w]` of the
-        reference. sigma: of `BroadColour`."""
+        reference. sigma: of `BroadColour`. dark: of `contrast.darkest`, at the maps' size; None for no limit"""
         small = F.interpolate(regions, (COARSE, COARSE), mode="area")
+        self.dark = dark
         self.sigma, self.skin = sigma * COARSE, small[:, 1:2]
         self.weight = gaussian_blur(self.skin, self.sigma) + LEAST_WEIGHT
         # face, nose, lips, brows and lids have the photometric weight 1, the eyes half of it, the ears less
@@ -114,7 +116,12 @@ class LowBand:
         return gaussian_blur(shades * self.skin, self.sigma) / self.weight
 
     def impose(self, stack: Tensor) -> Tensor:
-        """Maps `[B, 9, h, w]` with the low band of the reference. Backwards, no gradient reaches the low band."""
+        """Maps `[B, 9, h, w]` with the low band of the reference, and within the limits of contrast to it. Backwards,
+        no gradient reaches the low band."""
         gain = ((self.reference - self.of(stack[:, :3])) * self.held).exp()
         gain = F.interpolate(gain, stack.shape[-2:], mode="bilinear", align_corners=False)
-        return torch.cat([stack[:, :3] * gain, stack[:, 3:]], 1)
+        diffuse = stack[:, :3] * gain
+        if self.dark is not None:
+            around = F.interpolate(self.reference, stack.shape[-2:], mode="bilinear", align_corners=False)
+            diffuse = limited(diffuse, around, self.dark)
+        return torch.cat([diffuse, stack[:, 3:]], 1)

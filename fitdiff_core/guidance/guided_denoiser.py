@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from ..autograd import without_inference_mode
+from ..contrast import darkest
+from ..delight.classes import BEARD
 from ..delight.reading import PhotoReading
 from ..model.autoencoder import MapAutoencoder
 from ..model.checkpoint import FitDiffModel
@@ -105,6 +107,7 @@ class GuidedDenoiser:
         self.denoise, self.prior = denoise, without_inference_mode(model.denoiser.prior)
         photos = with_colour_reference([without_inference_mode(g) for g in as_guidances(guidance)])
         self.settings = photos[0].settings
+        self.head = model.head
         self.regions = photos[0].target.photo.regions
         self.skin = self.regions[:, 1:2]
         self.identity_size = model.head.n_identity
@@ -131,7 +134,12 @@ class GuidedDenoiser:
         diffuse = decoder.decode(texture_mean.clone())[:, :3]
         settings = self.settings.broad_colour
         reference = with_redness(with_residual(diffuse, readings, settings.residual), readings, settings.redness)
-        return LowBand(self.regions, reference, settings.sigma)
+        beards = [r.classes[:, BEARD : BEARD + 1] for r in readings if r is not None]
+        beard = torch.stack(beards).amax(0) if beards else None
+        hidden = [v.photo.hidden_texels() for v in self.views]
+        # another photo may show what one hides
+        dark = darkest(self.head, diffuse.shape[-1], beard, torch.stack(hidden).amin(0)).to(diffuse)
+        return LowBand(self.regions, reference, settings.sigma, dark)
 
     @property
     def scenes(self) -> list[Scene]:
@@ -209,7 +217,11 @@ class GuidedDenoiser:
         if self.decode is None:  # another objective
             return z
         pairs = zip(self.views, self.objectives, strict=True)
-        photos = [(own, v.scene) for v, own in pairs if v.acts_at(sigma) and v.settings.weights.photometric > 0]
+        photos = [
+            (own, v.scene)
+            for v, own in pairs
+            if v.acts_at(sigma) and own.photo.textured and v.settings.weights.photometric > 0
+        ]
         if not photos:
             return z
         maps = self.decode(z)

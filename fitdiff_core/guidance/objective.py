@@ -62,7 +62,9 @@ class PhotoObjective:
             points = scene.camera.project(self.head.landmarks(vertices, "mesh"), p.size)
             terms["landmark"] = landmark_loss(points, p.mesh, p.mesh_weights, p.size[0])
         if w.photometric or w.identity or w.perceptual:
-            image, weight, scene = self.picture(vertices, self.decode(texture), scene)
+            # a profile guides the shape alone
+            maps = self.decode(texture) if p.textured else self.decode(texture).detach()
+            image, weight, scene = self.picture(vertices, maps, scene)
             image, seen = clip_recognizer_gradient(image, s.recognizer_blur, s.recognizer_share)
             if w.photometric:
                 terms["photometric"] = photometric_loss(image, p.image, weight)

@@ -139,6 +139,13 @@ def photo_places(scene: Scene, x: Tensor, y: Tensor, size: tuple[int, int]) -> t
     return places, float((at[0, 1] - at[0, 0]).norm())
 
 
+def crop_of(plane: Tensor, size: tuple[int, int]) -> Tensor:
+    """The part of a plane `[S, S]` of a view, WIDE over the face crop, that the crop shows: `[1, 1, h, w]`."""
+    t = [(torch.arange(n) + 0.5) / n * 2 - 1 for n in size]
+    grid = torch.stack(torch.meshgrid(t[1], t[0], indexing="xy"), -1)[None] / WIDE
+    return F.grid_sample(plane[None, None], grid.to(plane), padding_mode="border", align_corners=False)
+
+
 @torch.no_grad()
 def head_places(view: View) -> Tensor:
     """Where on the head each pixel's hair is, seen from the front: `[S, S, 2]` metres right of and above its centre.

@@ -23,8 +23,8 @@ from torch import Tensor
 from fitdiff_core import pipeline
 from fitdiff_core.errors import UserError, command
 from fitdiff_core.files import atomic_path
+from fitdiff_core.filters import reconstruct
 from fitdiff_core.fitting.landmarks import fit_scene
-from fitdiff_core.fitting.occlusion import reconstruct
 from fitdiff_core.hair.photo import View, photo_places, wide_view
 from fitdiff_core.hair.segmenter import view_planes
 from fitdiff_core.head import HeadModel, load_head
