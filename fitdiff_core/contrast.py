@@ -16,10 +16,10 @@ from .head import HeadModel
 from .maps import ALBEDO_EPSILON
 
 # region: how much darker it may be than the skin around it, log; later ones count where regions overlap
-DARKEST = {"face": 0.5, "nose": 0.6, "lips": 0.9, "eyelids": 0.9, "brows": 1.9}
+DARKEST = {"face": 0.7, "nose": 0.8, "lips": 1.0, "eyelids": 1.0, "brows": 1.9}
 BEARD, FREE, KNOWN = 1.9, 2.5, 2.2  # where a beard is; in mouth, eyes and hair; above this there is no limit
-BRIGHTEST, GLEAM = 0.25, 0.45  # how much lighter than the skin around it a place may be, log; a single texel
-SHADOW, BESIDE = 0.12, 0.035  # limit beside hidden skin, and how far that reaches, of the UV side
+BRIGHTEST, GLEAM = 0.35, 0.6  # how much lighter than the skin around it a place may be, log; a single texel
+SHADOW, BESIDE = 0.16, 0.035  # limit beside hidden skin, and how far that reaches, of the UV side
 WIDTH = 0.011  # of the Gaussian below which detail is left alone (moles, lashes), of the UV side
 
 
