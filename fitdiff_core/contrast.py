@@ -16,10 +16,10 @@ from .head import HeadModel
 from .maps import ALBEDO_EPSILON
 
 # region: how much darker it may be than the skin around it, log; later ones count where regions overlap
-DARKEST = {"face": 0.5, "nose": 0.6, "lips": 0.9, "eyelids": 0.9, "brows": 1.9}
+DARKEST = {"face": 0.7, "nose": 0.8, "lips": 1.0, "eyelids": 1.0, "brows": 1.9}
 BEARD, FREE, KNOWN = 1.9, 2.5, 2.2  # where a beard is; in mouth, eyes and hair; above this there is no limit
-BRIGHTEST, GLEAM = 0.25, 0.45  # how much lighter than the skin around it a place may be, log; a single texel
-SHADOW, BESIDE = 0.12, 0.035  # limit beside hidden skin, and how far that reaches, of the UV side
+BRIGHTEST, GLEAM = 0.35, 0.6  # how much lighter than the skin around it a place may be, log; a single texel
+SHADOW, BESIDE = 0.1, 0.035  # limit beside hidden skin, and how far that reaches, of the UV side
 WIDTH = 0.011  # of the Gaussian below which detail is left alone (moles, lashes), of the UV side
 
 
@@ -51,7 +51,7 @@ def gaussian_blur_edges(x: Tensor, sigma: float) -> Tensor:
 
 
 def limited(diffuse: Tensor, around: Tensor, dark: Tensor) -> Tensor:
-    """A linear albedo `[B, 3, S, S]` within its limits; differentiable. Steps up to half of the limit stay as they are.
+    """A linear albedo `[B, 3, S, S]` within its limits; differentiable. Steps up to the limit stay as they are.
 
     around: log albedo of the skin around each texel, `[B, 3, S, S]`. dark: of `darkest`, at the same size. The tint may
     differ by half as much.
@@ -68,6 +68,7 @@ def limited(diffuse: Tensor, around: Tensor, dark: Tensor) -> Tensor:
 
 
 def soft(x: Tensor, limit: Tensor | float) -> Tensor:
-    """x up to half of its limit, then ever less, never beyond the limit."""
-    half = limit / 2
-    return torch.where(x.abs() < half, x, x.sign() * (half + half * ((x.abs() - half) / half).tanh()))
+    """x up to its limit, then ever less, never beyond 1.3 times the limit."""
+    over = (x.abs() - limit).clamp(min=0)
+    room = 0.3 * torch.as_tensor(limit).to(x)
+    return torch.where(over > 0, x.sign() * (limit + room * (over / room).tanh()), x)

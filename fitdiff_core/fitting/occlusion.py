@@ -73,13 +73,14 @@ def visible_skin(
         # a shadow has the colour of hair too: a network must see something
         found = found * wide(((hair > UNLIKELY) | (things > UNLIKELY) | (hidden > 0.5)).to(photo), 9)
     hidden = torch.maximum(torch.maximum(hidden, found), certain(things, near(features), near(mouth)))
+    lines = none
     if hair is not None:
         hair = rooted(hair, ((scalp > 0.3) | (wide(gbuffer.mask, 13) < 0.5)).to(photo))
-        over = torch.maximum(
-            hair_on_face(hair, ratio, features), strands(photo, hair, wide((features > 0.1).to(photo), 9), beard)
-        )
-        hidden = torch.maximum(hidden, over * (face > 0.05))
-    return light, (1 - torch.maximum(hidden, enclosed(hidden, face * valid, mesh) * upper)) * valid
+        hidden = torch.maximum(hidden, hair_on_face(hair, ratio, features) * (face > 0.05))
+        lines = strands(photo, hair, wide((features > 0.1).to(photo), 9), beard) * (face > 0.05)
+    # single strands and the frames of glasses cut nothing off
+    hidden = torch.maximum(hidden, enclosed(hidden, face * valid, mesh) * upper)
+    return light, (1 - torch.maximum(hidden, lines)) * valid
 
 
 def gbuffer_reading(gbuffer: GBuffer, reading: PhotoReading, like: Tensor) -> tuple[Tensor, Tensor]:

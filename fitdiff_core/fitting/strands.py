@@ -17,7 +17,7 @@ WIDTHS = (1.0, 1.6, 2.5)  # standard deviations of the lines that are looked for
 FAINT, DEEP = 0.16, 0.4  # log steps from the line to both sides: of what a strand may fade to, and of a sure one
 GAP = 3  # pixels by which a line may be broken
 BEARD = 0.3  # probability of a beard from which lines belong to it
-ACROSS = 14  # pixels that a strand is followed over a feature
+ACROSS = 10  # pixels that a strand is followed over a feature
 TIP = 10  # pixels along the line from the hair, up to which only what is deep counts
 
 

@@ -42,9 +42,9 @@ def test_a_gleam_is_dimmed_at_any_size():
         assert middle(limited(albedo, around, torch.full((1, 1, SIZE, SIZE), 0.5))) < 0.4 * 1.7
 
 
-def test_half_of_the_limit_is_kept_and_the_limit_is_never_passed():
+def test_what_is_within_the_limit_is_kept_and_the_rest_stays_near_it():
     x = torch.tensor([-9.0, -0.1, 0.1, 9.0])
-    assert soft(x, BRIGHTEST)[1:3].equal(x[1:3]) and soft(x, BRIGHTEST).abs().max() <= BRIGHTEST
+    assert soft(x, BRIGHTEST)[1:3].equal(x[1:3]) and soft(x, BRIGHTEST).abs().max() <= 1.31 * BRIGHTEST
 
 
 def test_brows_may_be_darker_than_skin_and_less_beside_what_is_hidden(head):
@@ -54,6 +54,6 @@ def test_brows_may_be_darker_than_skin_and_less_beside_what_is_hidden(head):
         head, ("brows", "eyelids", "lips", "eyes", "mouth_interior", "nose", "scalp", "ears", "neck"), 256
     )
     plain = face & (torch.nn.functional.max_pool2d(features, 21, 1, 10) < 0.05)
-    assert limits[brows].median() > 1.2 and limits[plain].median() == pytest.approx(0.5, abs=0.02)
+    assert limits[brows].median() > 1.2 and limits[plain].median() == pytest.approx(0.7, abs=0.02)
     beside = darkest(head, 256, hidden=torch.ones(1, 1, 128, 128))
     assert beside[plain].max() < 0.2 and beside[brows].median() > 1
