@@ -29,7 +29,7 @@ EDGE_ON = (0.05, 0.30)  # cosines to the view at which a card begins to be drawn
 FAINT = 0.03  # alpha below which a fragment is nothing
 TEXEL = 1e-4  # metres of hair that a texel of the atlas shows across a card
 # Longitudinal lobes (Marschner et al. 2003): shift towards the root, width (radians), strength
-PRIMARY, SECONDARY = (-0.06, 0.12, 0.10), (0.12, 0.24, 0.85)
+PRIMARY, SECONDARY = (-0.06, 0.12, 0.05), (0.12, 0.24, 0.85)
 # of soft light: its share that strands mirror white and coloured; turns round the strand (radians) and their weights
 SHEEN, COLOURED_SHEEN = 0.006, 0.45
 CONE = [(turn, math.cos(turn / 2)) for turn in (-1.2, -0.6, 0.0, 0.6, 1.2)]
