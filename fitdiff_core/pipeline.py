@@ -300,7 +300,7 @@ def add_hair(
     elif style != "auto":
         raise UserError(f"Unknown hair style '{style}'; choose auto, none, or one of {', '.join(PRESETS)}.")
     elif photo is None or scene is None:
-        styles = [suitable_style(avatar[i], seed + i) for i in range(len(avatar))]
+        styles = [suitable_style(avatar[i], seed) for i in range(len(avatar))]
     else:
         found, notes = fit_hair(avatar, scene.detach(), photo.to(avatar.shape.device), seed)
         styles = [found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -74,8 +75,12 @@ def painted_hair(avatar: Avatar) -> Painted:
 
 
 def suitable_style(avatar: Avatar, seed: int = 0) -> HairStyle:
-    """A style for one head by chance: its colour from the painted scalp, its kind by face and skin. Deterministic."""
-    rng = np.random.default_rng(seed + 101)
+    """A style for one head by chance: its colour from the painted scalp, its kind by face and skin.
+
+    Deterministic: the head's shape and `seed` decide, so a person has the same hair alone and in a batch.
+    """
+    seed = zlib.crc32((avatar.shape[0].detach().cpu().float() * 100).round().int().numpy().tobytes(), seed)
+    rng = np.random.default_rng(seed)
     painted = painted_hair(avatar)
     feminine, african = (_share(avatar, name) for name in ("feminine", "african"))
     dark = np.clip((58 - lab(painted.skin)[0]) / 15, 0, 1)

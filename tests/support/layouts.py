@@ -173,7 +173,12 @@ LAYOUTS = {
         "seed": "randomize",
         "rows": [
             [
-                group("1  Nine people from noise", METHOD, column(340, ("1", 60), ("2", 520), ("3", 100))),
+                group(
+                    "1  Nine people from noise",
+                    METHOD,
+                    column(340, ("1", 60), ("2", 520), ("3", 100)),
+                    column(320, ("13", 420)),
+                ),
                 group(
                     "2  Render them, and lay them side by side",
                     OUTPUT,
@@ -184,6 +189,7 @@ LAYOUTS = {
                     "3  Pick one to export",
                     OUTPUT,
                     column(360, ("8", 100), ("9", 100), ("12", 400)),
+                    column(320, ("14", 420)),
                     column(400, ("10", 260), ("11", 460)),
                 ),
             ],
