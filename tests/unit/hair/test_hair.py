@@ -204,6 +204,9 @@ def test_hair_without_a_photo_is_by_seed():
     again, _ = pipeline.add_hair(avatar, seed=3)
     assert first.hair == again.hair and not notes
     assert len({pipeline.add_hair(avatar, seed=s)[0].hair for s in range(6)}) > 1
+    shape = torch.cat([avatar_of(seed=5).shape, avatar.shape])
+    pair = Avatar(HEAD, shape, TextureMaps(*(x.repeat(2, 1, 1, 1) for x in vars(avatar.maps).values())))
+    assert pipeline.add_hair(pair, seed=3)[0].hair[1:] == first.hair, "alone and in a batch"
     assert pipeline.add_hair(first, "none")[0].hair == (None,)
     with pytest.raises(UserError, match="Unknown hair style"):
         pipeline.add_hair(avatar, "mullet_of_1985")
