@@ -133,7 +133,12 @@ LAYOUTS = {
             [
                 group("1  Photo and networks", INPUT, column(320, ("1", 340), ("2", 60), ("3", 60))),
                 group("2  Person and scene", METHOD, column(320, ("4", 100), ("12", 300), ("5", 240))),
-                group("3  Sample, decode", METHOD, column(340, ("6", 520), ("7", 100))),
+                group(
+                    "3  Sample, decode, grow hair",
+                    METHOD,
+                    column(340, ("6", 520), ("7", 100)),
+                    column(320, ("18", 420)),
+                ),
                 group("4  Render", OUTPUT, column(320, ("8", 300), ("9", 300)), column(380, ("16", 390), ("17", 390))),
                 group("5  Export", OUTPUT, column(420, ("10", 260), ("11", 440))),
             ],
