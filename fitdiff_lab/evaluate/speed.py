@@ -70,7 +70,7 @@ def warm(photo: Path, threads: int, rounds: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as out:
         for i in range(rounds + 1):
             clock, start = Stopwatch(), time.perf_counter()
-            settings = HeadSettings(seed=i)
+            settings = HeadSettings(seed=i, photo_detail=1.0)
             fitted = fit_head([image], networks, settings.guidance, stage=clock.stage)
             head = make_head([image], networks, fitted, settings, stage=clock.stage)
             with clock.stage("render"):
