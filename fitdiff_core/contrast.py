@@ -35,7 +35,7 @@ def darkest(head: HeadModel, size: int, beard: Tensor | None = None, hidden: Ten
         limit = torch.where(regions(head, (name,), size) > 0.3, most, limit)
     if beard is not None:
         near = F.interpolate(beard.float().cpu(), (size, size), mode="bilinear", align_corners=False)
-        limit = torch.maximum(limit, torch.lerp(torch.zeros_like(near), torch.full_like(near, BEARD), near.clamp(0, 1)))
+        limit = torch.maximum(limit, BEARD * near.clamp(0, 1))
     if hidden is not None:
         plain = regions(head, ("face", "nose"), size) * (1 - regions(head, ("brows", "eyelids", "lips"), size))
         near = F.interpolate(hidden.float().cpu(), (size, size), mode="area")

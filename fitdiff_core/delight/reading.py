@@ -15,7 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from ..head import HeadModel
 from ..photo_networks import load_delighter
 from ..render import Camera
-from .classes import CLASSES, HIDING
+from .classes import BEARD, CLASSES, HIDING
 from .unwrapping import CoarseUnwrapper, UVPhoto
 
 BURNT_OUT, BURNT = "burnt out", 0.9  # linear colour from which all channels are burnt out
@@ -33,6 +33,11 @@ class PhotoReading:
     def hidden(self) -> Tensor:
         """Probability that a texel shows hair, glasses or another thing before the face, `[1, 1, 128, 128]`."""
         return self.classes[:, list(HIDING)].sum(1, keepdim=True) * (self.unwrapped.seen > 0)
+
+    @property
+    def beard(self) -> Tensor:
+        """Probability of a beard, `[1, 1, 128, 128]`."""
+        return self.classes[:, BEARD : BEARD + 1]
 
     def shares(self, face: Tensor) -> dict[str, float]:
         """Share of the face in view, 0..1, that each kind of thing hides, and that is burnt out, where nothing can be

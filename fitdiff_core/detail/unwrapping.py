@@ -9,15 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..avatar import Avatar
-from ..delight.classes import BEARD
 from ..delight.reading import read_photo
 from ..errors import UserError
 from ..filters import erode_and_feather, gaussian_blur
 from ..fitting.crop import check_mask, check_shown, crop_image
 from ..fitting.gbuffer import GBuffer
 from ..fitting.occlusion import visible_skin
-from ..fitting.photo import SIDEWAYS, hair_in_crop
-from ..fitting.pose import degrees_sideways
+from ..fitting.photo import hair_in_crop, tells_colour
 from ..fitting.regions import region_weights, regions
 from ..fitting.sh_light import CLIPPED
 from ..head import HeadModel
@@ -95,7 +93,7 @@ def unwrap(avatar: Avatar, scene: Scene, photo: Tensor, mask: Tensor | None = No
     free = sample_at(free, pixels, (1, 1, *scene.size)) if mask is None else sample_at(mask.to(photo), at, photo.shape)
 
     in_view = seen * inside * (cosine > GRAZING)
-    if degrees_sideways(scene.camera) > SIDEWAYS:
+    if not tells_colour(scene):
         free = free * 0
     usable = in_view * (free > 0.9)
     if mask is not None:
@@ -199,6 +197,6 @@ def occluders(avatar: Avatar, vertices: Tensor, scene: Scene, photo: Tensor) -> 
     mesh = scene.camera.project(head.landmarks(vertices, "mesh"), scene.size)
     reading = read_photo(crop.image, crop.mask, vertices, scene.camera, head)
     hair = hair_in_crop(head, vertices, scene, photo)
-    regions = region_weights(head).to(photo)
-    free = visible_skin(crop.image, crop.mask, mesh, gbuffer, head, regions, reading, hair)[1]
-    return free, reading.classes[:, BEARD : BEARD + 1]
+    weights = region_weights(head).to(photo)
+    free = visible_skin(crop.image, crop.mask, mesh, gbuffer, head, weights, reading, hair)[1]
+    return free, reading.beard

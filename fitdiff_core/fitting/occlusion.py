@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..delight.classes import BEARD
 from ..delight.reading import PhotoReading
 from ..face.mesh_points import CHIN, FOREHEAD, NOSE_TIP, SUBNASALE
 from ..filters import gaussian_blur, normalized_convolution, reconstruct
@@ -85,7 +84,7 @@ def visible_skin(
 
 def gbuffer_reading(gbuffer: GBuffer, reading: PhotoReading, like: Tensor) -> tuple[Tensor, Tensor]:
     """Probability of a thing before the face, and of a beard, in the pixels, `[1, 1, S, S]` each."""
-    planes = torch.cat([reading.hidden, reading.classes[:, BEARD : BEARD + 1]], 1).to(like)
+    planes = torch.cat([reading.hidden, reading.beard], 1).to(like)
     things, beard = (gbuffer.sample(planes) * gbuffer.mask).split(1, 1)
     return things, beard
 
@@ -222,7 +221,7 @@ def area_mean(x: Tensor, known: Tensor, side: int) -> Tensor:
 
 def near(features: Tensor) -> Tensor:
     """Brows, eyes and lips, dilated by the error of the fit."""
-    return F.max_pool2d((features > 0.1).to(features), 17, 1, 8)
+    return wide((features > 0.1).to(features), 17)
 
 
 def above_nose(mesh: Tensor, size: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..autograd import without_inference_mode
 from ..delight.reading import BURNT_OUT, PhotoReading, read_photo
+from ..delight.unwrapping import SIZE as TEXELS
 from ..errors import UserError
 from ..face import Face, FaceSource
 from ..face.mesh_points import LIDS_LEFT, LIDS_RIGHT
@@ -82,8 +83,8 @@ class FittedPhoto:
 
     @property
     def textured(self) -> bool:
-        """Whether the photo tells the skin's colour; a profile does not."""
-        return float(degrees_sideways(self.scene.camera)[0]) < SIDEWAYS
+        """See `tells_colour`."""
+        return tells_colour(self.scene)
 
     def hidden(self) -> dict[str, float]:
         """Share of the face in view, 0..1, hidden by hair over skin, glasses, other occluder, or burnt out."""
@@ -93,7 +94,7 @@ class FittedPhoto:
         """Shares of the whole face, 0..1, sum 1: seen, hidden by something, and not in view (turned away, or cut)."""
         if self.reading is None:
             return {}
-        face = F.interpolate((self.regions[:, :1] > 0.9).float().cpu(), (128, 128), mode="area")
+        face = F.interpolate((self.regions[:, :1] > 0.9).float().cpu(), (TEXELS, TEXELS), mode="area")
         in_view, hidden = self.reading.unwrapped.seen, self.hidden_texels()
         total = face.sum().clamp(min=1e-6)
         parts = [float((face * part).sum() / total) for part in (in_view * (1 - hidden), in_view * hidden)]
@@ -102,7 +103,7 @@ class FittedPhoto:
     def hidden_texels(self) -> Tensor:
         """Share of each texel that the photo would show but for what hides it, `[1, 1, 128, 128]`, on the CPU."""
         if self.reading is None:
-            return torch.zeros(1, 1, 128, 128)
+            return torch.zeros(1, 1, TEXELS, TEXELS)
         hidden = F.grid_sample(1 - self.visible.float().cpu(), self.reading.unwrapped.grid, align_corners=False)
         return F.avg_pool2d(hidden, 2) * (self.reading.unwrapped.seen > 0)
 
@@ -187,6 +188,11 @@ def fit_photo(
     teeth = see_teeth(fine, mesh[0] * 2)
     known = (crop.image, visible, scene, shape, mesh, weights, regions)
     return FittedPhoto(*known, key_light, source, reading, held, teeth)
+
+
+def tells_colour(scene: Scene) -> bool:
+    """Whether a photo with this scene, batch 1, tells the skin's colour; a profile does not."""
+    return float(degrees_sideways(scene.camera)[0]) <= SIDEWAYS
 
 
 @torch.no_grad()

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from ..autograd import without_inference_mode
 from ..contrast import darkest
-from ..delight.classes import BEARD
 from ..delight.reading import PhotoReading
 from ..model.autoencoder import MapAutoencoder
 from ..model.checkpoint import FitDiffModel
@@ -134,7 +133,7 @@ class GuidedDenoiser:
         diffuse = decoder.decode(texture_mean.clone())[:, :3]
         settings = self.settings.broad_colour
         reference = with_redness(with_residual(diffuse, readings, settings.residual), readings, settings.redness)
-        beards = [r.classes[:, BEARD : BEARD + 1] for r in readings if r is not None]
+        beards = [r.beard for r in readings if r is not None]
         beard = torch.stack(beards).amax(0) if beards else None
         hidden = [v.photo.hidden_texels() for v in self.views]
         # another photo may show what one hides

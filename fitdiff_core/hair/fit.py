@@ -90,7 +90,7 @@ def fit_hair(avatar: Avatar, scene: Scene, photo: Tensor, seed: int = 0) -> tupl
     """
     if scene.crop is None or len(avatar) != 1:
         return suitable_style(avatar[0], seed), ["The scene belongs to no photo; the hair is one that suits the face."]
-    view = wide_view(avatar.head, avatar.vertices(scene)[:1].float().cpu(), scene, photo)
+    view = wide_view(avatar.head, avatar.vertices(scene)[:1].float().cpu(), scene, photo, texture=True)
     return fit_view(avatar, scene, view, load_segmenter().find(view), seed)
 
 
@@ -247,7 +247,7 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
         likely -= EARS * cut.ears * (name in MANLY) + WILD * (style.frizz > 0.5 and style.strand == "straight")
         return sketch.score(style) + likely
 
-    ranked = sorted(((value(n, s), n, s) for n, s in _first_round(sketch, names)), key=lambda p: -p[0])
+    ranked = sorted(((value(n, s), n, s) for n, s in _first_round(sketch, cut, names)), key=lambda p: -p[0])
     finalists, tries = ranked[:2], 0
     best: list[tuple[float, HairStyle]] = []
     for start, name, style in finalists:
@@ -264,10 +264,9 @@ def _search(sketch: Sketch, avatar: Avatar) -> HairStyle:
     return max(best, key=lambda b: b[0])[1]
 
 
-def _first_round(sketch: Sketch, names: tuple[str, ...]) -> list[tuple[str, HairStyle]]:
+def _first_round(sketch: Sketch, cut: Cut, names: tuple[str, ...]) -> list[tuple[str, HairStyle]]:
     """Presets with what the mask tells at once: hairline, fringe, covered ears, hem and how far hair stands."""
-    line, cut = measures.hairline(sketch), sketch.cut
-    top, side, forehead = cut.top, cut.side, cut.forehead
+    line, top, side, forehead = measures.hairline(sketch), cut.top, cut.side, cut.forehead
 
     def preset(name: str) -> HairStyle:
         style = PRESETS[name]
@@ -293,8 +292,8 @@ def _first_round(sketch: Sketch, names: tuple[str, ...]) -> list[tuple[str, Hair
                     changes |= {"top": style.top, "sides": style.sides}
         return style.with_(**changes)
 
-    fit_ = [n for n in names if forehead > NO_FRINGE or not PRESETS[n].fringe]
-    pool = [(name, preset(name)) for name in fit_ or names]
+    allowed = [n for n in names if forehead > NO_FRINGE or not PRESETS[n].fringe]
+    pool = [(name, preset(name)) for name in allowed or names]
     pool += [(n, s.with_(part=-s.part)) for n, s in pool if n in ("side_part", "pixie", "lob", "bob")]
     return pool + [
         (n, s.with_(part=x, fringe_sweep=np.sign(x) * -0.5))
@@ -315,9 +314,8 @@ def _options(style: HairStyle, key: str) -> list[HairStyle]:
         ):
             return []
         more = {"back": 1.0} if key == "sides" else {}
-        factors = [
-            f for f in FACTORS[key] if f < 1 or style.flow not in ("out", "up")
-        ]  # standing hair grows by its preset alone
+        # standing hair grows by its preset alone
+        factors = [f for f in FACTORS[key] if f < 1 or style.flow not in ("out", "up")]
         found = [style.with_(**{key: value * f}, **dict.fromkeys(more, style.back * f)) for f in factors]
         most = FULL[style.strand == "curly"]
         return [s for s in found if s.volume <= most[0] and s.volume * s.side_volume <= most[1]]

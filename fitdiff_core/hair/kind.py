@@ -21,12 +21,8 @@ LOW_HEM = -0.15  # of hair that is surely long
 BIG, LOOSE = 0.04, 0.55  # metres off the sides, and order, of hair that may be loose curls
 SLEEK = 0.6  # order from which hair may be drawn back
 CROP = 0.014  # metres; hair that stands less off the scalp is cropped, combed flat, or tied
-COILS, CURLS, MIXED, COMBED = (
-    0.42,
-    0.46,
-    0.5,
-    0.72,
-)  # order of the strands: below the first all coils, above the last sleek
+# order of the strands: below the first all coils, above the last sleek
+COILS, CURLS, MIXED, COMBED = 0.42, 0.46, 0.5, 0.72
 WAVE = 0.009  # metres, of long hair with the order COILS
 CLEAR = 0.6  # certainty of a mask at the finer scale, well inside its edge
 LEAST = 600  # pixels of the finer view; fewer tell nothing of the texture

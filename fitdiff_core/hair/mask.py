@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..filters import gaussian_blur
+from ..filters import gaussian_blur, reconstruct
 from ..image import srgb_to_linear
 from .colour import lab
-from .photo import View
+from .photo import LOW, View
 
 BROWS = -0.042  # metres inside the hairline; below it brows would be taken for hair
 SKIN = (-0.095, -0.05)  # metres inside the hairline of the skin that is compared: the middle of the face
@@ -18,7 +18,7 @@ SAMPLES, NEAREST = 240, 5  # colours of hair, skin and background; those that co
 LIGHTNESS = 0.45  # weight of lightness: shading changes it
 SURE = 3.0  # largest change of the log odds
 OFF_HEAD = 1.6  # and the largest off the head, upwards: what lies behind short hair often has its colour
-OVER, LOW = 0.008, -0.04  # metres inside the hairline that is surely scalp; height below which hair is long
+OVER = 0.008  # metres inside the hairline that is surely scalp
 MARGIN = 5.0  # CIELAB by which background must be nearer there: the rim of hair is lit from behind
 RIM = 5.0  # largest change of the log odds, downwards, off the head of short hair
 FRINGES = 1.8  # log odds by which the segmenter undervalues hair over the forehead; on bare ones it says under .02
@@ -59,18 +59,9 @@ def by_colour(view: View, mask: Tensor) -> Tensor:
     changed = torch.sigmoid(torch.logit(mask.clamp(0.04, 0.96)) + change)
     near = (_near(changed > 0.5, hair & on, view, REACH[0]) & on) | (_near(changed > 0.5, hair, view, REACH[1]) & ~on)
     found = torch.where(near | (changed < mask), changed, mask) * view.valid
-    return found * _connected(found > 0.5, on, found < 0.5)
-
-
-def _connected(found: Tensor, on: Tensor, other: Tensor) -> Tensor:
-    """`[S, S]` bool: `other`, and what of `found` hangs together with the part of it on the head."""
-    grown = (found & on).float()[None, None]
-    for _ in range(2 * max(found.shape)):
-        wider = torch.minimum(F.max_pool2d(grown, 3, 1, 1), found.float()[None, None])
-        if torch.equal(wider, grown):
-            break
-        grown = wider
-    return (grown[0, 0] > 0.5) | other
+    # hair hangs together with the part of it on the head
+    sure = (found > 0.5).float()[None, None]
+    return found * ((reconstruct(sure * on, sure)[0, 0] > 0.5) | (found < 0.5))
 
 
 def _distance(color: Tensor, known: Tensor) -> Tensor:

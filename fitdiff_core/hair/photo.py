@@ -83,18 +83,26 @@ class Seen:
 
 @torch.no_grad()
 def wide_view(
-    head: HeadModel, vertices: Tensor, scene: Scene, photo: Tensor, wide: float = WIDE, side: int = SIDE
+    head: HeadModel,
+    vertices: Tensor,
+    scene: Scene,
+    photo: Tensor,
+    wide: float = WIDE,
+    side: int = SIDE,
+    texture: bool = False,
 ) -> View:
     """The photo round the head of a fitted scene.
 
     vertices: `[1, V, 3]` metres, posed. scene: batch 1. photo: `[1, 3, H, W]` sRGB.
     wide: side of the view over the side of the scene's face crop. side: pixels of the view
+    texture: with the finer view
 
     Raises UserError where the scene has no crop.
     """
     camera = Camera(scene.camera.focal.cpu() / wide, scene.camera.rotation.cpu(), scene.camera.translation.cpu())
-    x, y, grid, image = _sampled(scene, photo.float().cpu(), wide, side)
-    fine = _sampled(scene, photo.float().cpu(), wide, FINER * side)[-1]
+    photo = photo.float().cpu()
+    x, y, grid, image = _sampled(scene, photo, wide, side)
+    fine = _sampled(scene, photo, wide, FINER * side)[-1] if texture else None
     valid = (grid.abs() < 1).all(-1)
     tri, scalp = head.triangles.cpu(), scalp_of(head)
     rast = rasterize(camera.clip(vertices, 1.0), tri, (side, side))
@@ -191,8 +199,8 @@ def see_hair(view: View, mask: Tensor) -> Seen:
         inner = better if better.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
     # next to the head there is least background, but long hair is seen best away from it
     long = int((inner & (view.metre[..., 1] < LOW)).sum()) > LEAST_SEEN
-    near = inner & ~torch.tensor(long) & (F.max_pool2d((view.edge > -0.9).float()[None, None], 5, 1, 2)[0, 0] > 0)
-    inner = near if near.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
+    near = inner & (F.max_pool2d((view.edge > -0.9).float()[None, None], 5, 1, 2)[0, 0] > 0)
+    inner = near if not long and near.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
     light = color[..., 0][inner]
     spread = float(light.quantile(0.85) - light.quantile(0.15))
     body = body_colour(srgb_to_linear(view.image)[:, inner])

@@ -75,7 +75,7 @@ def measure(path: Path, model, recognizer, network: HairNetwork, known: bool = F
     (fitted,) = pipeline.fit_photos(photo, model.head, faces)
     latent, _ = pipeline.sample(model, pipeline.encode(photo, recognizer, faces), seed=0, steps=6)
     avatar, scene = pipeline.decode(model, latent, 256), fitted.scene
-    view = wide_view(avatar.head, avatar.vertices(scene), scene, photo)
+    view = wide_view(avatar.head, avatar.vertices(scene), scene, photo, texture=True)
     label = network.label(photo, scene, view, WIDE)
     truth, found = (label > 0.5) & view.valid, load_segmenter().find(view)
     start = time.process_time()
