@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..avatar import Avatar
-from ..contrast import darkest, limited
+from ..contrast import ContrastLimits
 from ..errors import UserError
 from ..filters import normalized_convolution
 from ..fitting.regions import regions
@@ -103,9 +103,10 @@ def photo_detail(
         # eyes, mouth and hair stay as sampled: they are no skin that the photo could have shown
         paint = fillable(avatar.head, size).to(weight) * (1 - shown)
         merged = TextureMaps.from_stack(multiband(filled.stack(), merged.stack(), paint))
-    broad = normalized_convolution((maps.diffuse + ALBEDO_EPSILON).log(), skin, BROAD * size)
-    dark = darkest(avatar.head, size, seen.beard, seen.hidden).to(weight)
-    merged = replace(merged, diffuse=without_shine(limited(merged.diffuse, broad, dark), skin))
+    broad = normalized_convolution((clean.diffuse + ALBEDO_EPSILON).log(), skin, BROAD * size)
+    limits = ContrastLimits.of(avatar.head, size, seen.beard, seen.hidden, weight)
+    within = limits.impose(merged.diffuse, limits.around(broad, clean.diffuse))
+    merged = replace(merged, diffuse=without_shine(within, skin))
     merged = match_teeth(replace(avatar, maps=merged), scene, photo).maps
     stack = torch.lerp(maps.stack(), merged.stack(), strength)
     return PhotoDetail(replace(avatar, maps=TextureMaps.from_stack(stack)), weight * strength)

@@ -19,6 +19,7 @@ NEAR = 0.06  # width of the Gaussian over the skin that tells the light, of the 
 ALONG = 0.025  # width of the Gaussian along the lips
 LEAST = 0.03  # weight of "as the model has it", where the photo shows little of the lips
 SHINE = 0.15  # log step above the lips' median from which a texel counts little: a highlight, or a tooth
+RED = 0.06  # log step of red against green over which a texel counts for lips
 LARGEST = 0.6  # of the log ratio
 LEAST_TEXELS, LARGEST_TINT = 500, 0.15  # of plain skin that shows, and of the log tint of the skin
 
@@ -53,7 +54,11 @@ def lip_tone(albedo: Tensor, model: Tensor, weight: Tensor, lips: Tensor, skin: 
         return torch.zeros_like(albedo)
     light = ratio.mean(1, keepdim=True)
     above = (light - light[0, 0][used].median()) / SHINE
-    trust = weight * lips / (1 + above.clamp(min=0).square() + (above / 3).square())
+    # skin and teeth that lie on the lips are less red than they are
+    shades = (albedo + ALBEDO_EPSILON).log()
+    red = shades[:, :1] - shades[:, 1:2]
+    red = (red - red[0, 0][used].median()) / RED
+    trust = weight * lips * red.sigmoid() / (1 + above.clamp(min=0).square() + (above / 3).square())
     sigma = ALONG * size
     tone = gaussian_blur(ratio * trust, sigma) / (
         gaussian_blur(trust, sigma) + LEAST * gaussian_blur(lips, sigma) + 1e-4

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..contrast import limited
+from ..contrast import ContrastLimits
 from ..delight.classes import SKIN
 from ..delight.reading import PhotoReading
 from ..errors import UserError
@@ -95,16 +95,17 @@ class LowBand:
     reference: `[B or 1, 3, COARSE, COARSE]`, low band of the reference
     """
 
-    def __init__(self, regions: Tensor, diffuse: Tensor, sigma: float, dark: Tensor | None = None):
+    def __init__(self, regions: Tensor, diffuse: Tensor, sigma: float, limits: ContrastLimits | None = None):
         """regions: of `fitting.region_weights`, `[1, 4, h, w]` in UV. diffuse: linear albedo `[B, 3, h, w]` of the
-        reference. sigma: of `BroadColour`. dark: of `contrast.darkest`, at the maps' size; None for no limit"""
+        reference. sigma: of `BroadColour`. limits: at the maps' size; None for none"""
         small = F.interpolate(regions, (COARSE, COARSE), mode="area")
-        self.dark = dark
+        self.limits = limits
         self.sigma, self.skin = sigma * COARSE, small[:, 1:2]
         self.weight = gaussian_blur(self.skin, self.sigma) + LEAST_WEIGHT
         # face, nose, lips, brows and lids have the photometric weight 1, the eyes half of it, the ears less
         self.held = (2 * small[:, :1] - 1).clamp(0, 1)
         self.reference = self.of(diffuse)
+        self.around = None if limits is None else limits.around(self.reference, diffuse)
 
     def of(self, diffuse: Tensor) -> Tensor:
         """Low band `[B, 3, COARSE, COARSE]` of a linear albedo `[B, 3, h, w]`, differentiable.
@@ -121,7 +122,6 @@ class LowBand:
         gain = ((self.reference - self.of(stack[:, :3])) * self.held).exp()
         gain = F.interpolate(gain, stack.shape[-2:], mode="bilinear", align_corners=False)
         diffuse = stack[:, :3] * gain
-        if self.dark is not None:
-            around = F.interpolate(self.reference, stack.shape[-2:], mode="bilinear", align_corners=False)
-            diffuse = limited(diffuse, around, self.dark)
+        if self.limits is not None and self.around is not None:
+            diffuse = self.limits.impose(diffuse, self.around)
         return torch.cat([diffuse, stack[:, 3:]], 1)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ..autograd import without_inference_mode
-from ..contrast import darkest
+from ..contrast import ContrastLimits
 from ..delight.reading import PhotoReading
 from ..model.autoencoder import MapAutoencoder
 from ..model.checkpoint import FitDiffModel
@@ -137,8 +137,8 @@ class GuidedDenoiser:
         beard = torch.stack(beards).amax(0) if beards else None
         hidden = [v.photo.hidden_texels() for v in self.views]
         # another photo may show what one hides
-        dark = darkest(self.head, diffuse.shape[-1], beard, torch.stack(hidden).amin(0)).to(diffuse)
-        return LowBand(self.regions, reference, settings.sigma, dark)
+        limits = ContrastLimits.of(self.head, diffuse.shape[-1], beard, torch.stack(hidden).amin(0), diffuse)
+        return LowBand(self.regions, reference, settings.sigma, limits)
 
     @property
     def scenes(self) -> list[Scene]:
