@@ -40,6 +40,7 @@ from .image import linear_to_srgb
 from .model.checkpoint import FitDiffModel, load_model
 from .model.denoiser import unpack_latent
 from .model.samplers import SAMPLERS, sigmas
+from .neck import even_neck
 from .progress import part, unheard
 from .render import Camera, Light
 from .render.backdrop import backdrop as backdrop_image
@@ -228,7 +229,7 @@ def decode(model: FitDiffModel, latent: Tensor, texture_size: int = 512) -> Avat
     if not torch.isfinite(latent).all():
         raise UserError("The latent holds NaN or infinite values; lower the guidance weights or the cfg.")
     texture, shape = unpack_latent(latent.to(model.device).float(), model.head.n_identity)
-    maps = model.autoencoder.maps(texture)
+    maps = even_neck(model.autoencoder.maps(texture), model.head)
     return Avatar(model.head, shape, maps if maps.size == (texture_size, texture_size) else maps.resize(texture_size))
 
 

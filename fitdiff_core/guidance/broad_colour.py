@@ -93,11 +93,21 @@ class LowBand:
     """The low band of the log albedo over the face, and what it should be.
 
     reference: `[B or 1, 3, COARSE, COARSE]`, low band of the reference
+    tone: `[B or 1, 3, COARSE, COARSE]`, log of what the reference changes of the skin as a whole, beside the face
     """
 
-    def __init__(self, regions: Tensor, diffuse: Tensor, sigma: float, limits: ContrastLimits | None = None):
+    def __init__(
+        self,
+        regions: Tensor,
+        diffuse: Tensor,
+        sigma: float,
+        limits: ContrastLimits | None = None,
+        identity: Tensor | None = None,
+        beside: Tensor | None = None,
+    ):
         """regions: of `fitting.region_weights`, `[1, 4, h, w]` in UV. diffuse: linear albedo `[B, 3, h, w]` of the
-        reference. sigma: of `BroadColour`. limits: at the maps' size; None for none"""
+        reference. sigma: of `BroadColour`. limits: at the maps' size; None for none. identity: the albedo without what
+        the photo changes, None if it is the reference. beside: `[1, 1, h, w]`, skin whose tone changes as the face's"""
         small = F.interpolate(regions, (COARSE, COARSE), mode="area")
         self.limits = limits
         self.sigma, self.skin = sigma * COARSE, small[:, 1:2]
@@ -105,6 +115,10 @@ class LowBand:
         # face, nose, lips, brows and lids have the photometric weight 1, the eyes half of it, the ears less
         self.held = (2 * small[:, :1] - 1).clamp(0, 1)
         self.reference = self.of(diffuse)
+        self.tone = torch.zeros_like(self.reference)
+        if identity is not None and beside is not None:
+            change = ((self.reference - self.of(identity)) * self.held).sum((2, 3), keepdim=True) / self.held.sum()
+            self.tone = change * F.interpolate(beside, (COARSE, COARSE), mode="area")
         self.around = None if limits is None else limits.around(self.reference, diffuse)
 
     def of(self, diffuse: Tensor) -> Tensor:
@@ -117,9 +131,9 @@ class LowBand:
         return gaussian_blur(shades * self.skin, self.sigma) / self.weight
 
     def impose(self, stack: Tensor) -> Tensor:
-        """Maps `[B, 9, h, w]` with the low band of the reference, and within the limits of contrast to it. Backwards,
-        no gradient reaches the low band."""
-        gain = ((self.reference - self.of(stack[:, :3])) * self.held).exp()
+        """Maps `[B, 9, h, w]` with the low band of the reference, and within the limits of contrast to it. The skin
+        beside the face changes its tone as the face does. Backwards, no gradient reaches the low band."""
+        gain = torch.lerp(self.tone, self.reference - self.of(stack[:, :3]), self.held).exp()
         gain = F.interpolate(gain, stack.shape[-2:], mode="bilinear", align_corners=False)
         diffuse = stack[:, :3] * gain
         if self.limits is not None and self.around is not None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from ..autograd import without_inference_mode
 from ..contrast import ContrastLimits
 from ..delight.reading import PhotoReading
+from ..fitting.regions import regions
 from ..model.autoencoder import MapAutoencoder
 from ..model.checkpoint import FitDiffModel
 from ..model.denoiser import pack_latent, unpack_latent
@@ -138,7 +139,8 @@ class GuidedDenoiser:
         hidden = [v.photo.hidden_texels() for v in self.views]
         # another photo may show what one hides
         limits = ContrastLimits.of(self.head, diffuse.shape[-1], beard, torch.stack(hidden).amin(0), diffuse)
-        return LowBand(self.regions, reference, settings.sigma, limits)
+        beside = regions(self.head, ("ears", "neck"), diffuse.shape[-1]).to(diffuse)
+        return LowBand(self.regions, reference, settings.sigma, limits, diffuse, beside)
 
     @property
     def scenes(self) -> list[Scene]:

@@ -69,6 +69,17 @@ def test_off_the_face_nothing_changes():
     assert not torch.allclose(found[..., SIZE // 2 + 4 :], given[..., SIZE // 2 + 4 :], atol=0.01)
 
 
+def test_the_skin_beside_the_face_changes_its_tone_as_the_face_does():
+    regions, beside = EVERYWHERE.clone(), torch.zeros(1, 1, SIZE, SIZE)
+    regions[..., : SIZE // 2], beside[..., : SIZE // 4] = 0, 1
+    identity = maps(1)
+    redder = identity[:, :3] * torch.tensor([1.2, 0.9, 1.0])[:, None, None]
+    band = LowBand(regions, redder, 0.08, identity=identity[:, :3], beside=beside)
+    ratio = (band.impose(identity)[:, :3] / identity[:, :3])[0, :, SIZE // 2]
+    assert torch.allclose(ratio[:, 8], torch.tensor([1.2, 0.9, 1.0]), atol=0.03), ratio[:, 8]
+    assert torch.allclose(ratio[:, SIZE * 3 // 8], torch.ones(3), atol=1e-5)
+
+
 @pytest.mark.parametrize("sigma", [-0.1, 0.6, float("nan")])
 def test_a_width_out_of_range_is_a_user_error(sigma):
     with pytest.raises(UserError, match="broad colour"):
