@@ -20,7 +20,7 @@ CAP = (0.0, 0.0, 0.5, 0.5)  # u0, v0, u1, v1
 ROPE = (0.52, 0.0, 0.98, 0.5)
 WIDEST = 0.012  # metres of card that show a whole column
 TINT = (0.9, 1.12, 0.98, 1.2, 0.84, 1.06, 1.25, 0.95)  # of each column: neighbouring cards differ
-COUNT = (64, 64, 58, 52, 36, 30, 15, 10)  # strands in each column
+COUNT = (120, 120, 108, 96, 64, 52, 26, 18)  # strands in each column
 ROPE_TURNS = 8  # periods of the rope's pattern in its height
 
 
@@ -103,7 +103,7 @@ def _curves(strand: str, column: int, count: int, points: int, rng: np.random.Ge
     x = start + gathered * (focus - start) * t**1.6
     y = t * u(0.76 if column < 4 else 0.6, 1.0) if not wisp else t * u(0.4, 1.0)
     swing = np.minimum(t * 5, 1) * np.sin(2 * np.pi * u(0.5, 1.8) * t + u(0, 6.28)) * u(0.004, 0.02)
-    half = u(0.008, 0.02) * (0.75 if wisp else 1)
+    half = u(0.005, 0.012) * (0.75 if wisp else 1)
     if strand == "curly":
         common = 2 * np.pi * (3.2 * t + rng.random())
         swing = np.minimum(t * 6, 1) * (

@@ -12,6 +12,8 @@ from .scalp import Roots
 from .style import HairStyle
 
 SIDES = 5  # of a tube
+LOCKS, WITHIN, ALONG = 0.2, 0.07, 0.06  # log brightness by which locks, their cards, and parts of a card differ
+BAND = 0.05  # metres of a card from bright to bright
 GLOSS = {"straight": 1.0, "curly": 0.6, "coily": 0.15, "loc": 0.25, "braid": 0.5, "bundle": 0.8}
 
 
@@ -23,6 +25,7 @@ class Ribbons:
     tangents: `[V, 4]`, where u grows, and the bitangent's sign
     uv: `[V, 2]` v from the bottom; triangles: `[T, 3]`
     light: `[V]` 0..1, share of ambient light; gloss: `[V]` strength of highlights
+    tone: `[V]` about 1, factor of the texture's colour: locks differ
     rows, weight: `[V, 3]`, root triangle and barycentric of each vertex
     """
 
@@ -34,6 +37,7 @@ class Ribbons:
     triangles: np.ndarray
     light: np.ndarray
     gloss: np.ndarray
+    tone: np.ndarray
     rows: np.ndarray
     weight: np.ndarray
 
@@ -86,8 +90,19 @@ def ribbons(
         _strip(n, k, 2),
         np.repeat(light, 2, 1).reshape(-1),
         np.full(2 * n * k, GLOSS[style.strand]),
+        np.repeat(_tone(strands, style, rng), 2, 1).reshape(-1),
         *_roots(strands.roots, 2 * k),
     )
+
+
+def _tone(strands: Strands, style: HairStyle, rng: np.random.Generator) -> np.ndarray:
+    """`[N, K]` about 1: locks differ in brightness, cards of a lock less, and each a little along its length."""
+    n, k, _ = strands.points.shape
+    arc = np.linalg.norm(np.diff(strands.points, axis=1, prepend=strands.points[:, :1]), axis=-1).cumsum(1)
+    of = lambda x: x[strands.lock % n][:, None]  # noqa: E731
+    wave = np.sin(2 * np.pi * (arc / BAND + of(rng.random(n))) + rng.normal(0, 0.5, (n, 1)))
+    away = LOCKS * of(rng.normal(0, 1, n)) + WITHIN * rng.normal(0, 1, (n, 1)) + ALONG * wave
+    return np.exp(style.streaks * away.clip(-0.5, 0.4))
 
 
 def tubes(strands: Strands, kind: str, radius: np.ndarray, light: np.ndarray, rng: np.random.Generator) -> Ribbons:
@@ -113,6 +128,7 @@ def tubes(strands: Strands, kind: str, radius: np.ndarray, light: np.ndarray, rn
         _strip(n, k, m),
         (light[..., None] * (0.75 + 0.25 * (ring * strands.out[:, :, None]).sum(-1))).reshape(-1),
         np.full(n * k * m, GLOSS[kind]),
+        np.ones(n * k * m),
         *_roots(strands.roots, k * m),
     )
 

@@ -63,9 +63,13 @@ STEPS = {
     "part": (-0.025, 0.025),
     "curtain": (-0.012, 0.01),
 }
+SIDE_PART = 0.042  # metres from the middle to a parting at most
 BOB_HEM = -0.065  # metres; no loose hair is cut higher: it would cover half of the ear
 FRINGE, NO_FRINGE = 0.3, 0.08  # share of the forehead that hair covers where there is a fringe, and where there is none
 COVERED = 0.55  # share of the ears from which hair lies over them
+PARTLY, FULL_SIDES = 0.4, 0.03  # the same for short hair that stands so far off the sides, metres
+SET = 0.13  # metres of its sides before the cut
+WAVING, SHORTER, SHORT_WAVES = 0.02, 0.3, 0.06  # volume of short hair that waves; amplitude over long hair's; metres
 LONG_FRINGE = 0.12  # metres; it is cut at the opening
 TOP, SIDES = (3, 4, 5, 6, 7, 8, 9), (23, 0, 1, 11, 12, 13)  # directions of the outline where the volume is measured
 WAVELENGTH = 0.09  # metres, of the waves of long hair
@@ -74,7 +78,7 @@ STANDING = (0.35, 1.7)  # factors of the length of hair that stands off the head
 GREY, DIM = 0.1, 0.2  # linear colour in which the hair is drawn to find its own, and that of the second picture over it
 UNEVEN = 0.011  # metres by which the top of short hair stands higher than its sides, at most
 LOWER = 0.4  # quantile of the directions
-STREAKS = (0.7, 1.2)  # contrast of strands that is fitted
+STREAKS = (0.7, 1.4)  # contrast of strands that is fitted
 BRIGHTER = 1.3  # how much brighter than in the photo hair may be
 LEAST_MATTE = 0.35  # share of the hair's light that is no highlight, at least
 OUTLINE_ROUNDS = 2
@@ -288,13 +292,21 @@ def _first_round(sketch: Sketch, cut: Cut, names: tuple[str, ...]) -> list[tuple
                 changes |= {"volume": high, "side_volume": wide / max(high, 0.004)}
                 if style.hem <= -1:  # long enough to stand as far
                     changes |= {"top": max(style.top, 1.2 * top + 0.03), "sides": max(style.sides, 1.1 * side + 0.012)}
+                    if cut.ears > PARTLY and side > FULL_SIDES:  # over the ears, and cut where the photo's ends
+                        changes |= {"over_ears": True, "hem": cut.hem, "sides": SET, "back": SET}
                 if name in CROPS and top < CROP:
                     changes |= {"top": style.top, "sides": style.sides}
+                elif style.hem <= -1 and style.strand == "straight" and high > WAVING:
+                    changes |= {"wave": max(style.wave, SHORTER * cut.wave), "wavelength": SHORT_WAVES}
         return style.with_(**changes)
 
     allowed = [n for n in names if forehead > NO_FRINGE or not PRESETS[n].fringe]
     pool = [(name, preset(name)) for name in allowed or names]
-    pool += [(n, s.with_(part=-s.part)) for n, s in pool if n in ("side_part", "pixie", "lob", "bob")]
+    pool += [
+        (n, s.with_(part=-s.part, fringe_sweep=-s.fringe_sweep))
+        for n, s in pool
+        if n in ("side_part", "pixie", "lob", "bob")
+    ]
     return pool + [
         (n, s.with_(part=x, fringe_sweep=np.sign(x) * -0.5))
         for n, s in pool
@@ -326,7 +338,12 @@ def _options(style: HairStyle, key: str) -> list[HairStyle]:
         or (key == "curtain" and not style.long)
     ):
         return []
-    return [style.with_(**{key: value + s}) for s in STEPS[key] if key != "hem" or value + s <= BOB_HEM]
+    options = [value + step for step in STEPS[key]]
+    if key == "hem":
+        options = [x for x in options if x <= BOB_HEM]
+    elif key == "part":
+        options = [x for x in options if abs(x) <= SIDE_PART]
+    return [style.with_(**{key: x}) for x in options]
 
 
 def _look(
