@@ -15,7 +15,7 @@ from .style import HairStyle
 VOXEL = 0.008  # metres
 POWER = 6  # of the mean that stands for the upper strands
 ROUNDS, BROAD = 3, 7  # of blurring by a voxel to each side; voxels of the broad one
-CLOSED = 1.0  # of the broad surface's height, to which valleys at partings and whorls are filled
+CLOSED = 1.15  # of the broad surface's height, to which valleys at partings and whorls are filled
 INSIDE = (0.015, 0.04)  # metres inside the hairline of strands that fill them
 OVER, LEFT = 1.04, 0.15  # a strand may rise to this share of the surface's height; what is left of the rest
 FILL = 1.7  # largest factor that lifts the strands of a hole

@@ -5,28 +5,25 @@ Styles are sketched with a few hundred wide cards, which shows their silhouette 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..image import LUMINANCE, srgb_to_linear
 from ..photo_networks import load_segmenter
-from ..render.hair import hair_layer, hair_shadows
 from ..render.rasterizer import rasterize
 from . import measures
 from .body import Body
 from .cards import ribbons
 from .colour import lab
-from .groom import grow_hair, scalp_of
+from .groom import scalp_of
 from .growth import grow
 from .invent import feminine_share, painted_hair, pigment, suitable_style
 from .kind import CROP, CROPS, TIED, Cut, candidates, strand_order
 from .locks import bend
 from .mask import by_colour
+from .match import GREY, colours
 from .outline import CENTRE, corrected, directions, opening_of, reshape
 from .photo import BALD, BARE_TOP, SIDE, Seen, View, head_places, see_hair, wide_view
 from .presets import PRESETS
@@ -75,12 +72,8 @@ TOP, SIDES = (3, 4, 5, 6, 7, 8, 9), (23, 0, 1, 11, 12, 13)  # directions of the 
 WAVELENGTH = 0.09  # metres, of the waves of long hair
 FULL = ((0.034, 0.048), (0.06, 0.08))  # metres, greatest stand-off of top and sides of straight and of curly hair
 STANDING = (0.35, 1.7)  # factors of the length of hair that stands off the head
-GREY, DIM = 0.1, 0.2  # linear colour in which the hair is drawn to find its own, and that of the second picture over it
 UNEVEN = 0.011  # metres by which the top of short hair stands higher than its sides, at most
 LOWER = 0.4  # quantile of the directions
-STREAKS = (0.7, 1.4)  # contrast of strands that is fitted
-BRIGHTER = 1.3  # how much brighter than in the photo hair may be
-LEAST_MATTE = 0.35  # share of the hair's light that is no highlight, at least
 OUTLINE_ROUNDS = 2
 SIDEWAYS = 0.6  # radians of yaw beyond which the outline is not that of the frontal view
 TRIES = 18  # sketches after the first round
@@ -118,7 +111,7 @@ def fit_view(
     for _ in range(OUTLINE_ROUNDS):
         style = sketch.outlined(style)
     style = style.with_(seed=seed, dye=(GREY, GREY, GREY), grey=0.0)
-    colour, streaks, cover = _look(avatar, scene, view, seen, style)
+    colour, streaks, cover = colours(avatar, scene, view, seen, style)
     if cover is not None:  # the groom itself reaches a little less far than its sketch
         style = sketch.toward(style, torch.maximum(cover, (view.edge > style.hairline + 0.002).to(cover)))
     return style.with_(streaks=streaks, **pigment(colour)), []
@@ -344,40 +337,3 @@ def _options(style: HairStyle, key: str) -> list[HairStyle]:
     elif key == "part":
         options = [x for x in options if abs(x) <= SIDE_PART]
     return [style.with_(**{key: x}) for x in options]
-
-
-def _look(
-    avatar: Avatar, scene: Scene, view: View, seen: Seen, style: HairStyle
-) -> tuple[np.ndarray, float, Tensor | None]:
-    """What makes hair that is drawn in the photo's light as bright as the photo's: linear RGB `[3]`, and `streaks`.
-
-    Also the coverage `[S, S]` of the hair that was drawn for it, None for a bald style.
-    """
-    hair = grow_hair(avatar.head, avatar.shape, style)
-    if hair is None:
-        return painted_hair(avatar).colour, style.streaks, None
-    light = scene.light.to("cpu")
-    vertices = avatar.vertices(scene)[0].float().cpu()
-    positions = hair.on(vertices)
-    to_hair, _ = hair_shadows(hair, positions, vertices, avatar.head.triangles.cpu(), light)
-    color, cover = hair_layer(hair, positions, view.camera, light, (SIDE, SIDE), view.depth, to_hair)
-    solid = (cover[0, 0] > 0.8) & (-F.max_pool2d(-seen.mask[None, None], 3, 1, 1)[0, 0] > 0.5)
-    solid = solid if solid.sum() > 40 else cover[0, 0] > 0.8
-    if solid.sum() < 20:
-        return painted_hair(avatar).colour, style.streaks, cover[0, 0]
-    # highlights don't take the hair's colour: a darker picture of the same hair tells them apart
-    dim = replace(hair, texture=replace(hair.texture, color=hair.texture.color * DIM))
-    darker, _ = hair_layer(dim, positions, view.camera, light, (SIDE, SIDE), view.depth, to_hair)
-    drawn_, dark = ((c[0] / cover[0].clamp(min=0.1))[:, solid].double().numpy() for c in (color, darker))
-    matte = np.maximum((drawn_ - dark).mean(1) / (1 - DIM), 1e-3)  # of the drawn colour, GREY
-    shine = float(np.dot(LUMINANCE, (dark - DIM * drawn_).mean(1))) / (1 - DIM)
-    # hue of the hair's body; lightness with all of the drawn highlights taken off the photo's
-    bright = float(np.dot(LUMINANCE, srgb_to_linear(view.image)[:, solid].double().mean(1).numpy()))
-    level = max(bright - shine, LEAST_MATTE * bright) / float(np.dot(LUMINANCE, seen.color))
-    colour = GREY * level * seen.color / matte
-    # where the fitted light leaves hair in the dark, black hair would become blond
-    colour = np.clip(colour * min(1.0, BRIGHTER * float(seen.color.mean() / colour.mean())), 0.003, 0.8)
-    # the same hair in the photo's colour, so that lightness compares
-    toned = lab(drawn_.T * (colour / GREY))[:, 0]
-    spread = float(np.quantile(toned, 0.85) - np.quantile(toned, 0.15))
-    return colour, float(np.clip(seen.spread / max(spread, 1.0), *STREAKS)), cover[0, 0]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NATURAL = 2.0  # CIELAB distance from natural hair up to which a colour is given as melanin
 DYED = 10.0  # CIELAB distance from natural hair from which a colour is that of a dye
+SURELY = 0.25  # share of the natural colour in one that is near it: the light of a photo is not known exactly
 NEUTRAL = np.array([0.57, 0.53, 0.49])  # hue of hair that looks grey or bluish
 BLUISH = 22.0  # CIELAB chroma below which blue hair is not dyed
 DARKEST = 0.3  # of the mean brightness of grey hair: dark strands among the white ones
@@ -115,7 +116,7 @@ def pigment(colour: np.ndarray) -> dict[str, float | tuple | None]:
         base = base * max(left / bright, DARKEST)
     melanin, redness, away = nearest_pigment(base)
     # between the photo's colour, whose light is not known exactly, and that of natural hair
-    between = np.sqrt(base * pigment_colour(melanin, redness)) if away < DYED else base
+    between = base * (pigment_colour(melanin, redness) / base) ** SURELY if away < DYED else base
     dye = tuple(float(c) for c in between) if away > NATURAL else None
     return {"melanin": melanin, "redness": redness, "grey": grey, "dye": dye}
 

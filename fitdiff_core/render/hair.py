@@ -91,15 +91,8 @@ def hair_layer(
     share, found, uv, texels = _visible(hair, positions, camera, size, head_depth, window)
     if not len(found.pixel):
         return positions.new_zeros(1, 3, height, width), positions.new_zeros(1, 1, height, width)
-    values = [
-        hair.normals,
-        hair.tangents,
-        hair.direction,
-        positions,
-        hair.light[:, None],
-        hair.gloss[:, None],
-        hair.tone,
-    ]
+    single = torch.stack([hair.light, hair.gloss], 1)
+    values = [hair.normals, hair.tangents, hair.direction, positions, single, hair.tone]
     values += [] if visibility is None else [visibility]
     at = _at(torch.cat(values, 1), found, hair.triangles)
     color, bend = _colors(hair, uv, texels)
