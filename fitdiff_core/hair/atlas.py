@@ -99,9 +99,11 @@ def _curves(strand: str, column: int, count: int, points: int, rng: np.random.Ge
     u = lambda low, high: rng.uniform(low, high, (count, 1))  # noqa: E731
     wisp = column >= 6
     start, focus = u(0.07, 0.93), np.clip(0.5 + 0.22 * rng.normal(0, 1, (1, 1)) + u(-0.18, 0.18), 0.15, 0.85)
-    gathered = u(0.1, 0.6) if not wisp else u(0.0, 0.3)
+    gathered = u(0.05, 0.4) if not wisp else u(0.0, 0.3)
     x = start + gathered * (focus - start) * t**1.6
-    y = t * u(0.76 if column < 4 else 0.6, 1.0) if not wisp else t * u(0.4, 1.0)
+    y = t * u(0.8 if column < 4 else 0.66, 1.0) if not wisp else t * u(0.4, 1.0)
+    begin = u(0, 0.06)
+    y = begin + (1 - begin) * y
     swing = np.minimum(t * 5, 1) * np.sin(2 * np.pi * u(0.5, 1.8) * t + u(0, 6.28)) * u(0.004, 0.02)
     half = u(0.005, 0.012) * (0.75 if wisp else 1)
     if strand == "curly":
@@ -124,7 +126,7 @@ def _draw(x, y, half, size, discs: bool, rng: np.random.Generator) -> list[np.nd
     m, p = x.shape
     height, width = size
     depth, ident = rng.random((m, 1)), rng.random((m, 1))
-    tint = np.exp(rng.normal(0, 0.2, (m, 1)))
+    tint = np.exp(rng.normal(0, 0.28, (m, 1)))
     best = np.full(height * width, -1, np.int64)
     reach = int(np.ceil(half.max())) + 1
     layers = []

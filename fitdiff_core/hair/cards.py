@@ -12,7 +12,7 @@ from .scalp import Roots
 from .style import HairStyle
 
 SIDES = 5  # of a tube
-LOCKS, WITHIN, ALONG = 0.2, 0.07, 0.06  # log brightness by which locks, their cards, and parts of a card differ
+LOCKS, WITHIN, ALONG = 0.25, 0.05, 0.08  # log brightness by which locks, their cards, and parts of a card differ
 BAND = 0.05  # metres of a card from bright to bright
 GLOSS = {"straight": 1.0, "curly": 0.6, "coily": 0.15, "loc": 0.25, "braid": 0.5, "bundle": 0.8}
 
@@ -63,7 +63,7 @@ def ribbons(
     tilt = rng.normal(0, {"coily": 1.1, "curly": 0.6}.get(style.strand, 0.28), (n, 1, 1))
     across, up = across * np.cos(tilt) + up * np.sin(tilt), up * np.cos(tilt) - across * np.sin(tilt)
     t = np.linspace(0, 1, k)
-    profile = np.interp(t, [0, 0.2, 0.7, 1], [0.7, 1.0, 1.0, 0.6])
+    profile = np.interp(t, [0, 0.2, 0.7, 1], [0.6, 1.0, 1.0, 0.6])
     half = (width[:, None] * profile)[..., None] * across / 2
     loose = style.strand in ("coily", "curly")  # cards at all angles are shaded as one mass
     facing = unit((0.1 if loose else 0.55) * np.abs(np.cos(tilt)) * up + 0.75 * strands.out)
@@ -102,7 +102,7 @@ def _tone(strands: Strands, style: HairStyle, rng: np.random.Generator) -> np.nd
     of = lambda x: x[strands.lock % n][:, None]  # noqa: E731
     wave = np.sin(2 * np.pi * (arc / BAND + of(rng.random(n))) + rng.normal(0, 0.5, (n, 1)))
     away = LOCKS * of(rng.normal(0, 1, n)) + WITHIN * rng.normal(0, 1, (n, 1)) + ALONG * wave
-    return np.exp(style.streaks * away.clip(-0.5, 0.4))
+    return np.exp(style.streaks * away.clip(-0.6, 0.45))
 
 
 def tubes(strands: Strands, kind: str, radius: np.ndarray, light: np.ndarray, rng: np.random.Generator) -> Ribbons:

@@ -15,7 +15,7 @@ from .style import HairStyle
 VOXEL = 0.008  # metres
 POWER = 6  # of the mean that stands for the upper strands
 ROUNDS, BROAD = 3, 7  # of blurring by a voxel to each side; voxels of the broad one
-CLOSED = 1.15  # of the broad surface's height, to which valleys at partings and whorls are filled
+CLOSED = 1.1  # of the broad surface's height, to which valleys at partings and whorls are filled
 INSIDE = (0.015, 0.04)  # metres inside the hairline of strands that fill them
 OVER, LEFT = 1.04, 0.15  # a strand may rise to this share of the surface's height; what is left of the rest
 FILL = 1.7  # largest factor that lifts the strands of a hole
@@ -47,14 +47,13 @@ def settle(strands: Strands, style: HairStyle, body: Body) -> Strands:
         return (powers / np.maximum(count, 1e-9)).reshape(height.shape) ** (1 / POWER)
 
     local, smooth = surface(near), surface(wide)
-    # from the root on, or the strands would stand beside the parting as loops
-    inner = (ramp(strands.roots.edge, *INSIDE) * strands.layer)[:, None]
-    valley = np.maximum(CLOSED * surface(broad) - smooth, 0) * inner
     factor = np.clip(smooth / np.maximum(local, 1e-4), 1.0, FILL)
     wanted = height * factor
     top = OVER * smooth
     wanted = np.where(wanted > top, top + LEFT * (wanted - top), wanted)
-    wanted = wanted + valley
+    # from the root on, or the strands would stand beside the parting as loops
+    inner = (ramp(strands.roots.edge, *INSIDE) * strands.layer)[:, None]
+    wanted = wanted + np.maximum(CLOSED * surface(broad) - np.maximum(wanted, smooth), 0) * inner
     share = ramp(points[..., 1], *HANGS) * (1 - style.frizz / UNTIDY)
     moved = points + ((wanted - height) * share)[..., None] * out
     moved[:, 1:] = body.push_out(moved[:, 1:], SKIN)

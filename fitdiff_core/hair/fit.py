@@ -24,7 +24,7 @@ from .kind import CROP, CROPS, TIED, Cut, candidates, strand_order
 from .locks import bend
 from .mask import by_colour
 from .match import GREY, colours
-from .outline import CENTRE, corrected, directions, opening_of, reshape
+from .outline import CENTRE, corrected, directions, moved_opening, opening_of, reshape
 from .photo import BALD, BARE_TOP, SIDE, Seen, View, head_places, see_hair, wide_view
 from .presets import PRESETS
 from .style import OUTLINE, HairStyle
@@ -64,7 +64,7 @@ SIDE_PART = 0.042  # metres from the middle to a parting at most
 BOB_HEM = -0.065  # metres; no loose hair is cut higher: it would cover half of the ear
 FRINGE, NO_FRINGE = 0.3, 0.08  # share of the forehead that hair covers where there is a fringe, and where there is none
 COVERED = 0.55  # share of the ears from which hair lies over them
-PARTLY, FULL_SIDES = 0.4, 0.03  # the same for short hair that stands so far off the sides, metres
+PARTLY, FULL_SIDES = 0.4, 0.024  # the same for short hair that stands so far off the sides, metres
 SET = 0.13  # metres of its sides before the cut
 WAVING, SHORTER, SHORT_WAVES = 0.02, 0.3, 0.06  # volume of short hair that waves; amplitude over long hair's; metres
 LONG_FRINGE = 0.12  # metres; it is cut at the opening
@@ -114,6 +114,7 @@ def fit_view(
     colour, streaks, cover = colours(avatar, scene, view, seen, style)
     if cover is not None:  # the groom itself reaches a little less far than its sketch
         style = sketch.toward(style, torch.maximum(cover, (view.edge > style.hairline + 0.002).to(cover)))
+        style = sketch.reopened(style, cover)
     return style.with_(streaks=streaks, **pigment(colour)), []
 
 
@@ -161,6 +162,14 @@ class Sketch:
             return style
         on = (self.view.edge > -0.9).float()
         return corrected(style, *(self._reach(mask) for mask in (self.seen.mask, drawn, on)))
+
+    def reopened(self, style: HairStyle, drawn: Tensor) -> HairStyle:
+        """The style with its opening moved by what is between the photo's and that of `drawn`, `[S, S]` 0..1."""
+        if not (style.opening and self.opening):
+            return style
+        hair = ((drawn > 0.5) & (self.counts > 0)).numpy()
+        seen = opening_of(hair, self.view.valid.numpy(), self.places)
+        return style.with_(opening=moved_opening(style.opening, self.opening, seen))
 
     @property
     def cut(self) -> Cut:

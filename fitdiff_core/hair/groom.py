@@ -37,7 +37,7 @@ TRIANGLES = 40_000  # at most, of one groom
 CARDS = 32_500  # of them for loose cards
 OUTER, VISIBLE, NEAR = 0.6, 0.5, 0.012  # share of cards with all segments: above this layer, or so near the hairline
 FRINGE, FRINGE_DEPTH = 220, 0.03  # more cards of a fringe, and metres inside the hairline where they grow
-HIDDEN_WIDER = 1.25  # factor of the width of the others
+COARSER, HIDDEN_WIDER = 3, 1.25  # the others have so many times fewer segments, and so many times their width
 # metres from a surface at which the hair over it is looked for, and how much each darkens it
 HAIR_REACH = ((0.012, 0.5), (0.03, 0.8))
 HEAD_REACH = ((0.006, 0.35), (0.018, 0.5), (0.04, 0.6))
@@ -168,11 +168,12 @@ def _plan(style: HairStyle) -> tuple[int, int]:
         return round(120 * style.density), 14
     if style.strand == "coily" and style.flow == "out":
         return round(2700 * min(style.density, 1.0)), 4
-    segments = np.clip(4 + longest / 0.02, 4, 18)
+    segments = np.clip(4 + longest / 0.016, 6, 18)
     if style.curl > 0.003 or style.wave > 0.003:
         segments = np.clip(max(segments, 4.5 * longest / style.wavelength), 6, 26)
-    segments = 2 * round(segments / 2)
-    return round(min(2600, CARDS / (1 + OUTER) / segments) * min(style.density, 1.0)), segments
+    segments = COARSER * round(segments / COARSER)
+    triangles = 2 * segments * (OUTER + (1 - OUTER) / COARSER)  # of a card in the mean
+    return round(min(2600, CARDS / triangles) * min(style.density, 1.0)), segments
 
 
 def _loose(scalp: Scalp, style: HairStyle, v: np.ndarray, body: Body, rng: np.random.Generator) -> list[Ribbons]:
@@ -195,7 +196,7 @@ def _loose(scalp: Scalp, style: HairStyle, v: np.ndarray, body: Body, rng: np.ra
     else:
         strands = grow(style, roots, roots.on(v), body, rng, segments)
         strands = reshape(bend(gather(strands, style, rng), style, body, rng), style, body)
-        strands = settle(without_strays(strands, style), style, body)
+        strands = without_strays(settle(without_strays(strands, style), style, body), style)
     light = _light(strands, style, body)
     if style.strand == "coily" and style.flow == "out":
         part = strands.select(np.arange(len(strands)) % 3 == 0)
@@ -208,7 +209,7 @@ def _loose(scalp: Scalp, style: HairStyle, v: np.ndarray, body: Body, rng: np.ra
     if style.strand != "straight" or seen.all():
         return [ribbons(strands, style, width, light, rng)]
     parts = []
-    for here, step, wider in ((seen, 1, 1.0), (~seen, 2, HIDDEN_WIDER)):
+    for here, step, wider in ((seen, 1, 1.0), (~seen, COARSER, HIDDEN_WIDER)):
         part = strands.select(here)
         part = replace(part, points=part.points[:, ::step], out=part.out[:, ::step])
         parts.append(ribbons(part, style, wider * width[here], light[here][:, ::step], rng))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..scene import Scene
 
 GREY, DIM = 0.1, 0.2  # linear colour in which the hair is drawn to find its own, and that of the second picture over it
-STREAKS = (0.7, 1.4)  # contrast of strands that is fitted
+STREAKS = (0.7, 1.6)  # contrast of strands that is fitted
 BRIGHTER = 1.7  # how much brighter than the photo's hair its albedo may be, in a light that leaves it in the dark
 DARKEST, BRIGHTEST = 0.003, 0.8  # linear albedo
 LOCK = 3.0  # pixels of the view, 11 mm: shading is broader

@@ -26,6 +26,8 @@ FREE, ROOT = 0.012, 0.03  # metres off the head, and from the root, from which h
 JUMP = 0.15  # metres between directions that are not interpolated: there hair ends
 BEHIND = -0.03  # z in metres: hair behind it does not end at the opening
 UNEVEN = 0.0035  # metres by which neighbouring strands end apart
+NARROW = 2  # directions to each side; in an opening, gaps that are not wider are closed
+MOVED = 0.012  # metres by which the drawn hair moves an opening at most
 LEAST = 0.004  # metres of a strand that the opening leaves; less is left out
 
 
@@ -136,4 +138,17 @@ def opening_of(mask: np.ndarray, valid: np.ndarray, places: np.ndarray) -> tuple
     last = np.where(seen > 0, np.arange(128), 0).max(1)
     end = np.where(last < 60, (last + 1) * step, FAR)  # the picture ends
     found = np.where(begins.any(1), begins.argmax(1) * step, end)
-    return tuple(float(x) for x in np.clip(found, 0, FAR))
+    # a narrow gap between locks is no parting: strands of the other locks cross it
+    turned = lambda x, best: best([np.roll(x, k) for k in range(-NARROW, NARROW + 1)], axis=0)  # noqa: E731
+    return tuple(float(x) for x in np.clip(turned(turned(found, np.min), np.max), 0, FAR))
+
+
+def moved_opening(opening: tuple[float, ...], wanted: tuple[float, ...], seen: tuple[float, ...]) -> tuple[float, ...]:
+    """The opening of a style whose drawn hair leaves `seen` where the photo's leaves `wanted`, all `[OPENING]` metres.
+
+    Hair stands off the face, so the eye sees it in front of other skin than that under it.
+    """
+    away = np.asarray(wanted) - np.asarray(seen)
+    away = np.where((np.asarray(wanted) < FAR) & (np.asarray(seen) < FAR), away.clip(-MOVED, MOVED), 0.0)
+    away = np.median([np.roll(away, k) for k in (-1, 0, 1)], axis=0)
+    return tuple(float(x) for x in np.clip(np.asarray(opening) + away, 0, FAR))
