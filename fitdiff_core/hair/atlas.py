@@ -20,7 +20,8 @@ CAP = (0.0, 0.0, 0.5, 0.5)  # u0, v0, u1, v1
 ROPE = (0.52, 0.0, 0.98, 0.5)
 WIDEST = 0.012  # metres of card that show a whole column
 TINT = (0.9, 1.12, 0.98, 1.2, 0.84, 1.06, 1.25, 0.95)  # of each column: neighbouring cards differ
-COUNT = (120, 120, 108, 96, 64, 52, 26, 18)  # strands in each column
+# strands in each column: straight ones are fine, those of coils show as coils only where one sees between them
+COUNT = {False: (120, 120, 108, 96, 64, 52, 26, 18), True: (64, 64, 58, 52, 36, 30, 15, 10)}
 ROPE_TURNS = 8  # periods of the rope's pattern in its height
 
 
@@ -83,7 +84,7 @@ def _cards(strand: str, rng: np.random.Generator) -> list[np.ndarray]:
     width = 2 * COLUMN
     points = {"coily": 1400, "curly": 700}.get(strand, ROWS)
     found = []
-    for c, count in enumerate(COUNT):
+    for c, count in enumerate(COUNT[strand in ("curly", "coily")]):
         x, y, half = _curves(strand, c, count, points, rng)
         painted = _draw(x * width, y * ROWS, half * width, (ROWS, width), strand == "coily", rng)
         found.append([painted[0] * TINT[c], *painted[1:]])
@@ -105,7 +106,7 @@ def _curves(strand: str, column: int, count: int, points: int, rng: np.random.Ge
     begin = u(0, 0.06)
     y = begin + (1 - begin) * y
     swing = np.minimum(t * 5, 1) * np.sin(2 * np.pi * u(0.5, 1.8) * t + u(0, 6.28)) * u(0.004, 0.02)
-    half = u(0.005, 0.012) * (0.75 if wisp else 1)
+    half = (u(0.008, 0.02) if strand in ("curly", "coily") else u(0.005, 0.012)) * (0.75 if wisp else 1)
     if strand == "curly":
         common = 2 * np.pi * (3.2 * t + rng.random())
         swing = np.minimum(t * 6, 1) * (

@@ -13,6 +13,7 @@ from .style import HairStyle
 
 SIDES = 5  # of a tube
 LOCKS, WITHIN, ALONG = 0.25, 0.05, 0.08  # log brightness by which locks, their cards, and parts of a card differ
+UNLIKE = {"coily": 0.2, "curly": 0.6}  # of these differences: coils are one mass
 BAND = 0.05  # metres of a card from bright to bright
 GLOSS = {"straight": 1.0, "curly": 0.6, "coily": 0.15, "loc": 0.25, "braid": 0.5, "bundle": 0.8}
 
@@ -102,7 +103,7 @@ def _tone(strands: Strands, style: HairStyle, rng: np.random.Generator) -> np.nd
     of = lambda x: x[strands.lock % n][:, None]  # noqa: E731
     wave = np.sin(2 * np.pi * (arc / BAND + of(rng.random(n))) + rng.normal(0, 0.5, (n, 1)))
     away = LOCKS * of(rng.normal(0, 1, n)) + WITHIN * rng.normal(0, 1, (n, 1)) + ALONG * wave
-    return np.exp(style.streaks * away.clip(-0.6, 0.45))
+    return np.exp(style.streaks * UNLIKE.get(style.strand, 1.0) * away.clip(-0.6, 0.45))
 
 
 def tubes(strands: Strands, kind: str, radius: np.ndarray, light: np.ndarray, rng: np.random.Generator) -> Ribbons:

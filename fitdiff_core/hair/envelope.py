@@ -16,6 +16,7 @@ VOXEL = 0.008  # metres
 POWER = 6  # of the mean that stands for the upper strands
 ROUNDS, BROAD = 3, 7  # of blurring by a voxel to each side; voxels of the broad one
 CLOSED = 1.1  # of the broad surface's height, to which valleys at partings and whorls are filled
+DEEPEST = 0.012  # metres by which strands are lifted there at most, or one would see below them
 INSIDE = (0.015, 0.04)  # metres inside the hairline of strands that fill them
 OVER, LEFT = 1.04, 0.15  # a strand may rise to this share of the surface's height; what is left of the rest
 FILL = 1.7  # largest factor that lifts the strands of a hole
@@ -53,7 +54,7 @@ def settle(strands: Strands, style: HairStyle, body: Body) -> Strands:
     wanted = np.where(wanted > top, top + LEFT * (wanted - top), wanted)
     # from the root on, or the strands would stand beside the parting as loops
     inner = (ramp(strands.roots.edge, *INSIDE) * strands.layer)[:, None]
-    wanted = wanted + np.maximum(CLOSED * surface(broad) - np.maximum(wanted, smooth), 0) * inner
+    wanted = wanted + np.clip(CLOSED * surface(broad) - np.maximum(wanted, smooth), 0, DEEPEST) * inner
     share = ramp(points[..., 1], *HANGS) * (1 - style.frizz / UNTIDY)
     moved = points + ((wanted - height) * share)[..., None] * out
     moved[:, 1:] = body.push_out(moved[:, 1:], SKIN)
