@@ -27,7 +27,7 @@ from .match import GREY, colours
 from .outline import CENTRE, corrected, directions, moved_opening, opening_of, reshape
 from .photo import BALD, BARE_TOP, SIDE, Seen, View, head_places, see_hair, wide_view
 from .presets import PRESETS
-from .style import OUTLINE, HairStyle
+from .style import FAR, OUTLINE, HairStyle
 from .ties import drawn
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ FULL = ((0.034, 0.048), (0.06, 0.08))  # metres, greatest stand-off of top and s
 STANDING = (0.35, 1.7)  # factors of the length of hair that stands off the head
 UNEVEN = 0.011  # metres by which the top of short hair stands higher than its sides, at most
 LOWER = 0.4  # quantile of the directions
+FREEDOM, SHORT_VIEW = 0.012, 0.16  # metres over the photo's reach; a picture that ends before the second tells none
 OUTLINE_ROUNDS = 2
 SIDEWAYS = 0.6  # radians of yaw beyond which the outline is not that of the frontal view
 TRIES = 18  # sketches after the first round
@@ -140,6 +141,7 @@ class Sketch:
         self.frontal = abs(self.yaw) < SIDEWAYS
         hair = ((seen.mask > 0.5) & ~low_face).numpy()
         self.opening = opening_of(hair, view.valid.numpy(), self.places) if self.frontal else ()
+        self.limit = self._limit() if self.frontal else ()
         self.tried: dict[HairStyle, float] = {}
 
     def score(self, style: HairStyle) -> float:
@@ -207,6 +209,20 @@ class Sketch:
                 if len(end) and reach[k] > end.min() - 0.01:
                     reach[k] = np.nan
         return reach
+
+    def _limit(self) -> tuple[float, ...]:
+        """`HairStyle.limit`: how far the photo's hair reaches, with some freedom, FAR where the picture ends."""
+        sector = np.round(directions(self.places)).astype(int) % OUTLINE
+        far = np.hypot(*(self.places - CENTRE).transpose(2, 0, 1))
+        mask, valid = self.seen.mask.numpy() > 0.5, self.view.valid.numpy()
+        reach = np.zeros(OUTLINE)
+        for k in range(OUTLINE):
+            here = (sector == k) & mask
+            end = far[(sector == k) & ~valid].min(initial=FAR)
+            reach[k] = np.quantile(far[here], 0.98) if here.any() else 0.0
+            reach[k] = FAR if reach[k] > end - 0.02 or end < SHORT_VIEW else reach[k] + FREEDOM
+        reach = np.max([np.roll(reach, k) for k in (-1, 0, 1)], axis=0)
+        return tuple(float(x) for x in np.clip(reach, 0, FAR))
 
     def _draw(self, style: HairStyle) -> tuple[Tensor, float]:
         """Silhouette `[S, S]` of a style, and how well its strands run as the photo's, -1..1."""
@@ -282,7 +298,7 @@ def _first_round(sketch: Sketch, cut: Cut, names: tuple[str, ...]) -> list[tuple
         if style.tie == "none":
             changes["opening"] = sketch.opening
         if style.long:
-            changes |= {"over_ears": cut.ears > COVERED, "hem": min(cut.hem, BOB_HEM)}
+            changes |= {"limit": sketch.limit, "over_ears": cut.ears > COVERED, "hem": min(cut.hem, BOB_HEM)}
             if style.strand == "straight" and cut.wave > style.wave:
                 changes |= {"wave": cut.wave, "wavelength": WAVELENGTH}
         if np.isfinite(top + side) and style.tie == "none":
