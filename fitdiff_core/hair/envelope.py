@@ -9,14 +9,15 @@ import torch
 import torch.nn.functional as F
 
 from .body import HIGH, LOW, Body
-from .growth import SKIN, Strands, ramp
+from .growth import SKIN, Strands, ramp, resample
 from .style import HairStyle
 
 VOXEL = 0.008  # metres
 POWER = 6  # of the mean that stands for the upper strands
 ROUNDS, BROAD = 3, 7  # of blurring by a voxel to each side; voxels of the broad one
 CLOSED = 1.1  # of the broad surface's height, to which valleys at partings and whorls are filled
-DEEPEST = 0.012  # metres by which strands are lifted there at most, or one would see below them
+DEEPEST = 0.01  # metres by which strands are lifted there at most, or one would see below them
+STEEP = 0.04  # of a strand's length that is left out at its root where it is lifted by so much
 INSIDE = (0.015, 0.04)  # metres inside the hairline of strands that fill them
 OVER, LEFT = 1.04, 0.15  # a strand may rise to this share of the surface's height; what is left of the rest
 FILL = 1.7  # largest factor that lifts the strands of a hole
@@ -54,10 +55,13 @@ def settle(strands: Strands, style: HairStyle, body: Body) -> Strands:
     wanted = np.where(wanted > top, top + LEFT * (wanted - top), wanted)
     # from the root on, or the strands would stand beside the parting as loops
     inner = (ramp(strands.roots.edge, *INSIDE) * strands.layer)[:, None]
-    wanted = wanted + np.clip(CLOSED * surface(broad) - np.maximum(wanted, smooth), 0, DEEPEST) * inner
+    lift = np.clip(CLOSED * surface(broad) - np.maximum(wanted, smooth), 0, DEEPEST) * inner
+    wanted = wanted + lift
     share = ramp(points[..., 1], *HANGS) * (1 - style.frizz / UNTIDY)
     moved = points + ((wanted - height) * share)[..., None] * out
     moved[:, 1:] = body.push_out(moved[:, 1:], SKIN)
+    # what leaves the scalp steeply would stand over the surface as a tuft
+    moved = resample(moved[:, ::-1], 1 - STEEP * lift[:, 0] / DEEPEST)[:, ::-1]
     return replace(strands, points=moved, out=body(moved)[1])
 
 

@@ -17,7 +17,7 @@ from .style import FAR, OPENING, OUTLINE, HairStyle
 
 CENTRE = np.array([0.0, 0.02])  # x, y in metres on the mean head
 FACE = np.array([0.0, -0.01])  # about the bridge of the nose
-LIMIT = 0.6  # largest absolute log factor; more makes wings
+LIMIT = 0.5  # largest absolute log factor; more makes wings
 SHORT, SHORT_LIMIT = 0.02, 0.12  # metres of volume, and the limit of hair that stands off no more
 LOW, HIGH = -0.04, 0.06  # metres; long hair hangs below the first, and is moved as short hair above the second
 HANGING, HANGING_CURLS = (0.75, 1.35), (0.75, 1.5)  # factors to the side of hair that hangs

@@ -316,8 +316,7 @@ def shade_hair(
     color: `[N, 3]` linear. normal, along, view: `[N, 3]` unit. ambient, gloss: `[N, 1]`
     visibility: `[N, L]`, or `[N, 0]` for 1
     """
-    flip = torch.where((normal * view).sum(1, keepdim=True) < -0.3, -1.0, 1.0)
-    normal = normal * flip
+    normal = normal * torch.where((normal * view).sum(1, keepdim=True) < -0.3, -1.0, 1.0)
     soft = light.irradiance(normal[None])[0].clamp(min=0)
     result = color * soft * ambient * 1.1
     sine_v = (along * view).sum(1, keepdim=True)
