@@ -154,7 +154,7 @@ def _style(table: dict[str, Any]) -> HairStyle:
         }.get(kind, lambda value: value is None or list_of(_is_share, 3)(value))
     check_fields(table, checks, optional=tuple(default))
     dye = table.get("dye")
-    shaped = {name: tuple(table.get(name, ())) for name in ("outline", "opening")}
+    shaped = {name: tuple(table.get(name, ())) for name in ("outline", "opening", "limit")}
     return HairStyle(**{**table, "dye": None if dye is None else tuple(dye), **shaped})
 
 

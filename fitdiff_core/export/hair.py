@@ -111,8 +111,8 @@ def _part(name: str, hair: HairMesh, positions: Tensor, flip_green: bool, both_f
     texture = hair.texture
     normal = texture.normal * torch.tensor([1.0, -1.0 if flip_green else 1.0, 1.0])[:, None, None]
     color = torch.cat([linear_to_srgb(texture.color), texture.alpha])
-    light = (hair.light.clamp(0, 1) * 255 + 0.5).byte()[:, None].expand(-1, 4).clone()
-    light[:, 3] = 255
+    light = F.pad((hair.light[:, None] * hair.tone).clamp(0, 1), (0, 1), value=1.0)
+    light = (light * 255 + 0.5).byte()
     return HairPart(part, light.numpy()[kept], color, normal * 0.5 + 0.5, kept)
 
 
@@ -122,7 +122,7 @@ def hair_vertex_colors(hair: HairPart) -> np.ndarray:
     broad = F.avg_pool2d(hair.color[None, :3], 64)
     at = torch.from_numpy(hair.part.uv) * torch.tensor([2.0, -2.0]) + torch.tensor([-1.0, 1.0])
     values = F.grid_sample(broad, at[None, None], padding_mode="border", align_corners=False)[0, :, 0].T
-    shade = torch.from_numpy(hair.light[:, :1].astype(np.float32) / 255) ** 0.45
+    shade = torch.from_numpy(hair.light[:, :3].astype(np.float32) / 255) ** 0.45
     return (values.clamp(0, 1) * shade * 255 + 0.5).byte().numpy()
 
 

@@ -33,7 +33,7 @@ def adjust(
     if style.hem > -1:
         changes["hem"] = max(TOP_OF_EAR + (style.hem - TOP_OF_EAR) * length, -0.45)
     if length > 1:  # the opening of the photo's hair would cut what is grown longer
-        changes["opening"] = ()
+        changes |= {"opening": (), "limit": ()}
     changes["volume"] = style.volume * volume
     if curl < 0:
         changes |= {"wave": style.wave * (1 + curl), "curl": style.curl * (1 + curl)}

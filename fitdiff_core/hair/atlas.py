@@ -20,7 +20,8 @@ CAP = (0.0, 0.0, 0.5, 0.5)  # u0, v0, u1, v1
 ROPE = (0.52, 0.0, 0.98, 0.5)
 WIDEST = 0.012  # metres of card that show a whole column
 TINT = (0.9, 1.12, 0.98, 1.2, 0.84, 1.06, 1.25, 0.95)  # of each column: neighbouring cards differ
-COUNT = (64, 64, 58, 52, 36, 30, 15, 10)  # strands in each column
+# strands in each column: straight ones are fine, those of coils show as coils only where one sees between them
+COUNT = {False: (120, 120, 108, 96, 64, 52, 26, 18), True: (64, 64, 58, 52, 36, 30, 15, 10)}
 ROPE_TURNS = 8  # periods of the rope's pattern in its height
 
 
@@ -83,7 +84,7 @@ def _cards(strand: str, rng: np.random.Generator) -> list[np.ndarray]:
     width = 2 * COLUMN
     points = {"coily": 1400, "curly": 700}.get(strand, ROWS)
     found = []
-    for c, count in enumerate(COUNT):
+    for c, count in enumerate(COUNT[strand in ("curly", "coily")]):
         x, y, half = _curves(strand, c, count, points, rng)
         painted = _draw(x * width, y * ROWS, half * width, (ROWS, width), strand == "coily", rng)
         found.append([painted[0] * TINT[c], *painted[1:]])
@@ -99,11 +100,13 @@ def _curves(strand: str, column: int, count: int, points: int, rng: np.random.Ge
     u = lambda low, high: rng.uniform(low, high, (count, 1))  # noqa: E731
     wisp = column >= 6
     start, focus = u(0.07, 0.93), np.clip(0.5 + 0.22 * rng.normal(0, 1, (1, 1)) + u(-0.18, 0.18), 0.15, 0.85)
-    gathered = u(0.1, 0.6) if not wisp else u(0.0, 0.3)
+    gathered = u(0.05, 0.4) if not wisp else u(0.0, 0.3)
     x = start + gathered * (focus - start) * t**1.6
-    y = t * u(0.76 if column < 4 else 0.6, 1.0) if not wisp else t * u(0.4, 1.0)
+    y = t * u(0.8 if column < 4 else 0.66, 1.0) if not wisp else t * u(0.4, 1.0)
+    begin = u(0, 0.06)
+    y = begin + (1 - begin) * y
     swing = np.minimum(t * 5, 1) * np.sin(2 * np.pi * u(0.5, 1.8) * t + u(0, 6.28)) * u(0.004, 0.02)
-    half = u(0.008, 0.02) * (0.75 if wisp else 1)
+    half = (u(0.008, 0.02) if strand in ("curly", "coily") else u(0.005, 0.012)) * (0.75 if wisp else 1)
     if strand == "curly":
         common = 2 * np.pi * (3.2 * t + rng.random())
         swing = np.minimum(t * 6, 1) * (
@@ -124,7 +127,7 @@ def _draw(x, y, half, size, discs: bool, rng: np.random.Generator) -> list[np.nd
     m, p = x.shape
     height, width = size
     depth, ident = rng.random((m, 1)), rng.random((m, 1))
-    tint = np.exp(rng.normal(0, 0.2, (m, 1)))
+    tint = np.exp(rng.normal(0, 0.28, (m, 1)))
     best = np.full(height * width, -1, np.int64)
     reach = int(np.ceil(half.max())) + 1
     layers = []

@@ -58,6 +58,7 @@ def cap_mesh(scalp: Scalp, style: HairStyle, vertices: np.ndarray, normals: np.n
         index.reshape(-1, 3),
         light,
         np.full(len(used), 0.2),
+        np.ones(len(used)),
         rows,
         weight,
     )

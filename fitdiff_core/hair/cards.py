@@ -12,6 +12,9 @@ from .scalp import Roots
 from .style import HairStyle
 
 SIDES = 5  # of a tube
+LOCKS, WITHIN, ALONG = 0.25, 0.05, 0.08  # log brightness by which locks, their cards, and parts of a card differ
+UNLIKE = {"coily": 0.2, "curly": 0.6}  # of these differences: coils are one mass
+BAND = 0.05  # metres of a card from bright to bright
 GLOSS = {"straight": 1.0, "curly": 0.6, "coily": 0.15, "loc": 0.25, "braid": 0.5, "bundle": 0.8}
 
 
@@ -23,6 +26,7 @@ class Ribbons:
     tangents: `[V, 4]`, where u grows, and the bitangent's sign
     uv: `[V, 2]` v from the bottom; triangles: `[T, 3]`
     light: `[V]` 0..1, share of ambient light; gloss: `[V]` strength of highlights
+    tone: `[V]` about 1, factor of the texture's colour: locks differ
     rows, weight: `[V, 3]`, root triangle and barycentric of each vertex
     """
 
@@ -34,6 +38,7 @@ class Ribbons:
     triangles: np.ndarray
     light: np.ndarray
     gloss: np.ndarray
+    tone: np.ndarray
     rows: np.ndarray
     weight: np.ndarray
 
@@ -59,7 +64,7 @@ def ribbons(
     tilt = rng.normal(0, {"coily": 1.1, "curly": 0.6}.get(style.strand, 0.28), (n, 1, 1))
     across, up = across * np.cos(tilt) + up * np.sin(tilt), up * np.cos(tilt) - across * np.sin(tilt)
     t = np.linspace(0, 1, k)
-    profile = np.interp(t, [0, 0.2, 0.7, 1], [0.7, 1.0, 1.0, 0.6])
+    profile = np.interp(t, [0, 0.2, 0.7, 1], [0.6, 1.0, 1.0, 0.6])
     half = (width[:, None] * profile)[..., None] * across / 2
     loose = style.strand in ("coily", "curly")  # cards at all angles are shaded as one mass
     facing = unit((0.1 if loose else 0.55) * np.abs(np.cos(tilt)) * up + 0.75 * strands.out)
@@ -86,8 +91,19 @@ def ribbons(
         _strip(n, k, 2),
         np.repeat(light, 2, 1).reshape(-1),
         np.full(2 * n * k, GLOSS[style.strand]),
+        np.repeat(_tone(strands, style, rng), 2, 1).reshape(-1),
         *_roots(strands.roots, 2 * k),
     )
+
+
+def _tone(strands: Strands, style: HairStyle, rng: np.random.Generator) -> np.ndarray:
+    """`[N, K]` about 1: locks differ in brightness, cards of a lock less, and each a little along its length."""
+    n, k, _ = strands.points.shape
+    arc = np.linalg.norm(np.diff(strands.points, axis=1, prepend=strands.points[:, :1]), axis=-1).cumsum(1)
+    of = lambda x: x[strands.lock % n][:, None]  # noqa: E731
+    wave = np.sin(2 * np.pi * (arc / BAND + of(rng.random(n))) + rng.normal(0, 0.5, (n, 1)))
+    away = LOCKS * of(rng.normal(0, 1, n)) + WITHIN * rng.normal(0, 1, (n, 1)) + ALONG * wave
+    return np.exp(style.streaks * UNLIKE.get(style.strand, 1.0) * away.clip(-0.6, 0.45))
 
 
 def tubes(strands: Strands, kind: str, radius: np.ndarray, light: np.ndarray, rng: np.random.Generator) -> Ribbons:
@@ -113,6 +129,7 @@ def tubes(strands: Strands, kind: str, radius: np.ndarray, light: np.ndarray, rn
         _strip(n, k, m),
         (light[..., None] * (0.75 + 0.25 * (ring * strands.out[:, :, None]).sum(-1))).reshape(-1),
         np.full(n * k * m, GLOSS[kind]),
+        np.ones(n * k * m),
         *_roots(strands.roots, k * m),
     )
 

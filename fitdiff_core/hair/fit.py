@@ -5,32 +5,29 @@ Styles are sketched with a few hundred wide cards, which shows their silhouette 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..image import LUMINANCE, srgb_to_linear
 from ..photo_networks import load_segmenter
-from ..render.hair import hair_layer, hair_shadows
 from ..render.rasterizer import rasterize
 from . import measures
 from .body import Body
 from .cards import ribbons
 from .colour import lab
-from .groom import grow_hair, scalp_of
+from .groom import scalp_of
 from .growth import grow
 from .invent import feminine_share, painted_hair, pigment, suitable_style
 from .kind import CROP, CROPS, TIED, Cut, candidates, strand_order
 from .locks import bend
 from .mask import by_colour
-from .outline import CENTRE, corrected, directions, opening_of, reshape
+from .match import GREY, colours
+from .outline import CENTRE, corrected, directions, moved_opening, opening_of, reshape
 from .photo import BALD, BARE_TOP, SIDE, Seen, View, head_places, see_hair, wide_view
 from .presets import PRESETS
-from .style import OUTLINE, HairStyle
+from .style import FAR, OUTLINE, HairStyle
 from .ties import drawn
 
 if TYPE_CHECKING:
@@ -63,20 +60,21 @@ STEPS = {
     "part": (-0.025, 0.025),
     "curtain": (-0.012, 0.01),
 }
+SIDE_PART = 0.042  # metres from the middle to a parting at most
 BOB_HEM = -0.065  # metres; no loose hair is cut higher: it would cover half of the ear
 FRINGE, NO_FRINGE = 0.3, 0.08  # share of the forehead that hair covers where there is a fringe, and where there is none
 COVERED = 0.55  # share of the ears from which hair lies over them
+PARTLY, FULL_SIDES = 0.4, 0.024  # the same for short hair that stands so far off the sides, metres
+SET = 0.13  # metres of its sides before the cut
+WAVING, SHORTER, SHORT_WAVES = 0.02, 0.3, 0.06  # volume of short hair that waves; amplitude over long hair's; metres
 LONG_FRINGE = 0.12  # metres; it is cut at the opening
 TOP, SIDES = (3, 4, 5, 6, 7, 8, 9), (23, 0, 1, 11, 12, 13)  # directions of the outline where the volume is measured
 WAVELENGTH = 0.09  # metres, of the waves of long hair
 FULL = ((0.034, 0.048), (0.06, 0.08))  # metres, greatest stand-off of top and sides of straight and of curly hair
 STANDING = (0.35, 1.7)  # factors of the length of hair that stands off the head
-GREY, DIM = 0.1, 0.2  # linear colour in which the hair is drawn to find its own, and that of the second picture over it
 UNEVEN = 0.011  # metres by which the top of short hair stands higher than its sides, at most
 LOWER = 0.4  # quantile of the directions
-STREAKS = (0.7, 1.2)  # contrast of strands that is fitted
-BRIGHTER = 1.3  # how much brighter than in the photo hair may be
-LEAST_MATTE = 0.35  # share of the hair's light that is no highlight, at least
+FREEDOM, SHORT_VIEW = 0.012, 0.16  # metres over the photo's reach; a picture that ends before the second tells none
 OUTLINE_ROUNDS = 2
 SIDEWAYS = 0.6  # radians of yaw beyond which the outline is not that of the frontal view
 TRIES = 18  # sketches after the first round
@@ -114,9 +112,10 @@ def fit_view(
     for _ in range(OUTLINE_ROUNDS):
         style = sketch.outlined(style)
     style = style.with_(seed=seed, dye=(GREY, GREY, GREY), grey=0.0)
-    colour, streaks, cover = _look(avatar, scene, view, seen, style)
+    colour, streaks, cover = colours(avatar, scene, view, seen, style)
     if cover is not None:  # the groom itself reaches a little less far than its sketch
         style = sketch.toward(style, torch.maximum(cover, (view.edge > style.hairline + 0.002).to(cover)))
+        style = sketch.reopened(style, cover)
     return style.with_(streaks=streaks, **pigment(colour)), []
 
 
@@ -142,6 +141,7 @@ class Sketch:
         self.frontal = abs(self.yaw) < SIDEWAYS
         hair = ((seen.mask > 0.5) & ~low_face).numpy()
         self.opening = opening_of(hair, view.valid.numpy(), self.places) if self.frontal else ()
+        self.limit = self._limit() if self.frontal else ()
         self.tried: dict[HairStyle, float] = {}
 
     def score(self, style: HairStyle) -> float:
@@ -164,6 +164,14 @@ class Sketch:
             return style
         on = (self.view.edge > -0.9).float()
         return corrected(style, *(self._reach(mask) for mask in (self.seen.mask, drawn, on)))
+
+    def reopened(self, style: HairStyle, drawn: Tensor) -> HairStyle:
+        """The style with its opening moved by what is between the photo's and that of `drawn`, `[S, S]` 0..1."""
+        if not (style.opening and self.opening):
+            return style
+        hair = ((drawn > 0.5) & (self.counts > 0)).numpy()
+        seen = opening_of(hair, self.view.valid.numpy(), self.places)
+        return style.with_(opening=moved_opening(style.opening, self.opening, seen))
 
     @property
     def cut(self) -> Cut:
@@ -201,6 +209,20 @@ class Sketch:
                 if len(end) and reach[k] > end.min() - 0.01:
                     reach[k] = np.nan
         return reach
+
+    def _limit(self) -> tuple[float, ...]:
+        """`HairStyle.limit`: how far the photo's hair reaches, with some freedom, FAR where the picture ends."""
+        sector = np.round(directions(self.places)).astype(int) % OUTLINE
+        far = np.hypot(*(self.places - CENTRE).transpose(2, 0, 1))
+        mask, valid = self.seen.mask.numpy() > 0.5, self.view.valid.numpy()
+        reach = np.zeros(OUTLINE)
+        for k in range(OUTLINE):
+            here = (sector == k) & mask
+            end = far[(sector == k) & ~valid].min(initial=FAR)
+            reach[k] = np.quantile(far[here], 0.98) if here.any() else 0.0
+            reach[k] = FAR if reach[k] > end - 0.02 or end < SHORT_VIEW else reach[k] + FREEDOM
+        reach = np.max([np.roll(reach, k) for k in (-1, 0, 1)], axis=0)
+        return tuple(float(x) for x in np.clip(reach, 0, FAR))
 
     def _draw(self, style: HairStyle) -> tuple[Tensor, float]:
         """Silhouette `[S, S]` of a style, and how well its strands run as the photo's, -1..1."""
@@ -276,7 +298,7 @@ def _first_round(sketch: Sketch, cut: Cut, names: tuple[str, ...]) -> list[tuple
         if style.tie == "none":
             changes["opening"] = sketch.opening
         if style.long:
-            changes |= {"over_ears": cut.ears > COVERED, "hem": min(cut.hem, BOB_HEM)}
+            changes |= {"limit": sketch.limit, "over_ears": cut.ears > COVERED, "hem": min(cut.hem, BOB_HEM)}
             if style.strand == "straight" and cut.wave > style.wave:
                 changes |= {"wave": cut.wave, "wavelength": WAVELENGTH}
         if np.isfinite(top + side) and style.tie == "none":
@@ -288,13 +310,21 @@ def _first_round(sketch: Sketch, cut: Cut, names: tuple[str, ...]) -> list[tuple
                 changes |= {"volume": high, "side_volume": wide / max(high, 0.004)}
                 if style.hem <= -1:  # long enough to stand as far
                     changes |= {"top": max(style.top, 1.2 * top + 0.03), "sides": max(style.sides, 1.1 * side + 0.012)}
+                    if cut.ears > PARTLY and side > FULL_SIDES:  # over the ears, and cut where the photo's ends
+                        changes |= {"over_ears": True, "hem": cut.hem, "sides": SET, "back": SET}
                 if name in CROPS and top < CROP:
                     changes |= {"top": style.top, "sides": style.sides}
+                elif style.hem <= -1 and style.strand == "straight" and high > WAVING:
+                    changes |= {"wave": max(style.wave, SHORTER * cut.wave), "wavelength": SHORT_WAVES}
         return style.with_(**changes)
 
     allowed = [n for n in names if forehead > NO_FRINGE or not PRESETS[n].fringe]
     pool = [(name, preset(name)) for name in allowed or names]
-    pool += [(n, s.with_(part=-s.part)) for n, s in pool if n in ("side_part", "pixie", "lob", "bob")]
+    pool += [
+        (n, s.with_(part=-s.part, fringe_sweep=-s.fringe_sweep))
+        for n, s in pool
+        if n in ("side_part", "pixie", "lob", "bob")
+    ]
     return pool + [
         (n, s.with_(part=x, fringe_sweep=np.sign(x) * -0.5))
         for n, s in pool
@@ -326,41 +356,9 @@ def _options(style: HairStyle, key: str) -> list[HairStyle]:
         or (key == "curtain" and not style.long)
     ):
         return []
-    return [style.with_(**{key: value + s}) for s in STEPS[key] if key != "hem" or value + s <= BOB_HEM]
-
-
-def _look(
-    avatar: Avatar, scene: Scene, view: View, seen: Seen, style: HairStyle
-) -> tuple[np.ndarray, float, Tensor | None]:
-    """What makes hair that is drawn in the photo's light as bright as the photo's: linear RGB `[3]`, and `streaks`.
-
-    Also the coverage `[S, S]` of the hair that was drawn for it, None for a bald style.
-    """
-    hair = grow_hair(avatar.head, avatar.shape, style)
-    if hair is None:
-        return painted_hair(avatar).colour, style.streaks, None
-    light = scene.light.to("cpu")
-    vertices = avatar.vertices(scene)[0].float().cpu()
-    positions = hair.on(vertices)
-    to_hair, _ = hair_shadows(hair, positions, vertices, avatar.head.triangles.cpu(), light)
-    color, cover = hair_layer(hair, positions, view.camera, light, (SIDE, SIDE), view.depth, to_hair)
-    solid = (cover[0, 0] > 0.8) & (-F.max_pool2d(-seen.mask[None, None], 3, 1, 1)[0, 0] > 0.5)
-    solid = solid if solid.sum() > 40 else cover[0, 0] > 0.8
-    if solid.sum() < 20:
-        return painted_hair(avatar).colour, style.streaks, cover[0, 0]
-    # highlights don't take the hair's colour: a darker picture of the same hair tells them apart
-    dim = replace(hair, texture=replace(hair.texture, color=hair.texture.color * DIM))
-    darker, _ = hair_layer(dim, positions, view.camera, light, (SIDE, SIDE), view.depth, to_hair)
-    drawn_, dark = ((c[0] / cover[0].clamp(min=0.1))[:, solid].double().numpy() for c in (color, darker))
-    matte = np.maximum((drawn_ - dark).mean(1) / (1 - DIM), 1e-3)  # of the drawn colour, GREY
-    shine = float(np.dot(LUMINANCE, (dark - DIM * drawn_).mean(1))) / (1 - DIM)
-    # hue of the hair's body; lightness with all of the drawn highlights taken off the photo's
-    bright = float(np.dot(LUMINANCE, srgb_to_linear(view.image)[:, solid].double().mean(1).numpy()))
-    level = max(bright - shine, LEAST_MATTE * bright) / float(np.dot(LUMINANCE, seen.color))
-    colour = GREY * level * seen.color / matte
-    # where the fitted light leaves hair in the dark, black hair would become blond
-    colour = np.clip(colour * min(1.0, BRIGHTER * float(seen.color.mean() / colour.mean())), 0.003, 0.8)
-    # the same hair in the photo's colour, so that lightness compares
-    toned = lab(drawn_.T * (colour / GREY))[:, 0]
-    spread = float(np.quantile(toned, 0.85) - np.quantile(toned, 0.15))
-    return colour, float(np.clip(seen.spread / max(spread, 1.0), *STREAKS)), cover[0, 0]
+    options = [value + step for step in STEPS[key]]
+    if key == "hem":
+        options = [x for x in options if x <= BOB_HEM]
+    elif key == "part":
+        options = [x for x in options if abs(x) <= SIDE_PART]
+    return [style.with_(**{key: x}) for x in options]

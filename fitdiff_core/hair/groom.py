@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ..image import LUMINANCE
 from ..render.normals import vertex_normals
 from .atlas import CAP, ROWS, SIZE, WIDEST, Grain, strand_grain
 from .body import Body
@@ -21,10 +22,11 @@ from .cap import PIXELS, cap_mesh, paint_cap
 from .cards import Ribbons, ribbons, tubes
 from .colour import WHITE, pigment_colour
 from .density import Density
-from .growth import SKIN, Strands, grow, ramp, unit
+from .envelope import settle
+from .growth import SKIN, Strands, fringe_share, grow, ramp, unit
 from .locks import bend, gather, without_strays
 from .outline import reshape
-from .scalp import Scalp
+from .scalp import Roots, Scalp
 from .style import HairStyle
 from .ties import drawn, knots, plait, tail, twist, wound
 
@@ -32,11 +34,16 @@ if TYPE_CHECKING:
     from ..head import HeadModel
 
 TRIANGLES = 40_000  # at most, of one groom
+CARDS = 32_500  # of them for loose cards
+OUTER, VISIBLE, NEAR = 0.6, 0.5, 0.012  # share of cards with all segments: above this layer, or so near the hairline
+FRINGE, FRINGE_DEPTH = 220, 0.03  # more cards of a fringe, and metres inside the hairline where they grow
+COARSER, HIDDEN_WIDER = 3, 1.25  # the others have so many times fewer segments, and so many times their width
 # metres from a surface at which the hair over it is looked for, and how much each darkens it
 HAIR_REACH = ((0.012, 0.5), (0.03, 0.8))
 HEAD_REACH = ((0.006, 0.35), (0.018, 0.5), (0.04, 0.6))
 CAP_EVEN = 0.75  # how evenly the cap is grey
 USUAL = 0.8  # brightness of the grain that `streaks` leaves as it is
+PALER = -0.35  # power of the brightness of a lock in the power of its tint
 KEPT = 4  # grooms that are kept for the next call
 _scalps = WeakTensorKeyDictionary()
 _one_at_a_time = Lock()  # pictures of one head are drawn side by side
@@ -58,7 +65,7 @@ class HairMesh:
 
     positions, normals, direction: `[V, 3]`; direction runs along the strand. tangents: `[V, 4]`; uv: `[V, 2]`, v from
     the bottom. triangles: `[T, 3]` int64, seen from both sides. light: `[V]` share of ambient light.
-    gloss: `[V]` strength of highlights
+    gloss: `[V]` strength of highlights. tone: `[V, 3]` about 1, factor of the texture's colour
     head_light: `[H]` share of ambient light that the hair leaves to each vertex of the head
     rows `[V, 3]` int64, weight `[V, 3]`: where each vertex is rooted on the head. rest: `[V, 3]`, the roots' positions
     """
@@ -71,6 +78,7 @@ class HairMesh:
     triangles: Tensor
     light: Tensor
     gloss: Tensor
+    tone: Tensor
     head_light: Tensor
     rows: Tensor
     weight: Tensor
@@ -134,12 +142,21 @@ def _grow(head: HeadModel, shape: Tensor, style: HairStyle) -> HairMesh:
         torch.from_numpy(whole.triangles).long(),
         f(light),
         f(whole.gloss),
+        f(_tinted(whole.tone, style)),
         f(head_light),
         rows,
         weight,
         (vertices[rows] * weight[..., None]).sum(1),
         hair_texture(scalp, style),
     )
+
+
+def _tinted(tone: np.ndarray, style: HairStyle) -> np.ndarray:
+    """RGB factors `[V, 3]`: in photos bright locks have no more chroma than dark ones."""
+    base = np.array(style.dye) if style.dye else pigment_colour(style.melanin, style.redness)
+    base = base * (1 - style.grey) + WHITE * style.grey
+    tint = base / np.dot(LUMINANCE, base)
+    return tone[:, None] * tint ** (tone**PALER - 1)[:, None]
 
 
 def _plan(style: HairStyle) -> tuple[int, int]:
@@ -149,12 +166,14 @@ def _plan(style: HairStyle) -> tuple[int, int]:
         longest = min(longest, 0.16 - style.hem)
     if style.strand in ("loc", "braid"):
         return round(120 * style.density), 14
-    segments = int(np.clip(4 + longest / 0.028, 4, 13))
     if style.strand == "coily" and style.flow == "out":
         return round(2700 * min(style.density, 1.0)), 4
+    segments = np.clip(4 + longest / 0.016, 6, 18)
     if style.curl > 0.003 or style.wave > 0.003:
-        segments = int(np.clip(max(segments, 4.5 * longest / style.wavelength), 6, 26))
-    return round(min(2600, 31000 / (2 * segments)) * min(style.density, 1.0)), segments
+        segments = np.clip(max(segments, 4.5 * longest / style.wavelength), 6, 26)
+    segments = COARSER * round(segments / COARSER)
+    triangles = 2 * segments * (OUTER + (1 - OUTER) / COARSER)  # of a card in the mean
+    return round(min(2600, CARDS / triangles) * min(style.density, 1.0)), segments
 
 
 def _loose(scalp: Scalp, style: HairStyle, v: np.ndarray, body: Body, rng: np.random.Generator) -> list[Ribbons]:
@@ -166,15 +185,18 @@ def _loose(scalp: Scalp, style: HairStyle, v: np.ndarray, body: Body, rng: np.ra
     roots = scalp.roots(style, count, rng, 0.002 if style.strand in ("loc", "braid") else 0.0)
     if not len(roots.mean):
         return []
+    if style.fringe and style.tie == "none":
+        more = _fringe(scalp.roots(style, 2 * count, rng), style)
+        roots = roots.select(slice(max(count - len(more.mean), 0))).with_(more)
     if style.tie == "half_up":
         below = roots.mean[:, 1] < 0.058 + 0.01 * rng.normal(0, 1, len(roots.mean))
-        roots = type(roots)(roots.rows[below], roots.weight[below], roots.mean[below], roots.edge[below])
+        roots = roots.select(below)
     if style.tie not in ("none", "half_up"):
         strands = drawn(style, roots, roots.on(v), body, rng, 9)
     else:
         strands = grow(style, roots, roots.on(v), body, rng, segments)
         strands = reshape(bend(gather(strands, style, rng), style, body, rng), style, body)
-        strands = without_strays(strands, style)
+        strands = without_strays(settle(without_strays(strands, style), style, body), style)
     light = _light(strands, style, body)
     if style.strand == "coily" and style.flow == "out":
         part = strands.select(np.arange(len(strands)) % 3 == 0)
@@ -182,7 +204,22 @@ def _loose(scalp: Scalp, style: HairStyle, v: np.ndarray, body: Body, rng: np.ra
         return [*loose, *_puffs(strands, style, body, rng)]
     if style.strand in ("loc", "braid") and style.tie == "none":
         return [tubes(strands, style.strand, _tube_radius(strands, style, rng), light, rng)]
-    return [ribbons(strands, style, _width(strands, style, rng), light, rng)]
+    width = _width(strands, style, rng)
+    seen = (strands.layer > VISIBLE) | (strands.roots.edge < NEAR)
+    if style.strand != "straight" or seen.all():
+        return [ribbons(strands, style, width, light, rng)]
+    parts = []
+    for here, step, wider in ((seen, 1, 1.0), (~seen, COARSER, HIDDEN_WIDER)):
+        part = strands.select(here)
+        part = replace(part, points=part.points[:, ::step], out=part.out[:, ::step])
+        parts.append(ribbons(part, style, wider * width[here], light[here][:, ::step], rng))
+    return parts
+
+
+def _fringe(roots: Roots, style: HairStyle) -> Roots:
+    """Those of roots that make a fringe thicker: it alone covers the forehead."""
+    front = (fringe_share(style, roots.mean) > 0.5) & (roots.edge < FRINGE_DEPTH)
+    return roots.select(np.flatnonzero(front)[:FRINGE])
 
 
 def _tied(scalp: Scalp, style: HairStyle, v: np.ndarray, body: Body, rng: np.random.Generator) -> list[Ribbons]:
@@ -192,12 +229,12 @@ def _tied(scalp: Scalp, style: HairStyle, v: np.ndarray, body: Body, rng: np.ran
     if style.tie == "half_up":
         roots = every
         above = roots.mean[:, 1] > 0.056
-        roots = type(roots)(roots.rows[above], roots.weight[above], roots.mean[above], roots.edge[above])
+        roots = roots.select(above)
         strands = drawn(style, roots, roots.on(v), body, rng, 8)
         parts.append(ribbons(strands, style, _width(strands, style, rng), _light(strands, style, body), rng))
     for at in knots(style, body):
         nearest = ((every.on(v) - at) ** 2).sum(1).argmin()
-        anchor = type(every)(*(x[nearest : nearest + 1] for x in (every.rows, every.weight, every.mean, every.edge)))
+        anchor = every.select(slice(nearest, nearest + 1))
         if style.tie in ("bun", "top_knot"):
             if style.strand != "coily":
                 coil, radius = twist(style, at, anchor, body)

@@ -12,14 +12,16 @@ from .style import HairStyle
 
 X, Y, Z = np.eye(3)
 WHORL = np.array([0.006, 0.105, -0.055])  # short hair runs away from it
-SUBSTEPS = 3  # of growth in one segment of a card
+SUBSTEPS = 2  # of growth in one segment of a card
 SKIN = 0.0012  # metres that hair stays off the skin
 TAPER = 0.008  # metres: cards end in thin strands, which show less than their length
 SHELL = 0.024  # metres, greatest thickness of the layer of strands
 BOB = -0.12  # height of a hem; hair that is cut higher turns in at its ends
 OVER = 0.003  # metres that a strand may rise above its layer
 NAPE = -0.065  # height of the cut behind, where it is higher at the ears
-PARTING = 0.016  # metres, greatest depth of the valley along the parting
+PARTING = 0.007  # metres, greatest depth of the valley along the parting
+SWEPT = (-0.055, 0.0)  # metres to the side, from where a swept fringe begins to run across to where it all does
+FLAT = 0.018  # metres of volume up to which hair is flat beside a parting
 KNOT = {
     "ponytail": (0.0, 0.035, -0.128),
     "high_ponytail": (0.0, 0.098, -0.095),
@@ -53,9 +55,7 @@ class Strands:
         return np.linalg.norm(np.diff(self.points, axis=1), axis=-1).sum(1)
 
     def select(self, keep: np.ndarray) -> Strands:
-        r = self.roots
-        roots = Roots(r.rows[keep], r.weight[keep], r.mean[keep], r.edge[keep])
-        return Strands(self.points[keep], self.out[keep], roots, self.layer[keep], self.lock[keep])
+        return Strands(self.points[keep], self.out[keep], self.roots.select(keep), self.layer[keep], self.lock[keep])
 
 
 def unit(v: np.ndarray) -> np.ndarray:
@@ -125,7 +125,9 @@ def flow(style: HairStyle, p: np.ndarray, mean: np.ndarray, side: np.ndarray) ->
         d = away - 0.25 * Y + style.sweep * 0.3 * X
     if style.fringe:
         share = fringe_share(style, mean)[:, None]
-        d = d * (1 - share) + share * (Z - 0.5 * Y + style.fringe_sweep * X + 0.2 * p[:, :1] / 0.05 * X)
+        # at the side that it is swept from it falls straight, or the forehead would be bare there
+        swept = style.fringe_sweep * ramp(p[:, :1] * np.sign(style.fringe_sweep), *SWEPT)
+        d = d * (1 - share) + share * (Z - 0.5 * Y + swept * X + 0.2 * p[:, :1] / 0.05 * X)
     return d
 
 
@@ -199,7 +201,8 @@ def _height(style: HairStyle, roots: Roots, layer: np.ndarray) -> np.ndarray:
         # next to the parting and the whorl nothing covers a strand that stands: it would show as a loop
         crown = np.linalg.norm(roots.mean - [0.6 * style.part, 0.1, -0.045], axis=1)
         apart = np.minimum(np.where(along > 0.5, np.abs(roots.mean[:, 0] - style.part), 1.0), 0.6 * crown)
-        edge = edge * (0.45 + 0.55 * ramp(apart, 0.004, 0.02))
+        flat = 0.55 * min(FLAT / max(style.volume, FLAT), 1)
+        edge = edge * (1 - flat * ramp(apart, 0.02, 0.004))
     high = style.volume * (high + (1 - high) * style.side_volume)
     # hair that stands far off is hollow: its strands share the outer centimetres
     return np.maximum(high - np.minimum(SHELL, 0.85 * high) * (1 - layer), 0) * edge

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 NATURAL = 2.0  # CIELAB distance from natural hair up to which a colour is given as melanin
 DYED = 10.0  # CIELAB distance from natural hair from which a colour is that of a dye
+SHINES = 0.4  # share of the brightness of neutral, neither dark nor light hair that is highlights
+SURELY = 0.25  # share of the natural colour in one that is near it: the light of a photo is not known exactly
 NEUTRAL = np.array([0.57, 0.53, 0.49])  # hue of hair that looks grey or bluish
 BLUISH = 22.0  # CIELAB chroma below which blue hair is not dyed
 DARKEST = 0.3  # of the mean brightness of grey hair: dark strands among the white ones
@@ -109,13 +111,15 @@ def pigment(colour: np.ndarray) -> dict[str, float | tuple | None]:
         colour = bright * NEUTRAL / np.dot(LUMINANCE, NEUTRAL)
     elif a < 0 and np.hypot(a, b) < BLUISH:  # nor is natural hair green
         colour = colour * [1, min(1.0, 0.515 * (colour[0] + colour[2]) / colour[1]), 1]
-    base = np.clip(colour, 0.004, 1)
+    # no pigment of middling lightness is neutral: such hair is dark and shines
+    lit = np.clip((lightness - 24) / 8, 0, 1) * np.clip((50 - lightness) / 8, 0, 1) * np.clip((10 - chroma) / 4, 0, 1)
+    base = np.clip(colour * (1 - SHINES * lit), 0.004, 1)
     if grey > 0.05:  # what is left for the strands that are not white, in the hue of the mean
         left = (bright - 0.8 * grey * np.dot(LUMINANCE, WHITE)) / (1 - 0.8 * grey)
         base = base * max(left / bright, DARKEST)
     melanin, redness, away = nearest_pigment(base)
     # between the photo's colour, whose light is not known exactly, and that of natural hair
-    between = np.sqrt(base * pigment_colour(melanin, redness)) if away < DYED else base
+    between = base * (pigment_colour(melanin, redness) / base) ** SURELY if away < DYED else base
     dye = tuple(float(c) for c in between) if away > NATURAL else None
     return {"melanin": melanin, "redness": redness, "grey": grey, "dye": dye}
 

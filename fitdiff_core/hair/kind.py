@@ -23,6 +23,7 @@ SLEEK = 0.6  # order from which hair may be drawn back
 CROP = 0.014  # metres; hair that stands less off the scalp is cropped, combed flat, or tied
 # order of the strands: below the first all coils, above the last sleek
 COILS, CURLS, MIXED, COMBED = 0.42, 0.46, 0.5, 0.72
+TIGHT = 0.36  # order of short hair below which it is coils and no curls
 WAVE = 0.009  # metres, of long hair with the order COILS
 CLEAR = 0.6  # certainty of a mask at the finer scale, well inside its edge
 LEAST = 600  # pixels of the finer view; fewer tell nothing of the texture
@@ -71,18 +72,23 @@ class Cut(NamedTuple):
         return WAVE * float(np.clip((COMBED - self.order) / (COMBED - CURLS), 0, 1)) if self.order > 0 else 0.0
 
 
+def _coils(cut: Cut, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Of names, those that are coiled as tightly as the photo's hair."""
+    return tuple(n for n in names if n != "short_curls" or cut.order > TIGHT)
+
+
 def candidates(cut: Cut, feminine: float = 0.5) -> tuple[str, ...]:
     """Names of the presets that agree with a cut; their silhouettes decide between them. feminine: 0..1"""
     known = np.isfinite(cut.top)
     if cut.coiled and cut.ears < BARE_EARS and cut.hem > LOW_HEM:  # what is seen below is the nape
-        return COILED_FULL if known and cut.top > 2 * CROP else COILED_SHORT
+        return _coils(cut, COILED_FULL) if known and cut.top > 2 * CROP else COILED_SHORT
     if cut.hem <= LONG_HEM:
         loose = ("long_curly",) if cut.order < LOOSE and cut.side > BIG else ()
         return COILED_LONG if cut.coiled else (*LONG, *loose)
     if cut.hem <= MEDIUM_HEM:
-        return ("curly_bob", *COILED_FULL) if cut.coiled else MEDIUM
+        return ("curly_bob", *_coils(cut, COILED_FULL)) if cut.coiled else MEDIUM
     if cut.coiled:
-        return COILED_FULL if known and cut.top > 2 * CROP else COILED_SHORT
+        return _coils(cut, COILED_FULL) if known and cut.top > 2 * CROP else COILED_SHORT
     if not cut.order >= MIXED and not (known and cut.top > 1.5 * CROP):
         return CROPS
     # sleek hair that lies flat, off bare ears and a bare forehead, and whose ends are not seen

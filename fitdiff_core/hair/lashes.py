@@ -87,6 +87,7 @@ def grow_lashes(head: HeadModel, shape: Tensor, posed: Tensor) -> HairMesh:
         triangles,
         root,
         torch.full((len(positions),), 0.25),
+        torch.ones(len(positions), 3),
         posed.new_ones(len(posed)),
         rows,
         weight,

@@ -12,6 +12,7 @@ from .style import HairStyle
 
 ALONE, COMPANY = 0.007, 3.0  # half the metres round a point of a strand with fewer points of others: it runs alone
 HIGH = 0.03  # metres of volume
+ALONG, CROWN = 0.013, 0.07  # metres beside the parting, and height over which a strand may run along it
 TIDY = 0.4  # frizz; untidier hair keeps its strays
 REACH = 0.02  # metres between strands of one lock
 
@@ -86,7 +87,11 @@ def without_strays(strands: Strands, style: HairStyle) -> Strands:
     around = near.reshape(-1).numpy()[index].reshape(n, k)
     own = np.minimum(3 * ALONE / np.maximum(strands.length / (k - 1), 1e-4), k)[:, None]  # its own points there
     alone = (around < own + COMPANY)[:, k // 6 : -max(k // 5, 1)]
-    return strands.select(alone.sum(1) < 2)
+    keep = alone.sum(1) < 2
+    if style.flow == "part" and style.volume > HIGH / 2:  # and those that run along the parting, over both of its sides
+        aside = np.abs(strands.points[:, : k // 2 + 1, 0] - style.part).max(1)
+        keep &= (aside > ALONG) | (strands.points[:, 0, 1] < CROWN) | (strands.roots.edge < ALONG)
+    return strands.select(keep)
 
 
 def _slow_noise(rng: np.random.Generator, shape: tuple[int, int, int]) -> np.ndarray:

@@ -17,15 +17,18 @@ from .style import FAR, OPENING, OUTLINE, HairStyle
 
 CENTRE = np.array([0.0, 0.02])  # x, y in metres on the mean head
 FACE = np.array([0.0, -0.01])  # about the bridge of the nose
-LIMIT = 0.45  # largest absolute log factor; more makes wings
+LIMIT = 0.5  # largest absolute log factor; more makes wings
 SHORT, SHORT_LIMIT = 0.02, 0.12  # metres of volume, and the limit of hair that stands off no more
 LOW, HIGH = -0.04, 0.06  # metres; long hair hangs below the first, and is moved as short hair above the second
-HANGING, HANGING_CURLS = (0.75, 1.28), (0.75, 1.5)  # factors to the side of hair that hangs
+HANGING, HANGING_CURLS = (0.75, 1.35), (0.75, 1.5)  # factors to the side of hair that hangs
 SMOOTH = (0.25, 0.5, 0.25)
 FREE, ROOT = 0.012, 0.03  # metres off the head, and from the root, from which hair is moved by the whole factor
 JUMP = 0.15  # metres between directions that are not interpolated: there hair ends
 BEHIND = -0.03  # z in metres: hair behind it does not end at the opening
 UNEVEN = 0.0035  # metres by which neighbouring strands end apart
+NECK = 0.05  # metres to the side; hair behind the neck is not seen, so there is no limit
+NARROW = 2  # directions to each side; in an opening, gaps that are not wider are closed
+MOVED = 0.012  # metres by which the drawn hair moves an opening at most
 LEAST = 0.004  # metres of a strand that the opening leaves; less is left out
 
 
@@ -65,27 +68,42 @@ def reshape(strands: Strands, style: HairStyle, body: Body) -> Strands:
         points[:, 1:, 1] += away[..., 1] * (by - 1) * high
         points[:, 1:] = body.push_out(points[:, 1:], SKIN)
         strands = replace(strands, points=points, out=body(points)[1])
+    strands = limited(strands, style) if style.limit else strands
     return opened(strands, style) if style.opening else strands
+
+
+def limited(strands: Strands, style: HairStyle) -> Strands:
+    """Strands that hang beside neck and shoulders, cut where they first pass the limit."""
+    at = strands.points[..., :2]
+    reach = between(np.asarray(style.limit), directions(at), JUMP)
+    rng = np.random.default_rng(style.seed + 31)
+    left = reach + TAPER - np.linalg.norm(at - CENTRE, axis=-1) + rng.normal(0, UNEVEN, (len(at), 1))
+    return _cut(strands, np.where((at[..., 1] < LOW) & (np.abs(at[..., 0]) > NECK), left, 1.0))
 
 
 def opened(strands: Strands, style: HairStyle) -> Strands:
     """Strands cut where they first enter the opening; those that lie in it are left out."""
-    n, k, _ = strands.points.shape
     rng = np.random.default_rng(style.seed + 29)
     at = strands.points[..., :2]
     edge = between(np.asarray(style.opening), directions(at, OPENING, FACE), JUMP)
-    inside = np.linalg.norm(at - FACE, axis=-1) - edge + TAPER + rng.normal(0, UNEVEN, (n, 1))
+    inside = np.linalg.norm(at - FACE, axis=-1) - edge + TAPER + rng.normal(0, UNEVEN, (len(at), 1))
     inside = np.where(strands.points[..., 2] > BEHIND, inside, 1.0)
-    cut = (inside < 0).any(1)
-    first = np.where(cut, (inside < 0).argmax(1), k - 1)
+    return _cut(strands, inside)
+
+
+def _cut(strands: Strands, left: np.ndarray) -> Strands:
+    """Strands that end where `left` `[N, K]` first falls below 0; those of which little is left are left out."""
+    n, k, _ = strands.points.shape
+    cut = (left < 0).any(1)
+    first = np.where(cut, (left < 0).argmax(1), k - 1)
     i = np.arange(n)
     before = (first - 1).clip(0)
-    a, b = inside[i, before], inside[i, first]
+    a, b = left[i, before], left[i, first]
     part = np.where(cut, np.clip(a / np.maximum(a - b, 1e-6), 0, 1), 1.0)
     share = np.where(first > 0, (before + part) / (k - 1), 0.0)
     length = np.concatenate([np.zeros((n, 1)), np.linalg.norm(np.diff(strands.points, axis=1), axis=-1).cumsum(1)], 1)
-    left = length[i, before] * (1 - part) + length[i, first] * part
-    keep = ~cut | ((first > 0) & (left > LEAST))
+    rest = length[i, before] * (1 - part) + length[i, first] * part
+    keep = ~cut | ((first > 0) & (rest > LEAST))
     points, out = (resample(x, share) for x in (strands.points, strands.out))
     return replace(strands, points=points, out=out).select(keep)
 
@@ -107,7 +125,10 @@ def corrected(style: HairStyle, wanted: np.ndarray, drawn: np.ndarray, inner: np
     here = np.isfinite(total)
     if not here.any():
         return style
+    # between known directions; over a wide unknown arc nothing says that hair reaches less far
+    wide = ~here & (np.roll(~here, 1) | np.roll(~here, -1))
     total = np.interp(np.arange(OUTLINE), np.flatnonzero(here), total[here], period=OUTLINE)
+    total = np.where(wide, np.maximum(total, before), total)
     # a single direction that reaches farther is background that was taken for hair
     total = np.median([np.roll(total, k) for k in (-1, 0, 1)], axis=0)
     total = np.convolve(np.pad(total, 1, mode="wrap"), SMOOTH, mode="valid")
@@ -136,4 +157,17 @@ def opening_of(mask: np.ndarray, valid: np.ndarray, places: np.ndarray) -> tuple
     last = np.where(seen > 0, np.arange(128), 0).max(1)
     end = np.where(last < 60, (last + 1) * step, FAR)  # the picture ends
     found = np.where(begins.any(1), begins.argmax(1) * step, end)
-    return tuple(float(x) for x in np.clip(found, 0, FAR))
+    # a narrow gap between locks is no parting: strands of the other locks cross it
+    turned = lambda x, best: best([np.roll(x, k) for k in range(-NARROW, NARROW + 1)], axis=0)  # noqa: E731
+    return tuple(float(x) for x in np.clip(turned(turned(found, np.min), np.max), 0, FAR))
+
+
+def moved_opening(opening: tuple[float, ...], wanted: tuple[float, ...], seen: tuple[float, ...]) -> tuple[float, ...]:
+    """The opening of a style whose drawn hair leaves `seen` where the photo's leaves `wanted`, all `[OPENING]` metres.
+
+    Hair stands off the face, so the eye sees it in front of other skin than that under it.
+    """
+    away = np.asarray(wanted) - np.asarray(seen)
+    away = np.where((np.asarray(wanted) < FAR) & (np.asarray(seen) < FAR), away.clip(-MOVED, MOVED), 0.0)
+    away = np.median([np.roll(away, k) for k in (-1, 0, 1)], axis=0)
+    return tuple(float(x) for x in np.clip(np.asarray(opening) + away, 0, FAR))

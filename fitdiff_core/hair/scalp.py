@@ -42,6 +42,15 @@ class Roots:
         """Positions `[N, 3]` on a head with vertices `[V, 3]`."""
         return np.einsum("nc,ncx->nx", self.weight, vertices[self.rows])
 
+    def select(self, keep: np.ndarray | slice) -> Roots:
+        return Roots(self.rows[keep], self.weight[keep], self.mean[keep], self.edge[keep])
+
+    def with_(self, other: Roots) -> Roots:
+        """These roots, then those of `other`."""
+        return Roots(
+            *(np.concatenate([getattr(self, k), getattr(other, k)]) for k in ("rows", "weight", "mean", "edge"))
+        )
+
 
 class Scalp:
     """The mean head, on which styles are measured. head: any `HeadModel` with the regions of the shipped one."""

@@ -73,6 +73,7 @@ class HairStyle:
     streaks: contrast between bright and dark strands, 1 is usual
     dye: linear RGB of dyed hair in place of melanin, or None
     outline: OUTLINE numbers, log of how much farther the hair reaches in each direction (`outline.py`), or empty
+    limit: OUTLINE numbers, metres from the head's centre beyond which no hair hangs in each direction, or empty
     opening: OPENING numbers, metres from the middle of the face at which hair before the ears ends, or empty
     seed: of all random draws
     """
@@ -116,6 +117,7 @@ class HairStyle:
     seed: int = 0
     outline: tuple[float, ...] = ()
     opening: tuple[float, ...] = ()
+    limit: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         for name, options in (("flow", FLOWS), ("strand", STRANDS), ("tie", TIES)):
@@ -127,6 +129,8 @@ class HairStyle:
                 raise UserError(f"The hair's {name} must be from {low} to {high} (got {value}).")
         if len(self.outline) not in (0, OUTLINE) or not all(abs(x) <= 2 for x in self.outline):
             raise UserError(f"The hair's outline must be {OUTLINE} numbers from -2 to 2, or empty.")
+        if len(self.limit) not in (0, OUTLINE) or not all(0 <= x <= FAR for x in self.limit):
+            raise UserError(f"The hair's limit must be {OUTLINE} numbers from 0 to {FAR} metres, or empty.")
         if len(self.opening) not in (0, OPENING) or not all(0 <= x <= FAR for x in self.opening):
             raise UserError(f"The hair's opening must be {OPENING} numbers from 0 to {FAR} metres, or empty.")
 

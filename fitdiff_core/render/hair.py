@@ -29,9 +29,9 @@ EDGE_ON = (0.05, 0.30)  # cosines to the view at which a card begins to be drawn
 FAINT = 0.03  # alpha below which a fragment is nothing
 TEXEL = 1e-4  # metres of hair that a texel of the atlas shows across a card
 # Longitudinal lobes (Marschner et al. 2003): shift towards the root, width (radians), strength
-PRIMARY, SECONDARY = (-0.06, 0.12, 0.05), (0.12, 0.24, 0.85)
+PRIMARY, SECONDARY = (-0.06, 0.12, 0.10), (0.12, 0.24, 0.70)
 # of soft light: its share that strands mirror white and coloured; turns round the strand (radians) and their weights
-SHEEN, COLOURED_SHEEN = 0.006, 0.45
+SHEEN, COLOURED_SHEEN = 0.012, 0.40
 CONE = [(turn, math.cos(turn / 2)) for turn in (-1.2, -0.6, 0.0, 0.6, 1.2)]
 COARSEST = 4  # halvings of the texture at most
 SHADOW_MAP = 160
@@ -91,14 +91,16 @@ def hair_layer(
     share, found, uv, texels = _visible(hair, positions, camera, size, head_depth, window)
     if not len(found.pixel):
         return positions.new_zeros(1, 3, height, width), positions.new_zeros(1, 1, height, width)
-    values = [hair.normals, hair.tangents, hair.direction, positions, hair.light[:, None], hair.gloss[:, None]]
+    single = torch.stack([hair.light, hair.gloss], 1)
+    values = [hair.normals, hair.tangents, hair.direction, positions, single, hair.tone]
     values += [] if visibility is None else [visibility]
     at = _at(torch.cat(values, 1), found, hair.triangles)
     color, bend = _colors(hair, uv, texels)
     normal = perturb_normal(at[None, :, 0:3], at[None, :, 3:7], bend[None])[0]
     view = F.normalize(camera.position() - at[:, 10:13], dim=1)
     direction = F.normalize(at[:, 7:10], dim=1)
-    radiance = shade_hair(color, normal, direction, view, light, at[:, 13:14], at[:, 14:15], at[:, 15:])
+    color = color * at[:, 15:18]
+    radiance = shade_hair(color, normal, direction, view, light, at[:, 13:14], at[:, 14:15], at[:, 18:])
     image = _spread(torch.cat([radiance, torch.ones_like(share[:, None])], 1), share, found, size)
     return image[:, :3], image[:, 3:].clamp(0, 1)
 
@@ -112,10 +114,10 @@ def hair_geometry(
     share, found, uv, texels = _visible(hair, positions, camera, size, head_depth)
     depth = -camera.view(positions[None])[0, :, 2:]
     normal = hair.normals @ camera.matrix()[0].T
-    at = _at(torch.cat([depth, normal, torch.ones_like(depth)], 1), found, hair.triangles)
+    at = _at(torch.cat([depth, normal, torch.ones_like(depth), hair.tone], 1), found, hair.triangles)
     facing = torch.where(at[:, 3:4] < 0, -1.0, 1.0)
-    color = _colors(hair, uv, texels)[0]
-    image = _spread(torch.cat([at[:, :1], at[:, 1:4] * facing, at[:, 4:], color], 1), share, found, size)
+    color = _colors(hair, uv, texels)[0] * at[:, 5:]
+    image = _spread(torch.cat([at[:, :1], at[:, 1:4] * facing, at[:, 4:5], color], 1), share, found, size)
     cover = image[:, 4:5]
     over = cover.clamp(min=1e-6)
     return cover.clamp(0, 1), image[:, :1] / over, F.normalize(image[:, 1:4], dim=1, eps=1e-8), image[:, 5:] / over
@@ -314,8 +316,7 @@ def shade_hair(
     color: `[N, 3]` linear. normal, along, view: `[N, 3]` unit. ambient, gloss: `[N, 1]`
     visibility: `[N, L]`, or `[N, 0]` for 1
     """
-    flip = torch.where((normal * view).sum(1, keepdim=True) < -0.3, -1.0, 1.0)
-    normal = normal * flip
+    normal = normal * torch.where((normal * view).sum(1, keepdim=True) < -0.3, -1.0, 1.0)
     soft = light.irradiance(normal[None])[0].clamp(min=0)
     result = color * soft * ambient * 1.1
     sine_v = (along * view).sum(1, keepdim=True)

@@ -15,8 +15,9 @@ from fitdiff_core.hair import groom
 from fitdiff_core.hair.artist import adjust
 from fitdiff_core.hair.body import Body
 from fitdiff_core.hair.colour import COLOURS, nearest_pigment, pigment_colour
+from fitdiff_core.hair.envelope import settle
 from fitdiff_core.hair.groom import TRIANGLES, grow_hair, scalp_of
-from fitdiff_core.hair.growth import Strands
+from fitdiff_core.hair.growth import Strands, grow
 from fitdiff_core.hair.locks import without_strays
 from fitdiff_core.hair.outline import FACE
 from fitdiff_core.hair.presets import PRESETS
@@ -164,6 +165,26 @@ def test_strands_that_run_alone_are_left_out():
     kept = without_strays(strands, HairStyle(frizz=0.1)).lock
     assert 0 not in kept and len(kept) > 560
     assert len(without_strays(strands, HairStyle(frizz=0.8))) == 600
+
+
+def test_smooth_hair_has_one_surface():
+    """A strand that stands 2 cm over the others comes down to them; untidy hair stays as it is."""
+    scalp, rng = scalp_of(HEAD), np.random.default_rng(0)
+    vertices = HEAD(torch.zeros(1, HEAD.n_identity))[0].numpy().astype(float)
+    body, style = Body(vertices, scalp.solid), PRESETS["bob"]
+    roots = scalp.roots(style, 800, rng)
+    hair = grow(style, roots, roots.on(vertices), body, rng, 9)
+    crown = int(np.argmax(hair.points[:, 3, 1]))
+    hair.points[crown, 2:5] += 0.02 * hair.out[crown, 2:5]
+    before, after = (body(s.points[crown, 2:5])[0].max() for s in (hair, settle(hair, style, body)))
+    assert after < 0.7 * before
+    assert settle(hair, style.with_(frizz=0.9), body) is hair
+
+
+def test_locks_differ_in_brightness_and_coils_do_not():
+    apart = lambda style: float(hair_of(style).tone.mean(1).std())  # noqa: E731
+    assert apart("side_part") > 0.12
+    assert apart("afro") < 0.08
 
 
 def test_pigment_is_found_again():

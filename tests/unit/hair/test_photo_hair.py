@@ -8,7 +8,19 @@ from safetensors.torch import save_file
 from fitdiff_core.errors import UserError
 from fitdiff_core.hair.growth import Strands
 from fitdiff_core.hair.mask import by_colour
-from fitdiff_core.hair.outline import CENTRE, FACE, corrected, directions, factor, opened, opening_of, reshape
+from fitdiff_core.hair.outline import (
+    CENTRE,
+    FACE,
+    MOVED,
+    corrected,
+    directions,
+    factor,
+    limited,
+    moved_opening,
+    opened,
+    opening_of,
+    reshape,
+)
 from fitdiff_core.hair.photo import SIDE, View, head_places, see_hair
 from fitdiff_core.hair.scalp import Roots
 from fitdiff_core.hair.segmenter import INPUTS, HairSegmenter, view_planes
@@ -71,6 +83,34 @@ def test_the_opening_is_where_hair_begins():
     assert 0.09 < opening_of(hair, ends, places)[3 * OPENING // 4] < 0.12
 
 
+def test_a_narrow_gap_between_locks_is_no_opening():
+    t = (np.arange(SIDE) + 0.5) / SIDE * 2 - 1
+    places = np.stack(np.meshgrid(t * 0.3, -t * 0.3), -1)
+    hair = np.linalg.norm(places - FACE, axis=-1) > 0.06
+    up = directions(places, OPENING, FACE) - OPENING // 4
+    narrow, wide = (np.array(opening_of(hair & (np.abs(up) > n), np.ones_like(hair), places)) for n in (1.0, 6.0))
+    assert narrow[OPENING // 4] < 0.08
+    assert wide[OPENING // 4] > 0.2
+
+
+def test_an_opening_moves_by_what_the_drawn_hair_lacks():
+    """Hair that was drawn 8 mm too low is cut higher, by no more than MOVED, and not where nothing is known."""
+    as_tuple = lambda x: tuple(np.full(OPENING, x))  # noqa: E731
+    assert np.allclose(moved_opening(as_tuple(0.06), as_tuple(0.06), as_tuple(0.052)), 0.068)
+    assert np.allclose(moved_opening(as_tuple(0.06), as_tuple(0.06), as_tuple(0.01)), 0.06 + MOVED)
+    assert np.allclose(moved_opening(as_tuple(FAR), as_tuple(FAR), as_tuple(0.05)), FAR)
+
+
+def test_hair_beside_the_neck_ends_at_the_limit():
+    """What is seen behind the neck tells nothing, and what lies on the head has an outline."""
+    hangs = np.array([[0.09, 0.0, 0.0], [0.09, -0.06, 0.0], [0.09, -0.2, 0.0]])
+    behind, high = hangs * [0.1, 1, 1], hangs + [0, 0.3, 0]
+    limit = tuple(np.full(OUTLINE, 0.15))
+    cut = limited(strands(np.stack([hangs, behind, high])), HairStyle(limit=limit)).points
+    assert np.linalg.norm(cut[0, -1, :2] - CENTRE) < 0.18
+    assert np.allclose(cut[1], behind) and np.allclose(cut[2], high)
+
+
 def test_directions_go_round_once_and_factors_are_interpolated():
     angle = np.linspace(0, 2 * np.pi, OUTLINE, endpoint=False)
     xy = CENTRE + np.stack([np.cos(angle), np.sin(angle)], 1)
@@ -93,7 +133,7 @@ def test_a_corrected_outline_follows_what_is_known():
     assert corrected(HairStyle(), np.full(OUTLINE, np.nan), drawn, inner) == HairStyle()
 
 
-@pytest.mark.parametrize("field", ["outline", "opening"])
+@pytest.mark.parametrize("field", ["outline", "opening", "limit"])
 def test_a_style_refuses_half_an_outline(field):
     with pytest.raises(UserError, match=field):
         HairStyle(**{field: (0.1, 0.2)})
