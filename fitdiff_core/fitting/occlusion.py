@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..delight.reading import PhotoReading
 from ..face.mesh_points import CHIN, FOREHEAD, NOSE_TIP, SUBNASALE
-from ..filters import gaussian_blur, normalized_convolution, reconstruct
+from ..filters import dilate, gaussian_blur, normalized_convolution, reconstruct
 from ..head import HeadModel
 from ..image import srgb_to_linear
 from ..render import Light
@@ -70,13 +70,13 @@ def visible_skin(
     found = connected_hair(ratio, face * valid, scalp * valid, features, upper, hidden) * shaven
     if reading is not None and hair is not None:
         # a shadow has the colour of hair too: a network must see something
-        found = found * wide(((hair > UNLIKELY) | (things > UNLIKELY) | (hidden > 0.5)).to(photo), 9)
+        found = found * dilate(((hair > UNLIKELY) | (things > UNLIKELY) | (hidden > 0.5)).to(photo), 9)
     hidden = torch.maximum(torch.maximum(hidden, found), certain(things, near(features), near(mouth)))
     lines = none
     if hair is not None:
-        hair = rooted(hair, ((scalp > 0.3) | (wide(gbuffer.mask, 13) < 0.5)).to(photo))
+        hair = rooted(hair, ((scalp > 0.3) | (dilate(gbuffer.mask, 13) < 0.5)).to(photo))
         hidden = torch.maximum(hidden, hair_on_face(hair, ratio, features) * (face > 0.05))
-        lines = strands(photo, hair, wide((features > 0.1).to(photo), 9), beard) * (face > 0.05)
+        lines = strands(photo, hair, dilate((features > 0.1).to(photo), 9), beard) * (face > 0.05)
     # single strands and the frames of glasses cut nothing off
     hidden = torch.maximum(hidden, enclosed(hidden, face * valid, mesh) * upper)
     return light, (1 - torch.maximum(hidden, lines)) * valid
@@ -96,7 +96,7 @@ def rooted(hair: Tensor, source: Tensor) -> Tensor:
     """
     sure = (hair > 0.5).to(hair)
     found = reconstruct(sure * source, sure)
-    return hair * reconstruct(found, torch.maximum(found, (hair > TIPS) * wide(found, REACH)))
+    return hair * reconstruct(found, torch.maximum(found, (hair > TIPS) * dilate(found, REACH)))
 
 
 def hair_on_face(hair: Tensor, ratio: Tensor, features: Tensor) -> Tensor:
@@ -120,18 +120,13 @@ def certain(probability: Tensor, features: Tensor, mouth: Tensor) -> Tensor:
         pixels count, and the mouth with its teeth, where these must be still surer
     """
     sure = (probability > torch.where(mouth > 0.5, SURE_MOUTH, SURE)).to(probability)
-    likely = (probability > WEAK) * (1 - features) * wide(sure, REACH)
+    likely = (probability > WEAK) * (1 - features) * dilate(sure, REACH)
     return with_margin(reconstruct(sure, torch.maximum(sure, likely)), features)
 
 
 def with_margin(mask: Tensor, features: Tensor) -> Tensor:
     """Dilated by MARGIN, but not over brows, eyes and lips."""
-    return torch.maximum(mask, wide(mask, MARGIN) * (1 - features))
-
-
-def wide(mask: Tensor, side: int) -> Tensor:
-    """Dilated by a square of `side` px."""
-    return F.max_pool2d(mask, side, 1, side // 2)
+    return torch.maximum(mask, dilate(mask, MARGIN) * (1 - features))
 
 
 def skin_ratio(photo: Tensor, skin: Tensor, normal: Tensor) -> tuple[Light, Tensor]:
@@ -157,7 +152,7 @@ def strongly_different(ratio: Tensor, skin: Tensor, features: Tensor, upper: Ten
     known = (skin > 0.05).to(ratio)
     # only areas count: spots and wrinkles of a few pixels belong to the skin
     area = (area_mean(found, known, 9) - 0.4).div(0.3).clamp(0, 1) * (F.avg_pool2d(known, 9, 1, 4) > 0.25)
-    return F.max_pool2d(area, 5, 1, 2) * (1 - near(features))
+    return dilate(area, 5) * (1 - near(features))
 
 
 def connected_hair(
@@ -183,7 +178,7 @@ def connected_hair(
         if torch.equal(rest, hair):
             break
         hair = rest
-    return F.max_pool2d(hair, 9, 1, 4) * covered  # hair ends in single strands and a shadow
+    return dilate(hair, 9) * covered  # hair ends in single strands and a shadow
 
 
 def enclosed(hidden: Tensor, face: Tensor, mesh: Tensor) -> Tensor:
@@ -221,7 +216,7 @@ def area_mean(x: Tensor, known: Tensor, side: int) -> Tensor:
 
 def near(features: Tensor) -> Tensor:
     """Brows, eyes and lips, dilated by the error of the fit."""
-    return wide((features > 0.1).to(features), 17)
+    return dilate((features > 0.1).to(features), 17)
 
 
 def above_nose(mesh: Tensor, size: int) -> Tensor:

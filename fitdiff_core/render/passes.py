@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..filters import dilate
 from ..maps import TextureMaps
 from .camera import Camera
 from .interpolation import filtered_texture, interpolate, texture, texture_level
@@ -250,7 +251,7 @@ def _lines(depth: Tensor, normal: Tensor, seen: Tensor, regions: Tensor, height:
     line = line + _creases(normal, seen, width)
     line = (line > 0).to(depth)
     odd = width // 2 * 2 + 1
-    return F.max_pool2d(line, odd, 1, odd // 2) if width > 1 else line
+    return dilate(line, odd) if width > 1 else line
 
 
 def _creases(normal: Tensor, seen: Tensor, width: int) -> Tensor:
