@@ -27,6 +27,7 @@ from .model.checkpoint import FitDiffModel
 from .parallel import side_by_side
 from .render import Camera
 from .render.panoramas import named_light
+from .render.rasterizer import warm_up
 from .sampling import SampleSettings
 from .scene import Scene
 
@@ -96,6 +97,7 @@ def load_networks(
     checkpoint: str | None = None, recognizer: str = "built-in", device: torch.device | str = "cpu"
 ) -> Networks:
     """checkpoint: a file, None for the shipped one. recognizer: "built-in", an .onnx file, or an insightface pack."""
+    warm_up()
     model = pipeline.load_model(checkpoint, device)
     guiding = conditioner = pipeline.load_recognizer(recognizer, device)
     if guiding.name != model.recognizer:
@@ -198,7 +200,9 @@ def preview(
     avatar.whole  # noqa: B018 (made once, for all pictures)
     in_scene = [partial(_in_scene, avatar, scene, size) for scene in head.scenes]
     sides = [partial(_posed, avatar, look, name, yaw, size) for name, yaw in ((studio, -24.0), (DRAMATIC, 20.0))]
-    *found, left, right, _ = side_by_side(*in_scene, *sides, meanwhile)
+    # the first picture grows the hair that all others wait for
+    first, _, *rest = side_by_side(in_scene[0], meanwhile, *in_scene[1:], *sides)
+    *found, left, right = first, *rest
     shown, images = [x[0] for x in found], [x[1] for x in found]
     crops = [F.interpolate(g.target.photo.image, (size, size), mode="bicubic").clamp(0, 1) for g in guidance]
     columns = [*([crops] if crops else []), shown, *([side] * len(shown) for side in (left, right))]

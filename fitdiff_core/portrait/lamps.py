@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..filters import dilate, erode
-from ..render.hair import card_alpha, fragments
+from ..render.fragments import fragments
+from ..render.hair import card_alpha
 from ..render.rasterizer import rasterize
 from .frames import light_frame
 
