@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..filters import COARSE, dilate, erode, gaussian_blur, normalized_convolution, reconstruct
 from ..maps import ALBEDO_EPSILON, TextureMaps
+from ..vectors import length
 
 DARK, TINT, RAMP = 0.75, 0.4, 0.25  # thresholds of the log ratio to the median skin, and the width of their ramps
 CLOSE = 0.03  # half of the widest gap in hair that is closed, of the UV side
@@ -37,7 +38,7 @@ def find_hair(albedo: Tensor, skin: Tensor, weight: Tensor, upper: Tensor, scalp
     inner = sure & (light[0, 0] > middle)
     usual = torch.stack([tint[0, c][inner].median() for c in range(3)])[None, :, None, None]
     dark = ((middle - light - DARK) / RAMP).clamp(0, 1) * upper
-    off = (((tint - usual).norm(dim=1, keepdim=True) - TINT) / RAMP).clamp(0, 1)
+    off = ((length(tint - usual) - TINT) / RAMP).clamp(0, 1)
     found = torch.maximum(dark, off) * known
     sigma = AREA * albedo.shape[-1]
     area = normalized_convolution(found, known, sigma) * (gaussian_blur(known, sigma) > 0.05)

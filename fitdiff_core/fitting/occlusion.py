@@ -18,6 +18,7 @@ from ..filters import dilate, gaussian_blur, normalized_convolution, reconstruct
 from ..head import HeadModel
 from ..image import srgb_to_linear
 from ..render import Light
+from ..vectors import length
 from .gbuffer import GBuffer
 from .regions import hair_regions
 from .sh_light import MEAN_SKIN, LightPrior, fit_light, irradiance_basis
@@ -141,7 +142,7 @@ def skin_ratio(photo: Tensor, skin: Tensor, normal: Tensor) -> tuple[Light, Tens
 def darkness_and_tint(ratio: Tensor) -> tuple[Tensor, Tensor]:
     """Darkness (negative mean of the channels' log ratios) and tint (distance from that mean), `[1, 1, S, S]` each."""
     level = ratio.mean(1, keepdim=True)
-    return -level, (ratio - level).norm(dim=1, keepdim=True)
+    return -level, length(ratio - level)
 
 
 def strongly_different(ratio: Tensor, skin: Tensor, features: Tensor, upper: Tensor) -> Tensor:
@@ -199,7 +200,7 @@ def edge_step(ratio: Tensor, inside: Tensor, known: Tensor) -> Tensor:
     Returns `[1, 1, S, S]`, 0 where no edge is near.
     """
     one, other = inside * known, (1 - inside) * known
-    step = (area_mean(ratio, one, 7) - area_mean(ratio, other, 7)).norm(dim=1, keepdim=True)
+    step = length(area_mean(ratio, one, 7) - area_mean(ratio, other, 7))
     edge = ((F.avg_pool2d(one, 7, 1, 3) > 0.25) & (F.avg_pool2d(other, 7, 1, 3) > 0.25)).to(ratio)
     size = ratio.shape[-1]
     # near edges decide; the middle of wide hair asks farther ones

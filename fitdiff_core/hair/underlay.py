@@ -12,6 +12,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from ..filters import gaussian_blur
 from ..head.inner_mouth import paint_mouth
 from ..maps import TextureMaps
+from ..vectors import unit
 from .scalp import Scalp
 from .style import HairStyle
 
@@ -72,7 +73,7 @@ def bare_scalp(head: HeadModel, maps: TextureMaps) -> TextureMaps:
     return TextureMaps(
         torch.lerp(maps.diffuse, skin[0].expand_as(maps.diffuse), hair),
         torch.lerp(maps.specular, skin[1].expand_as(maps.specular), hair),
-        F.normalize(torch.lerp(maps.normal, flat, hair * 0.7), dim=1),
+        unit(torch.lerp(maps.normal, flat, hair * 0.7)),
     )
 
 

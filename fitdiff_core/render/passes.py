@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..filters import dilate
 from ..maps import TextureMaps
+from ..vectors import unit
 from .camera import Camera
 from .interpolation import filtered_texture, interpolate, texture, texture_level
 from .normals import frames, perturb_normal
@@ -130,7 +131,7 @@ def render_passes(
         albedo = filtered_texture(maps.diffuse.to(vertices), at, level) * seen
     return Passes(
         away,
-        F.normalize(_mean(raster_to_image(normal * seen), samples), dim=1, eps=1e-8),
+        unit(_mean(raster_to_image(normal * seen), samples)),
         mask,
         raster_to_image(coarse),
         _mean(line, samples),
