@@ -23,6 +23,7 @@ from .face import Face
 from .guidance import Guidance, GuidanceSettings
 from .identity import Identity, Recognizer
 from .image import linear_to_srgb
+from .memory import give_back
 from .model.checkpoint import FitDiffModel
 from .parallel import side_by_side
 from .render import Camera
@@ -102,6 +103,7 @@ def load_networks(
     guiding = conditioner = pipeline.load_recognizer(recognizer, device)
     if guiding.name != model.recognizer:
         conditioner = pipeline.load_recognizer(model.recognizer, device)
+    give_back()
     return Networks(model, guiding, conditioner)
 
 
@@ -176,7 +178,9 @@ def make_head(
         with stage("hair"):
             return pipeline.add_hair(avatar, settings.hair, scene, photo, settings.seed)
 
+    give_back()
     detailed, (haired, notes) = side_by_side(with_detail, with_hair)
+    give_back()
     return Head(detailed.with_hair(*haired.hair) if haired.hair else detailed, scenes, notes)
 
 

@@ -336,7 +336,7 @@ def _look(
 
     Also the coverage `[S, S]` of the hair that was drawn for it, None for a bald style.
     """
-    hair = grow_hair(avatar.head, avatar.shape, style)
+    hair = grow_hair(avatar.head, avatar.shape, style, keep=False)
     if hair is None:
         return painted_hair(avatar).colour, style.streaks, None
     light = scene.light.to("cpu")

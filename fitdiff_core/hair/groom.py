@@ -37,7 +37,7 @@ HAIR_REACH = ((0.012, 0.5), (0.03, 0.8))
 HEAD_REACH = ((0.006, 0.35), (0.018, 0.5), (0.04, 0.6))
 CAP_EVEN = 0.75  # how evenly the cap is grey
 USUAL = 0.8  # brightness of the grain that `streaks` leaves as it is
-KEPT = 4  # grooms that are kept for the next call
+KEPT = 3  # grooms that are kept for the next call
 _scalps = WeakTensorKeyDictionary()
 _one_at_a_time = Lock()  # pictures of one head are drawn side by side
 _grooms: OrderedDict[tuple, tuple[HeadModel, HairMesh]] = OrderedDict()  # with the head, whose id is in the key
@@ -84,10 +84,11 @@ class HairMesh:
 
 
 @torch.no_grad()
-def grow_hair(head: HeadModel, shape: Tensor, style: HairStyle) -> HairMesh | None:
+def grow_hair(head: HeadModel, shape: Tensor, style: HairStyle, keep: bool = True) -> HairMesh | None:
     """The hair of one head. shape: `[1, K]` as `head` takes it. None for a bald style. Deterministic.
 
-    The latest grooms are kept, so a second call with the same head and style costs nothing.
+    The latest grooms are kept, 40 MB each, so a second call with the same head and style costs nothing. keep: whether
+    this one is
     """
     if style.bald:
         return None
@@ -95,6 +96,8 @@ def grow_hair(head: HeadModel, shape: Tensor, style: HairStyle) -> HairMesh | No
     key = (id(head), style, shape.numpy().tobytes())
     with _one_at_a_time:
         if key not in _grooms:
+            if not keep:
+                return _grow(head, shape, style)
             _grooms[key] = head, _grow(head, shape, style)
             while len(_grooms) > KEPT:
                 _grooms.popitem(last=False)
