@@ -13,6 +13,7 @@ from torch import Tensor
 from ..filters import dilate
 from .raster_torch import window
 
+CHUNK = 1 << 18  # pixels that are worked on at a time
 BLOCK = 65  # pixels a side of the squares in which smaller triangles are compared with what hides them
 
 Columns = tuple[Tensor, Tensor, Tensor]
@@ -48,23 +49,62 @@ def fragments(pos: Tensor, tri: Tensor, size: tuple[int, int], limit: Tensor) ->
     left, right = left.ceil().clamp(min=0), right.floor().clamp(max=width - 1)
     some = torch.nonzero(right >= left).squeeze(1)
     owner, row, left, right = (v.index_select(0, some) for v in (owner, row, left, right))
-    # along a row u, v and depth are linear in x; many pixels lie behind the head, so their depth comes first
+    # along a row u, v and depth are linear in x
     slopes, starts = [], []
     for plane in _planes(x, y, z):
         slope, along, start = (v.index_select(0, owner) for v in plane)
         slopes.append(slope)
         starts.append(along * row + start)
-    span, column = _ranges(torch.arange(len(owner)), left, right)
-    pixel = (row * width).index_select(0, span).add_(column).long()
-    depth = slopes[2].index_select(0, span) * column + starts[2].index_select(0, span)
-    front = torch.nonzero(depth < limit.reshape(-1).index_select(0, pixel)).squeeze(1)
-    pixel, depth, span, column = (v.index_select(0, front) for v in (pixel, depth, span, column))
-    u, v = ((slopes[k].index_select(0, span) * column + starts[k].index_select(0, span)).clamp_(0, 1) for k in (0, 1))
-    t = owner.index_select(0, span)
-    share = (u, v, (1 - u - v).clamp_(min=0))
-    weight = [part / w.index_select(0, t) for part, w in zip(share, pos[:, 3][tri].T.contiguous(), strict=True)]
+    depths, weights = pos[:, 3][tri].T.contiguous(), (slopes, starts)
+    found = [
+        _pixels(owner, row * width, left, right, weights, depths, limit.reshape(-1), part)
+        for part in _chunks((right - left + 1).long())
+    ]
+    return Fragments(*(torch.cat(values) for values in zip(*found, strict=True)))
+
+
+def _chunks(count: Tensor) -> list[slice]:
+    """Runs of rows with at most CHUNK pixels in all; a single row may have more. count: `[N]` pixels of each."""
+    total = torch.cumsum(count, 0)
+    last = int(total[-1]) if len(total) else 0
+    ends = torch.searchsorted(total, torch.arange(CHUNK, last + CHUNK, CHUNK), right=True).tolist()
+    starts = [0, *ends[:-1]]
+    return [slice(start, end) for start, end in zip(starts, ends, strict=True)] or [slice(0, 0)]
+
+
+def _pixels(
+    owner: Tensor,
+    first: Tensor,
+    left: Tensor,
+    right: Tensor,
+    lines: tuple[list[Tensor], list[Tensor]],
+    distance: Tensor,
+    limit: Tensor,
+    part: slice,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pixel, depth, triangle and weight of the pixels of some rows that lie before the limit.
+
+    owner: `[N]` triangle of each row. first: `[N]` its first pixel in the flattened picture. left, right: `[N]` first
+    and last column. lines: slope and start of u, v and depth along each row. distance: `[3, T]` w of the corners.
+    part: of the rows
+    """
+    (slope_u, slope_v, slope), (start_u, start_v, start) = ([x[part] for x in line] for line in lines)
+    left = left[part]
+    span, column = _ranges(torch.arange(len(left)), left, right[part])
+    pixel = first[part].index_select(0, span).add_(column).long()
+    depth = slope.index_select(0, span).mul_(column).add_(start.index_select(0, span))
+    # many pixels lie behind the head
+    front = torch.nonzero(depth < limit.index_select(0, pixel)).squeeze(1)
+    pixel, depth, span, column = (x.index_select(0, front) for x in (pixel, depth, span, column))
+    at = lambda x: x.index_select(0, span)  # noqa: E731
+    u, v = (
+        at(slope_u).mul_(column).add_(at(start_u)).clamp_(0, 1),
+        at(slope_v).mul_(column).add_(at(start_v)).clamp_(0, 1),
+    )
+    triangle = owner[part].index_select(0, span)
+    weight = [x / w.index_select(0, triangle) for x, w in zip((u, v, (1 - u - v).clamp_(min=0)), distance, strict=True)]
     total = weight[0] + weight[1] + weight[2]
-    return Fragments(pixel, depth, t, torch.stack([part.div_(total) for part in weight], 1))
+    return pixel, depth, triangle, torch.stack([x.div_(total) for x in weight], 1)
 
 
 def _least(x: Columns) -> Tensor:
