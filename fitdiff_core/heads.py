@@ -217,7 +217,9 @@ def _in_scene(avatar: Avatar, scene: Scene, size: int) -> tuple[Tensor, Tensor]:
     """The head in a photo's light: finished as a picture, and plain over grey; sRGB `[1, 3, size, size]` both."""
     radiance, mask = pipeline.render_radiance(avatar, scene, size, background=GREY)
     alone = radiance - (1 - mask) * radiance.new_tensor(GREY)[:, None, None]
-    return pipeline.finish(alone, mask, scene.camera, scene.light), linear_to_srgb(radiance).clamp(0, 1)
+    picture = pipeline.finish(alone, mask, scene.camera, scene.light)
+    give_back()
+    return picture, linear_to_srgb(radiance).clamp(0, 1)
 
 
 def _posed(avatar: Avatar, scene: Scene, light: str, yaw: float, size: int) -> Tensor:
@@ -226,4 +228,6 @@ def _posed(avatar: Avatar, scene: Scene, light: str, yaw: float, size: int) -> T
     camera = Camera.orbit(yaw, 3.0, 0.78, 20.0, (0.0, 0.008, 0.02)).to(device)
     lamp = replace(named_light(light), shadows=True).to(device)
     scene = replace(scene, gaze=0 * scene.gaze)
-    return pipeline.photograph(avatar, scene, size, lamp, camera, expose=True)[0]
+    picture = pipeline.photograph(avatar, scene, size, lamp, camera, expose=True)[0]
+    give_back()
+    return picture
