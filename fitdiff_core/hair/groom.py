@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..render.normals import vertex_normals
+from ..vectors import unit as unit_planes
 from .atlas import CAP, ROWS, SIZE, WIDEST, Grain, strand_grain
 from .body import Body
 from .cap import PIXELS, cap_mesh, paint_cap
@@ -287,7 +288,8 @@ def _planes(scalp: Scalp, style: HairStyle) -> Grain:
 
 def hair_texture(scalp: Scalp, style: HairStyle) -> HairTexture:
     """Colour the grain of a style's atlas."""
-    plain = replace(style, melanin=0.0, redness=0.0, grey=0.0, dye=None, roots=0.0, streaks=1.0)
+    # what the planes don't depend on: the fit grows its style twice, with another colour and outline
+    plain = replace(style, melanin=0.0, redness=0.0, grey=0.0, dye=None, roots=0.0, streaks=1.0, outline=())
     grain = _planes(scalp, plain)
     shade = torch.from_numpy(grain.shade).float()
     shade = torch.where(shade > 0, USUAL * (shade.clamp(min=1e-3) / USUAL) ** style.streaks, shade)
@@ -304,7 +306,7 @@ def hair_texture(scalp: Scalp, style: HairStyle) -> HairTexture:
     color[:, :ROWS] = color[:, :ROWS] * (1 - style.roots * torch.exp(-t / 0.16)) * (1 + tips)
     alpha = torch.from_numpy(grain.alpha).float()
     bend = torch.from_numpy(grain.bend).float()
-    normal = F.normalize(torch.stack([bend, torch.zeros_like(bend), (1 - bend**2).clamp(min=0.2).sqrt()]), dim=0)
+    normal = unit_planes(torch.stack([bend, torch.zeros_like(bend), (1 - bend**2).clamp(min=0.2).sqrt()])[None])[0]
     return HairTexture(_bleed(color, alpha).clamp(0, 1), alpha[None], normal)
 
 
