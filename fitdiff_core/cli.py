@@ -21,6 +21,7 @@ from .cli_checks import check_device, check_out, is_avatar
 from .config import guidance_settings, read_config, sample_settings
 from .each_cli import run_each
 from .errors import UserError, out_of_memory
+from .memory import share_heap
 
 if TYPE_CHECKING:  # torch is imported under the clock
     from torch import Tensor
@@ -292,6 +293,7 @@ def main(argv: list[str] | None = None) -> int:
     # OpenMP reads this when torch is loaded.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    share_heap()
     argv = sys.argv[1:] if argv is None else argv
     try:
         if argv[:1] == ["drive"]:

@@ -5,6 +5,8 @@ Sizes (sigma, radius, feather) are in pixels or texels of the image that is filt
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -72,14 +74,33 @@ def guided_filter(x: Tensor, weight: Tensor, sigma: float, edge: float) -> Tenso
     return slope * x + offset
 
 
+def dilate(x: Tensor, side: int) -> Tensor:
+    """Largest value of `[..., H, W]` within a square of `side` (odd) pixels; nothing lies beyond the border.
+
+    The same as `F.max_pool2d`, which takes 15 to 200 times as long on a CPU: here each axis on its own, and the span of
+    the maximum doubles with each pass.
+    """
+    for axis in (-1, -2):
+        r = side // 2
+        x = F.pad(x, (r, r) if axis == -1 else (0, 0, r, r), value=-math.inf)
+        width = 1
+        while width < side:
+            step = min(width, side - width)
+            n = x.shape[axis] - step
+            x = torch.maximum(x.narrow(axis, 0, n), x.narrow(axis, step, n))
+            width += step
+    return x
+
+
+def erode(x: Tensor, side: int) -> Tensor:
+    """Smallest value of `[..., H, W]` within a square of `side` (odd) pixels; nothing lies beyond the border."""
+    return -dilate(-x, side)
+
+
 def erode_and_feather(mask: Tensor, radius: float, feather: float) -> Tensor:
     """Mask `[1, 1, S, S]` eroded by `radius` texels, with an edge that fades inwards over about `feather` texels."""
     pull = max(1, round(radius + feather))
-    inner = mask
-    for step in [8] * (pull // 8) + [pull % 8]:  # small windows one after the other
-        if step:
-            inner = -F.max_pool2d(-inner, 2 * step + 1, 1, step)
-    return gaussian_blur(inner, feather / 2).clamp(0, 1) * mask
+    return gaussian_blur(erode(mask, 2 * pull + 1), feather / 2).clamp(0, 1) * mask
 
 
 def reconstruct(seed: Tensor, mask: Tensor) -> Tensor:
@@ -89,7 +110,7 @@ def reconstruct(seed: Tensor, mask: Tensor) -> Tensor:
     """
     reached = seed
     for _ in range(mask.shape[-2] * mask.shape[-1]):
-        grown = torch.minimum(F.max_pool2d(reached, 3, 1, 1), mask)
+        grown = torch.minimum(dilate(reached, 3), mask)
         if torch.equal(grown, reached):
             break
         reached = grown

@@ -23,10 +23,12 @@ from .face import Face
 from .guidance import Guidance, GuidanceSettings
 from .identity import Identity, Recognizer
 from .image import linear_to_srgb
+from .memory import give_back
 from .model.checkpoint import FitDiffModel
 from .parallel import side_by_side
 from .render import Camera
 from .render.panoramas import named_light
+from .render.rasterizer import warm_up
 from .sampling import SampleSettings
 from .scene import Scene
 
@@ -96,10 +98,12 @@ def load_networks(
     checkpoint: str | None = None, recognizer: str = "built-in", device: torch.device | str = "cpu"
 ) -> Networks:
     """checkpoint: a file, None for the shipped one. recognizer: "built-in", an .onnx file, or an insightface pack."""
+    warm_up()
     model = pipeline.load_model(checkpoint, device)
     guiding = conditioner = pipeline.load_recognizer(recognizer, device)
     if guiding.name != model.recognizer:
         conditioner = pipeline.load_recognizer(model.recognizer, device)
+    give_back()
     return Networks(model, guiding, conditioner)
 
 
@@ -174,7 +178,9 @@ def make_head(
         with stage("hair"):
             return pipeline.add_hair(avatar, settings.hair, scene, photo, settings.seed)
 
+    give_back()
     detailed, (haired, notes) = side_by_side(with_detail, with_hair)
+    give_back()
     return Head(detailed.with_hair(*haired.hair) if haired.hair else detailed, scenes, notes)
 
 
@@ -198,7 +204,9 @@ def preview(
     avatar.whole  # noqa: B018 (made once, for all pictures)
     in_scene = [partial(_in_scene, avatar, scene, size) for scene in head.scenes]
     sides = [partial(_posed, avatar, look, name, yaw, size) for name, yaw in ((studio, -24.0), (DRAMATIC, 20.0))]
-    *found, left, right, _ = side_by_side(*in_scene, *sides, meanwhile)
+    # the first picture grows the hair that all others wait for
+    first, _, *rest = side_by_side(in_scene[0], meanwhile, *in_scene[1:], *sides)
+    *found, left, right = first, *rest
     shown, images = [x[0] for x in found], [x[1] for x in found]
     crops = [F.interpolate(g.target.photo.image, (size, size), mode="bicubic").clamp(0, 1) for g in guidance]
     columns = [*([crops] if crops else []), shown, *([side] * len(shown) for side in (left, right))]
@@ -209,7 +217,9 @@ def _in_scene(avatar: Avatar, scene: Scene, size: int) -> tuple[Tensor, Tensor]:
     """The head in a photo's light: finished as a picture, and plain over grey; sRGB `[1, 3, size, size]` both."""
     radiance, mask = pipeline.render_radiance(avatar, scene, size, background=GREY)
     alone = radiance - (1 - mask) * radiance.new_tensor(GREY)[:, None, None]
-    return pipeline.finish(alone, mask, scene.camera, scene.light), linear_to_srgb(radiance).clamp(0, 1)
+    picture = pipeline.finish(alone, mask, scene.camera, scene.light)
+    give_back()
+    return picture, linear_to_srgb(radiance).clamp(0, 1)
 
 
 def _posed(avatar: Avatar, scene: Scene, light: str, yaw: float, size: int) -> Tensor:
@@ -218,4 +228,6 @@ def _posed(avatar: Avatar, scene: Scene, light: str, yaw: float, size: int) -> T
     camera = Camera.orbit(yaw, 3.0, 0.78, 20.0, (0.0, 0.008, 0.02)).to(device)
     lamp = replace(named_light(light), shadows=True).to(device)
     scene = replace(scene, gaze=0 * scene.gaze)
-    return pipeline.photograph(avatar, scene, size, lamp, camera, expose=True)[0]
+    picture = pipeline.photograph(avatar, scene, size, lamp, camera, expose=True)[0]
+    give_back()
+    return picture

@@ -182,7 +182,7 @@ def _png(values: np.ndarray, bits: int) -> bytes:
     if bits == 8:
         buffer = io.BytesIO()
         a = (values * 255 + 0.5).astype(np.uint8)
-        Image.fromarray(a[..., 0] if a.shape[2] == 1 else a).save(buffer, "PNG", compress_level=6)
+        Image.fromarray(a[..., 0] if a.shape[2] == 1 else a).save(buffer, "PNG", compress_level=4)
         return buffer.getvalue()
     a = (values * 65535 + 0.5).astype(">u2")  # Pillow cannot write 16-bit RGB
     rows = b"".join(b"\0" + row.tobytes() for row in a)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .batching import entry
 from .image import srgb_to_linear
+from .vectors import unit
 
 MAP_NAMES = ("diffuse", "specular", "normal")
 ALBEDO_EPSILON = 0.01  # added to a linear albedo before its logarithm
@@ -59,7 +60,7 @@ class TextureMaps:
         """The maps at another size, bilinear, antialiased when shrinking; normals get unit length again."""
         size = (size, size) if isinstance(size, int) else size
         diffuse, specular, normal = (resize_map(x, size) for x in (self.diffuse, self.specular, self.normal))
-        return TextureMaps(diffuse, specular, F.normalize(normal, dim=1))
+        return TextureMaps(diffuse, specular, unit(normal))
 
 
 def resize_map(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -12,6 +12,7 @@ from ..head import HeadModel
 from ..image import srgb_to_linear
 from ..render import Camera, interpolate, rasterize, vertex_normals
 from ..render.orientation import raster_to_image
+from ..vectors import unit
 
 SIZE = 128  # texels a side of what the network sees
 FINE = 2 * SIZE  # the photo is sampled at this size and averaged
@@ -63,11 +64,11 @@ class CoarseUnwrapper:
         size = (image.shape[-2], image.shape[-1])
         values = torch.cat([vertices[0], vertex_normals(vertices, self.triangles)[0]], 1)
         position, normal = raster_to_image(interpolate(values[None], self.rast, self.skin)).split(3, 1)
-        normal = F.normalize(normal, dim=1) * self.covered
+        normal = unit(normal) * self.covered
         points = position.flatten(2).mT
         pixels = camera.project(points, size)
         grid = (pixels / pixels.new_tensor([size[1], size[0]]) * 2 - 1).view(1, FINE, FINE, 2)
-        to_camera = F.normalize(camera.position()[:, :, None, None] - position, dim=1)
+        to_camera = unit(camera.position()[:, :, None, None] - position)
         cosine = (normal * to_camera).sum(1, keepdim=True)
         seen = self._in_front(points, cosine, vertices, camera, size, grid)
         usable = F.grid_sample(valid, grid, mode="nearest", padding_mode="zeros", align_corners=False)
@@ -77,7 +78,7 @@ class CoarseUnwrapper:
         share = F.avg_pool2d(seen, 2)
         mean = F.avg_pool2d(colour * seen, 2) / share.clamp(min=0.25)
         turned = torch.einsum("ij,bjhw->bihw", camera.matrix()[0], F.avg_pool2d(normal, 2))
-        turned = F.normalize(turned, dim=1) * (F.avg_pool2d(self.covered, 2) > 0)
+        turned = unit(turned) * (F.avg_pool2d(self.covered, 2) > 0)
         return UVPhoto(mean, share, F.avg_pool2d(seen * cosine.clamp(0, 1), 2), turned, grid)
 
     def _in_front(

@@ -6,13 +6,12 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..avatar import Avatar
 from ..contrast import ContrastLimits
 from ..errors import UserError
-from ..filters import normalized_convolution
+from ..filters import dilate, normalized_convolution
 from ..fitting.regions import regions
 from ..head import HeadModel
 from ..maps import ALBEDO_EPSILON, TextureMaps
@@ -164,7 +163,7 @@ def plain_skin(head: HeadModel, size: int) -> Tensor:
     """Skin of the face at a distance from brows, lids, lips and hairline, `[1, 1, size, size]`."""
     near = regions(head, (*FEATURES, "mouth_interior", "eyes"), size)
     reach = round(0.012 * size)
-    near = F.max_pool2d(near, 2 * reach + 1, 1, reach)
+    near = dilate(near, 2 * reach + 1)
     return regions(head, ("face",), size) * (1 - near) * (1 - regions(head, ("scalp", "ears", "neck"), size))
 
 

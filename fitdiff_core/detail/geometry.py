@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..head import HeadModel
@@ -13,6 +12,7 @@ from ..render import Camera, Light, interpolate, rasterize
 from ..render.normals import frames
 from ..render.orientation import raster_to_image
 from ..render.shadow import light_visibility
+from ..vectors import unit
 
 
 @dataclass
@@ -49,11 +49,11 @@ class AtlasGeometry:
         values = raster_to_image(interpolate(torch.cat(parts, 1)[None], rast, skin))
         position, normal, tangent, occlusion, roughness, visibility = values.split((3, 3, 4, 1, 1, lamps), 1)
         covered = raster_to_image(rast[..., 3:] > 0).to(vertices)
-        return cls(covered, position, F.normalize(normal, dim=1), tangent, occlusion, roughness, visibility)
+        return cls(covered, position, unit(normal), tangent, occlusion, roughness, visibility)
 
     def view(self, camera: Camera) -> Tensor:
         """Unit vectors to the camera, `[1, 3, S, S]`."""
-        return F.normalize(camera.position()[:, :, None, None] - self.position, dim=1)
+        return unit(camera.position()[:, :, None, None] - self.position)
 
     def bent(self, texels: Tensor) -> Tensor:
         """Shading normals `[1, 3, S, S]`: the normal map `[1, 3, S, S]` applied in the tangent frame, as in the
@@ -61,4 +61,4 @@ class AtlasGeometry:
         tangent, hand = self.tangent[:, :3], self.tangent[:, 3:].sign()
         bitangent = torch.linalg.cross(self.normal, tangent, dim=1) * hand
         bent = tangent * texels[:, 0:1] + bitangent * texels[:, 1:2] + self.normal * texels[:, 2:3]
-        return F.normalize(bent, dim=1, eps=1e-8)
+        return unit(bent)

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..filters import COARSE, gaussian_blur, normalized_convolution, reconstruct
+from ..filters import COARSE, dilate, erode, gaussian_blur, normalized_convolution, reconstruct
 from ..maps import ALBEDO_EPSILON, TextureMaps
+from ..vectors import length
 
 DARK, TINT, RAMP = 0.75, 0.4, 0.25  # thresholds of the log ratio to the median skin, and the width of their ramps
 CLOSE = 0.03  # half of the widest gap in hair that is closed, of the UV side
@@ -37,33 +38,28 @@ def find_hair(albedo: Tensor, skin: Tensor, weight: Tensor, upper: Tensor, scalp
     inner = sure & (light[0, 0] > middle)
     usual = torch.stack([tint[0, c][inner].median() for c in range(3)])[None, :, None, None]
     dark = ((middle - light - DARK) / RAMP).clamp(0, 1) * upper
-    off = (((tint - usual).norm(dim=1, keepdim=True) - TINT) / RAMP).clamp(0, 1)
+    off = ((length(tint - usual) - TINT) / RAMP).clamp(0, 1)
     found = torch.maximum(dark, off) * known
     sigma = AREA * albedo.shape[-1]
     area = normalized_convolution(found, known, sigma) * (gaussian_blur(known, sigma) > 0.05)
     wide = grown_from(scalp, ((area - 0.3) / 0.1).clamp(0, 1))
     reach = round(2 * sigma)  # hair ends in single strands and a shadow
-    wide = closed(F.max_pool2d(wide, 2 * reach + 1, 1, reach), round(CLOSE * albedo.shape[-1]))
+    wide = closed(dilate(wide, 2 * reach + 1), round(CLOSE * albedo.shape[-1]))
     return gaussian_blur(wide, sigma / 2) * face
 
 
 def grown_from(seed: Tensor, mask: Tensor) -> Tensor:
     """The parts of mask that are connected to seed, `[1, 1, S, S]` 0..1: dark eye sockets and folds are not."""
     small = F.interpolate(mask, (COARSE, COARSE), mode="area")
-    seed = F.max_pool2d(F.interpolate(seed, small.shape[-2:], mode="area"), 7, 1, 3)
+    seed = dilate(F.interpolate(seed, small.shape[-2:], mode="area"), 7)
     reached = reconstruct(seed, torch.maximum(small, seed))
     return mask * F.interpolate(reached, mask.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def closed(mask: Tensor, radius: int) -> Tensor:
     """Morphological closing: gaps up to twice the radius (a brow in a fringe) are filled."""
-
-    def grow(x: Tensor) -> Tensor:
-        for _ in range(max(1, radius // 4)):
-            x = F.max_pool2d(x, 9, 1, 4)
-        return x
-
-    return torch.maximum(mask, -grow(-grow(mask)))
+    side = 8 * max(1, radius // 4) + 1
+    return torch.maximum(mask, erode(dilate(mask, side), side))
 
 
 @torch.no_grad()

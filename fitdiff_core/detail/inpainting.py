@@ -14,11 +14,11 @@ from torch import Tensor
 from ..maps import TextureMaps
 from ..model.checkpoint import FitDiffModel
 from ..model.denoiser import Condition, pack_latent
-from ..model.samplers import SIGMA_MIN, Model, ddim, sigmas
+from ..model.samplers import SIGMA_MIN, Model, dpmpp_2m, sigmas
 from ..precision import fast_networks
 
 START = 0.7  # initial noise level: hidden parts may change their detail, but not the identity
-STEPS = 12
+STEPS = 6  # nearer to the limit of many steps than 12 of DDIM: the albedo differs by .0002 on average against .0006
 
 
 class KnownCells:
@@ -63,5 +63,5 @@ def inpaint(
             return model.denoiser(x, sigma, condition, cfg_scale=cfg_scale)
 
     schedule = sigmas(steps, SIGMA_MIN, start).to(known)
-    latent = ddim(KnownCells(denoise, known, share), known + start * noise, schedule)
+    latent = dpmpp_2m(KnownCells(denoise, known, share), known + start * noise, schedule)
     return model.autoencoder.maps(latent[:, :-1])

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..avatar import Avatar
 from ..delight.reading import read_photo
 from ..errors import UserError
-from ..filters import erode_and_feather, gaussian_blur
+from ..filters import erode, erode_and_feather, gaussian_blur
 from ..fitting.crop import check_mask, check_shown, crop_image
 from ..fitting.gbuffer import GBuffer
 from ..fitting.occlusion import visible_skin
@@ -173,7 +173,7 @@ def visible(geometry: AtlasGeometry, vertices: Tensor, head: HeadModel, scene: S
     far = 1e3
     depth = interpolate(-scene.camera.view(vertices)[..., 2:], rast, tri)
     depth = raster_to_image(torch.where(rast[..., 3:] > 0, depth, far))
-    nearest = -F.max_pool2d(-depth, 3, 1, 1)
+    nearest = erode(depth, 3)
     own = -scene.camera.view(geometry.position.flatten(2).mT)[..., 2].view(1, 1, *geometry.position.shape[-2:])
     front = sample_at(nearest, pixels, (1, 1, *scene.size))
     return ((own < front + TOLERANCE) & (own > 0)).to(vertices) * geometry.covered

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 
 from ..maps import TextureMaps
+from ..vectors import unit
 
 if TYPE_CHECKING:
     from ..head import HeadModel
@@ -39,4 +39,4 @@ def hollow_iris(maps: TextureMaps, head: HeadModel) -> TextureMaps:
     slope = slope * ((angle - PUPIL + 2) / 2).clamp(0, 1)
     away = torch.stack([u, v]) / distance.clamp(min=1e-9)
     tilt = torch.cat([-slope * away, torch.zeros(1, height, width)]).to(maps.normal)
-    return replace(maps, normal=F.normalize(maps.normal + tilt, dim=1))
+    return replace(maps, normal=unit(maps.normal + tilt))

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..head import HeadModel
@@ -14,6 +13,7 @@ from ..maps import TextureMaps
 from ..render import Light, interpolate, rasterize, shade, texture, vertex_normals
 from ..render.orientation import flip_rows, raster_to_image
 from ..scene import Scene
+from ..vectors import unit
 
 
 @dataclass
@@ -47,7 +47,7 @@ class GBuffer:
         image = raster_to_image(values)
         view = raster_to_image(-scene.camera.rays(size).expand(n, -1, -1, -1))
         mask = raster_to_image(rast[..., 3:] > 0).to(vertices)
-        return cls(flip_rows(values[..., :2]), F.normalize(image[:, 2:5], dim=1), view, mask, image[:, 5:], rast, tri)
+        return cls(flip_rows(values[..., :2]), unit(image[:, 2:5]), view, mask, image[:, 5:], rast, tri)
 
     @property
     def facing(self) -> Tensor:

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from ..delight.reading import PhotoReading
 from ..face.mesh_points import CHIN, FOREHEAD, NOSE_TIP, SUBNASALE
-from ..filters import gaussian_blur, normalized_convolution, reconstruct
+from ..filters import dilate, gaussian_blur, normalized_convolution, reconstruct
 from ..head import HeadModel
 from ..image import srgb_to_linear
 from ..render import Light
+from ..vectors import length
 from .gbuffer import GBuffer
 from .regions import hair_regions
 from .sh_light import MEAN_SKIN, LightPrior, fit_light, irradiance_basis
@@ -70,13 +71,13 @@ def visible_skin(
     found = connected_hair(ratio, face * valid, scalp * valid, features, upper, hidden) * shaven
     if reading is not None and hair is not None:
         # a shadow has the colour of hair too: a network must see something
-        found = found * wide(((hair > UNLIKELY) | (things > UNLIKELY) | (hidden > 0.5)).to(photo), 9)
+        found = found * dilate(((hair > UNLIKELY) | (things > UNLIKELY) | (hidden > 0.5)).to(photo), 9)
     hidden = torch.maximum(torch.maximum(hidden, found), certain(things, near(features), near(mouth)))
     lines = none
     if hair is not None:
-        hair = rooted(hair, ((scalp > 0.3) | (wide(gbuffer.mask, 13) < 0.5)).to(photo))
+        hair = rooted(hair, ((scalp > 0.3) | (dilate(gbuffer.mask, 13) < 0.5)).to(photo))
         hidden = torch.maximum(hidden, hair_on_face(hair, ratio, features) * (face > 0.05))
-        lines = strands(photo, hair, wide((features > 0.1).to(photo), 9), beard) * (face > 0.05)
+        lines = strands(photo, hair, dilate((features > 0.1).to(photo), 9), beard) * (face > 0.05)
     # single strands and the frames of glasses cut nothing off
     hidden = torch.maximum(hidden, enclosed(hidden, face * valid, mesh) * upper)
     return light, (1 - torch.maximum(hidden, lines)) * valid
@@ -96,7 +97,7 @@ def rooted(hair: Tensor, source: Tensor) -> Tensor:
     """
     sure = (hair > 0.5).to(hair)
     found = reconstruct(sure * source, sure)
-    return hair * reconstruct(found, torch.maximum(found, (hair > TIPS) * wide(found, REACH)))
+    return hair * reconstruct(found, torch.maximum(found, (hair > TIPS) * dilate(found, REACH)))
 
 
 def hair_on_face(hair: Tensor, ratio: Tensor, features: Tensor) -> Tensor:
@@ -120,18 +121,13 @@ def certain(probability: Tensor, features: Tensor, mouth: Tensor) -> Tensor:
         pixels count, and the mouth with its teeth, where these must be still surer
     """
     sure = (probability > torch.where(mouth > 0.5, SURE_MOUTH, SURE)).to(probability)
-    likely = (probability > WEAK) * (1 - features) * wide(sure, REACH)
+    likely = (probability > WEAK) * (1 - features) * dilate(sure, REACH)
     return with_margin(reconstruct(sure, torch.maximum(sure, likely)), features)
 
 
 def with_margin(mask: Tensor, features: Tensor) -> Tensor:
     """Dilated by MARGIN, but not over brows, eyes and lips."""
-    return torch.maximum(mask, wide(mask, MARGIN) * (1 - features))
-
-
-def wide(mask: Tensor, side: int) -> Tensor:
-    """Dilated by a square of `side` px."""
-    return F.max_pool2d(mask, side, 1, side // 2)
+    return torch.maximum(mask, dilate(mask, MARGIN) * (1 - features))
 
 
 def skin_ratio(photo: Tensor, skin: Tensor, normal: Tensor) -> tuple[Light, Tensor]:
@@ -146,7 +142,7 @@ def skin_ratio(photo: Tensor, skin: Tensor, normal: Tensor) -> tuple[Light, Tens
 def darkness_and_tint(ratio: Tensor) -> tuple[Tensor, Tensor]:
     """Darkness (negative mean of the channels' log ratios) and tint (distance from that mean), `[1, 1, S, S]` each."""
     level = ratio.mean(1, keepdim=True)
-    return -level, (ratio - level).norm(dim=1, keepdim=True)
+    return -level, length(ratio - level)
 
 
 def strongly_different(ratio: Tensor, skin: Tensor, features: Tensor, upper: Tensor) -> Tensor:
@@ -157,7 +153,7 @@ def strongly_different(ratio: Tensor, skin: Tensor, features: Tensor, upper: Ten
     known = (skin > 0.05).to(ratio)
     # only areas count: spots and wrinkles of a few pixels belong to the skin
     area = (area_mean(found, known, 9) - 0.4).div(0.3).clamp(0, 1) * (F.avg_pool2d(known, 9, 1, 4) > 0.25)
-    return F.max_pool2d(area, 5, 1, 2) * (1 - near(features))
+    return dilate(area, 5) * (1 - near(features))
 
 
 def connected_hair(
@@ -183,7 +179,7 @@ def connected_hair(
         if torch.equal(rest, hair):
             break
         hair = rest
-    return F.max_pool2d(hair, 9, 1, 4) * covered  # hair ends in single strands and a shadow
+    return dilate(hair, 9) * covered  # hair ends in single strands and a shadow
 
 
 def enclosed(hidden: Tensor, face: Tensor, mesh: Tensor) -> Tensor:
@@ -204,7 +200,7 @@ def edge_step(ratio: Tensor, inside: Tensor, known: Tensor) -> Tensor:
     Returns `[1, 1, S, S]`, 0 where no edge is near.
     """
     one, other = inside * known, (1 - inside) * known
-    step = (area_mean(ratio, one, 7) - area_mean(ratio, other, 7)).norm(dim=1, keepdim=True)
+    step = length(area_mean(ratio, one, 7) - area_mean(ratio, other, 7))
     edge = ((F.avg_pool2d(one, 7, 1, 3) > 0.25) & (F.avg_pool2d(other, 7, 1, 3) > 0.25)).to(ratio)
     size = ratio.shape[-1]
     # near edges decide; the middle of wide hair asks farther ones
@@ -221,7 +217,7 @@ def area_mean(x: Tensor, known: Tensor, side: int) -> Tensor:
 
 def near(features: Tensor) -> Tensor:
     """Brows, eyes and lips, dilated by the error of the fit."""
-    return wide((features > 0.1).to(features), 17)
+    return dilate((features > 0.1).to(features), 17)
 
 
 def above_nose(mesh: Tensor, size: int) -> Tensor:

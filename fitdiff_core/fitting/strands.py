@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..filters import gaussian_blur_replicate, reconstruct
+from ..filters import dilate, gaussian_blur_replicate, reconstruct
 from ..image import LUMINANCE, srgb_to_linear
 
 WIDTHS = (1.0, 1.6, 2.5)  # standard deviations of the lines that are looked for, pixels of a crop of 256
@@ -63,17 +63,17 @@ def strands(image: Tensor, hair: Tensor, features: Tensor, beard: Tensor) -> Ten
     depth = line_depth(image)
     free = (features < 0.1) & (beard < BEARD)
     line = ((depth > FAINT) & free).to(image)
-    joined = F.max_pool2d(line, GAP, 1, GAP // 2)
-    near_hair = F.max_pool2d((hair > 0.5).to(image), 9, 1, 4) * joined
+    joined = dilate(line, GAP)
+    near_hair = dilate((hair > 0.5).to(image), 9) * joined
     reached = near_hair
     for _ in range(TIP):
-        reached = F.max_pool2d(reached, 3, 1, 1) * joined
+        reached = dilate(reached, 3) * joined
     # lines that go on, and that are deep somewhere away from the hair; tips near it
     far = reconstruct(reached, joined) - reached
     deep = (depth > DEEP).to(image)
     found = line * torch.maximum(reconstruct(reconstruct(far * deep, far), joined), reached * deep)
     # a strand that goes on over an eye or the lips
-    lines = F.max_pool2d((depth > FAINT).to(image), GAP, 1, GAP // 2)
+    lines = dilate((depth > FAINT).to(image), GAP)
     for _ in range(ACROSS):
-        found = torch.maximum(found, F.max_pool2d(found, 3, 1, 1) * lines * (features >= 0.1))
-    return F.max_pool2d(found, 7, 1, 3)
+        found = torch.maximum(found, dilate(found, 3) * lines * (features >= 0.1))
+    return dilate(found, 7)

@@ -70,7 +70,7 @@ def tube_uv(kind: str, round_: np.ndarray, along: np.ndarray, rng: np.random.Gen
 def strand_grain(strand: str) -> Grain:
     """The upper half and the rope, for one of `STRANDS`. Painted once."""
     rng = np.random.default_rng({"straight": 5, "curly": 6, "coily": 7, "loc": 8, "braid": 9}[strand])
-    planes = [np.zeros((SIZE, SIZE)) for _ in range(4)]
+    planes = [np.zeros((SIZE, SIZE), np.float32) for _ in range(4)]
     for plane, painted in zip(planes, _cards(strand, rng), strict=True):
         plane[:ROWS] = painted
     x0, x1 = round(ROPE[0] * SIZE), round(ROPE[2] * SIZE)

@@ -16,6 +16,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..image import LUMINANCE
 from ..render.normals import vertex_normals
+from ..vectors import unit as unit_planes
 from .atlas import CAP, ROWS, SIZE, WIDEST, Grain, strand_grain
 from .body import Body
 from .cap import PIXELS, cap_mesh, paint_cap
@@ -44,7 +45,7 @@ HEAD_REACH = ((0.006, 0.35), (0.018, 0.5), (0.04, 0.6))
 CAP_EVEN = 0.75  # how evenly the cap is grey
 USUAL = 0.8  # brightness of the grain that `streaks` leaves as it is
 PALER = -0.35  # power of the brightness of a lock in the power of its tint
-KEPT = 4  # grooms that are kept for the next call
+KEPT = 3  # grooms that are kept for the next call
 _scalps = WeakTensorKeyDictionary()
 _one_at_a_time = Lock()  # pictures of one head are drawn side by side
 _grooms: OrderedDict[tuple, tuple[HeadModel, HairMesh]] = OrderedDict()  # with the head, whose id is in the key
@@ -92,10 +93,11 @@ class HairMesh:
 
 
 @torch.no_grad()
-def grow_hair(head: HeadModel, shape: Tensor, style: HairStyle) -> HairMesh | None:
+def grow_hair(head: HeadModel, shape: Tensor, style: HairStyle, keep: bool = True) -> HairMesh | None:
     """The hair of one head. shape: `[1, K]` as `head` takes it. None for a bald style. Deterministic.
 
-    The latest grooms are kept, so a second call with the same head and style costs nothing.
+    The latest grooms are kept, 40 MB each, so a second call with the same head and style costs nothing. keep: whether
+    this one is
     """
     if style.bald:
         return None
@@ -103,6 +105,8 @@ def grow_hair(head: HeadModel, shape: Tensor, style: HairStyle) -> HairMesh | No
     key = (id(head), style, shape.numpy().tobytes())
     with _one_at_a_time:
         if key not in _grooms:
+            if not keep:
+                return _grow(head, shape, style)
             _grooms[key] = head, _grow(head, shape, style)
             while len(_grooms) > KEPT:
                 _grooms.popitem(last=False)
@@ -321,7 +325,8 @@ def _planes(scalp: Scalp, style: HairStyle) -> Grain:
 
 def hair_texture(scalp: Scalp, style: HairStyle) -> HairTexture:
     """Colour the grain of a style's atlas."""
-    plain = replace(style, melanin=0.0, redness=0.0, grey=0.0, dye=None, roots=0.0, streaks=1.0)
+    # what the planes don't depend on: the fit grows its style twice, with another colour and outline
+    plain = replace(style, melanin=0.0, redness=0.0, grey=0.0, dye=None, roots=0.0, streaks=1.0, outline=())
     grain = _planes(scalp, plain)
     shade = torch.from_numpy(grain.shade).float()
     shade = torch.where(shade > 0, USUAL * (shade.clamp(min=1e-3) / USUAL) ** style.streaks, shade)
@@ -338,7 +343,7 @@ def hair_texture(scalp: Scalp, style: HairStyle) -> HairTexture:
     color[:, :ROWS] = color[:, :ROWS] * (1 - style.roots * torch.exp(-t / 0.16)) * (1 + tips)
     alpha = torch.from_numpy(grain.alpha).float()
     bend = torch.from_numpy(grain.bend).float()
-    normal = F.normalize(torch.stack([bend, torch.zeros_like(bend), (1 - bend**2).clamp(min=0.2).sqrt()]), dim=0)
+    normal = unit_planes(torch.stack([bend, torch.zeros_like(bend), (1 - bend**2).clamp(min=0.2).sqrt()])[None])[0]
     return HairTexture(_bleed(color, alpha).clamp(0, 1), alpha[None], normal)
 
 

@@ -40,7 +40,7 @@ def colours(
 
     style: with the dye GREY. Also returns the coverage `[S, S]` of the hair that was drawn, None for a bald style.
     """
-    hair = grow_hair(avatar.head, avatar.shape, style)
+    hair = grow_hair(avatar.head, avatar.shape, style, keep=False)
     if hair is None:
         return painted_hair(avatar).colour, style.streaks, None
     light = scene.light.to("cpu")

@@ -12,6 +12,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from ..filters import gaussian_blur
 from ..head.inner_mouth import paint_mouth
 from ..maps import TextureMaps
+from ..vectors import unit
 from .scalp import Scalp
 from .style import HairStyle
 
@@ -23,18 +24,27 @@ BAND = 0.034  # metres of forehead below the natural hairline that may show pain
 SIZE = 256  # of the mask
 SKIN_LIKE, OTHER = 0.12, 0.35  # log distance from the skin's colour: up to the first it is skin, from the second hair
 _areas = WeakTensorKeyDictionary()
+_worn = WeakTensorKeyDictionary()
 
 
 def worn_maps(avatar: Avatar) -> TextureMaps:
     """The maps as they are drawn and exported: those of the avatar, with bare skin where one head wears hair.
 
     Heads with an inner mouth have its colours in their patch. The avatar's own maps never change. The bald style has
-    bare skin as well.
+    bare skin as well. They are made once and kept as long as the avatar's diffuse map.
     """
-    maps = _bare_maps(avatar)
-    if getattr(avatar.head, "inner_mouth", None) is None:
-        return maps
-    return TextureMaps.from_stack(paint_mouth(maps.stack()))
+    bare = tuple(style is not None for style in avatar.hair or ())
+    mouth = getattr(avatar.head, "inner_mouth", None) is not None
+    if not mouth and not any(bare):
+        return avatar.maps
+    made_of = (avatar.head, avatar.maps.specular, avatar.maps.normal)
+    kept = _worn.get(avatar.maps.diffuse)
+    if kept is None or kept[0] != bare or any(a is not b for a, b in zip(kept[1], made_of, strict=True)):
+        maps = _bare_maps(avatar)
+        if mouth:
+            maps = TextureMaps.from_stack(paint_mouth(maps.stack()))
+        kept = _worn[avatar.maps.diffuse] = bare, made_of, maps
+    return kept[2]
 
 
 def _bare_maps(avatar: Avatar) -> TextureMaps:
@@ -63,7 +73,7 @@ def bare_scalp(head: HeadModel, maps: TextureMaps) -> TextureMaps:
     return TextureMaps(
         torch.lerp(maps.diffuse, skin[0].expand_as(maps.diffuse), hair),
         torch.lerp(maps.specular, skin[1].expand_as(maps.specular), hair),
-        F.normalize(torch.lerp(maps.normal, flat, hair * 0.7), dim=1),
+        unit(torch.lerp(maps.normal, flat, hair * 0.7)),
     )
 
 

@@ -27,6 +27,7 @@ ROUNDS = 6
 SHUT = 3  # power of the weight with which lids are corrected in pictures: a squint stays as the photo showed it
 LIPS = 0.030  # metres from the lips over which mouthClose is corrected
 KEPT = 4
+TOGETHER = 13  # expressions at a time: all of them at once take 100 MB
 _close = WeakTensorKeyDictionary()
 _found: OrderedDict[tuple, tuple[HeadModel, Tensor]] = OrderedDict()
 
@@ -85,7 +86,9 @@ def correction_weights(head: HeadModel, expression: Tensor) -> Tensor:
 def full_expressions(head: HeadModel, shape: Tensor) -> Tensor:
     """Vertices `[E, V, 3]` of one person at weight 1 of each expression, corrected. shape: `[1, K]` float64."""
     each = torch.eye(head.n_expression, dtype=torch.float64, device=shape.device)
-    vertices = head(shape.expand(len(each), -1), each)
+    vertices = shape.new_empty(len(each), head.n_vertices, 3)
+    for rows, weights in zip(vertices.split(TOGETHER), each.split(TOGETHER), strict=True):
+        rows.copy_(head(shape.expand(len(weights), -1), weights))
     for offsets, name in zip(corrections(head, shape), NAMES, strict=True):
         if name in head.expression_names:
             vertices[head.expression_names.index(name)] += offsets.to(vertices)

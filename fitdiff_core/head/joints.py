@@ -91,7 +91,8 @@ def border(head: HeadModel) -> Tensor:
     tri = head.triangles.cpu()
     tri = tri[(tri < head.teeth_rows.start).all(1)]
     edges = torch.cat([tri[:, [0, 1]], tri[:, [1, 2]], tri[:, [2, 0]]])
-    key, inverse, count = torch.unique(edges.sort(1).values, dim=0, return_inverse=True, return_counts=True)
+    low, high = edges.sort(1).values.unbind(1)
+    _, inverse, count = torch.unique(low * head.n_vertices + high, return_inverse=True, return_counts=True)
     free = edges[count[inverse] == 1]
     after = dict(free.tolist())
     y = head(torch.zeros(1, head.n_identity, device=head.uv.device))[0].cpu()

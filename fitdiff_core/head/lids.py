@@ -87,12 +87,12 @@ def _path(head: HeadModel, points: Tensor, stops: list[int]) -> Tensor:
     near = (points - points[stops].mean(0)).norm(dim=1) < AROUND
     tri = tri[(tri < len(points)).all(1)]
     tri = tri[near[tri].all(1)]
-    edges = torch.unique(torch.cat([tri[:, [0, 1]], tri[:, [1, 2]], tri[:, [2, 0]]]).sort(1).values, dim=0)
-    length = (points[edges[:, 0]] - points[edges[:, 1]]).norm(dim=1)
-    graph: dict[int, list[tuple[int, float]]] = {}
-    for (a, b), d in zip(edges.tolist(), length.tolist(), strict=True):
-        graph.setdefault(a, []).append((b, d))
-        graph.setdefault(b, []).append((a, d))
+    # both directions of each edge, by the vertex it leaves
+    a, b = torch.cat([tri[:, [i, k]] for i, k in ((0, 1), (1, 2), (2, 0), (1, 0), (2, 1), (0, 2))]).unbind(1)
+    key = torch.unique(a * len(points) + b)
+    a, b = torch.div(key, len(points), rounding_mode="floor"), key % len(points)
+    first = torch.searchsorted(a, torch.arange(len(points) + 1)).tolist()
+    neighbour, length = b.tolist(), (points[a] - points[b]).norm(dim=1).tolist()
     way = [stops[0]]
     for start, end in zip(stops[:-1], stops[1:], strict=True):
         best, before, queue = {start: 0.0}, {}, [(0.0, start)]
@@ -100,10 +100,11 @@ def _path(head: HeadModel, points: Tensor, stops: list[int]) -> Tensor:
             so_far, here = heapq.heappop(queue)
             if here == end:
                 break
-            for there, d in graph.get(here, ()):
-                if so_far + d < best.get(there, 9.0):
-                    best[there], before[there] = so_far + d, here
-                    heapq.heappush(queue, (so_far + d, there))
+            for i in range(first[here], first[here + 1]):
+                there, far = neighbour[i], so_far + length[i]
+                if far < best.get(there, 9.0):
+                    best[there], before[there] = far, here
+                    heapq.heappush(queue, (far, there))
         back = [end]
         while back[-1] != start:
             back.append(before[back[-1]])

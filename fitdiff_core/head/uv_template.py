@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..errors import UserError
-from ..filters import gaussian_blur_replicate
+from ..filters import dilate, gaussian_blur_replicate
 from ..progress import report
 from ..render.orientation import flip_rows, raster_to_image
 from .model import HeadModel
@@ -89,7 +89,7 @@ def template(head: HeadModel, size: int = 1024, names: bool = True) -> Tensor:
             inside &= head.region("mouth_interior", size).cpu() < 0.5
         inside = inside.float()[None, None]
         width = max(1, round(size / 1024))
-        edge = F.max_pool2d(inside, 2 * width + 1, 1, width) > inside
+        edge = dilate(inside, 2 * width + 1) > inside
         picture[edge[0, 0].numpy()] = color
         found.append((name, color, inside[0, 0]))
     found[-2][2].sub_(found[-1][2])  # so that the name of the eyes is not on the iris

@@ -238,6 +238,7 @@ class MapAutoencoder(nn.Module):
 
     map_mean: Tensor
     map_std: Tensor
+    half_mean: Tensor | None
     latent_mean: Tensor
     latent_std: Tensor
 
@@ -249,6 +250,7 @@ class MapAutoencoder(nn.Module):
         # set from the data before training
         self.register_buffer("map_mean", torch.zeros(CHANNELS, c.size, c.size))
         self.register_buffer("map_std", torch.ones(CHANNELS))
+        self.register_buffer("half_mean", None, persistent=False)
         # set from the encoded data after training
         self.register_buffer("latent_mean", torch.zeros(c.latent))
         self.register_buffer("latent_std", torch.ones(c.latent))
@@ -324,7 +326,7 @@ class MapAutoencoder(nn.Module):
     def _posterior(self, codes: Tensor, origin: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and log variance `[B, C, H/16, W/16]` of codes `[B, 9, H, W]`."""
         centred = codes - crop_field(self.map_mean, origin, codes.shape[-2:], FACTOR)
-        return self.encoder(centred / self.map_std[:, None, None], origin)
+        return self.encoder(centred.div_(self.map_std[:, None, None]), origin)
 
     @overload
     def _decode(self, z: Tensor, origin: Tensor | None, detail: Literal[True]) -> tuple[Tensor, Tensor]: ...
@@ -336,12 +338,20 @@ class MapAutoencoder(nn.Module):
         """Codes at full (None unless `detail`) and half size of a latent that is not standardised."""
         scale = self.map_std[:, None, None]
         half, fine = self.decoder(z, origin, detail)
+        half = half.float() * scale
+        if fine is None and origin is None and not self.training:
+            return None, half + self._half_mean()
         shape = (2 * half.shape[-2], 2 * half.shape[-1])
         mean = crop_field(self.map_mean, origin, torch.Size(shape), FACTOR)
-        half = half.float() * scale
         full = None
         if fine is not None:
             up = F.interpolate(half, scale_factor=2, mode="bilinear", align_corners=False)
             full = up + fine.float() * scale
             full = full + F.interpolate(half - F.avg_pool2d(full, 2), scale_factor=2, mode="nearest") + mean
         return full, half + F.avg_pool2d(mean, 2)
+
+    def _half_mean(self) -> Tensor:
+        """The mean map at half the size, `[1, 9, S/2, S/2]`, kept for the many decodings of a guided run."""
+        if self.half_mean is None:
+            self.half_mean = F.avg_pool2d(self.map_mean[None], 2)
+        return self.half_mean

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..render.hair import card_alpha, fragments
+from ..filters import dilate, erode
+from ..render.fragments import fragments
+from ..render.hair import card_alpha
 from ..render.rasterizer import rasterize
 from .frames import light_frame
 
@@ -63,7 +65,7 @@ class LampMap:
         rast = rasterize(flat[None], triangles, (MAP, MAP))[0]
         depth = torch.where(rast[..., 3] > 0, rast[..., 2] * reach, 9.0)
         wide = math.ceil(WIDEST / (2 * reach / MAP))
-        nearest, farthest = -_largest(-depth, wide), _largest(depth, wide)
+        nearest, farthest = erode(depth, 2 * wide + 1), dilate(depth, 2 * wide + 1)
         found = cls(frame, centre, reach, depth, nearest, farthest)
         if hair is not None and positions is not None:
             found.hair_depth, found.hair_light = _hair_maps(hair, (positions - centre) @ frame.T / reach, reach)
@@ -105,7 +107,7 @@ class LampMap:
         texel = 2 * self.reach / HAIR_MAP
         x, y = (at[:, :2] / texel + HAIR_MAP / 2 - 0.5).unbind(1)
         depth, through = self.hair_depth.flatten(), self.hair_light.flatten()
-        some = _largest((self.hair_light < 0.999).to(at), 5).flatten() > 0
+        some = dilate((self.hair_light < 0.999).to(at), 11).flatten() > 0
         rows = torch.nonzero(some[_index(x, y, HAIR_MAP)]).squeeze(1)
         x, y, z = x[rows], y[rows], at[rows, 2] - BEFORE
         first = depth[_index(x, y, HAIR_MAP)]
@@ -131,26 +133,6 @@ def _hair_maps(hair: HairMesh, flat: Tensor, reach: float) -> tuple[Tensor, Tens
     depth = none.flatten().scatter_reduce(0, found.pixel[solid], found.depth[solid] * reach, "amin")
     through = torch.zeros(HAIR_MAP * HAIR_MAP).index_add_(0, found.pixel, (1 - CARD * alpha).clamp(min=0.02).log())
     return depth.view(size), through.exp().view(size)
-
-
-def _largest(x: Tensor, radius: int) -> Tensor:
-    """Largest value of `[S, S]` within a square of 2 radius + 1 pixels; beyond the border the last pixel repeats."""
-    for axis in (0, 1):
-        n = x.shape[axis]
-        first, last = x.narrow(axis, 0, 1), x.narrow(axis, n - 1, 1)
-        x = torch.cat(
-            [first.expand(*_times(radius, axis, first))] + [x] + [last.expand(*_times(radius, axis, last))], axis
-        )
-        width, whole = 1, 2 * radius + 1
-        while width < whole:  # the span doubles each time
-            step = min(width, whole - width)
-            x = torch.maximum(x.narrow(axis, 0, x.shape[axis] - step), x.narrow(axis, step, x.shape[axis] - step))
-            width += step
-    return x
-
-
-def _times(n: int, axis: int, like: Tensor) -> tuple[int, int]:
-    return (n, like.shape[1]) if axis == 0 else (like.shape[0], n)
 
 
 def _index(x: Tensor, y: Tensor, side: int) -> Tensor:

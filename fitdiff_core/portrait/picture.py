@@ -69,7 +69,9 @@ def portrait(
     """
     g = _Surface.of(vertices, head, maps, camera, size, roughness)
     albedo = _mean_skin(maps, g)
-    sky = see_sky(vertices[0], g.vertex_normal, head.triangles, light, albedo)
+    model = model_of(head)
+    eyes = slice(model.n_skin, model.n_skin + 2 * len(model.eyeball))
+    sky = see_sky(vertices[0], g.vertex_normal, head.triangles, light, albedo, eyes)
     share, open_ = _shared_light(sky.share, sky.open, head, vertices, hair)
     lit = g.at(torch.cat([share, open_], 1))
     share, open_ = lit[:, :3], lit[:, 3:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import deque
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +19,8 @@ SIDE = 128  # pixels of a depth map
 TOGETHER = 16  # depth maps drawn at a time
 LIFT = 0.0022  # metres along the normal: a surface does not hide itself
 SOFT = 0.0016  # metres of depth over which a point goes into shadow
+NONE = slice(0, 0)  # no vertices
 KEPT = 2  # poses whose visibility is kept: pictures of a turntable share it
-_poses: OrderedDict[bytes, Tensor] = OrderedDict()
 
 
 @dataclass
@@ -43,13 +43,15 @@ def directions(like: Tensor) -> Tensor:
     return torch.stack([ring * torch.cos(turn), y, ring * torch.sin(turn)], 1)
 
 
-def see_sky(points: Tensor, normals: Tensor, triangles: Tensor, light: Light, albedo: Tensor) -> Sky:
+def see_sky(
+    points: Tensor, normals: Tensor, triangles: Tensor, light: Light, albedo: Tensor, eyes: slice = NONE
+) -> Sky:
     """The sky over a posed head.
 
     points, normals: `[V, 3]` metres, unit vectors; triangles: `[T, 3]`
-    light: batch 1; albedo: `[3]` mean linear albedo of the skin, which lights hollows
+    light: batch 1; albedo: `[3]` mean linear albedo of the skin, which lights hollows; eyes: rows of both eyeballs
     """
-    seen = visibility(points, normals, triangles)
+    seen = visibility(points, normals, triangles, eyes)
     way = directions(points)
     cosine = (normals @ way.T).clamp(min=0)
     weight = cosine / cosine.sum(1, keepdim=True).clamp(min=1e-6)
@@ -60,34 +62,63 @@ def see_sky(points: Tensor, normals: Tensor, triangles: Tensor, light: Light, al
     return Sky(share / (1 - albedo * (1 - share)), open_)
 
 
-def visibility(points: Tensor, normals: Tensor, triangles: Tensor) -> Tensor:
-    """Share `[V, K]` of each of `directions` that reaches each vertex, 0..1; 0 for those behind the surface."""
-    key = points.detach().cpu().float().numpy().tobytes()
-    if key not in _poses:
-        _poses[key] = _visibility(points, normals, triangles)
-        while len(_poses) > KEPT:
-            _poses.popitem(last=False)
-    _poses.move_to_end(key)
-    return _poses[key].to(points)
+def visibility(points: Tensor, normals: Tensor, triangles: Tensor, eyes: slice = NONE) -> Tensor:
+    """Share `[V, K]` of each of `directions` that reaches each vertex, 0..1; 0 for those behind the surface.
+
+    The last poses are kept. Eyeballs that turn hide the same, so another gaze takes the depth maps of the same face.
+    """
+    points = points.detach()
+    for pose in list(_poses):
+        if pose.points.device == points.device and pose.points.shape == points.shape:
+            moved = (pose.points != points).any(1)
+            if not moved.any():
+                return pose.seen
+            if not moved[: eyes.start].any() and not moved[eyes.stop :].any():
+                return pose.look_up(points, normals, torch.nonzero(moved)[:, 0])
+    pose = _Pose(points.clone(), _depth_maps(points, triangles), points.new_zeros(len(points), DIRECTIONS))
+    pose.seen = pose.look_up(points, normals, torch.arange(len(points), device=points.device))
+    _poses.append(pose)
+    return pose.seen
 
 
-def _visibility(points: Tensor, normals: Tensor, triangles: Tensor) -> Tensor:
-    way = directions(points)
+@dataclass
+class _Pose:
+    """points: `[V, 3]`; depth: `[K, SIDE, SIDE]` of each direction, -1..1; seen: `[V, K]` of `visibility`."""
+
+    points: Tensor
+    depth: Tensor
+    seen: Tensor
+
+    def look_up(self, points: Tensor, normals: Tensor, rows: Tensor) -> Tensor:
+        """`seen` with the rows `[N]` of points `[V, 3]` looked up in the maps."""
+        way, (centre, reach) = directions(points), _frame(self.points)
+        seen, lifted = self.seen.clone(), points + normals * LIFT
+        seen[rows] = 0
+        for k, facing in enumerate((normals[rows] @ way.T > 0).unbind(1)):
+            found = rows[facing]
+            at = (lifted[found] - centre) @ (light_frame(way[k]) / reach).T
+            seen[found, k] = _soft_test(self.depth[k], at, SOFT / reach)
+        return seen
+
+
+_poses: deque[_Pose] = deque(maxlen=KEPT)
+
+
+def _frame(points: Tensor) -> tuple[Tensor, float]:
+    """Centre `[3]` of the depth maps, and metres from there to their border."""
     centre = (points.amin(0) + points.amax(0)) / 2
-    reach = float((points - centre).norm(dim=1).max()) * 1.02
-    frames = torch.stack([light_frame(d) for d in way])  # [K, 3, 3]
-    seen = points.new_zeros(len(points), len(way))
-    lifted = points + normals * LIFT
-    for start in range(0, len(way), TOGETHER):
-        turn = frames[start : start + TOGETHER] / reach
+    return centre, float((points - centre).norm(dim=1).max()) * 1.02
+
+
+def _depth_maps(points: Tensor, triangles: Tensor) -> Tensor:
+    """Depth `[K, SIDE, SIDE]` of the head in each of `directions`, -1..1; 2 where nothing is."""
+    centre, reach = _frame(points)
+    frames, maps = torch.stack([light_frame(d) for d in directions(points)]), []  # [K, 3, 3]
+    for turn in (frames / reach).split(TOGETHER):
         flat = torch.einsum("kij,vj->kvi", turn, points - centre)
         depth = rasterize(F.pad(flat, (0, 1), value=1.0), triangles, (SIDE, SIDE))
-        depth = torch.where(depth[..., 3] > 0, depth[..., 2], 2.0)
-        for k in range(len(turn)):
-            rows = torch.nonzero(normals @ way[start + k] > 0).squeeze(1)
-            at = (lifted[rows] - centre) @ turn[k].T
-            seen[rows, start + k] = _soft_test(depth[k], at, SOFT / reach)
-    return seen
+        maps.append(torch.where(depth[..., 3] > 0, depth[..., 2], 2.0))
+    return torch.cat(maps)
 
 
 def _soft_test(depth: Tensor, at: Tensor, soft: float) -> Tensor:

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .camera import Camera
+from .fragments import Fragments, fragments
 from .interpolation import texture
 from .light import Light
 from .normals import perturb_normal
-from .raster_torch import window
 from .rasterizer import rasterize
 
 if TYPE_CHECKING:
@@ -36,19 +36,6 @@ CONE = [(turn, math.cos(turn / 2)) for turn in (-1.2, -0.6, 0.0, 0.6, 1.2)]
 COARSEST = 4  # halvings of the texture at most
 SHADOW_MAP = 160
 SHADOW_DEPTH = 0.016  # metres of hair that let 1/e of a light through
-
-
-@dataclass
-class Fragments:
-    """What cards leave in pixels: pixel `[N]` (row 0 at the bottom), depth `[N]` z/w, tri `[N]`, weight `[N, 3]`."""
-
-    pixel: Tensor
-    depth: Tensor
-    tri: Tensor
-    weight: Tensor
-
-    def __getitem__(self, keep: Tensor) -> Fragments:
-        return Fragments(self.pixel[keep], self.depth[keep], self.tri[keep], self.weight[keep])
 
 
 @dataclass
@@ -166,70 +153,6 @@ def _spread(values: Tensor, share: Tensor, found: Fragments, size: tuple[int, in
     image = values.new_zeros(size[0] * size[1], values.shape[1])
     image.index_add_(0, found.pixel, values * share[:, None])
     return image.view(*size, -1).flip(0).permute(2, 0, 1)[None]
-
-
-def fragments(pos: Tensor, tri: Tensor, size: tuple[int, int], limit: Tensor) -> Fragments:
-    """Every pixel of every triangle: pos `[V, 4]` clip space, those nearer than `limit` `[H, W]` (z/w).
-
-    Cards are narrow and oblique, so each row of a triangle is filled from edge to edge; its bounding box would be five
-    times as many pixels.
-    """
-    height, width = size
-    points, usable = window(pos[None], height, width)
-    corner = points[0][tri]
-    y = corner[..., 1]
-    low, high = y.amin(1).ceil().clamp(min=0), y.amax(1).floor().clamp(max=height - 1)
-    keep = torch.nonzero(usable[0][tri].all(1) & (high >= low)).squeeze(1)
-    owner, row = _ranges(keep, low[keep], high[keep])
-    left, right = _span(corner.index_select(0, owner), row)
-    left, right = left.ceil().clamp(min=0), right.floor().clamp(max=width - 1)
-    some = torch.nonzero(right >= left).squeeze(1)
-    owner, row, left, right = (x.index_select(0, some) for x in (owner, row, left, right))
-    # along a row u, v and depth are linear in x; most pixels lie behind the head, so their depth comes first
-    plane = _planes(corner).index_select(0, owner)
-    slope, start = plane[..., 0], plane[..., 1] * row[:, None] + plane[..., 2]
-    span, column = _ranges(torch.arange(len(owner)), left, right)
-    pixel = (row * width).long().index_select(0, span) + column.long()
-    depth = slope[:, 2].contiguous().index_select(0, span) * column + start[:, 2].contiguous().index_select(0, span)
-    front = torch.nonzero(depth < limit.reshape(-1).index_select(0, pixel)).squeeze(1)
-    pixel, depth, span, column = (x.index_select(0, front) for x in (pixel, depth, span, column))
-    at = slope[:, :2].index_select(0, span) * column[:, None] + start[:, :2].index_select(0, span)
-    u, v = at.clamp(0, 1).unbind(1)
-    t = owner.index_select(0, span)
-    weight = torch.stack([u, v, (1 - u - v).clamp(min=0)], 1) / pos[:, 3][tri].index_select(0, t)
-    return Fragments(pixel, depth, t, weight / weight.sum(1, keepdim=True))
-
-
-def _ranges(ids: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
-    """Each id once for every whole number from first to last, and these numbers (float)."""
-    count = (last - first + 1).long()
-    k = torch.repeat_interleave(torch.arange(len(ids)), count)
-    begin = first - (torch.cumsum(count, 0) - count)
-    return ids.index_select(0, k), torch.arange(len(k)) + begin.index_select(0, k)
-
-
-def _span(corner: Tensor, row: Tensor) -> tuple[Tensor, Tensor]:
-    """First and last x of triangles `[N, 3, 3]` (pixels) at height `row` `[N]`."""
-    left, right = torch.full_like(row, 1e9), torch.full_like(row, -1e9)
-    for i, j in ((0, 1), (1, 2), (2, 0)):
-        (x0, y0), (x1, y1) = corner[:, i, :2].unbind(1), corner[:, j, :2].unbind(1)
-        crossed = (torch.minimum(y0, y1) <= row) & (torch.maximum(y0, y1) >= row) & (y0 != y1)
-        x = x0 + (row - y0) / torch.where(y0 == y1, 1.0, y1 - y0) * (x1 - x0)
-        left = torch.where(crossed, torch.minimum(left, x), left)
-        right = torch.where(crossed, torch.maximum(right, x), right)
-    return left, right
-
-
-def _planes(corner: Tensor) -> Tensor:
-    """Triangles `[T, 3, 3]` (pixels and depth) -> `[T, 3, 3]`: u, v and depth as a x + b y + c on the screen."""
-    (ax, ay, az), (bx, by, bz), (cx, cy, cz) = (corner[:, k].unbind(1) for k in range(3))
-    area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
-    inverse = torch.where(area.abs() > 1e-12, 1 / area, torch.zeros_like(area))[:, None]
-    u = torch.stack([by - cy, cx - bx, bx * cy - cx * by], 1) * inverse
-    v = torch.stack([cy - ay, ax - cx, cx * ay - ax * cy], 1) * inverse
-    depth = u * (az - cz)[:, None] + v * (bz - cz)[:, None]
-    depth[:, 2] += cz
-    return torch.stack([u, v, depth], 1)
 
 
 def _at(values: Tensor, found: Fragments, tri: Tensor) -> Tensor:

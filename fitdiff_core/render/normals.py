@@ -5,11 +5,16 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from ..vectors import unit
+
+_layouts = WeakTensorKeyDictionary()
 
 
 def vertex_normals(vertices: Tensor, tri: Tensor) -> Tensor:
     """Area-weighted unit normals of vertices `[B, V, 3]`; triangles `[T, 3]` counter-clockwise from outside."""
-    return _unit(_sums(vertices, tri.long(), None)).mT
+    return unit(_sums(vertices, tri.long(), None)).mT
 
 
 def tangents(vertices: Tensor, uv: Tensor, tri: Tensor) -> Tensor:
@@ -30,22 +35,42 @@ def frames(vertices: Tensor, uv: Tensor, tri: Tensor) -> tuple[Tensor, Tensor]:
     their corner angle. This keeps the sum linear in the positions. Exported files hold the same tangents as TANGENT.
     """
     tri = tri.long()
-    d1, d2 = uv[tri[:, 1]] - uv[tri[:, 0]], uv[tri[:, 2]] - uv[tri[:, 0]]
-    twice_area = d1[:, 0] * d2[:, 1] - d1[:, 1] * d2[:, 0]
-    # dp/du = (edge1 * dv2 - edge2 * dv1) / twice_area; times |twice_area|, scaled so that sums stay far from underflow
-    weight = torch.stack([d2[:, 1], -d1[:, 1]]) * twice_area.sign()
-    weight = (weight / weight.abs().mean().clamp(min=1e-20)).to(vertices.dtype)
-    sums = _sums(vertices, tri, weight)
-    normal, along_u = _unit(sums[:, :3]), sums[:, 3:]
+    weight, hand = _layout(uv, tri)
+    sums = _sums(vertices, tri, weight.to(vertices.dtype))
+    normal, along_u = unit(sums[:, :3]), sums[:, 3:]
 
     flat = along_u - normal * (along_u * normal).sum(1, keepdim=True)
     lost = (flat.detach() ** 2).sum(1, keepdim=True) < 1e-20  # no uv area here: any direction in the plane is valid
-    axis = torch.eye(3, dtype=normal.dtype, device=normal.device)[normal.detach().abs().argmin(1)].mT
-    xyz = _unit(torch.where(lost, torch.linalg.cross(normal, axis, dim=1), flat))
+    xyz = unit(torch.where(lost, torch.linalg.cross(normal, _least_axis(normal.detach()), dim=1), flat))
 
-    facing = uv.new_zeros(uv.shape[0]).index_add(0, tri.reshape(-1), twice_area.repeat_interleave(3))
-    hand = torch.where(facing < 0, -1.0, 1.0).to(vertices.dtype)[None, None].expand(vertices.shape[0], 1, -1)
+    hand = hand.to(vertices.dtype)[None, None].expand(vertices.shape[0], 1, -1)
     return normal.mT, torch.cat([xyz, hand], 1).mT
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def _layout(uv: Tensor, tri: Tensor) -> tuple[Tensor, Tensor]:
+    """What tangents need of the atlas, kept as long as the tensor `uv`: weights `[2, T]` of two edges of each face, and
+    handedness `[V]`, -1 or 1."""
+    kept = _layouts.get(uv)
+    if kept is None or kept[0] is not tri:
+        d1, d2 = uv[tri[:, 1]] - uv[tri[:, 0]], uv[tri[:, 2]] - uv[tri[:, 0]]
+        twice_area = d1[:, 0] * d2[:, 1] - d1[:, 1] * d2[:, 0]
+        # dp/du = (edge1 * dv2 - edge2 * dv1) / twice_area; times |twice_area|, scaled so that sums stay far from
+        # underflow
+        weight = torch.stack([d2[:, 1], -d1[:, 1]]) * twice_area.sign()
+        weight = weight / weight.abs().mean().clamp(min=1e-20)
+        facing = uv.new_zeros(uv.shape[0]).index_add(0, tri.reshape(-1), twice_area.repeat_interleave(3))
+        kept = _layouts[uv] = tri, weight, torch.where(facing < 0, -1.0, 1.0)
+    return kept[1], kept[2]
+
+
+def _least_axis(normal: Tensor) -> Tensor:
+    """Unit vectors `[B, 3, V]` along the axis that is farthest from each normal."""
+    a, b, c = normal.abs().unbind(1)
+    first = (a <= b) & (a <= c)
+    second = ~first & (b <= c)
+    return torch.stack([first, second, ~(first | second)], 1).to(normal)
 
 
 def perturb_normal(normal: Tensor, tangent: Tensor, texel: Tensor) -> Tensor:
@@ -57,13 +82,6 @@ def perturb_normal(normal: Tensor, tangent: Tensor, texel: Tensor) -> Tensor:
     bitangent = torch.linalg.cross(normal, direction) * tangent[..., 3:].detach().sign()
     bent = direction * texel[..., 0:1] + bitangent * texel[..., 1:2] + normal * texel[..., 2:3]
     return F.normalize(bent, dim=-1, eps=1e-8)
-
-
-def _unit(x: Tensor) -> Tensor:
-    """Unit vectors along axis 1. On a CPU a fifth of the time of `F.normalize` over an axis that is not the last."""
-    a, b, c = x.unbind(1)
-    # a millimetre triangle has few square metres: the epsilon must be far smaller than the usual one
-    return x / (a * a + b * b + c * c).clamp(min=1e-36).sqrt()[:, None]
 
 
 def _sums(vertices: Tensor, tri: Tensor, weight: Tensor | None) -> Tensor:

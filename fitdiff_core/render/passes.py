@@ -15,7 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..filters import dilate
 from ..maps import TextureMaps
+from ..vectors import unit
 from .camera import Camera
 from .interpolation import filtered_texture, interpolate, texture, texture_level
 from .normals import frames, perturb_normal
@@ -129,7 +131,7 @@ def render_passes(
         albedo = filtered_texture(maps.diffuse.to(vertices), at, level) * seen
     return Passes(
         away,
-        F.normalize(_mean(raster_to_image(normal * seen), samples), dim=1, eps=1e-8),
+        unit(_mean(raster_to_image(normal * seen), samples)),
         mask,
         raster_to_image(coarse),
         _mean(line, samples),
@@ -250,7 +252,7 @@ def _lines(depth: Tensor, normal: Tensor, seen: Tensor, regions: Tensor, height:
     line = line + _creases(normal, seen, width)
     line = (line > 0).to(depth)
     odd = width // 2 * 2 + 1
-    return F.max_pool2d(line, odd, 1, odd // 2) if width > 1 else line
+    return dilate(line, odd) if width > 1 else line
 
 
 def _creases(normal: Tensor, seen: Tensor, width: int) -> Tensor:

@@ -11,6 +11,7 @@ import os
 import warnings
 from collections.abc import Callable
 from functools import cache
+from threading import Thread
 
 import torch
 from torch import Tensor
@@ -47,6 +48,15 @@ def rasterize(pos: Tensor, tri: Tensor, size: tuple[int, int], backend: str = "a
     where = pos.device if pos.device.type in ("cpu", "cuda") else torch.device("cpu")
     ids = _id_pass(backend, where.type)(pos.detach().to(where), tri.to(where), height, width).to(pos.device)
     return _barycentrics(pos, tri, ids)
+
+
+def warm_up() -> None:
+    """Load the rasterizer of `rasterize` on the CPU in a thread of its own, while the caller loads other things.
+
+    numba needs half a second of a core before its first triangle.
+    """
+    corner = torch.tensor([[[0.0, 0.0, 0.0, 1.0], [1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 1.0]]])
+    Thread(target=rasterize, args=(corner, torch.arange(3)[None], (2, 2))).start()
 
 
 def _barycentrics(pos: Tensor, tri: Tensor, ids: Tensor) -> Tensor:

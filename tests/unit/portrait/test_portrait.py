@@ -11,6 +11,7 @@ import torch
 from fitdiff_core.head import load_head
 from fitdiff_core.head.gloss import skin_roughness, whole_roughness
 from fitdiff_core.pipeline import render_radiance
+from fitdiff_core.portrait import sky
 from fitdiff_core.portrait.eyes import Eyeballs
 from fitdiff_core.portrait.lamps import HALF_ANGLE, LampMap, soft_cosine
 from fitdiff_core.portrait.pores import FADE, porous, shown, tile
@@ -178,3 +179,23 @@ def test_a_picture_is_the_same_again_has_no_specks_and_no_black_face(person):
     inside = torch.nn.functional.max_pool2d(1 - mask, 7, 1, 3)[0, 0, 1:-1, 1:-1] == 0
     assert ((middle - around.amax(0))[inside] > 0.25).float().mean() < 0.002, "single bright pixels are specks"
     assert float((grey[mask[0, 0] > 0.99] < 0.004).float().mean()) < 0.2
+
+
+def test_another_gaze_takes_the_sky_of_the_same_face():
+    head = load_head()
+    shape, expression = torch.zeros(1, head.n_identity), torch.zeros(1, head.n_expression)
+    eyes = slice(head.n_skin, head.n_skin + 2 * len(head.eyeball))
+
+    def seen(yaw: float, blink: float = 0.0) -> torch.Tensor:
+        expression[0, head.expression_names.index("eyeBlinkLeft")] = blink
+        points = head(shape, expression, torch.tensor([[yaw, 0.0]]))
+        return visibility(points[0], vertex_normals(points, head.triangles)[0], head.triangles, eyes)
+
+    sky._poses.clear()
+    ahead, aside = seen(0.0), seen(0.3)
+    assert len(sky._poses) == 1 and torch.equal(ahead[: head.n_skin], aside[: head.n_skin])
+    assert not torch.equal(ahead[eyes], aside[eyes])
+    sky._poses.clear()
+    assert (seen(0.3) - aside).abs().mean() < 2e-3, "as from depth maps of its own"
+    seen(0.3, 1.0)
+    assert len(sky._poses) == 2, "lids that shut hide more"
