@@ -169,8 +169,7 @@ class Sketch:
         """The style with its opening moved by what is between the photo's and that of `drawn`, `[S, S]` 0..1."""
         if not (style.opening and self.opening):
             return style
-        hair = ((drawn > 0.5) & (self.counts > 0)).numpy()
-        seen = opening_of(hair, self.view.valid.numpy(), self.places)
+        seen = opening_of((drawn > 0.5).numpy(), self.view.valid.numpy(), self.places)
         return style.with_(opening=moved_opening(style.opening, self.opening, seen))
 
     @property
