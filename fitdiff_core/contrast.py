@@ -23,7 +23,7 @@ from .maps import ALBEDO_EPSILON
 LIMITS = {
     "face": (0.45, 0.25, 0.1),
     "nose": (0.8, 0.35, 0.15),
-    "lips": (0.9, 0.06, 0.2),
+    "lips": (0.9, 0.1, 0.5),
     "eyelids": (1.0, 0.35, 0.3),
     "brows": (1.9, 0.35, 0.95),
 }

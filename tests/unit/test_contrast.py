@@ -63,7 +63,7 @@ def test_lips_are_compared_with_the_lips_of_the_reference(head):
     assert around[0, 0][lips].exp().median() == pytest.approx(0.2, rel=0.1)
     assert around[0, 0][cheek].exp().median() == pytest.approx(0.4, rel=0.01)
     pale = limits.impose(torch.full((1, 3, 128, 128), 0.4), around)[0, 0]
-    assert pale[lips].median() < 0.35 and pale[cheek].median() == pytest.approx(0.4, rel=0.02)
+    assert pale[lips].median() < 0.37 and pale[cheek].median() == pytest.approx(0.4, rel=0.02)
 
 
 def test_what_is_within_the_limit_is_kept_and_the_rest_stays_near_it():
