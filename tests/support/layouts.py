@@ -239,7 +239,12 @@ LAYOUTS = {
         "rows": [
             [
                 *from_photo(),
-                group("3  Three lamps", METHOD, column(320, ("8", 180), ("9", 180), ("10", 180))),
+                group(
+                    "3  Hair, three lamps",
+                    METHOD,
+                    column(320, ("22", 420)),
+                    column(320, ("8", 180), ("9", 180), ("10", 180)),
+                ),
                 group(
                     "4  Relit, from the photo's view",
                     OUTPUT,
