@@ -165,7 +165,12 @@ LAYOUTS = {
                     column(340, ("4", 150), ("5", 150), ("6", 60), ("17", 300)),
                 ),
                 group("2  Identity and scene", METHOD, column(320, ("8", 60), ("9", 100), ("18", 300), ("10", 240))),
-                group("3  Sample, decode", METHOD, column(340, ("7", 60), ("11", 520), ("12", 100))),
+                group(
+                    "3  Sample, decode, grow hair",
+                    METHOD,
+                    column(340, ("7", 60), ("11", 520), ("12", 100)),
+                    column(320, ("21", 420)),
+                ),
                 group(
                     "4  Render", OUTPUT, column(340, ("13", 300), ("14", 300)), column(400, ("19", 420), ("20", 420))
                 ),
