@@ -29,6 +29,7 @@ CLEAR = 0.6  # certainty of a mask at the finer scale, well inside its edge
 LEAST = 600  # pixels of the finer view; fewer tell nothing of the texture
 BARE_EARS, BARE_FOREHEAD, TIES_HAIR = 0.3, 0.15, 0.45  # shares that hair covers, how feminine a face is
 WINDOW = 5.0  # pixels of the finer view, 6 mm
+PIXELS = 0.7  # of the finer view; blurred so much, an enlarged photo has no grid of squares
 
 COILED_SHORT = ("short_afro",)
 COILED_FULL = ("afro", "short_afro", "short_curls")
@@ -110,7 +111,7 @@ def strand_order(fine: Tensor | None, mask: Tensor) -> float:
     inside = -F.max_pool2d(-sure, 9, 1, 4)[0, 0] > CLEAR
     if int(inside.sum()) < LEAST:
         return float("nan")
-    bright = (srgb_to_linear(fine).mean(0) + 0.005).log()
+    bright = (srgb_to_linear(gaussian_blur(fine[None], PIXELS)[0]).mean(0) + 0.005).log()
     gy, gx = torch.gradient(bright)
     tensor = torch.stack([gx * gx, gy * gy, gx * gy])[None] * inside
     xx, yy, xy = gaussian_blur(tensor, WINDOW)[0]
