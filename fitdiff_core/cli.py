@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -324,3 +325,10 @@ def main(argv: list[str] | None = None) -> int:
     files = f"avatar.{args.format.replace(',', ', avatar.')}"
     print(f"{args.out}: {files} and maps in {report['seconds']['total']:.0f} s{similarity}")
     return 0
+
+
+def command() -> int:
+    """`main` as a process of its own, which ends at once: the system takes the memory back, object by object is slow."""
+    status = main()
+    gc.freeze()
+    return status

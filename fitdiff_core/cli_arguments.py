@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .cli_checks import check_hair, check_light, check_photo_options, check_relief
+from .cli_checks import LIGHT, check_hair, check_light, check_photo_options, check_relief
 from .errors import UserError
 
 DESCRIPTION = "Photos of one person become a folder with a GLB head, its maps and a preview."
@@ -101,7 +101,7 @@ def add_file_options(group) -> None:
     )
     group.add_argument(
         "--light",
-        default="studio",
+        default=LIGHT,
         metavar="NAME",
         help="light of the third picture in render.png: a preset such as rim or sunset, or a panorama such as forest "
         "or dusk (default: %(default)s)",

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from .errors import UserError
 
+LIGHT = "studio"  # of the preview where nothing else is asked for
+
 
 def is_avatar(path: str) -> bool:
     """Whether an argument names an avatar file in place of a photo."""
@@ -39,6 +41,8 @@ def check_photo_options(args: argparse.Namespace) -> None:
 
 def check_light(name: str) -> None:
     """Raise UserError for a light that does not exist."""
+    if name == LIGHT:  # no import of torch, which takes a second, before the clock runs
+        return
     from .render.panoramas import NAMES
 
     if name not in NAMES:
@@ -47,9 +51,11 @@ def check_light(name: str) -> None:
 
 def check_hair(style: str) -> None:
     """Raise UserError for a hair style that does not exist, before the sampling instead of after it."""
+    if style in ("auto", "none"):
+        return
     from .hair.presets import PRESETS
 
-    if style not in ("auto", "none", *PRESETS):
+    if style not in PRESETS:
         raise UserError(f"Unknown --hair {style}; choose auto, none, or one of {', '.join(PRESETS)}.")
 
 
