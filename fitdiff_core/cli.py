@@ -328,7 +328,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def command() -> int:
-    """`main` as a process of its own, which ends at once: the system takes the memory back, object by object is slow."""
+    """`main` as a process of its own. It ends at once: the system takes its memory back."""
     status = main()
     gc.freeze()
     return status
