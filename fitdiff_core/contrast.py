@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .filters import gaussian_blur, normalized_convolution
-from .fitting.regions import regions
+from .fitting.regions import lip_area, regions
 from .head import HeadModel
 from .maps import ALBEDO_EPSILON
 
@@ -70,11 +70,9 @@ class ContrastLimits:
             near = F.interpolate(hidden.float().cpu(), (size, size), mode="area")
             near = (2 * gaussian_blur(near, BESIDE * size)).clamp(0, 1) * plain
             limit = torch.cat([torch.lerp(limit[:, :1], limit[:, :1].clamp(max=SHADOW), near), limit[:, 1:]], 1)
-        mouth = regions(head, ("mouth_interior",), size)
-        free = torch.maximum(mouth, regions(head, ("scalp", "eyes", "ears", "neck"), size)) > 0.3
+        free = regions(head, ("scalp", "mouth_interior", "eyes", "ears", "neck"), size) > 0.3
         steps = gaussian_blur_edges(torch.where(free, FREE, limit), WIDTH * size)
-        lips = regions(head, ("lips",), size) * (1 - mouth)
-        return ContrastLimits(*(x if like is None else x.to(like) for x in (steps, lips)))
+        return ContrastLimits(*(x if like is None else x.to(like) for x in (steps, lip_area(head, size))))
 
     @torch.no_grad()
     def around(self, skin: Tensor, reference: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
 from .filters import normalized_convolution
 from .fitting.regions import regions
@@ -19,13 +18,9 @@ WIDTH = 0.04  # of the Gaussian along the rim, of the UV side
 def even_neck(maps: TextureMaps, head: HeadModel) -> TextureMaps:
     """Maps with an even neck: a texel there covers a tall stripe of skin, so what varies along the rim shows as
     streaks. Pores and furrows are added later (`detail.mesostructure`), in space."""
-    neck = regions(head, ("neck",), maps.size[0]) * (
-        1 - regions(head, ("mouth_interior", "teeth", "eyes"), maps.size[0])
-    )
+    size = maps.size[0]
+    neck = regions(head, ("neck",), size) * (1 - regions(head, ("mouth_interior", "teeth", "eyes"), size))
     neck = neck.to(maps.diffuse)
-
-    def even(x: Tensor) -> Tensor:
-        broad = torch.cat([normalized_convolution(each, neck, WIDTH * x.shape[-1]) for each in x.split(1)])
-        return torch.lerp(x, broad, neck)
-
-    return replace(maps, diffuse=even(maps.diffuse), specular=even(maps.specular))
+    albedos = torch.cat([maps.diffuse, maps.specular], 1)
+    diffuse, specular = torch.lerp(albedos, normalized_convolution(albedos, neck, WIDTH * size), neck).split(3, 1)
+    return replace(maps, diffuse=diffuse, specular=specular)

@@ -12,7 +12,7 @@ from ..avatar import Avatar
 from ..contrast import ContrastLimits
 from ..errors import UserError
 from ..filters import dilate, normalized_convolution
-from ..fitting.regions import regions
+from ..fitting.regions import lip_area, regions
 from ..head import HeadModel
 from ..maps import ALBEDO_EPSILON, TextureMaps
 from ..model.checkpoint import FitDiffModel
@@ -146,11 +146,6 @@ def all_skin(head: HeadModel, size: int) -> Tensor:
     """Skin with its features, without eyes, the mouth's inside and the scalp, `[1, 1, size, size]`."""
     skin = regions(head, (*USED, "ears", "neck"), size)
     return skin * (1 - regions(head, ("mouth_interior", "eyes", "scalp"), size))
-
-
-def lip_area(head: HeadModel, size: int) -> Tensor:
-    """Lips without the inside of the mouth, `[1, 1, size, size]`."""
-    return regions(head, ("lips",), size) * (1 - regions(head, ("mouth_interior",), size))
 
 
 def fillable(head: HeadModel, size: int) -> Tensor:

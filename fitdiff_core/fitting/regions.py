@@ -56,3 +56,9 @@ def regions(head: HeadModel, names: tuple[str, ...], size: int) -> Tensor:
     known = [n for n in names if n in head.region_names]
     found = [torch.as_tensor(head.region(n, size)).float() for n in known]
     return (torch.stack(found).amax(0) if found else torch.zeros(size, size))[None, None]
+
+
+@torch.no_grad()
+def lip_area(head: HeadModel, size: int) -> Tensor:
+    """Lips without the inside of the mouth, `[1, 1, size, size]`."""
+    return regions(head, ("lips",), size) * (1 - regions(head, ("mouth_interior",), size))

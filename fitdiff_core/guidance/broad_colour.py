@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -109,7 +110,6 @@ class LowBand:
         reference. sigma: of `BroadColour`. limits: at the maps' size; None for none. identity: the albedo without what
         the photo changes, None if it is the reference. beside: `[1, 1, h, w]`, skin whose tone changes as the face's"""
         small = F.interpolate(regions, (COARSE, COARSE), mode="area")
-        self.limits = limits
         self.sigma, self.skin = sigma * COARSE, small[:, 1:2]
         self.weight = gaussian_blur(self.skin, self.sigma) + LEAST_WEIGHT
         # face, nose, lips, brows and lids have the photometric weight 1, the eyes half of it, the ears less
@@ -119,7 +119,7 @@ class LowBand:
         if identity is not None and beside is not None:
             change = ((self.reference - self.of(identity)) * self.held).sum((2, 3), keepdim=True) / self.held.sum()
             self.tone = change * F.interpolate(beside, (COARSE, COARSE), mode="area")
-        self.around = None if limits is None else limits.around(self.reference, diffuse)
+        self.limited = None if limits is None else partial(limits.impose, around=limits.around(self.reference, diffuse))
 
     def of(self, diffuse: Tensor) -> Tensor:
         """Low band `[B, 3, COARSE, COARSE]` of a linear albedo `[B, 3, h, w]`, differentiable.
@@ -136,6 +136,6 @@ class LowBand:
         gain = torch.lerp(self.tone, self.reference - self.of(stack[:, :3]), self.held).exp()
         gain = F.interpolate(gain, stack.shape[-2:], mode="bilinear", align_corners=False)
         diffuse = stack[:, :3] * gain
-        if self.limits is not None and self.around is not None:
-            diffuse = self.limits.impose(diffuse, self.around)
+        if self.limited is not None:
+            diffuse = self.limited(diffuse)
         return torch.cat([diffuse, stack[:, 3:]], 1)

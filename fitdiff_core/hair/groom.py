@@ -157,10 +157,14 @@ def _grow(head: HeadModel, shape: Tensor, style: HairStyle) -> HairMesh:
 
 def _tinted(tone: np.ndarray, style: HairStyle) -> np.ndarray:
     """RGB factors `[V, 3]`: in photos bright locks have no more chroma than dark ones."""
-    base = np.array(style.dye) if style.dye else pigment_colour(style.melanin, style.redness)
-    base = base * (1 - style.grey) + WHITE * style.grey
+    base = _unfaded(style) * (1 - style.grey) + WHITE * style.grey
     tint = base / np.dot(LUMINANCE, base)
     return tone[:, None] * tint ** (tone**PALER - 1)[:, None]
+
+
+def _unfaded(style: HairStyle) -> np.ndarray:
+    """Linear RGB `[3]` of the strands that are not grey."""
+    return np.array(style.dye) if style.dye else pigment_colour(style.melanin, style.redness)
 
 
 def _plan(style: HairStyle) -> tuple[int, int]:
@@ -330,7 +334,7 @@ def hair_texture(scalp: Scalp, style: HairStyle) -> HairTexture:
     grain = _planes(scalp, plain)
     shade = torch.from_numpy(grain.shade).float()
     shade = torch.where(shade > 0, USUAL * (shade.clamp(min=1e-3) / USUAL) ** style.streaks, shade)
-    base = np.array(style.dye) if style.dye else pigment_colour(style.melanin, style.redness)
+    base = _unfaded(style)
     ident = torch.from_numpy(grain.strand).float()
     white = ((style.grey - ident) / 0.3 + 0.5).clamp(0, 1) * min(style.grey * 10, 1)
     # at the roots of grey hair single white strands would be specks

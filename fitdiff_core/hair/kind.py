@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..filters import gaussian_blur
+from ..filters import erode, gaussian_blur
 from ..image import srgb_to_linear
 
 LONG_HEM, MEDIUM_HEM = -0.1, -0.045  # metres below the ear's middle: about the chin, and the ear lobe
@@ -108,7 +108,7 @@ def strand_order(fine: Tensor | None, mask: Tensor) -> float:
     if fine is None:
         return float("nan")
     sure = F.interpolate(mask[None, None], fine.shape[-2:], mode="bilinear")
-    inside = -F.max_pool2d(-sure, 9, 1, 4)[0, 0] > CLEAR
+    inside = erode(sure, 9)[0, 0] > CLEAR
     if int(inside.sum()) < LEAST:
         return float("nan")
     bright = (srgb_to_linear(gaussian_blur(fine[None], PIXELS)[0]).mean(0) + 0.005).log()

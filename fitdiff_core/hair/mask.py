@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..filters import gaussian_blur, reconstruct
+from ..filters import dilate, erode, gaussian_blur, reconstruct
 from ..image import srgb_to_linear
 from .colour import lab
 from .photo import LOW, View
@@ -31,7 +30,7 @@ LEAST = 40  # pixels of each kind; fewer tell nothing
 def by_colour(view: View, mask: Tensor) -> Tensor:
     """The mask `[S, S]` 0..1 of a view with its log odds moved by colour: hair's against skin's and background's."""
     on = view.edge > -0.9
-    hair = (-F.max_pool2d(-mask[None, None], 3, 1, 1)[0, 0] > 0.6) & view.valid & (view.metre[..., 1] > 0.0)
+    hair = (erode(mask, 3) > 0.6) & view.valid & (view.metre[..., 1] > 0.0)
     face = view.valid & (view.face > 0.3)
     skin = face & (view.edge > SKIN[0]) & (view.edge < SKIN[1]) & (mask < 0.1)
     if min(int(hair.sum()), int(skin.sum())) < LEAST:
@@ -74,7 +73,7 @@ def _distance(color: Tensor, known: Tensor) -> Tensor:
 def _near(found: Tensor, start: Tensor, view: View, reach: float) -> Tensor:
     """The part of `found` that hangs together with `start`, `[S, S]` bool, within `reach` metres."""
     pixel = float((view.metre[0, 1] - view.metre[0, 0]).norm())
-    grown = start.float()[None, None]
+    grown, most = start.float(), (found | start).float()
     for _ in range(max(1, round(reach / pixel))):
-        grown = torch.minimum(F.max_pool2d(grown, 3, 1, 1), (found | start).float()[None, None])
-    return grown[0, 0] > 0.5
+        grown = torch.minimum(dilate(grown, 3), most)
+    return grown > 0.5

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..filters import gaussian_blur
+from ..filters import erode, gaussian_blur
 from ..image import srgb_to_linear
 from ..render.hair import hair_layer, hair_shadows
 from .colour import lab
@@ -48,7 +47,7 @@ def colours(
     positions = hair.on(vertices)
     to_hair, _ = hair_shadows(hair, positions, vertices, avatar.head.triangles.cpu(), light)
     color, cover = hair_layer(hair, positions, view.camera, light, (SIDE, SIDE), view.depth, to_hair)
-    solid = (cover[0, 0] > 0.8) & (-F.max_pool2d(-seen.mask[None, None], 3, 1, 1)[0, 0] > 0.5)
+    solid = (cover[0, 0] > 0.8) & (erode(seen.mask, 3) > 0.5)
     solid = solid if solid.sum() > LEAST[1] else cover[0, 0] > 0.8
     if solid.sum() < LEAST[0]:
         return painted_hair(avatar).colour, style.streaks, cover[0, 0]

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..filters import gaussian_blur
+from ..filters import dilate, erode, gaussian_blur
 from ..image import srgb_to_linear
 from ..render.camera import Camera
 from ..render.interpolation import interpolate
@@ -188,18 +188,18 @@ def see_hair(view: View, mask: Tensor) -> Seen:
     if hat or inside.sum() < LEAST_SEEN:
         return replace(nothing, bare=bare, above=above, known=not hat)
     # the middle of the hair: its edge is mixed with what lies behind
-    inner = -F.max_pool2d(-mask[None, None], 3, 1, 1)[0, 0] > 0.5
+    inner = erode(mask, 3) > 0.5
     inner = inner if inner.sum() > LEAST_SEEN else inside
     stubble = float(like[inner].float().mean())
     # the mask holds a bit of the forehead: hair well above its edge, then hair of another colour than the skin's
     above_edge = inner & ((view.edge > 0.015) | (view.edge < -0.9))
     # far from the head the mask may hold a bit of the background
-    sure = above_edge & (mask > 0.85) & (F.max_pool2d((view.edge > -0.9).float()[None, None], 21, 1, 10)[0, 0] > 0)
+    sure = above_edge & (mask > 0.85) & (dilate((view.edge > -0.9).float(), 21) > 0)
     for better in (above_edge, inner & ~like, above_edge & ~like, sure, sure & ~like):
         inner = better if better.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
     # next to the head there is least background, but long hair is seen best away from it
     long = int((inner & (view.metre[..., 1] < LOW)).sum()) > LEAST_SEEN
-    near = inner & (F.max_pool2d((view.edge > -0.9).float()[None, None], 5, 1, 2)[0, 0] > 0)
+    near = inner & (dilate((view.edge > -0.9).float(), 5) > 0)
     inner = near if not long and near.sum() > max(LEAST_SEEN, float(inner.sum()) / 5) else inner
     light = color[..., 0][inner]
     spread = float(light.quantile(0.85) - light.quantile(0.15))
@@ -229,14 +229,14 @@ def _rim(view: View) -> Tensor:
     on = (view.edge > -0.9).float()
     pixel = float((view.metre[0, 1] - view.metre[0, 0]).norm())
     reach = max(1, round(0.010 / pixel))
-    return (F.max_pool2d(on[None, None], 2 * reach + 1, 1, reach)[0, 0] > on) & (view.metre[..., 1] > 0.05) & view.valid
+    return (dilate(on, 2 * reach + 1) > on) & (view.metre[..., 1] > 0.05) & view.valid
 
 
 def _orientation(image: Tensor, mask: Tensor) -> Tensor:
     """Structure tensor (Bigun & Granlund 1987) of the hair: `[2, S, S]` doubled angle of the strands, x right, y up."""
     grey = image.mean(0)
     gy, gx = torch.gradient(grey)
-    inner = -F.max_pool2d(-mask[None, None], 5, 1, 2)
+    inner = erode(mask, 5)[None, None]
     tensor = torch.stack([gx * gx, gy * gy, gx * gy])[None] * inner
     xx, yy, xy = gaussian_blur(tensor, 2.5)[0]
     total = xx + yy + 1e-6

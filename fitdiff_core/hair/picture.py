@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..filters import dilate
 from ..head.gloss import whole_roughness
 from ..portrait.picture import Hair, portrait
 from ..render import Camera, Light
@@ -124,7 +125,7 @@ def render_passes_with_hair(
     cover, depth, normal, color = hair_geometry(hair, hair.on(points), lens, fine, limit)
     weight = F.avg_pool2d(cover, samples)
     mean = lambda x: F.avg_pool2d(x * cover, samples) / weight.clamp(min=1e-6)  # noqa: E731
-    edge = (F.max_pool2d(cover, 3, 1, 1) > 0.5) & (cover < 0.5)
+    edge = (dilate(cover, 3) > 0.5) & (cover < 0.5)
     line = F.avg_pool2d(edge.to(cover), samples)
     found = (weight, mean(depth), mean(normal), line, mean(color))
     weight, depth, normal, line, color = (x.to(vertices) for x in found)

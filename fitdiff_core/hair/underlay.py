@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..filters import gaussian_blur
+from ..filters import dilate, gaussian_blur
 from ..head.inner_mouth import paint_mouth
 from ..maps import TextureMaps
 from ..vectors import unit
@@ -66,7 +66,7 @@ def bare_scalp(head: HeadModel, maps: TextureMaps) -> TextureMaps:
     skin = [x[0][:, known[0, 0]].median(1).values[None, :, None, None] for x in (small.diffuse, small.specular)]
     away = ((small.diffuse + 0.01).log() - (skin[0] + 0.01).log()).abs().amax(1, keepdim=True)
     hair = ((away - SKIN_LIKE) / (OTHER - SKIN_LIKE)).clamp(0, 1) * scalp.to(away)
-    hair = gaussian_blur(F.max_pool2d(hair, 5, 1, 2), 1.5) * scalp.to(away)
+    hair = gaussian_blur(dilate(hair, 5), 1.5) * scalp.to(away)
     hair = F.interpolate(hair, maps.size, mode="bilinear", align_corners=False)
     # the skin's own unevenness, from the face, keeps it from looking like plastic
     flat = maps.normal.new_tensor([0.0, 0.0, 1.0])[None, :, None, None].expand_as(maps.normal)

@@ -2,9 +2,10 @@
 
 import torch
 
-from fitdiff_core.detail.add import lip_area, plain_skin
+from fitdiff_core.detail.add import plain_skin
 from fitdiff_core.detail.shine import without_shine
 from fitdiff_core.detail.tints import lip_tone
+from fitdiff_core.fitting.regions import lip_area
 from fitdiff_core.head import load_head
 
 SIZE = 256
